@@ -51,9 +51,7 @@ class Mask(Protocol):
 
 
 def _check_probabilities(name: str, value: Any, ndim: int) -> None:
-    if isinstance(value, jax.core.Tracer) or not isinstance(
-        value, (int, float, np.generic, np.ndarray, jax.Array, list, tuple)
-    ):
+    if isinstance(value, jax.core.Tracer) or not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array, list, tuple)):
         return  # traced, or a placeholder of a tree transformation: nothing is known yet
     array = np.asarray(value)
     if array.dtype == object or array.ndim < ndim:
@@ -99,9 +97,7 @@ def _every_row(rows: np.ndarray, probabilities: Array, shape: tuple[int, ...]) -
 
 def _coin_support(probs: Array, count: int) -> tuple[np.ndarray, Array]:
     if count > 24:
-        raise ValueError(
-            f"`shape` asks for all masks of {count} independent coins a row, 2^{count} of them; use a smaller one"
-        )
+        raise ValueError(f"`shape` asks for all masks of {count} independent coins a row, 2^{count} of them; use a smaller one")
     rows = np.indices((2,) * count).reshape(count, -1).T
     return rows, jnp.prod(jnp.where(rows == 1, probs, 1 - probs), axis=-1)
 
@@ -178,9 +174,7 @@ class FeatureBernoulli:
     def _probs(self, n: int) -> Array:
         probs = jnp.asarray(self.probs, float)
         if probs.shape != (n,):
-            raise ValueError(
-                f"`probs` has shape {probs.shape}, but the mask has {n} columns; give one probability per column"
-            )
+            raise ValueError(f"`probs` has shape {probs.shape}, but the mask has {n} columns; give one probability per column")
         return probs
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:

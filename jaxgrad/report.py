@@ -110,8 +110,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain dictionaries and lists."""
         findings = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(f).items()}
-            for f in self.findings
+            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(f).items()} for f in self.findings
         ]
         return {
             "schema": SCHEMA,

@@ -1,0 +1,235 @@
+"""The claim: a loss, a closed form said to be its gradient, and where the inputs live.
+
+A claim knows nothing of how it is checked. Without a mask it says ∇loss = gradient; with a mask it says
+∇ E_mask[loss] = gradient, where the loss receives a draw and the closed form receives the distribution.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxgrad import masks, shapes
+from jaxgrad.domains import DOMAINS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derivation:
+    """A claim that `gradient` is the gradient of `loss`, or of its expectation over a random mask.
+
+    Args:
+        name: a short name.
+        loss: called with all inputs by name; returns a scalar. When it returns an array, `gradient` is its Jacobian, of
+            shape (shape of the loss) + (shape of the input).
+        gradient: the closed form, called with all inputs by name; returns {input name: array}. Its keys are what is
+            differentiated.
+        shapes: {input name: dimension string}, such as ``{"x": "m n", "w1": "p n"}``; "" is a scalar, a number a fixed size,
+            and a product such as "2*k" a multiple. A value may be a pytree of dimension strings.
+        mask: distribution of the random mask, or a function of sizes (by their names) that returns it; then `shapes` has
+            "mask", the loss receives a draw as `mask` and the closed form the distribution as `mask`.
+        domains: {input name: domain}, a name of `jaxgrad.domains.DOMAINS` or a function ``(key, shape) -> array``; "real"
+            where nothing is said.
+        formula: the closed form in LaTeX.
+        reference: where it comes from.
+
+    Raises:
+        TypeError: when an argument is of the wrong kind.
+        ValueError: when arguments do not fit each other.
+
+    >>> square = Derivation(name="square", loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+    >>> square.inputs(jax.random.key(0), {"n": 2})["x"].shape
+    (2,)
+    """
+
+    name: str
+    loss: Callable[..., Any]
+    gradient: Callable[..., Mapping[str, Any]]
+    shapes: Mapping[str, Any]
+    mask: masks.Mask | Callable[..., masks.Mask] | None = None
+    domains: Mapping[str, str | Callable[..., Array]] = field(default_factory=dict)
+    formula: str = ""
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a claim that contradicts itself."""
+        if not isinstance(self.name, str) or not self.name:
+            raise TypeError(f"`name` must be a non-empty string, but is {self.name!r}")
+        for argument in ("loss", "gradient"):
+            if not callable(getattr(self, argument)):
+                raise TypeError(f"`{argument}` must be a function, but is {getattr(self, argument)!r}")
+        if not isinstance(self.shapes, Mapping) or not self.shapes:
+            raise TypeError(f"`shapes` must map each input's name to its shape, as {{'x': 'm n'}}, but is {self.shapes!r}")
+        list(shapes.leaves(self.shapes))
+        if ("mask" in self.shapes) != (self.mask is not None):
+            raise ValueError(
+                "`shapes` names a 'mask', but `mask` gives no distribution"
+                if self.mask is None
+                else "`mask` is given, but `shapes` has no entry 'mask'; add the shape of a draw, as {'mask': 'm n'}"
+            )
+        if self.mask is not None and not isinstance(self.mask, masks.Mask) and not callable(self.mask):
+            raise TypeError(f"`mask` must be a mask distribution or a function of sizes, but is {self.mask!r}")
+        for name, domain in self.domains.items():
+            if name not in self.shapes or name == "mask":
+                raise ValueError(f"`domains` names {name!r}, which is no input; the inputs are {', '.join(self.input_names)}")
+            if not callable(domain) and domain not in DOMAINS:
+                raise ValueError(f"`domains`: {domain!r} of `{name}` is unknown; use one of {', '.join(DOMAINS)}, or a function")
+        for argument in ("loss", "gradient"):
+            _check_arguments(argument, getattr(self, argument), self.shapes)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs that are arrays on both sides: all of `shapes` but the mask."""
+        return tuple(name for name in self.shapes if name != "mask")
+
+    def choose_sizes(self, variant: int = 0, fixed: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Choose sizes, all dimensions distinct; see `jaxgrad.shapes.choose`."""
+        unknown = set(fixed or {}) - set(shapes.names(self.shapes))
+        if unknown:
+            raise ValueError(
+                f"`sizes` names {', '.join(sorted(unknown))}; the sizes of {self.name} are {', '.join(shapes.names(self.shapes))}"
+            )
+        for name, size in (fixed or {}).items():
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"`sizes`: that of {name} must be a positive integer, but is {size!r}")
+        return shapes.choose(self.shapes, variant, fixed)
+
+    def distribution(self, sizes: Mapping[str, int]) -> masks.Mask | None:
+        """Return the mask's distribution at these sizes."""
+        if self.mask is None or isinstance(self.mask, masks.Mask):
+            return self.mask
+        wanted = inspect.signature(self.mask).parameters
+        missing = [name for name in wanted if name not in sizes]
+        if missing:
+            raise ValueError(f"`mask` asks for the size {missing[0]!r}; the sizes of {self.name} are {', '.join(sizes)}")
+        return self.mask(**{name: sizes[name] for name in wanted})
+
+    def inputs(self, key: Array, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Draw all inputs, and a draw of the mask under "mask" where there is a mask.
+
+        Args:
+            key: PRNG key.
+            sizes: {size name: size}; what it leaves open is chosen.
+
+        Returns:
+            {input name: array}, in the order of `shapes`.
+        """
+        sizes = self.choose_sizes(0, sizes)
+        drawn: dict[str, Any] = {}
+        for i, (name, tree) in enumerate(self.shapes.items()):
+            key_i = jax.random.fold_in(key, i)
+            if name == "mask":
+                distribution = self.distribution(sizes)
+                assert distribution is not None
+                drawn[name] = distribution.sample(key_i, shapes.evaluate(tree, sizes, name))
+            else:
+                drawn[name] = self._draw(key_i, name, tree, sizes)
+        return drawn
+
+    def _draw(self, key: Array, name: str, tree: Any, sizes: Mapping[str, int]) -> Any:
+        domain = self.domains.get(name, "real")
+        draw = domain if callable(domain) else DOMAINS[domain]
+        texts, treedef = jax.tree.flatten(tree)
+        keys = jax.random.split(key, len(texts)) if len(texts) > 1 else [key]
+        arrays = []
+        for text, key_i in zip(texts, keys, strict=True):
+            shape = shapes.evaluate(text, sizes, name)
+            array = jnp.asarray(draw(key_i, shape))
+            if array.shape != shape:
+                raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
+            arrays.append(array)
+        return jax.tree.unflatten(treedef, arrays)
+
+    @staticmethod
+    def from_vjp(
+        name: str,
+        primal: Callable[..., Any],
+        vjp: Callable[..., Mapping[str, Any]],
+        shapes: Mapping[str, Any],
+        *,
+        cotangent: str | None = None,
+        domains: Mapping[str, str | Callable[..., Array]] | None = None,
+        formula: str = "",
+        reference: str = "",
+    ) -> "Derivation":
+        """Claim that `vjp` is the vector-Jacobian product of `primal`.
+
+        The loss is ⟨primal(inputs), cotangent⟩ with a drawn cotangent, whose gradient is the VJP.
+
+        Args:
+            name: a short name.
+            primal: called with the inputs in the order of `shapes`; returns an array.
+            vjp: called with the inputs and then the cotangent; returns {input name: array}.
+            shapes: {input name: dimension string}.
+            cotangent: dimension string of the primal's output; found by tracing where it is None.
+            domains: as of `Derivation`.
+            formula: the VJP in LaTeX.
+            reference: where it comes from.
+
+        >>> d = Derivation.from_vjp("double", lambda x: 2 * x, lambda x, ct: {"x": 2 * ct}, {"x": "n"})
+        >>> d.shapes["cotangent"]
+        'n'
+        """
+        for argument, function in (("primal", primal), ("vjp", vjp)):
+            if not callable(function):
+                raise TypeError(f"`{argument}` must be a function, but is {function!r}")
+        if "cotangent" in shapes:
+            raise ValueError("`shapes` must not name 'cotangent': that is drawn; give its shape as the argument `cotangent`")
+        order = tuple(shapes)
+
+        def loss(*, cotangent: Array, **inputs: Any) -> Array:
+            return jnp.sum(primal(*(inputs[n] for n in order)) * cotangent)
+
+        @functools.wraps(vjp)
+        def gradient(*, cotangent: Array, **inputs: Any) -> Mapping[str, Any]:
+            return vjp(*(inputs[n] for n in order), cotangent)
+
+        if cotangent is None:
+            cotangent = _output_shape(primal, shapes)
+        functools.update_wrapper(loss, primal)
+        del loss.__wrapped__, gradient.__wrapped__  # their signatures are by name, those of primal and vjp by position
+        gradient.source = vjp  # type: ignore[attr-defined]  # for `jaxgrad show`
+        return Derivation(
+            name=name,
+            loss=loss,
+            gradient=gradient,
+            shapes={**shapes, "cotangent": cotangent},
+            domains=domains or {},
+            formula=formula,
+            reference=reference,
+        )
+
+
+def _check_arguments(argument: str, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # builtins and the like tell nothing
+    try:
+        signature.bind(**dict.fromkeys(names))
+    except TypeError as error:
+        raise ValueError(
+            f"`{argument}` takes {signature}, which does not fit the inputs {', '.join(names)} of `shapes` ({error}); "
+            "name its arguments as in `shapes`"
+        ) from None
+
+
+def _output_shape(primal: Callable[..., Any], inputs: Mapping[str, Any]) -> str:
+    """Find the dimension string of an output by tracing at two choices of sizes."""
+    found: list[list[set[str]]] = []
+    for variant in (2, 3):
+        sizes = shapes.choose(inputs, variant)
+        args = jax.tree.map(lambda text, s=sizes: jax.ShapeDtypeStruct(shapes.evaluate(text, s), float), list(inputs.values()))
+        out = jax.eval_shape(primal, *args)
+        if not hasattr(out, "shape"):
+            raise ValueError(f"`primal` must return one array, but returns {out!r}")
+        every = {d for _, dims in shapes.leaves(inputs) for d in dims}
+        found.append([{"*".join(d) for d in every if shapes.size_of(d, sizes) == extent} or {str(extent)} for extent in out.shape])
+    axes = [a & b for a, b in zip(*found, strict=True)] if len(found[0]) == len(found[1]) else [set()]
+    if not all(axes):
+        raise ValueError("`cotangent` cannot be found from `shapes`; pass the dimension string of the primal's output")
+    return " ".join(min(axis) for axis in axes)
