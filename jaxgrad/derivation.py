@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxgrad import masks, shapes
-from jaxgrad.domains import DOMAINS
+from jaxgrad.domains import DOMAINS, SPECIAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,41 +109,41 @@ class Derivation:
             raise ValueError(f"`mask` asks for the size {missing[0]!r}; the sizes of {self.name} are {', '.join(sizes)}")
         return self.mask(**{name: sizes[name] for name in wanted})
 
-    def inputs(self, key: Array, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
+    def inputs(self, key: Array, sizes: Mapping[str, int] | None = None, *, special: bool = False) -> dict[str, Any]:
         """Draw all inputs, and a draw of the mask under "mask" where there is a mask.
 
         Args:
             key: PRNG key.
             sizes: {size name: size}; what it leaves open is chosen.
+            special: draw from the corners of the domains, exact zeros and ties, where they have corners.
 
         Returns:
-            {input name: array}, in the order of `shapes`.
+            {input name: array}, in the order of `shapes`, in JAX's default precision.
         """
         sizes = self.choose_sizes(0, sizes)
+        words = np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
         drawn: dict[str, Any] = {}
         for i, (name, tree) in enumerate(self.shapes.items()):
-            key_i = jax.random.fold_in(key, i)
             if name == "mask":
                 distribution = self.distribution(sizes)
                 assert distribution is not None
-                drawn[name] = distribution.sample(key_i, shapes.evaluate(tree, sizes, name))
-            else:
-                drawn[name] = self._draw(key_i, name, tree, sizes)
+                drawn[name] = distribution.sample(jax.random.fold_in(key, i), shapes.evaluate(tree, sizes, name))
+                continue
+            rng = np.random.default_rng([*words.ravel().tolist(), i])
+            drawn[name] = jax.tree.map(lambda text, n=name, r=rng: self._draw(r, n, text, sizes, special), tree)
         return drawn
 
-    def _draw(self, key: Array, name: str, tree: Any, sizes: Mapping[str, int]) -> Any:
+    def _draw(self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool) -> Array:
         domain = self.domains.get(name, "real")
-        draw = domain if callable(domain) else DOMAINS[domain]
-        texts, treedef = jax.tree.flatten(tree)
-        keys = jax.random.split(key, len(texts)) if len(texts) > 1 else [key]
-        arrays = []
-        for text, key_i in zip(texts, keys, strict=True):
-            shape = shapes.evaluate(text, sizes, name)
-            array = jnp.asarray(draw(key_i, shape))
-            if array.shape != shape:
-                raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
-            arrays.append(array)
-        return jax.tree.unflatten(treedef, arrays)
+        shape = shapes.evaluate(text, sizes, name)
+        if callable(domain):
+            array = jnp.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
+        else:
+            array = np.asarray((SPECIAL if special and domain in SPECIAL else DOMAINS)[domain](rng, shape))
+            array = jnp.asarray(array, int if domain == "integer" else float)
+        if array.shape != shape:
+            raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
+        return array
 
     @staticmethod
     def from_vjp(
