@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgrad.catalog.layers import linear, linear_vjp, relu, relu_gate, with_zeros
+from jaxgrad.catalog.layers import linear, linear_vjp, relu, relu_gate
 from jaxgrad.derivation import Derivation
 
 Layers = Sequence[tuple[Float[Array, "out in"], Float[Array, " out"]]]
@@ -76,13 +76,13 @@ def perceptron_gradient(
     return products[0]["x"], tuple((p["w"], p["b"]) for p in products)
 
 
-def some_blank_rows(key: Array, shape: tuple[int, ...]) -> Float[Array, "m n"]:
-    """Draw standard normals, the last row all 0: a blank sample.
+def first_unit_off(key: Array, shape: tuple[int, ...]) -> Float[Array, "out *in"]:
+    """Draw standard normals for a weight or a bias, with 0 for the first of several units.
 
-    Through a unit whose bias is 0 a blank sample arrives exactly at the kink of the ReLU, so the gate there is tried too.
+    A unit without weight and bias meets every sample exactly at the kink of its ReLU, so the gate there is tried too.
     """
-    rows = jnp.arange(shape[0])[:, None]
-    return jnp.where(rows == shape[0] - 1, 0.0, jax.random.normal(key, shape))
+    unit = jnp.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    return jnp.where((unit == 0) & (shape[0] > 1), 0.0, jax.random.normal(key, shape))
 
 
 def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:
@@ -127,7 +127,7 @@ def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:
         loss=loss,
         gradient=gradient,
         shapes=shapes,
-        domains={"x": some_blank_rows} | {f"b{i}": with_zeros for i in numbers},
+        domains={f"{letter}{i}": first_unit_off for i in numbers[:-1] for letter in "wb"},
         formula=rf"\delta_{{{depth}}} = \tfrac{{2}}{{m n_{{{depth}}}}} (z_{{{depth}}} - y), \quad"
         r" \delta_l = (\delta_{l+1} W_{l+1}) \circ [z_l > 0], \quad"
         r" \nabla_{W_l} L = \delta_l^\top a_{l-1}, \quad \nabla_{b_l} L = \delta_l^\top 1, \quad \nabla_x L = \delta_1 W_1",
