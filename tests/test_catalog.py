@@ -100,11 +100,10 @@ def test_the_perceptron_is_tried_exactly_at_its_kink():
     for variant in (0, 1):
         inputs = draw(derivation, derivation.choose_sizes(variant))
         record = perceptron.forward(inputs["x"], [(inputs[f"w{i}"], inputs[f"b{i}"]) for i in (1, 2, 3)])
-        for z, gate in zip(record.z[:-1], record.gates, strict=True):
-            at_the_kink = np.asarray(z) == 0
-            assert at_the_kink[:, 0].all()
-            assert not at_the_kink[:, 1:].any()
-            assert not np.asarray(gate)[at_the_kink].any()
+        at_the_kink = np.asarray(record.z[0]) == 0
+        assert at_the_kink[:, 0].all()
+        assert not at_the_kink[:, 1:].any()
+        assert not np.asarray(record.gates[0])[at_the_kink].any()
 
 
 def test_the_two_ways_to_write_the_autoencoder_loss_agree():

@@ -89,7 +89,7 @@ def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:
     """Build the claim for a ReLU perceptron of `depth` layers: its gradient in x and in every weight and bias.
 
     Args:
-        depth: number of layers, at least 1; the inputs are x, y, w1, b1, … up to that number.
+        depth: number of layers, at least 1; the inputs are x, w1, b1, … up to that number, and y.
         name: name of the claim.
 
     Returns:
@@ -99,14 +99,15 @@ def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:
         ValueError: when `depth` is not a positive integer.
 
     >>> list(perceptron_derivation(2).shapes)
-    ['x', 'y', 'w1', 'b1', 'w2', 'b2']
+    ['x', 'w1', 'b1', 'w2', 'b2', 'y']
     """
     if not isinstance(depth, int) or depth < 1:
         raise ValueError(f"`depth` must be a positive integer, but is {depth!r}")
     numbers = range(1, depth + 1)
-    shapes = {"x": "m n0", "y": f"m n{depth}"}
+    shapes = {"x": "m n0"}
     for i in numbers:
         shapes |= {f"w{i}": f"n{i} n{i - 1}", f"b{i}": f"n{i}"}
+    shapes["y"] = f"m n{depth}"
 
     def layers_of(parameters: dict[str, Array]) -> list[tuple[Array, Array]]:
         return [(parameters[f"w{i}"], parameters[f"b{i}"]) for i in numbers]
@@ -127,7 +128,7 @@ def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:
         loss=loss,
         gradient=gradient,
         shapes=shapes,
-        domains={f"{letter}{i}": first_unit_off for i in numbers[:-1] for letter in "wb"},
+        domains={"w1": first_unit_off, "b1": first_unit_off} if depth > 1 else {},
         formula=rf"\delta_{{{depth}}} = \tfrac{{2}}{{m n_{{{depth}}}}} (z_{{{depth}}} - y), \quad"
         r" \delta_l = (\delta_{l+1} W_{l+1}) \circ [z_l > 0], \quad"
         r" \nabla_{W_l} L = \delta_l^\top a_{l-1}, \quad \nabla_{b_l} L = \delta_l^\top 1, \quad \nabla_x L = \delta_1 W_1",
