@@ -1,0 +1,31 @@
+"""Inputs for a claim as numpy arrays, drawn without compiling anything.
+
+`Derivation.inputs` is what the package itself draws with; each new shape costs it a compilation, and the tests that only
+need numbers of the right kind would spend most of their time there.
+"""
+
+import zlib
+
+import jax
+import numpy as np
+
+from jaxgrad import shapes
+
+DRAWS = {"real": lambda z: z, "positive": np.exp}
+FAST_COMPILE = {"xla_backend_optimization_level": 1}
+"""For tests whose time goes into compiling and not into running."""
+
+
+def draw(derivation, sizes, seed=0):
+    """Return {input name: float64 array} in the claim's domains; no mask."""
+    inputs = {}
+    for name in derivation.input_names:
+        domain = derivation.domains.get(name, "real")
+        shape = shapes.evaluate(derivation.shapes[name], sizes)
+        if callable(domain):
+            with jax.enable_x64(True):
+                inputs[name] = np.asarray(domain(jax.random.key(seed), shape))
+        else:
+            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])  # so that equal shapes differ
+            inputs[name] = DRAWS[domain](rng.standard_normal(shape))
+    return inputs
