@@ -109,28 +109,35 @@ class Derivation:
             raise ValueError(f"`mask` asks for the size {missing[0]!r}; the sizes of {self.name} are {', '.join(sizes)}")
         return self.mask(**{name: sizes[name] for name in wanted})
 
-    def inputs(self, key: Array, sizes: Mapping[str, int] | None = None, *, special: bool = False) -> dict[str, Any]:
+    def inputs(self, key: Array, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Draw all inputs, and a draw of the mask under "mask" where there is a mask.
 
         Args:
             key: PRNG key.
             sizes: {size name: size}; what it leaves open is chosen.
-            special: draw from the corners of the domains, exact zeros and ties, where they have corners.
 
         Returns:
             {input name: array}, in the order of `shapes`, in JAX's default precision.
         """
         sizes = self.choose_sizes(0, sizes)
+        drawn = self.arrays(key, sizes)
+        distribution = self.distribution(sizes)
+        if distribution is None:
+            return drawn
+        mask = distribution.sample(jax.random.fold_in(key, len(drawn)), self.mask_shape(sizes))
+        return {name: mask if name == "mask" else drawn[name] for name in self.shapes}
+
+    def mask_shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the shape of a draw of the mask at these sizes."""
+        return shapes.evaluate(self.shapes["mask"], sizes, "mask")
+
+    def arrays(self, key: Array, sizes: Mapping[str, int], *, special: bool = False) -> dict[str, Any]:
+        """Draw all inputs but the mask; with `special`, from the corners of their domains: exact zeros and ties."""
         words = np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
         drawn: dict[str, Any] = {}
-        for i, (name, tree) in enumerate(self.shapes.items()):
-            if name == "mask":
-                distribution = self.distribution(sizes)
-                assert distribution is not None
-                drawn[name] = distribution.sample(jax.random.fold_in(key, i), shapes.evaluate(tree, sizes, name))
-                continue
+        for i, name in enumerate(self.input_names):
             rng = np.random.default_rng([*words.ravel().tolist(), i])
-            drawn[name] = jax.tree.map(lambda text, n=name, r=rng: self._draw(r, n, text, sizes, special), tree)
+            drawn[name] = jax.tree.map(lambda text, n=name, r=rng: self._draw(r, n, text, sizes, special), self.shapes[name])
         return drawn
 
     def _draw(self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool) -> Array:

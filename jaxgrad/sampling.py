@@ -87,9 +87,7 @@ class Sampler:
         argnums: None for the mean of f; a number or a tuple of them for the gradient of f's mean in these arguments.
     """
 
-    def __init__(
-        self, f: Callable[..., Any], mask: Mask, shape: Sequence[int], argnums: int | Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, f: Callable[..., Any], mask: Mask, shape: Sequence[int], argnums: int | Sequence[int] | None = None) -> None:
         """Set up; nothing is traced yet."""
         self.f, self.mask, self.shape = f, mask, tuple(shape)
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
