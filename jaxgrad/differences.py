@@ -226,7 +226,7 @@ def _judge(label: str, tallies: list[_Tally], seconds: float, where: str) -> Fin
         error, estimate = error[usable], estimate[usable]
         if np.any(error > DISAGREE * estimate):
             verdicts.add(Verdict.REFUTED)
-        elif np.any(error > AGREE * estimate) or np.sum(usable) < 0.9 * usable.size:
+        elif np.any(error > AGREE * estimate) or np.sum(usable) < 0.9 * np.sum(~tally.slope.kink):
             verdicts.add(Verdict.UNDECIDED)
         else:
             verdicts.add(Verdict.CONFIRMED)
