@@ -15,11 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgrad.compilation import check_options
 from jaxgrad.differences import Prober, has_stop_gradient
 from jaxgrad.problem import Problem, Tree, gradient_of, labelled
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, Comparison, compare, noisy_copies, widen, working_unit
-from jaxgrad.sampling import compiler_options
 
 DRAWS = 2
 """Generic draws at each choice of sizes."""
@@ -27,6 +27,9 @@ COARSE = 1e-6
 """At special draws, errors below this part of the gradient's largest entry are taken for rounding."""
 INSENSITIVE = 1e-3
 """Where rounding hides errors above this part of the largest entry, nothing is confirmed."""
+
+SMALL = 2**16
+"""Stacks of draws of up to so many numbers go through one batched program, larger ones one draw after another."""
 
 LossOf = Callable[[dict[str, int]], Callable[[dict[str, Tree]], Any]]
 
@@ -57,7 +60,12 @@ class _Pair:
             return closed(inputs), gradient_of(loss, inputs, self.wrt)
 
         self.both = both
-        self.run = jax.jit(lambda stacked: jax.lax.map(both, stacked), compiler_options=compiler_options())
+
+        def run(stacked: Tree) -> Any:
+            small = sum(leaf.size for leaf in jax.tree.leaves(stacked)) <= SMALL
+            return jax.vmap(both)(stacked) if small else jax.lax.map(both, stacked)
+
+        self.run = jax.jit(run, compiler_options=check_options())
 
     def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         claimed, reference = self.run(stacked)

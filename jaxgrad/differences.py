@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from jaxgrad.compilation import check_options
 from jaxgrad.problem import Problem, Tree, labelled
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import working_unit
-from jaxgrad.sampling import compiler_options
 
 STEPS = 10
 AGREE = 10.0
@@ -67,7 +67,7 @@ class Prober:
 
             return jax.lax.map(value, (index, step), batch_size=batch)
 
-        self._values = jax.jit(values, static_argnums=5, compiler_options=compiler_options())
+        self._values = jax.jit(values, static_argnums=5, compiler_options=check_options())
 
     def slopes(self, inputs: dict[str, Tree], index: np.ndarray, directions: np.ndarray, unit: float, seed: int = 0) -> Slope:
         """Differentiate along coordinates `index` of the flattened `wrt`; a negative one, −1 − i, means `directions[i]`."""
@@ -150,7 +150,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
     """
     start = time.perf_counter()
     wrt = problem.wrt
-    closed = jax.jit(problem.closed_form(sizes), compiler_options=compiler_options())
+    closed = jax.jit(problem.closed_form(sizes), compiler_options=check_options())
     prober = Prober(loss, wrt)
     inputs = problem.draw(sizes, 0)
     if has_stop_gradient(loss, inputs):

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgrad.compilation import check_options
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.sampling import Moments, Sampler
@@ -51,7 +52,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     sizes, wrt = choose_sizes(problem), problem.wrt
     derivation = problem.derivation
     inputs = problem.draw(sizes, 0)
-    claimed = labelled(jax.jit(problem.closed_form(sizes))(inputs))
+    claimed = labelled(jax.jit(problem.closed_form(sizes), compiler_options=check_options())(inputs))
     flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in claimed.values()])
     if not np.all(np.isfinite(flat)):
         reason = "the closed form is not finite"
@@ -90,14 +91,14 @@ def _cast(args: Any, double: bool) -> Any:
 
 def _rounding(sampler: Sampler, key: Any, args: Any) -> tuple[bool, np.ndarray]:
     """Choose float32 where it is good enough, and measure what its rounding may do to each entry's mean."""
-    draws = sampler.mask.sample(key, (8, *sampler.shape))
+    draws = jax.jit(lambda k, m: m.sample(k, (8, *sampler.shape)), compiler_options=check_options())(key, sampler.mask)
 
     def gradient(args: Any, draws: Any) -> Any:
         return jax.grad(lambda moving: jnp.mean(jax.vmap(lambda d: sampler.f(moving, args[1], mask=d))(draws)))(args[0])
 
-    exact, single = jax.jit(gradient)(args, draws), None
+    exact, single = jax.jit(gradient, compiler_options=check_options())(args, draws), None
     with jax.enable_x64(False):
-        single = jax.jit(gradient)(_cast(args, False), np.asarray(draws, np.float32))
+        single = jax.jit(gradient, compiler_options=check_options())(_cast(args, False), np.asarray(draws, np.float32))
     flat = [np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(t)]) for t in (exact, single)]
     off = np.abs(flat[0] - flat[1])
     scale = np.abs(flat[0]).max(initial=0.0)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxgrad.compilation import loop_options
 from jaxgrad.masks import Mask
 
 MEMORY_BUDGET = 256 * 2**20
@@ -133,7 +134,7 @@ class Sampler:
 
                 return jax.lax.scan(step, None, first + jnp.arange(chunks, dtype=jnp.uint32))[1]
 
-            self._rounds[chunk, chunks] = jax.jit(run, compiler_options=compiler_options())
+            self._rounds[chunk, chunks] = jax.jit(run, compiler_options=loop_options())
         return np.asarray(self._rounds[chunk, chunks](key, np.uint32(first), self.mask, args))
 
     def unflatten(self, flat: np.ndarray, args: tuple[Any, ...]) -> Any:
@@ -142,11 +143,6 @@ class Sampler:
         ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1]
         parts = zip(np.split(flat, ends), leaves, strict=True)
         return jax.tree.unflatten(treedef, [part.reshape(leaf.shape) for part, leaf in parts])
-
-
-def compiler_options() -> dict[str, Any] | None:
-    """Options that make XLA compile random number generators for the CPU several times faster, and no slower to run."""
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
 
 
 def estimate(
