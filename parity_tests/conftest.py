@@ -1,0 +1,17 @@
+"""Say on which devices the two frameworks are compared; a device that is missing is named, not passed over."""
+
+import torch
+
+from parity_tests.tolerances import describe_devices
+
+torch.set_num_threads(1)  # the arrays are small, and pytest has a worker on every core
+
+
+def pytest_report_header(config):
+    """Head the run with the devices."""
+    return describe_devices()
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    """Repeat the devices below the results, where they are read."""
+    terminalreporter.write_line(describe_devices())
