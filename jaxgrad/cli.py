@@ -31,6 +31,11 @@ class _Group(click.Group):
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted")
             code = INTERRUPTED
+        except Exception as error:
+            if debug():
+                raise
+            _say(f"jaxgrad itself failed with {type(error).__name__}: {error}", "Run again with JAXGRAD_DEBUG=1, and report it.")
+            code = INTERNAL
         sys.exit(code if isinstance(code, int) else CONFIRMED)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -49,12 +49,12 @@ def number(value: float | None, digits: int = 1) -> str:
 def seconds(value: float) -> str:
     """Write a time.
 
-    >>> seconds(0.034), seconds(3.21), seconds(75)
-    ('0.03 s', '3.2 s', '1:15 min')
+    >>> seconds(0.034), seconds(3.21), seconds(754)
+    ('0.03 s', '3.2 s', '754 s')
     """
-    if value < 1:
+    if value < 0.995:
         return f"{value:.2f} s"
-    return f"{value:.1f} s" if value < 59.95 else f"{round(value) // 60}:{round(value) % 60:02d} min"
+    return f"{value:.1f} s" if value < 99.95 else f"{value:.0f} s"
 
 
 def evidence_names(reports: Iterable[Report]) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ class Layout:
         if self.detects:
             columns.append((("", "detects"), 7, ">"))
         if self.time:
-            columns.append((("", "time"), 8, ">"))
+            columns.append((("", "time"), 6, ">"))
         return columns
 
     @property
@@ -162,6 +162,10 @@ class Layout:
             verdict = "? undecided" if self.words else "?"
             lines.append(self._line([(_shorten(report.name, self.name), "name"), ("", ""), (verdict, "undecided")]))
         return lines
+
+    def failure(self, name: str) -> Line:
+        """Return the line of a derivation that could not be verified."""
+        return self._line([(_shorten(name, self.name), "name"), ("", ""), ("✗ error" if self.words else "✗", "refuted")])
 
     def _line(self, cells: Sequence[tuple[str, str]]) -> Line:
         line: Line = []

@@ -91,13 +91,14 @@ def run(
                 if debug:
                     raise
                 message = faults.tell(error, derivation)
-                outcome.broken |= message is None
-                message = message or (
-                    f"{derivation.name}: jaxgrad itself failed with {faults.summary(error)}. This is no verdict on the gradient; "
-                    "run again with JAXGRAD_DEBUG=1 for the traceback, and report it"
-                )
+                if message is None:
+                    outcome.broken = True
+                    message = (
+                        f"{derivation.name}: jaxgrad itself failed with {faults.summary(error).rstrip('.')}. This is no verdict "
+                        "on the gradient; run again with JAXGRAD_DEBUG=1 for the traceback, and report it"
+                    )
                 outcome.errors[derivation.name] = message
-                terminal.warn(message)
+                table.fail(derivation.name, message)
                 continue
             outcome.reports.append(report)
             table.add(report)

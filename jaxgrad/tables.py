@@ -38,13 +38,20 @@ def explain(report: Report, width: int = WIDTH, *, every: bool = False) -> list[
     for f in shown:
         name = f.wrt if f.wrt != previous else ""
         previous = f.wrt
-        lines.append([("    ", ""), (f"{name:<{wrt}}  ", "name"), (f"{f.evidence:<{evidence}}  ", ""), *_measured(f)])
+        verdict = f"{MARKS[f.verdict]} {f.verdict:<9}  "
+        head = [("    ", ""), (f"{name:<{wrt}}  ", "name"), (f"{f.evidence:<{evidence}}  ", ""), (verdict, str(f.verdict))]
+        measured = _measured(f)
+        indent = " " * min(6 + wrt, 16)
+        if sum(len(text) for text, _ in head) + len(measured) <= width:
+            lines.append([*head, (measured, "")])
+        else:
+            lines += [head, *_wrapped(measured, "", indent, width)]
         for text, kind in ((f.diagnosis, str(f.verdict)), (f.warning, "undecided"), (f.detail, "dim")):
-            lines += _wrapped(text, kind, " " * (6 + wrt), width)
+            lines += _wrapped(text, kind, indent, width)
     return lines
 
 
-def _measured(finding: Finding) -> Line:
+def _measured(finding: Finding) -> str:
     parts = []
     if finding.error is not None:
         parts.append(f"error {number(finding.error, 2)}")
@@ -53,7 +60,7 @@ def _measured(finding: Finding) -> Line:
     if finding.detectable is not None:
         parts.append(f"detects {number(finding.detectable, 2)}")
     parts.append(seconds(finding.seconds))
-    return [(f"{MARKS[finding.verdict]} {finding.verdict:<9}  ", str(finding.verdict)), (", ".join(parts), "")]
+    return ", ".join(parts)
 
 
 def _wrapped(text: str, style: str, indent: str, width: int) -> list[Line]:
@@ -67,11 +74,14 @@ def legend(width: int = WIDTH) -> list[Line]:
     return _wrapped(LEGEND, "dim", "", width)
 
 
-def count(reports: Sequence[Report]) -> Line:
-    """Return how many derivations are confirmed, refuted and undecided."""
-    line: Line = [(f"{len(reports)} derivation{'s' * (len(reports) != 1)}: ", "")]
+def count(reports: Sequence[Report], failed: int = 0) -> Line:
+    """Return how many derivations are confirmed, refuted and undecided, and how many could not be verified."""
+    total = len(reports) + failed
+    line: Line = [(f"{total} derivation{'s' * (total != 1)}: ", "")]
     parts = [(verdict, sum(r.verdict == verdict for r in reports)) for verdict in MARKS]
     shown = [(f"{n} {verdict}", str(verdict)) for verdict, n in parts if n]
+    if failed:
+        shown.append((f"{failed} in error", "refuted"))
     warned = sum(r.verdict == Verdict.CONFIRMED and bool(r.warnings) for r in reports)
     if warned:
         shown.append((f"{warned} with a warning", "undecided"))

@@ -40,7 +40,8 @@ class Screen:
         self.width = min(self.console.width, 120) if self.terminal else WIDTH
 
     def write(self, line: Line) -> None:
-        """Write one line."""
+        """Write one line; what could steer a terminal is taken out."""
+        line = [(printable(text), style) for text, style in line]
         if self.console is None:
             text = tables.plain(line)
             encoding = self.stream.encoding if not self.unicode and getattr(self.stream, "encoding", None) else "utf-8"
@@ -69,8 +70,9 @@ class Run:
         self.evidence = list(evidence)
         self.quiet = quiet
         self.reports: list[Report] = []
+        self.failed = 0
         self.started = time.perf_counter()
-        inputs = [label for d in derivations for label, _ in shapes.leaves({n: d.shapes[n] for n in d.input_names})]
+        inputs = [label for d in derivations for label in _labels(d)]
         self.layout = Layout.fit([d.name for d in derivations], inputs, evidence, screen.width)
         self.bar: Any = None
         self.task: Any = None
@@ -119,6 +121,13 @@ class Run:
         if not self.quiet:
             self._write(self.layout.rows(report))
 
+    def fail(self, name: str, message: str) -> None:
+        """Write the row of a derivation that could not be verified, and the reason to standard error."""
+        self.failed += 1
+        if not self.quiet:
+            self._write([self.layout.failure(name)])
+        warn(message)
+
     def finish(self) -> None:
         """Write what follows the last row: what the numbers mean, what needs words, and the count."""
         self.__exit__()
@@ -127,7 +136,7 @@ class Run:
             return
         self._write([self.layout.rule(), *tables.legend(self.screen.width)])
         self._explain(every=len(self.derivations) == 1)
-        self._write([[], [*tables.count(self.reports), *self._circumstances()]])
+        self._write([[], [*tables.count(self.reports, self.failed), *self._circumstances()]])
 
     def _explain(self, *, every: bool) -> None:
         for report in self.reports:
@@ -145,8 +154,25 @@ class Run:
             self.screen.write(line)
 
 
+def _labels(derivation: Derivation) -> list[str]:
+    """Return the names of the inputs that may be differentiated, nested ones by their path."""
+    drawn = "cotangent" if hasattr(derivation.gradient, "source") else ""
+    names = [name for name in derivation.input_names if name != drawn]
+    return [label for label, _ in shapes.leaves({name: derivation.shapes[name] for name in names})]
+
+
+def printable(text: str) -> str:
+    r"""Replace characters that are no text, such as a terminal's control codes.
+
+    >>> printable("a\tb\x1b[31m")
+    'a    b�[31m'
+    """
+    return "".join(c if c.isprintable() else "�" for c in text.replace("\t", "    "))
+
+
 def warn(message: str) -> None:
     """Write a message to standard error, under the command's name."""
+    message = printable(" ".join(message.splitlines()))
     stream = sys.stderr
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(f"jaxgrad: {message}".encode(encoding, "replace").decode(encoding), file=stream, flush=True)
