@@ -1,5 +1,6 @@
 """A claim in words and source, for ``jaxgrad list`` and ``jaxgrad show``."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxgrad import masks, shapes
@@ -65,11 +67,7 @@ def _value(value: Any) -> str:
 
 def description(derivation: Derivation, width: int) -> list[Line]:
     """Return all that a claim says: formula, shapes, domains, mask, reference and the closed form's source."""
-    expected = "E_mask[loss]" if derivation.mask is not None else "loss"
-    lines: list[Line] = [
-        [(derivation.name, "name"), (f" claims that the gradient of {expected} is the closed form below.", "")],
-        [],
-    ]
+    lines: list[Line] = [[(derivation.name, "name")], [], *_field("claim", [_claim(derivation)])]
     if derivation.formula:
         lines += _field("formula", textwrap.wrap(derivation.formula, width - 12, break_long_words=False, break_on_hyphens=False))
     lines += _field("inputs", _inputs(derivation))
@@ -79,13 +77,30 @@ def description(derivation: Derivation, width: int) -> list[Line]:
         )
     if derivation.reference:
         lines += _field("reference", textwrap.wrap(" ".join(derivation.reference.split()), width - 12))
-    gradient = getattr(derivation.gradient, "source", derivation.gradient)
-    for title, function in (("loss", derivation.loss), ("closed form", gradient)):
+    is_vjp = hasattr(derivation.loss, "source")
+    for title, function in (("primal" if is_vjp else "loss", derivation.loss), ("closed form", derivation.gradient)):
         place, source = find_source(function)
         lines += [[], [(title, "head"), (f"  {place}", "dim")]] + [
             [(line, "")] for line in textwrap.indent(source, "    ").splitlines()
         ]
     return lines
+
+
+def _claim(derivation: Derivation) -> str:
+    names: list[str] = []
+
+    def trace() -> None:
+        inputs = derivation.inputs(jax.random.key(0))
+        if derivation.mask is not None:
+            inputs["mask"] = derivation.distribution(derivation.choose_sizes())
+        names.extend(derivation.gradient(**inputs))
+
+    with contextlib.suppress(Exception):  # a closed form that cannot be traced is shown all the same
+        jax.eval_shape(trace)
+    wrt = f" in {', '.join(names)}" if names else ""
+    if hasattr(derivation.loss, "source"):
+        return f"the closed form is the vector-Jacobian product of the primal{wrt}"
+    return f"the closed form is the gradient of {'the expected loss' if derivation.mask is not None else 'the loss'}{wrt}"
 
 
 def _field(title: str, texts: Sequence[str]) -> list[Line]:
@@ -117,6 +132,7 @@ def _depends(derivation: Derivation) -> list[str]:
 
 def find_source(function: Callable[..., Any]) -> tuple[str, str]:
     """Return where a function stands, as file:line, and its source; what has none is told by its name."""
+    function = getattr(function, "source", function)
     while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
         function = function.func if isinstance(function, functools.partial) else function.__wrapped__
     if not inspect.isroutine(function) and not inspect.isclass(function):

@@ -113,6 +113,6 @@ def plain_table(reports: Sequence[Report], width: int = WIDTH) -> str:
     >>> from jaxgrad.report import Finding, Report, Verdict
     >>> finding = Finding(evidence="autodiff", wrt="x", verdict=Verdict.CONFIRMED, error=2e-16, bound=9e-16, detectable=2e-15)
     >>> print(plain_table([Report(name="square", findings=(finding,))]).splitlines()[2])
-    square      x      ✓ confirmed   ✓ 2e-16    2e-15    0.00 s
+    square      x      ✓ confirmed   ✓ 2e-16    2e-15  0.00 s
     """
     return "\n".join(map(plain, lines(reports, width)))
