@@ -191,10 +191,12 @@ def load_arrays(path: str, derivations: Sequence[Derivation]) -> dict[str, np.nd
     if not file.is_file():
         raise ValueError(f"`--inputs`: there is no file {path}; write one with {save}")
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with open(file, "rb") as stream:  # numpy leaves a damaged file open when it opens it itself
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise ValueError(f"`--inputs`: {path} holds one array without a name; write it with {save}")
-            arrays = _read(archive, path)
+            with archive:
+                arrays = _read(archive, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError):
         raise ValueError(f"`--inputs`: {path} is damaged or no .npz file; write it anew with {save}") from None
     except ValueError as error:
@@ -208,7 +210,7 @@ def load_arrays(path: str, derivations: Sequence[Derivation]) -> dict[str, np.nd
             if name == "mask" and derivation.mask is not None:
                 raise ValueError(f"`--inputs`: {path} holds `mask`, but the mask of {derivation.name} is drawn; leave it out")
             if name not in derivation.input_names:
-                near = difflib.get_close_matches(name, derivation.input_names, n=1)
+                near = difflib.get_close_matches(name.lower(), derivation.input_names, n=1)
                 hint = f"did you mean {near[0]}? " if near else ""
                 raise ValueError(
                     f"`--inputs`: {path} holds {name!r}, which is no input of {derivation.name}; {hint}"
@@ -229,6 +231,8 @@ def _read(archive: Any, path: str) -> dict[str, np.ndarray]:
                 f"`--inputs`: {name!r} in {path} holds Python objects, not numbers, and is not read, for it could run code; "
                 "write it as an array of numbers"
             ) from None
-        if arrays[name].dtype.kind not in "biufc":
-            raise ValueError(f"`--inputs`: {name!r} in {path} holds {arrays[name].dtype}, not numbers; write an array of numbers")
+        kind = getattr(arrays[name], "dtype", None)
+        if kind is None or kind.kind not in "biufc":
+            what = "is no array" if kind is None else f"holds {kind}, not numbers"
+            raise ValueError(f"`--inputs`: {name!r} in {path} {what}; write an array of numbers")
     return arrays

@@ -71,6 +71,7 @@ class Run:
         self.quiet = quiet
         self.reports: list[Report] = []
         self.failed = 0
+        self.rows = 0
         self.started = time.perf_counter()
         inputs = [label for d in derivations for label in _labels(d)]
         self.layout = Layout.fit([d.name for d in derivations], inputs, evidence, screen.width)
@@ -78,11 +79,9 @@ class Run:
         self.task: Any = None
 
     def __enter__(self) -> "Run":
-        """Write the head of the table and start the bar."""
-        if not self.quiet:
-            self._write(self.layout.header())
-            if self.screen.terminal:
-                self._start_bar()
+        """Start the bar."""
+        if self.screen.terminal and not self.quiet:
+            self._start_bar()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,21 +117,27 @@ class Run:
     def add(self, report: Report) -> None:
         """Write the rows of one more report."""
         self.reports.append(report)
-        if not self.quiet:
-            self._write(self.layout.rows(report))
+        self._row(self.layout.rows(report))
 
     def fail(self, name: str, message: str) -> None:
         """Write the row of a derivation that could not be verified, and the reason to standard error."""
         self.failed += 1
-        if not self.quiet:
-            self._write([self.layout.failure(name)])
+        if len(self.derivations) > 1:
+            self._row([self.layout.failure(name)])
         warn(message)
+
+    def _row(self, lines: Sequence[Line]) -> None:
+        if not self.quiet:
+            self._write([*([] if self.rows else self.layout.header()), *lines])
+            self.rows += len(lines)
 
     def finish(self) -> None:
         """Write what follows the last row: what the numbers mean, what needs words, and the count."""
         self.__exit__()
         if self.quiet:
             self._explain(every=False)
+            return
+        if self.rows == 0:
             return
         self._write([self.layout.rule(), *tables.legend(self.screen.width)])
         self._explain(every=len(self.derivations) == 1)
