@@ -200,7 +200,8 @@ class Derivation:
             cotangent = _output_shape(primal, shapes)
         functools.update_wrapper(loss, primal)
         del loss.__wrapped__, gradient.__wrapped__  # their signatures are by name, those of primal and vjp by position
-        gradient.source = vjp  # type: ignore[attr-defined]  # for `jaxgrad show`
+        loss.source = primal  # type: ignore[attr-defined]  # for `jaxgrad show`
+        gradient.source = vjp  # type: ignore[attr-defined]
         return Derivation(
             name=name,
             loss=loss,
