@@ -158,9 +158,7 @@ def _members(module: ModuleType, what: str, name: str | None) -> list[Derivation
     listed = {variable: _derivations(value) for variable, value in vars(module).items()}
     every = list({id(d): d for found in listed.values() for d in found}.values())
     if not every:
-        raise ValueError(
-            f"{what} holds no derivations; define one at module level, as my_claim = jaxgrad.Derivation(name=…, loss=…)"
-        )
+        raise ValueError(f"{what} holds no derivations; define one at module level, as my_claim = jaxgrad.Derivation(name=…, loss=…)")
     if name is None:
         names = [derivation.name for derivation in every]
         twice = next((n for n in names if names.count(n) > 1), None)

@@ -26,8 +26,7 @@ def overview(derivations: Sequence[Derivation], width: int | None) -> list[Line]
     """
     head = ("derivation", "inputs", "mask", "reference")
     rows = [
-        (d.name, ", ".join(d.input_names), mask(d) if d.mask is not None else "", " ".join(d.reference.split()))
-        for d in derivations
+        (d.name, ", ".join(d.input_names), mask(d) if d.mask is not None else "", " ".join(d.reference.split())) for d in derivations
     ]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
     if width is not None:
@@ -72,9 +71,7 @@ def description(derivation: Derivation, width: int) -> list[Line]:
         lines += _field("formula", textwrap.wrap(derivation.formula, width - 12, break_long_words=False, break_on_hyphens=False))
     lines += _field("inputs", _inputs(derivation))
     if derivation.mask is not None:
-        lines += _field(
-            "mask", [f"{mask(derivation)}, a draw has shape ({_shape(derivation.shapes['mask'])})", *_depends(derivation)]
-        )
+        lines += _field("mask", [f"{mask(derivation)}, a draw has shape ({_shape(derivation.shapes['mask'])})", *_depends(derivation)])
     if derivation.reference:
         lines += _field("reference", textwrap.wrap(" ".join(derivation.reference.split()), width - 12))
     is_vjp = hasattr(derivation.loss, "source")

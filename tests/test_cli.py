@@ -76,9 +76,7 @@ def test_one_derivation_of_a_file_is_chosen_by_its_variable_or_by_its_name(run, 
 
 
 def test_lists_and_tuples_of_derivations_are_found_and_each_is_verified_once(run, tmp_path):
-    (tmp_path / "mine.py").write_text(
-        CLAIMS + "every = [claim('right', 2), claim('open', 2)]\nfirst = every[0]\npair = (first, 3)\n"
-    )
+    (tmp_path / "mine.py").write_text(CLAIMS + "every = [claim('right', 2), claim('open', 2)]\nfirst = every[0]\npair = (first, 3)\n")
     result = run("verify", "mine.py")
     assert re.findall(r"^(\w+) +x", result.stdout, re.M) == ["right", "open"]
     assert run("verify", "mine.py:every").exit_code == 3
@@ -206,9 +204,7 @@ def test_the_library_leaves_the_configuration_of_jax_alone():
 
 @pytest.fixture
 def environment(tmp_path):
-    keep = {
-        k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "JAXGRAD_CACHE", "JAXGRAD_DEBUG")
-    }
+    keep = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "JAXGRAD_CACHE", "JAXGRAD_DEBUG")}
     return {**keep, "XDG_CACHE_HOME": str(tmp_path / "cache"), "TERM": "xterm-256color"}
 
 
