@@ -10,8 +10,11 @@
 'log_sum_exp'
 """
 
-from jaxgrad import masks
+from jaxgrad import catalog, masks
 from jaxgrad.derivation import Derivation
+from jaxgrad.expectations import expectation
 from jaxgrad.report import Finding, Report, Verdict
+from jaxgrad.sampling import Estimate, estimate
+from jaxgrad.verification import verify
 
-__all__ = ["Derivation", "Finding", "Report", "Verdict", "masks"]
+__all__ = ["Derivation", "Estimate", "Finding", "Report", "Verdict", "catalog", "estimate", "expectation", "masks", "verify"]

@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxgrad import masks, shapes
-from jaxgrad.domains import DOMAINS
+from jaxgrad.domains import DOMAINS, SPECIAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,33 +117,40 @@ class Derivation:
             sizes: {size name: size}; what it leaves open is chosen.
 
         Returns:
-            {input name: array}, in the order of `shapes`.
+            {input name: array}, in the order of `shapes`, in JAX's default precision.
         """
         sizes = self.choose_sizes(0, sizes)
+        drawn = self.arrays(key, sizes)
+        distribution = self.distribution(sizes)
+        if distribution is None:
+            return drawn
+        mask = distribution.sample(jax.random.fold_in(key, len(drawn)), self.mask_shape(sizes))
+        return {name: mask if name == "mask" else drawn[name] for name in self.shapes}
+
+    def mask_shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the shape of a draw of the mask at these sizes."""
+        return shapes.evaluate(self.shapes["mask"], sizes, "mask")
+
+    def arrays(self, key: Array, sizes: Mapping[str, int], *, special: bool = False) -> dict[str, Any]:
+        """Draw all inputs but the mask; with `special`, from the corners of their domains: exact zeros and ties."""
+        words = np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
         drawn: dict[str, Any] = {}
-        for i, (name, tree) in enumerate(self.shapes.items()):
-            key_i = jax.random.fold_in(key, i)
-            if name == "mask":
-                distribution = self.distribution(sizes)
-                assert distribution is not None
-                drawn[name] = distribution.sample(key_i, shapes.evaluate(tree, sizes, name))
-            else:
-                drawn[name] = self._draw(key_i, name, tree, sizes)
+        for i, name in enumerate(self.input_names):
+            rng = np.random.default_rng([*words.ravel().tolist(), i])
+            drawn[name] = jax.tree.map(lambda text, n=name, r=rng: self._draw(r, n, text, sizes, special), self.shapes[name])
         return drawn
 
-    def _draw(self, key: Array, name: str, tree: Any, sizes: Mapping[str, int]) -> Any:
+    def _draw(self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool) -> Array:
         domain = self.domains.get(name, "real")
-        draw = domain if callable(domain) else DOMAINS[domain]
-        texts, treedef = jax.tree.flatten(tree)
-        keys = jax.random.split(key, len(texts)) if len(texts) > 1 else [key]
-        arrays = []
-        for text, key_i in zip(texts, keys, strict=True):
-            shape = shapes.evaluate(text, sizes, name)
-            array = jnp.asarray(draw(key_i, shape))
-            if array.shape != shape:
-                raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
-            arrays.append(array)
-        return jax.tree.unflatten(treedef, arrays)
+        shape = shapes.evaluate(text, sizes, name)
+        if callable(domain):
+            array = jnp.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
+        else:
+            array = np.asarray((SPECIAL if special and domain in SPECIAL else DOMAINS)[domain](rng, shape))
+            array = jnp.asarray(array, int if domain == "integer" else float)
+        if array.shape != shape:
+            raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
+        return array
 
     @staticmethod
     def from_vjp(
@@ -192,7 +200,8 @@ class Derivation:
             cotangent = _output_shape(primal, shapes)
         functools.update_wrapper(loss, primal)
         del loss.__wrapped__, gradient.__wrapped__  # their signatures are by name, those of primal and vjp by position
-        gradient.source = vjp  # type: ignore[attr-defined]  # for `jaxgrad show`
+        loss.source = primal  # type: ignore[attr-defined]  # for `jaxgrad show`
+        gradient.source = vjp  # type: ignore[attr-defined]
         return Derivation(
             name=name,
             loss=loss,

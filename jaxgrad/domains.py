@@ -1,57 +1,59 @@
 """Where the inputs of a claim live, and how one is drawn from each place.
 
-Every domain is a function ``(key, shape) -> array``. The default is signed: a rule that is right only for positive numbers
-must not pass because nobody drew another.
+Every named domain is a function ``(generator, shape) -> numpy array``. The default is signed: a rule that is right only for
+positive numbers must not pass because nobody drew another. Numpy draws, because a claim is checked at many shapes and
+compiling a generator for each would take longer than the check.
+
+`special` draws from the corners of a domain instead, where rules break: exact zeros, ties, small integers.
 """
 
 from collections.abc import Callable, Sequence
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
 
-Draw = Callable[[Array, Sequence[int]], Array]
+Draw = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
 
 
-def _real(key: Array, shape: Sequence[int]) -> Array:
-    return jax.random.normal(key, shape)
+def _real(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    return rng.standard_normal(shape)
 
 
-def _positive(key: Array, shape: Sequence[int]) -> Array:
-    return jnp.exp(jax.random.normal(key, shape))
+def _positive(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    return np.exp(rng.standard_normal(shape))
 
 
-def _probability(key: Array, shape: Sequence[int]) -> Array:
-    return jax.random.uniform(key, shape, minval=0.05, maxval=0.95)
+def _probability(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    return rng.uniform(0.05, 0.95, shape)
 
 
-def _binary(key: Array, shape: Sequence[int]) -> Array:
-    return jax.random.bernoulli(key, 0.5, shape).astype(float)
+def _binary(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    return rng.integers(0, 2, shape).astype(float)
 
 
-def _integer(key: Array, shape: Sequence[int]) -> Array:
-    return jax.random.randint(key, shape, -4, 5)
+def _integer(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    return rng.integers(-4, 5, shape)
 
 
-def _simplex(key: Array, shape: Sequence[int]) -> Array:
+def _simplex(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     if not shape:
         raise ValueError("`domains`: a simplex needs at least one axis, but the shape is that of a scalar")
-    return jax.nn.softmax(jax.random.normal(key, shape), axis=-1)
+    weights = np.exp(rng.standard_normal(shape))
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def _spd(key: Array, shape: Sequence[int]) -> Array:
-    _square(shape, "spd")
-    a = jax.random.normal(key, shape)
-    return a @ jnp.swapaxes(a, -1, -2) / shape[-1] + 0.5 * jnp.eye(shape[-1])
+def _spd(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    _check_square(shape, "spd")
+    a = rng.standard_normal(shape)
+    return a @ np.swapaxes(a, -1, -2) / shape[-1] + 0.5 * np.eye(shape[-1])
 
 
-def _orthogonal(key: Array, shape: Sequence[int]) -> Array:
-    _square(shape, "orthogonal")
-    q, r = jnp.linalg.qr(jax.random.normal(key, shape))
-    return q * jnp.sign(jnp.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+def _orthogonal(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    _check_square(shape, "orthogonal")
+    q, r = np.linalg.qr(rng.standard_normal(shape))
+    return q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
 
 
-def _square(shape: Sequence[int], domain: str) -> None:
+def _check_square(shape: Sequence[int], domain: str) -> None:
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise ValueError(f"`domains`: {domain!r} needs a square matrix such as 'n n', but the shape is {tuple(shape)}")
 
@@ -67,3 +69,10 @@ DOMAINS: dict[str, Draw] = {
     "orthogonal": _orthogonal,
 }
 """The named domains; "real" is standard normal, "positive" log-normal, "integer" uniform on −4 … 4."""
+
+SPECIAL: dict[str, Draw] = {
+    "real": lambda rng, shape: rng.integers(-2, 3, shape).astype(float),
+    "positive": lambda rng, shape: rng.integers(1, 4, shape).astype(float),
+    "probability": lambda rng, shape: rng.integers(1, 4, shape) / 4,
+}
+"""Draws from the corners of a domain: small integers, so that zeros and ties occur."""

@@ -81,6 +81,14 @@ def _check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
+def _coins(key: Array, prob: Any, shape: tuple[int, ...]) -> Array:
+    """Toss coins that are 1 with probability ⌊2³² p⌋/2³²: a random word is compared, so that rare events keep their odds."""
+    threshold = jnp.asarray(prob, jnp.float32) * np.float32(2.0**32)
+    words = jax.random.bits(key, shape, jnp.uint32)
+    certain = threshold >= np.float32(2.0**32)
+    return (certain | (words < jnp.where(certain, 0.0, threshold).astype(jnp.uint32))).astype(float)
+
+
 def _every_row(rows: np.ndarray, probabilities: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """Combine the support of one row into that of independent rows stacked to `shape`."""
     count = math.prod(shape[:-1])
@@ -128,7 +136,7 @@ class Bernoulli:
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``."""
         shape = _check_shape(shape)
-        return jax.random.bernoulli(key, self.prob, shape).astype(float)
+        return _coins(key, self.prob, shape)
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], the vector of p's."""
@@ -180,7 +188,7 @@ class FeatureBernoulli:
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``."""
         shape = _check_shape(shape)
-        return jax.random.bernoulli(key, self._probs(shape[-1]), shape).astype(float)
+        return _coins(key, self._probs(shape[-1]), shape)
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], the probabilities themselves."""
@@ -234,7 +242,7 @@ class Patches:
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``."""
         *lead, n = _check_shape(shape)
-        coins = jax.random.bernoulli(key, self.prob, (*lead, self._patches(n))).astype(float)
+        coins = _coins(key, self.prob, (*lead, self._patches(n)))
         return jnp.repeat(coins, self.patch_size, axis=-1)
 
     def mean(self, n: int) -> Float[Array, " n"]:

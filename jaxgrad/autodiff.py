@@ -1,0 +1,252 @@
+"""The closed form against reverse-mode differentiation, both in float64, entry by entry.
+
+Two kinds of draws are compared. Generic ones, at several sizes, with the bounds of `jaxgrad.rounding`. And special ones, with
+exact zeros and ties: there conventions at kinks show, and only errors in the leading digits count.
+
+An entry where the two disagree is not refuted before differences of the loss have spoken: where these side with the closed
+form, the loss's own differentiation rule is what is wrong, or autodiff has lost a derivative at a kink that cancels.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgrad.compilation import check_options
+from jaxgrad.differences import Prober, has_stop_gradient
+from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.report import Finding, Verdict
+from jaxgrad.rounding import COPIES, Comparison, compare, noisy_copies, widen, working_unit
+
+DRAWS = 2
+"""Generic draws at each choice of sizes."""
+COARSE = 1e-6
+"""At special draws, errors below this part of the gradient's largest entry are taken for rounding."""
+INSENSITIVE = 1e-3
+"""Where rounding hides errors above this part of the largest entry, nothing is confirmed."""
+
+SMALL = 2**16
+"""Stacks of draws of up to so many numbers go through one batched program, larger ones one draw after another."""
+
+LossOf = Callable[[dict[str, int]], Callable[[dict[str, Tree]], Any]]
+
+
+@dataclass
+class _Ledger:
+    """What has been seen of one array of the gradient."""
+
+    error: float = 0.0
+    bound: float = 0.0
+    detectable: float = 0.0
+    generic: int = 0
+    special: int = 0
+    vacuous: bool = True
+    refuted: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class _Pair:
+    """Closed form and autodiff at one choice of sizes, compiled together and run over a stack of draws."""
+
+    def __init__(self, problem: Problem, sizes: dict[str, int], loss: Callable[[dict[str, Tree]], Any]) -> None:
+        self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
+        closed = problem.closed_form(sizes)
+
+        def both(inputs: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Tree]]:
+            return closed(inputs), gradient_of(loss, inputs, self.wrt)
+
+        self.both = both
+
+        def run(stacked: Tree) -> Any:
+            small = sum(leaf.size for leaf in jax.tree.leaves(stacked)) <= SMALL
+            return jax.vmap(both)(stacked) if small else jax.lax.map(both, stacked)
+
+        self.run = jax.jit(run, compiler_options=check_options())
+
+    def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        claimed, reference = self.run(stacked)
+        return jax.tree.map(np.asarray, (labelled(claimed), labelled(reference)))
+
+    def single_and_double(self, stacked: dict[str, Tree], label: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Evaluate (closed form, autodiff) of one array in float32, and in float64 at the same, rounded inputs."""
+        low = jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, stacked)
+        high = jax.tree.map(lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x, low)
+        double = [side[label] for side in self(high)]
+        with jax.enable_x64(False):
+            single = [side[label] for side in self(low)]
+        return single, double
+
+
+def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, evidence: str = "autodiff") -> list[Finding]:
+    """Compare the closed form with autodiff of the loss, or of its exact expectation.
+
+    Args:
+        problem: the claim.
+        variants: choices of sizes.
+        loss_of: gives at each choice the function of the inputs that is differentiated.
+        evidence: name of the findings.
+
+    Returns:
+        One finding for each array of the gradient.
+    """
+    start = time.perf_counter()
+    ledgers: dict[str, _Ledger] = {}
+    for i, sizes in enumerate(variants):
+        problem.report_progress(evidence, i / len(variants), _text(sizes))
+        _compare_at(problem, _Pair(problem, sizes, loss_of(sizes)), ledgers)
+    seconds = (time.perf_counter() - start) / max(1, len(ledgers))
+    where = (
+        f"{DRAWS} draws at each of {len(variants)} choices of sizes"
+        if len(variants) > 1
+        else f"{DRAWS} draws at {_text(variants[0])}"
+    )
+    return [_judge(evidence, label, ledger, where, seconds) for label, ledger in ledgers.items()]
+
+
+def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> None:
+    draws = [problem.draw(pair.sizes, number) for number in range(DRAWS)]
+    special = problem.draw(pair.sizes, 0, special=True)
+    unit = working_unit(pair.both, draws[0])
+    copied = [noisy_copies(draw, unit, number) for number, draw in enumerate(draws)]
+    one = jax.tree.map(lambda x: np.asarray(x)[None], special)
+    claimed, reference = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, one))
+    rows = COPIES + 1
+    for label in claimed:
+        ledger = ledgers.setdefault(label, _Ledger())
+        for number, draw in enumerate(draws):
+            part = slice(number * rows, (number + 1) * rows)
+            found = compare(claimed[label][part], reference[label][part], unit)
+            if not np.all(found.agrees) and np.all(np.isfinite(found.error)):
+                found = widen(found, *pair.single_and_double(copied[number], label), unit)
+            _enter_generic(ledger, found, pair, draw, label, claimed[label][part][0], reference[label][part][0], unit)
+        _enter_special(ledger, pair, special, label, claimed[label][-1], reference[label][-1], unit)
+
+
+def _enter_generic(
+    ledger: _Ledger, found: Comparison, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
+) -> None:
+    ledger.generic += 1
+    if not np.all(np.isfinite(found.error)):
+        side = "autodiff" if not np.all(np.isfinite(reference)) else "the closed form"
+        ledger.doubts.append(f"{side} is not finite at {_text(pair.sizes)}")
+        ledger.vacuous = False
+        return
+    scale = found.scale or 1.0
+    if np.any(found.magnitude > found.bound):
+        ledger.vacuous = False
+        ledger.detectable = max(ledger.detectable, float(found.bound.max()) / scale)
+    if found.error.size:
+        i = np.unravel_index(np.argmax(found.error / np.maximum(found.bound, np.finfo(float).tiny)), found.error.shape)
+        if found.error[i] / scale >= ledger.error:
+            ledger.error, ledger.bound = float(found.error[i]) / scale, float(found.bound[i]) / scale
+    if np.any(found.disagrees):
+        _adjudicate(ledger, pair, draw, label, claimed, reference, found.disagrees, unit, "")
+    elif not np.all(found.agrees):
+        ledger.doubts.append(f"an entry is off by more than rounding was seen to explain, but by less than {100} times that")
+
+
+def _enter_special(
+    ledger: _Ledger, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
+) -> None:
+    if not np.all(np.isfinite(reference)):
+        ledger.notes.append("autodiff is not finite at exact zeros or ties")
+        return
+    if not np.all(np.isfinite(claimed)):
+        ledger.notes.append("the closed form is not finite at exact zeros or ties, where autodiff is")
+        return
+    ledger.special += 1
+    scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0))
+    wrong = np.abs(claimed - reference) > COARSE * scale
+    if np.any(wrong):
+        _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at exact zeros or ties")
+
+
+def _adjudicate(
+    ledger: _Ledger, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, wrong: np.ndarray,
+    unit: float, where: str,
+) -> None:  # fmt: skip
+    """Let differences decide on the worst entries at which closed form and autodiff disagree."""
+    error = np.where(wrong, np.abs(claimed - reference), -1.0)
+    worst = [np.unravel_index(i, error.shape) for i in np.argsort(error, axis=None)[::-1][:8] if error.flat[i] > 0]
+    if has_stop_gradient(pair.loss, draw):
+        ledger.refuted.append(_entry(worst[0], claimed, reference, pair, where))
+        return
+    inner = claimed.ndim - len(np.shape(labelled({n: draw[n] for n in pair.wrt})[label]))
+    slopes = _slopes_at(pair, draw, label, [index[inner:] for index in worst], unit)
+    for row, index in enumerate(worst):
+        c, r = float(claimed[index]), float(reference[index])
+        off, outer = abs(c - r), index[:inner]
+        d, e = slopes.central[row][outer], slopes.central_error[row][outer]
+        left, right, side = slopes.left[row][outer], slopes.right[row][outer], slopes.side_error[row][outer]
+        if side < off / 10 and abs(right - left) > max(10 * side, off / 10):
+            if min(left, right) - off / 10 <= r <= max(left, right) + off / 10:
+                ledger.refuted.append(
+                    f"{_entry(index, claimed, reference, pair, where)}; the loss has a kink there, with one-sided derivatives "
+                    f"{left:.6g} and {right:.6g}"
+                )
+                return
+            ledger.doubts.append(f"autodiff gives {r:.6g} at a kink with one-sided derivatives {left:.6g} and {right:.6g}")
+        elif not e < off / 10:
+            ledger.doubts.append(
+                f"closed form and autodiff disagree at entry {_index(index)}{where} ({c:.6g} and {r:.6g}), and differences do "
+                "not converge there"
+            )
+        elif abs(d - c) < off / 4:
+            ledger.doubts.append(
+                f"at entry {_index(index)}{where} autodiff gives {r:.6g}, but differences of the loss give {d:.6g} as the closed "
+                "form does: the loss's own differentiation rule is wrong there"
+            )
+        else:
+            ledger.refuted.append(_entry(index, claimed, reference, pair, where) + f", differences {d:.6g}")
+            return
+
+
+def _slopes_at(pair: _Pair, draw: Any, label: str, entries: list[tuple[int, ...]], unit: float) -> Any:
+    moving = labelled({name: draw[name] for name in sorted(pair.wrt)})
+    begin = 0
+    for other, array in moving.items():
+        if other == label:
+            break
+        begin += np.size(array)
+    index = np.array([begin + int(np.ravel_multi_index(e, np.shape(moving[label]))) if e else begin for e in entries])
+    total = sum(np.size(a) for a in moving.values())
+    return Prober(pair.loss, pair.wrt).slopes(draw, index, np.zeros((0, total)), unit)
+
+
+def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: float) -> Finding:
+    detail, verdict, warning = where, Verdict.CONFIRMED, ""
+    if ledger.special:
+        detail += f", and at exact zeros and ties {ledger.special} times"
+    if ledger.refuted:
+        verdict, detail = Verdict.REFUTED, ledger.refuted[0]
+    elif ledger.doubts:
+        verdict, detail = Verdict.UNDECIDED, ledger.doubts[0]
+    elif ledger.detectable > INSENSITIVE:
+        verdict, detail = (
+            Verdict.UNDECIDED,
+            f"rounding alone moves the gradient by up to {ledger.detectable:.1g} of its largest entry",
+        )
+    elif ledger.vacuous:
+        warning = "vacuous: the gradient is zero, to rounding, at every draw"
+    for note in dict.fromkeys(ledger.notes):
+        detail += f"; {note}"
+    return Finding(
+        evidence=evidence, wrt=label, verdict=verdict, error=ledger.error, bound=ledger.bound,
+        detectable=ledger.detectable or None, seconds=seconds, detail=detail, warning=warning,
+    )  # fmt: skip
+
+
+def _entry(index: tuple[int, ...], claimed: np.ndarray, reference: np.ndarray, pair: _Pair, where: str) -> str:
+    return f"entry {_index(index)} at {_text(pair.sizes)}{where}: closed form {claimed[index]:.6g}, autodiff {reference[index]:.6g}"
+
+
+def _index(index: tuple[int, ...]) -> str:
+    return "[" + ", ".join(str(int(i)) for i in index) + "]"
+
+
+def _text(sizes: dict[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in sizes.items()) or "fixed sizes"

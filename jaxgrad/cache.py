@@ -1,0 +1,111 @@
+"""The command's cache of compiled programs, in the user's cache folder; the library leaves JAX's settings alone.
+
+A cached program is machine code, so each version of jaxlib and each kind of processor has a folder of its own: a home folder
+that several machines share stays safe. What cannot be read is compiled anew, and then the folder is emptied when the command
+ends.
+"""
+
+import atexit
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import warnings
+from pathlib import Path
+
+LIMIT = 256 * 2**20
+"""Bytes the cache may hold; when it holds more, the programs longest unused are removed."""
+
+_UNREADABLE = "Error reading persistent compilation cache"
+_UNWRITABLE = "Error writing persistent compilation cache"
+
+
+def folder() -> Path | None:
+    """Return the folder for compiled programs, or None where JAXGRAD_CACHE=off turns it off."""
+    chosen = os.environ.get("JAXGRAD_CACHE", "")
+    if chosen.lower() in ("off", "0", "no", "false"):
+        return None
+    if chosen and chosen.lower() not in ("on", "1", "yes", "true"):
+        return Path(chosen).expanduser()
+    if os.environ.get("XDG_CACHE_HOME"):
+        root = Path(os.environ["XDG_CACHE_HOME"])
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        root = Path.home() / ".cache"
+    return root / "jaxgrad"
+
+
+def turn_on() -> Path | None:
+    """Let JAX keep compiled programs between runs; do nothing where the user has set up a cache, or where none can be kept.
+
+    Returns:
+        The folder in use, or None.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return None
+    try:
+        root = folder()
+        if root is None:
+            return None
+        path = root / _machine()
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            return None
+        _trim(root)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_raise_persistent_cache_errors", False)
+    _mend(path)
+    return path
+
+
+def _machine() -> str:
+    import jaxlib
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        features = "".join(dict.fromkeys(line for line in lines if line.startswith(("flags", "Features", "model name"))))
+    except OSError:
+        features = platform.processor()
+    key = hashlib.sha256(f"{platform.system()} {features}".encode()).hexdigest()[:12]
+    return f"jaxlib-{jaxlib.__version__}-{platform.machine()}-{key}"
+
+
+def _trim(root: Path) -> None:
+    """Remove the programs longest unused, of all machines and versions, until half of the limit is free."""
+    entries = [(path.stat(), path) for path in root.glob("*/*-cache")]
+    total = sum(stat.st_size for stat, _ in entries)
+    if total <= LIMIT:
+        return
+    for stat, path in sorted(entries, key=lambda entry: max(entry[0].st_atime, entry[0].st_mtime)):
+        path.unlink(missing_ok=True)
+        total -= stat.st_size
+        if total <= LIMIT // 2:
+            return
+
+
+def _mend(path: Path) -> None:
+    """Pass over the warnings of a damaged cache, and empty it at the end, since JAX never overwrites an entry."""
+    show = warnings.showwarning
+    damaged: list[str] = []
+
+    def quiet(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
+        text = str(message)
+        if text.startswith(_UNREADABLE):
+            if not damaged:
+                damaged.append(text)
+                atexit.register(shutil.rmtree, path, ignore_errors=True)
+        elif not text.startswith(_UNWRITABLE):
+            show(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = quiet
+    warnings.filterwarnings("always", message=f"{_UNREADABLE}|{_UNWRITABLE}")

@@ -1,0 +1,214 @@
+"""The command ``jaxgrad``: verify, list and show derivations.
+
+Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong usage or input, 3 when something is undecided,
+70 for a mistake of jaxgrad's own, 130 when interrupted.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+CONFIRMED, REFUTED, USAGE, UNDECIDED, INTERNAL, INTERRUPTED, PIPE = 0, 1, 2, 3, 70, 130, 141
+
+
+class _Group(click.Group):
+    """A group whose messages are one line each and whose exit status never says "refuted" for a mistake in usage."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        extra["prog_name"] = extra.get("prog_name") or "jaxgrad"
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            _say(error.format_message().rstrip("."), f"See `{context.command_path} --help`." if context else "")
+            code = USAGE
+        except (click.Abort, KeyboardInterrupt):
+            _say("interrupted")
+            code = INTERRUPTED
+        except Exception as error:
+            if debug():
+                raise
+            _say(f"jaxgrad itself failed with {type(error).__name__}: {error}", "Run again with JAXGRAD_DEBUG=1, and report it.")
+            code = INTERNAL
+        sys.exit(code if isinstance(code, int) else CONFIRMED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # whoever read the output has seen enough
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(PIPE)
+
+
+def _say(message: str, hint: str = "") -> None:
+    from jaxgrad.terminal import warn
+
+    warn(f"{message}. {hint}" if hint else message)
+
+
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """Turn a ValueError about what was typed into a message and exit status 2."""
+    try:
+        yield
+    except ValueError as error:
+        if debug():
+            raise
+        raise click.ClickException(str(error)) from None
+
+
+def debug() -> bool:
+    """Say whether tracebacks are wanted."""
+    return os.environ.get("JAXGRAD_DEBUG", "") not in ("", "0")
+
+
+class _Whole(click.ParamType):
+    """A whole number, also written as 1e6 or 2**20."""
+
+    name = "number"
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        try:
+            base, power, exponent = text.partition("**")
+            number = int(base) ** min(int(exponent), 64) if power else float(text) if "e" in text.lower() else int(text)
+            whole = int(number)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no whole number; write it as 65536, 1e6 or 2**20", param, ctx)
+        if whole != number or not self.least <= whole <= self.most:
+            self.fail(f"{value} is not a whole number from {self.least} to {self.most}", param, ctx)
+        return whole
+
+
+class _Share(click.ParamType):
+    """A number strictly between 0 and 1."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number; write it as 0.01 or 1e-6", param, ctx)
+        if not 0 < number < 1:
+            self.fail(f"{value} does not lie between 0 and 1", param, ctx)
+        return number
+
+
+def _sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, int] | None:
+    sizes: dict[str, int] = {}
+    for item in ",".join(values).split(",") if values else ():
+        name, equals, size = item.partition("=")
+        if not (equals and name.strip() and size.strip().isdecimal() and int(size) > 0):
+            raise click.BadParameter(f"{item!r} is no size; write sizes as n=5,m=7", ctx, param)
+        sizes[name.strip()] = int(size)
+    return sizes or None
+
+
+def _evidence(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    if not values:
+        return None
+    import difflib
+
+    from jaxgrad.verification import EVIDENCE
+
+    names = [name.strip().replace("-", "_") for name in ",".join(values).split(",")]
+    for name in names:
+        if name not in EVIDENCE:
+            near = difflib.get_close_matches(name, EVIDENCE, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise click.BadParameter(f"{name!r} is no evidence; {hint}it is one or more of {', '.join(EVIDENCE)}", ctx, param)
+    return tuple(dict.fromkeys(names))
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="jaxgrad", message="jaxgrad %(version)s")
+def main() -> None:
+    """Know whether a gradient is right.
+
+    \b
+    jaxgrad verify                  verify every derivation of the catalogue
+    jaxgrad verify mse relu_mlp     verify some of them
+    jaxgrad verify mine.py          verify the derivations in a file
+    jaxgrad show mse                see a claim and its closed form
+    """  # noqa: D301 - click reads the character \b as "leave these lines as they are"
+
+
+@main.command()
+@click.argument("targets", nargs=-1, metavar="[NAME | FILE.py | FILE.py:NAME | package.module:NAME]...")
+@click.option("--seed", type=_Whole(0, 2**32 - 1), default=0, show_default=True, help="Seed of all that is drawn.")
+@click.option("--evidence", multiple=True, callback=_evidence, metavar="NAME[,NAME]", help="Gather only this evidence.")
+@click.option("--inputs", metavar="DATA.npz", help="Arrays by input name; the rest is drawn.")
+@click.option("--sizes", multiple=True, callback=_sizes, metavar="n=5,m=7", help="Fix sizes; the rest is chosen.")
+@click.option("--max-samples", type=_Whole(2, 2**40), default=2**20, show_default=True, help="Samples Monte Carlo may draw.")
+@click.option("--false-alarm", type=_Share(), default=1e-6, show_default=True, help="Chance that a right gradient is refuted.")
+@click.option("--resolution", type=_Share(), default=1e-2, show_default=True, help="Relative error Monte Carlo must resolve.")
+@click.option("--json", "json_path", metavar="PATH", help="Write the reports as JSON; - is standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Tell only of what is not confirmed.")
+def verify(targets: tuple[str, ...], json_path: str | None, quiet: bool, inputs: str | None, **options: Any) -> int:
+    """Verify derivations, all of the catalogue where none is named.
+
+    \b
+    Exit status: 0 all confirmed, 1 something refuted, 2 wrong usage or input,
+    3 something undecided.
+    Compiled programs are kept in the user's cache folder; JAXGRAD_CACHE=off
+    turns that off. JAXGRAD_DEBUG=1 shows tracebacks.
+    """  # noqa: D301 - as above
+    from jaxgrad import cache, files, loading, running
+
+    running.hush()
+    with _usage():
+        path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
+        with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
+            derivations = loading.find(targets)
+        arrays = loading.load_arrays(inputs, derivations) if inputs is not None else None
+    cache.turn_on()
+    outcome = running.run(derivations, inputs=arrays, quiet=quiet, to_stderr=json_path == "-", debug=debug(), **options)
+    if json_path == "-":
+        click.echo(outcome.to_json())
+    elif path is not None:
+        try:
+            files.write_atomically(path, outcome.to_json() + "\n")
+        except OSError as error:
+            raise click.ClickException(f"`--json` {json_path} could not be written: {error.strerror}") from None
+    return outcome.status
+
+
+@main.command("list")
+def list_() -> None:
+    """List the derivations of the catalogue."""
+    from jaxgrad import catalog, showing
+    from jaxgrad.terminal import Screen
+
+    screen = Screen(sys.stdout)
+    for line in showing.overview(catalog.all(), screen.width if screen.terminal else None):
+        screen.write(line)
+
+
+@main.command()
+@click.argument("target", metavar="NAME | FILE.py:NAME | package.module:NAME")
+def show(target: str) -> None:
+    """Show a claim: formula, shapes, domains, mask, reference and the closed form's source."""
+    from jaxgrad import loading, showing
+    from jaxgrad.terminal import Screen
+
+    with _usage():
+        derivations = loading.find([target])
+    screen = Screen(sys.stdout)
+    for i, derivation in enumerate(derivations):
+        for line in ([[]] if i else []) + showing.description(derivation, screen.width):
+            screen.write(line)

@@ -1,0 +1,249 @@
+"""Finite differences of the loss's value: the vote that does not trust automatic differentiation.
+
+Along one coordinate, with steps h_k = s/4^(k+1) that span six decades, the central quotients
+
+    D_k = (f(x + h_k e) − f(x − h_k e)) / 2h_k
+
+and the one-sided ones are extrapolated twice (Richardson 1911; Ridders 1982). Each extrapolation has an error estimate made
+of two distinct differences in the tableau and of the loss's own measured rounding over the finest step it used; the step with
+the smallest estimate is taken. A coordinate whose left and right derivatives differ stands at a kink and is told apart.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from jaxgrad.compilation import check_options
+from jaxgrad.problem import Problem, Tree, labelled
+from jaxgrad.report import Finding, Verdict
+from jaxgrad.rounding import working_unit
+
+STEPS = 10
+AGREE = 10.0
+"""An error within this many error estimates agrees."""
+DISAGREE = 1000.0
+"""An error beyond this many error estimates disagrees; in between nothing is said."""
+MAX_ENTRIES = 256
+"""So many entries of the gradient are differenced one by one; where there are more, a random choice of them is."""
+DIRECTIONS = 8
+"""So many random directions, through all entries at once, join where entries were left out."""
+BATCH_BYTES = 2**25
+
+
+class Slope(NamedTuple):
+    """Derivatives along some coordinates, of shape (coordinates, *shape of f), each with its error estimate."""
+
+    central: np.ndarray
+    central_error: np.ndarray
+    right: np.ndarray
+    left: np.ndarray
+    side_error: np.ndarray
+
+    @property
+    def kink(self) -> np.ndarray:
+        """Where the left and right derivatives differ by more than they are uncertain."""
+        return np.abs(self.right - self.left) > AGREE * self.side_error
+
+
+class Prober:
+    """The value of a function of all inputs, along coordinates and directions of some of them; compiled once a shape."""
+
+    def __init__(self, function: Callable[[dict[str, Tree]], Any], wrt: tuple[str, ...]) -> None:
+        """Set up; nothing is compiled yet."""
+        self.function, self.wrt = function, wrt
+
+        def values(moving: Any, fixed: Any, index: Any, step: Any, directions: Any, batch: int) -> Any:
+            flat, unravel = ravel_pytree(moving)
+
+            def value(probe: Any) -> Any:
+                i, h = probe
+                moved = flat + h * directions[jax.numpy.maximum(-1 - i, 0)]
+                moved = jax.numpy.where(i < 0, moved, flat.at[jax.numpy.maximum(i, 0)].add(h))
+                return function({**unravel(moved), **fixed})
+
+            return jax.lax.map(value, (index, step), batch_size=batch)
+
+        self._values = jax.jit(values, static_argnums=5, compiler_options=check_options())
+
+    def slopes(self, inputs: dict[str, Tree], index: np.ndarray, directions: np.ndarray, unit: float, seed: int = 0) -> Slope:
+        """Differentiate along coordinates `index` of the flattened `wrt`; a negative one, −1 − i, means `directions[i]`."""
+        moving = {name: inputs[name] for name in self.wrt}
+        fixed = {name: x for name, x in inputs.items() if name not in self.wrt}
+        flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(moving)]).astype(np.float64)
+        scale = _step_scales(moving)
+        rng = np.random.default_rng(seed)
+        noise = flat * unit * rng.integers(-2, 3, (4, flat.size))
+        directions = np.concatenate([noise, directions.reshape(-1, flat.size)])
+        index = np.where(index < 0, index - len(noise), index)
+        reach = np.where(index >= 0, scale[np.maximum(index, 0)], np.median(scale))
+        steps = reach[:, None] * 4.0 ** -np.arange(1, STEPS + 1)
+        probes = np.concatenate([np.zeros(1), *[np.full(1, 1.0)] * len(noise), steps.ravel(), -steps.ravel()])
+        which = np.concatenate([[-1], -1 - np.arange(len(noise)), *[np.repeat(index, STEPS)] * 2])
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(inputs))
+        batch = int(np.clip(BATCH_BYTES // (8 * size), 1, 512))
+        values = np.asarray(self._values(moving, fixed, which, probes, directions, batch))
+        base, noisy, rest = values[0], values[1 : 1 + len(noise)], values[1 + len(noise) :]
+        shape = (len(index), STEPS, *base.shape)
+        plus, minus = rest[: len(rest) // 2].reshape(shape), rest[len(rest) // 2 :].reshape(shape)
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            rounding = np.abs(noisy - base).max(0) + 4 * unit * np.abs(values).max(0)
+            return _extrapolate(plus, minus, base, steps, rounding)
+
+
+def _step_scales(moving: Any) -> np.ndarray:
+    """Return the size of a step in each coordinate: within a quarter of the entry, or of the array's size where that is 0."""
+    scales = []
+    for leaf in jax.tree.leaves(moving):
+        x = np.abs(np.asarray(leaf, np.float64)).ravel()
+        typical = np.sqrt(np.mean(x**2)) if x.size and x.any() else 1.0
+        scales.append(np.where(x > typical * 1e-3, np.minimum(x, typical), typical * 1e-1))
+    return np.concatenate(scales)
+
+
+def _extrapolate(plus: np.ndarray, minus: np.ndarray, base: np.ndarray, steps: np.ndarray, rounding: np.ndarray) -> Slope:
+    h = steps.reshape(*steps.shape, *[1] * base.ndim)
+    central, central_error = _richardson((plus - minus) / (2 * h), h, rounding, 16.0, 16.0)
+    right, right_error = _richardson((plus - base) / h, h, 2 * rounding, 4.0, 4.0)
+    left, left_error = _richardson((base - minus) / h, h, 2 * rounding, 4.0, 4.0)
+    return Slope(central, central_error, right, left, right_error + left_error)
+
+
+def _richardson(
+    quotient: np.ndarray, h: np.ndarray, rounding: np.ndarray, ratio: float, growth: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Extrapolate quotients whose error series falls by `ratio`, then `ratio·growth`, from step to step (axis 1)."""
+    first = quotient[:, 1:] + (quotient[:, 1:] - quotient[:, :-1]) / (ratio - 1)
+    second = first[:, 1:] + (first[:, 1:] - first[:, :-1]) / (ratio * growth - 1)
+    error = np.abs(second[:, 1:] - first[:, 2:]) + np.abs(second[:, 1:] - second[:, :-1]) + 4 * rounding / h[:, 3:]
+    error = np.where(np.isfinite(error), error, np.inf)
+    best = np.argmin(error, axis=1)[:, None]
+    value, estimate = (np.take_along_axis(a, best, axis=1)[:, 0] for a in (second[:, 1:], error))
+    return value, estimate
+
+
+def has_stop_gradient(function: Callable[..., Any], *args: Any) -> bool:
+    """Say whether a function uses stop_gradient, so that its gradient is by intent not the derivative of its value."""
+
+    def search(jaxpr: Any) -> bool:
+        return any(
+            eqn.primitive.name == "stop_gradient" or any(search(j) for j in jax.core.jaxprs_in_params(eqn.params))
+            for eqn in jaxpr.eqns
+        )
+
+    return search(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[str, Tree]], Any]) -> list[Finding]:
+    """Compare the closed form with differences of `loss` (the loss itself, or its exact expectation), entry by entry.
+
+    Args:
+        problem: the claim.
+        sizes: sizes at which to compare.
+        loss: function of the inputs.
+
+    Returns:
+        One finding for each array of the gradient.
+    """
+    start = time.perf_counter()
+    wrt = problem.wrt
+    closed = jax.jit(problem.closed_form(sizes), compiler_options=check_options())
+    prober = Prober(loss, wrt)
+    inputs = problem.draw(sizes, 0)
+    if has_stop_gradient(loss, inputs):
+        reason = "the loss uses stop_gradient, so by intent its gradient is not the derivative of its value"
+        labels = labelled({name: inputs[name] for name in wrt})
+        return [Finding(evidence="differences", wrt=label, verdict=Verdict.UNDECIDED, detail=reason) for label in labels]
+    unit = working_unit(loss, inputs)
+    tallies: dict[str, list[_Tally]] = {}
+    for number in range(2):
+        problem.report_progress("differences", number / 2, "")
+        inputs = problem.draw(sizes, number)
+        claimed = labelled(closed(inputs))
+        moving = labelled({name: inputs[name] for name in wrt})
+        plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]))
+        index = np.concatenate([plan.index for plan in plans])
+        directions = np.concatenate([plan.directions for plan in plans])
+        slope = prober.slopes(inputs, index, directions, unit, number)
+        first = 0
+        for label, plan in zip(moving, plans, strict=True):
+            outer = np.shape(claimed[label])[: slope.central.ndim - 1]
+            array = np.moveaxis(np.asarray(claimed[label], np.float64).reshape(*outer, -1), -1, 0)
+            along = plan.directions[:, plan.part] @ array.reshape(len(array), -1)
+            expected = np.concatenate([array[plan.entries], along.reshape(-1, *outer)])
+            rows = slice(first, first + len(expected))
+            tallies.setdefault(label, []).append(_Tally(expected, Slope(*(part[rows] for part in slope))))
+            first += len(expected)
+    seconds = (time.perf_counter() - start) / max(1, len(tallies))
+    where = " ".join(f"{k}={v}" for k, v in sizes.items())
+    return [_judge(label, found, seconds, where) for label, found in tallies.items()]
+
+
+class _Plan(NamedTuple):
+    """What is differenced of one array: some entries, and directions through all of them where there are many."""
+
+    entries: np.ndarray
+    directions: np.ndarray
+    part: slice
+    index: np.ndarray
+
+
+class _Tally(NamedTuple):
+    claimed: np.ndarray
+    slope: Slope
+
+
+def _plan(sizes: dict[str, int], rng: np.random.Generator) -> list[_Plan]:
+    plans, begin, used, total = [], 0, 0, sum(sizes.values())
+    for size in sizes.values():
+        part = slice(begin, begin + size)
+        if size <= MAX_ENTRIES:
+            entries, directions = np.arange(size), np.zeros((0, total))
+        else:
+            entries, directions = np.sort(rng.choice(size, MAX_ENTRIES, replace=False)), np.zeros((DIRECTIONS, total))
+            directions[:, part] = rng.standard_normal((DIRECTIONS, size))
+        index = np.concatenate([begin + entries, -1 - used - np.arange(len(directions))])
+        plans.append(_Plan(entries, directions, part, index))
+        begin, used = begin + size, used + len(directions)
+    return plans
+
+
+def _judge(label: str, tallies: list[_Tally], seconds: float, where: str) -> Finding:
+    worst, verdicts, kinks, entries, detectable = (0.0, 0.0), set(), 0, 0, 0.0
+    for tally in tallies:
+        error = np.abs(tally.claimed - tally.slope.central)
+        estimate = tally.slope.central_error
+        usable = ~tally.slope.kink & np.isfinite(estimate) & np.isfinite(tally.claimed)
+        kinks += int(np.sum(tally.slope.kink))
+        entries += int(np.sum(usable))
+        scale = float(np.max(np.abs(tally.claimed), initial=0.0)) or 1.0
+        if not np.all(np.isfinite(tally.claimed)) or not usable.any():
+            verdicts.add(Verdict.UNDECIDED)
+            continue
+        error, estimate = error[usable], estimate[usable]
+        if np.any(error > DISAGREE * estimate):
+            verdicts.add(Verdict.REFUTED)
+        elif np.any(error > AGREE * estimate) or np.sum(usable) < 0.9 * np.sum(~tally.slope.kink):
+            verdicts.add(Verdict.UNDECIDED)
+        else:
+            verdicts.add(Verdict.CONFIRMED)
+        detectable = max(detectable, float(AGREE * estimate.max() / scale))
+        i = int(np.argmax(error / np.maximum(estimate, np.finfo(float).tiny)))
+        worst = max(worst, (float(error[i] / scale), float(AGREE * estimate[i] / scale)), key=lambda w: w[0] / (w[1] or 1))
+    detail = f"{entries} derivatives by extrapolated differences at {where}" + (f"; {kinks} at kinks left out" if kinks else "")
+    if Verdict.REFUTED in verdicts:
+        verdict = Verdict.REFUTED
+    elif verdicts == {Verdict.CONFIRMED} and detectable <= 1e-2:
+        verdict = Verdict.CONFIRMED
+    else:
+        verdict = Verdict.UNDECIDED
+        detail += "; " + (
+            f"differences see no errors below {detectable:.1g} here" if detectable > 1e-2 else "some differences do not converge"
+        )
+    return Finding(
+        evidence="differences", wrt=label, verdict=verdict, error=worst[0], bound=worst[1],
+        detectable=detectable or None, seconds=seconds, detail=detail,
+    )  # fmt: skip

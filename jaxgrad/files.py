@@ -1,0 +1,73 @@
+"""Files that are either written whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def check_writable(path: str | Path, argument: str) -> Path:
+    """Refuse a path that cannot be written, before long work is done for it.
+
+    Args:
+        path: where a file is to be written.
+        argument: name of the argument or option that gave the path, for the message.
+
+    Returns:
+        The path, with links followed.
+
+    Raises:
+        ValueError: when no file can be written there.
+    """
+    resolved = Path(path).expanduser().resolve()
+    folder = resolved.parent
+    if resolved.is_dir():
+        raise ValueError(f"`{argument}` {path} is a folder; give the name of a file")
+    if not folder.is_dir():
+        raise ValueError(f"`{argument}` {path} cannot be written: there is no folder {folder}; make it first")
+    try:
+        if _is_special(resolved):
+            with open(resolved, "ab"):
+                pass
+        else:
+            descriptor, probe = tempfile.mkstemp(prefix=f".{resolved.name}.", dir=folder)
+            os.close(descriptor)
+            os.unlink(probe)
+    except OSError as error:
+        raise ValueError(f"`{argument}` {path} cannot be written: {error.strerror}; choose another place") from None
+    return resolved
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between.
+
+    Args:
+        path: where; pipes and devices are written directly.
+        text: what.
+
+    Raises:
+        OSError: when it cannot be written; then nothing is changed.
+    """
+    if _is_special(path):
+        path.write_text(text, encoding="utf-8")
+        return
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,189 @@
+"""The closed form of an expected gradient against sampling, until the verdict is sure either way.
+
+Samples come in chunks, and after 256, 512, 1024 … chunks their mean ḡ and its standard error se are looked at. With t the
+quantile of Student's distribution at false_alarm / (looks · entries), two-sided, an entry of the closed form g is
+
+    refuted      when |ḡ − g| > t·se + r
+    confirmed    when |ḡ − g| + t·se + r ≤ resolution · max|g|
+
+where r is what rounding may do (measured, float32 against float64). So both wrong verdicts are bounded by `false_alarm`: a
+right closed form refuted, and one confirmed that is off by more than the resolution.
+"""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgrad.compilation import check_options
+from jaxgrad.problem import Problem, labelled
+from jaxgrad.report import Finding, Verdict
+from jaxgrad.sampling import Moments, Sampler
+
+FIRST_LOOK = 256
+"""Chunks before the first look: enough that a chunk mean's skewness no longer shows in the tails of t."""
+ROWS = 48
+"""Extent of the mask's leading, independent axis where it may be chosen: one sample then averages over many rows."""
+
+
+def choose_sizes(problem: Problem) -> dict[str, int]:
+    """Choose small sizes, but many rows of the mask."""
+    from jaxgrad import shapes
+
+    sizes = problem.choose_sizes(0)
+    dims = shapes.parse(problem.derivation.shapes["mask"], "mask")
+    if len(dims) > 1 and len(dims[0]) == 1 and dims[0][0] in sizes and dims[0][0] not in problem.sizes:
+        sizes[dims[0][0]] = ROWS
+    return sizes
+
+
+def monte_carlo(problem: Problem) -> list[Finding]:
+    """Compare the closed form with sampled gradients of the loss.
+
+    Args:
+        problem: a claim with a mask.
+
+    Returns:
+        One finding for each array of the gradient.
+    """
+    start = time.perf_counter()
+    sizes, wrt = choose_sizes(problem), problem.wrt
+    derivation = problem.derivation
+    inputs = problem.draw(sizes, 0)
+    claimed = labelled(jax.jit(problem.closed_form(sizes), compiler_options=check_options())(inputs))
+    flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in claimed.values()])
+    if not np.all(np.isfinite(flat)):
+        reason = "the closed form is not finite"
+        return [Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, detail=reason) for label in claimed]
+    fixed_names = tuple(name for name in inputs if name not in wrt)
+
+    def loss(moving: dict[str, Any], fixed: dict[str, Any], mask: Any) -> Any:
+        return derivation.loss(**moving, **fixed, mask=mask)
+
+    distribution = derivation.distribution(sizes)
+    assert distribution is not None
+    args = {name: inputs[name] for name in wrt}, {name: inputs[name] for name in fixed_names}
+    sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0)
+    key = jax.random.key(problem.seed)
+    double, rounding = _rounding(sampler, key, args)
+    with jax.enable_x64(double):
+        outcome = _Sequence(problem, flat, rounding, _labels(claimed)).run(sampler, key, _cast(args, double))
+    seconds = (time.perf_counter() - start) / len(claimed)
+    return [outcome.finding(label, seconds, sizes) for label in claimed]
+
+
+def _labels(claimed: dict[str, Any]) -> dict[str, slice]:
+    parts, begin = {}, 0
+    for label, leaf in claimed.items():
+        parts[label] = slice(begin, begin + np.size(leaf))
+        begin += np.size(leaf)
+    return parts
+
+
+def _cast(args: Any, double: bool) -> Any:
+    dtype = np.float64 if double else np.float32
+    return jax.tree.map(
+        lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args
+    )
+
+
+def _rounding(sampler: Sampler, key: Any, args: Any) -> tuple[bool, np.ndarray]:
+    """Choose float32 where it is good enough, and measure what its rounding may do to each entry's mean."""
+    draws = jax.jit(lambda k, m: m.sample(k, (8, *sampler.shape)), compiler_options=check_options())(key, sampler.mask)
+
+    def gradient(args: Any, draws: Any) -> Any:
+        return jax.grad(lambda moving: jnp.mean(jax.vmap(lambda d: sampler.f(moving, args[1], mask=d))(draws)))(args[0])
+
+    exact, single = jax.jit(gradient, compiler_options=check_options())(args, draws), None
+    with jax.enable_x64(False):
+        single = jax.jit(gradient, compiler_options=check_options())(_cast(args, False), np.asarray(draws, np.float32))
+    flat = [np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(t)]) for t in (exact, single)]
+    off = np.abs(flat[0] - flat[1])
+    scale = np.abs(flat[0]).max(initial=0.0)
+    if not np.all(off <= 1e-4 * scale):
+        return True, np.full_like(off, 64 * np.finfo(np.float64).eps * scale)
+    return False, 8 * off + 64 * np.finfo(np.float32).eps * np.abs(flat[0])
+
+
+class _Sequence:
+    """The looks at a growing sample, and the verdict on each array."""
+
+    def __init__(self, problem: Problem, closed: np.ndarray, rounding: np.ndarray, parts: dict[str, slice]) -> None:
+        self.problem, self.closed, self.rounding, self.parts = problem, closed, rounding, parts
+        self.scale = {label: float(np.abs(closed[part]).max(initial=0.0)) for label, part in parts.items()}
+        self.verdicts = dict.fromkeys(parts, Verdict.UNDECIDED)
+        self.samples, self.moments, self.t = 0, Moments.empty(len(closed)), np.inf
+
+    def run(self, sampler: Sampler, key: Any, args: Any) -> "_Sequence":
+        from scipy.special import stdtrit  # costs a quarter of a second, and only sampling needs it
+
+        problem = self.problem
+        chunk, most = sampler.plan(args, problem.max_samples)
+        chunk = max(1, min(chunk, problem.max_samples // FIRST_LOOK))
+        last = max(2, problem.max_samples // chunk)
+        looks = [min(FIRST_LOOK, last)]
+        while looks[-1] < last:
+            looks.append(min(2 * looks[-1], last))
+        level = problem.false_alarm / (2 * len(looks) * len(self.closed))
+        for look in looks:
+            while self.moments.count < look:
+                chunks = min(most, FIRST_LOOK, look - self.moments.count)
+                self.moments.add(sampler.round(key, args, self.moments.count, chunk, chunks))
+                self.samples = self.moments.count * chunk
+                problem.report_progress("monte_carlo", self.moments.count / last, f"{self.samples} samples")
+            self.t = -float(stdtrit(self.moments.count - 1, level))
+            self._judge()
+            if Verdict.UNDECIDED not in self.verdicts.values():
+                break
+        return self
+
+    def _judge(self) -> None:
+        off, reach = self._off_and_reach()
+        for label, part in self.parts.items():
+            if self.verdicts[label] == Verdict.REFUTED:
+                continue
+            if np.any(off[part] > reach[part]):
+                self.verdicts[label] = Verdict.REFUTED
+            elif np.all(off[part] + reach[part] <= self.problem.resolution * self.scale[label]):
+                self.verdicts[label] = Verdict.CONFIRMED
+            elif self.verdicts[label] != Verdict.CONFIRMED:
+                self.verdicts[label] = Verdict.UNDECIDED
+
+    def _off_and_reach(self) -> tuple[np.ndarray, np.ndarray]:
+        with np.errstate(invalid="ignore"):
+            off = np.abs(self.moments.mean - self.closed)
+            return np.where(np.isfinite(off), off, np.nan), self.t * self.moments.standard_error() + self.rounding
+
+    def finding(self, label: str, seconds: float, sizes: dict[str, int]) -> Finding:
+        part, verdict = self.parts[label], self.verdicts[label]
+        off, reach = (a[part] for a in self._off_and_reach())
+        shown = f"{self.samples} samples at " + " ".join(f"{k}={v}" for k, v in sizes.items())
+        scale = self.scale[label]
+        if not np.all(np.isfinite(off)):
+            return Finding(
+                evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, seconds=seconds,
+                detail=f"{shown}; the sampled gradient is not finite",
+            )  # fmt: skip
+        i = int(np.argmax(off / np.maximum(reach, np.finfo(float).tiny)))
+        detail, warning = shown, ""
+        if verdict == Verdict.REFUTED:
+            se = max(float(self.moments.standard_error()[part][i]), np.finfo(float).tiny)
+            detail += (
+                f"; flat entry {i}: closed form {self.closed[part][i]:.6g}, sampled {self.moments.mean[part][i]:.6g}, "
+                f"{off[i] / se:.3g} standard errors away"
+            )
+        elif verdict == Verdict.UNDECIDED:
+            widest = float((off + reach).max() / (self.problem.resolution * scale)) if scale else np.inf
+            if scale == 0:
+                detail += "; the closed form is zero, so there is no scale for `resolution`"
+            else:
+                detail += f"; about {self.samples * max(widest, 1.0) ** 2:.1g} would be needed for the resolution {self.problem.resolution:g}"
+        if scale == 0 and np.all(off <= self.rounding[part]) and not np.any(self.moments.squares[part]):
+            verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
+        unit = scale or 1.0
+        return Finding(
+            evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[i]) / unit, bound=float(reach[i]) / unit,
+            detectable=float(reach.max()) / unit, seconds=seconds, detail=detail, warning=warning,
+        )  # fmt: skip

@@ -1,0 +1,194 @@
+"""A claim made ready to be checked: its options and data validated, its functions as functions of arrays alone.
+
+Every piece of evidence starts from a `Problem` and asks it for inputs at some sizes and for two functions of them: the
+closed form, and the loss, or the loss's exact expectation over the mask.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgrad import shapes
+from jaxgrad.derivation import Derivation
+
+Tree = Any
+Progress = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A derivation with the data, seed and options of one verification.
+
+    Attributes:
+        derivation: the claim.
+        seed: all draws follow from it.
+        given: {input name: float64 array}, the inputs that the user supplied.
+        sizes: sizes that the user or the given inputs fix.
+        false_alarm: probability, at most, that sampling refutes a right closed form.
+        resolution: largest error, relative to the gradient's largest entry, that sampling may leave open.
+        max_samples: number of mask samples at which sampling gives up.
+        progress: called with (evidence, fraction done, text).
+    """
+
+    derivation: Derivation
+    seed: int = 0
+    given: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    false_alarm: float = 1e-6
+    resolution: float = 1e-2
+    max_samples: int = 2**20
+    progress: Progress | None = None
+
+    def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
+        """Tell the listener, if there is one."""
+        if self.progress is not None:
+            self.progress(evidence, fraction, text)
+
+    def choose_sizes(self, variant: int) -> dict[str, int]:
+        """Choose what the user left open."""
+        return self.derivation.choose_sizes(variant, self.sizes)
+
+    @property
+    def free(self) -> bool:
+        """Whether some size is left to be chosen."""
+        return any(name not in self.sizes for name in shapes.names(self.derivation.shapes))
+
+    def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
+        """Draw the inputs that are not given; equal arguments give equal draws."""
+        word = np.random.SeedSequence([self.seed, number, int(special), *sizes.values()]).generate_state(1)[0]
+        drawn = self.derivation.arrays(jax.random.key(int(word)), sizes, special=special)
+        return {name: self.given.get(name, array) for name, array in drawn.items()}
+
+    def closed_form(self, sizes: Mapping[str, int]) -> Callable[[dict[str, Tree]], dict[str, Tree]]:
+        """Return the closed form as a function of the inputs, the mask's distribution filled in."""
+        distribution = self.derivation.distribution(sizes)
+        extra = {} if distribution is None else {"mask": distribution}
+        return lambda inputs: dict(self.derivation.gradient(**inputs, **extra))
+
+    @property
+    def wrt(self) -> tuple[str, ...]:
+        """The inputs that are differentiated."""
+        return tuple(jax.eval_shape(self.closed_form(sizes := self.choose_sizes(0)), self.draw(sizes, 0)))
+
+
+def gradient_of(loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]) -> dict[str, Tree]:
+    """Differentiate a loss of all inputs in some of them by reverse mode: its gradient, or its Jacobian."""
+    fixed = {name: x for name, x in inputs.items() if name not in wrt}
+
+    def of_wrt(moving: dict[str, Tree]) -> Any:
+        return loss({**moving, **fixed})
+
+    moving = {name: inputs[name] for name in wrt}
+    scalar = jax.eval_shape(of_wrt, moving).shape == ()
+    return (jax.grad if scalar else jax.jacrev)(of_wrt)(moving)
+
+
+def labelled(tree: dict[str, Tree]) -> dict[str, Any]:
+    """Flatten {input name: pytree} to {label: array}, with labels such as ``w`` and ``params['w']``."""
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {path[0].key + jax.tree_util.keystr(path[1:]): leaf for path, leaf in flat}
+
+
+def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes: Mapping[str, int]) -> tuple[dict, dict]:
+    """Check the user's data against the claim; return them as numpy arrays, with the sizes they fix."""
+    given: dict[str, Any] = {}
+    fixed = dict(sizes)
+    for name, value in (inputs or {}).items():
+        if name == "mask":
+            raise ValueError("`inputs` holds 'mask'; masks are drawn from the derivation's distribution: leave it out")
+        if name not in derivation.shapes:
+            raise ValueError(
+                f"`inputs` holds {name!r}, which is no input of {derivation.name}; its inputs are {', '.join(derivation.input_names)}"
+            )
+        declared, tree = jax.tree.flatten(derivation.shapes[name])
+        try:
+            arrays = tree.flatten_up_to(value)
+        except ValueError as error:
+            raise ValueError(f"`inputs`: {name!r} has not the structure of its declared shapes: {error}") from None
+        for text, array in zip(declared, arrays, strict=True):
+            array = np.asarray(array)
+            shapes.solve(shapes.parse(text, name), array.shape, fixed, f"inputs[{name!r}]")
+            _check_numbers(derivation, name, array)
+        integer = derivation.domains.get(name) == "integer"
+        given[name] = tree.unflatten([np.asarray(a) if integer else np.asarray(a, np.float64) for a in arrays])
+    return given, fixed
+
+
+def _check_numbers(derivation: Derivation, name: str, array: np.ndarray) -> None:
+    domain = derivation.domains.get(name, "real")
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
+        raise ValueError(f"`inputs`: {name!r} has dtype {array.dtype}; give an array of real numbers")
+    if not np.issubdtype(array.dtype, np.floating) and domain not in ("integer", "binary"):
+        raise ValueError(
+            f"`inputs`: {name!r} has integer dtype {array.dtype}, but a real array is wanted; "
+            f"convert it with {name}.astype('float64')"
+        )
+    if not np.all(np.isfinite(array)):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"`inputs`: {name!r} has {array[where]} at index {where}; remove or replace what is not finite")
+
+
+def check_functions(problem: Problem) -> tuple[str, ...]:
+    """Trace loss and closed form once; raise a ValueError where keys, shapes or types cannot be right."""
+    derivation, sizes = problem.derivation, problem.choose_sizes(0)
+    inputs = problem.draw(sizes, 0)
+    shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), inputs)
+    claimed = jax.eval_shape(lambda x: derivation.gradient(**x, **_mask_of(problem, sizes)), shaped)
+    if not isinstance(claimed, Mapping) or not claimed:
+        raise ValueError(f"`gradient` of {derivation.name} must return {{input name: array}}, but returns {_describe(claimed)}")
+    for name in claimed:
+        if name not in derivation.input_names:
+            raise ValueError(
+                f"`gradient` of {derivation.name} returns the key {name!r}, which is no input; "
+                f"its keys must be among {', '.join(derivation.input_names)}"
+            )
+        for leaf in jax.tree.leaves(shaped[name]):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                raise ValueError(
+                    f"`gradient` of {derivation.name} differentiates {name!r}, which is of type {leaf.dtype}; "
+                    "only real arrays have gradients: choose another domain, or leave the key out"
+                )
+    mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float))}
+    value = jax.eval_shape(lambda x, m: derivation.loss(**x, **m), shaped, mask)
+    if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(f"`loss` of {derivation.name} must return a real scalar or array, but returns {_describe(value)}")
+    if derivation.mask is not None and value.shape != ():
+        raise ValueError(
+            f"`loss` of {derivation.name} must be a scalar where there is a mask, but has shape {value.shape}; sum or average it"
+        )
+    wanted = {name: jax.tree.map(lambda leaf: (*value.shape, *leaf.shape), shaped[name]) for name in claimed}
+    _check_shapes(derivation.name, dict(claimed), wanted, value.shape)
+    return tuple(claimed)
+
+
+def _mask_of(problem: Problem, sizes: Mapping[str, int]) -> dict[str, Any]:
+    distribution = problem.derivation.distribution(sizes)
+    return {} if distribution is None else {"mask": distribution}
+
+
+def _check_shapes(name: str, claimed: dict[str, Tree], wanted: dict[str, Tree], loss_shape: tuple[int, ...]) -> None:
+    for key, tree in claimed.items():
+        targets, treedef = jax.tree.flatten(wanted[key], is_leaf=lambda x: isinstance(x, tuple))
+        leaves, found = jax.tree.flatten(tree)
+        if found != treedef:
+            raise ValueError(f"`gradient` of {name} gives {key!r} the structure {found}, but the input has {treedef}")
+        for leaf, target in zip(leaves, targets, strict=True):
+            shape = tuple(np.shape(leaf))
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise ValueError(f"`gradient` of {name} returns {key!r} with dtype {jnp.result_type(leaf)}; it must be real")
+            if shape == target:
+                continue
+            if loss_shape:
+                raise ValueError(
+                    f"`gradient` of {name} returns {key!r} with shape {shape}, but `loss` is no scalar: it has shape "
+                    f"{loss_shape}, so its Jacobian in {key!r} has shape {target}; return that, or make the loss a scalar"
+                )
+            raise ValueError(f"`gradient` of {name} returns {key!r} with shape {shape}; the shape of the input is {target}")
+
+
+def _describe(value: Any) -> str:
+    return f"shape {value.shape} of {value.dtype}" if hasattr(value, "shape") and hasattr(value, "dtype") else repr(value)

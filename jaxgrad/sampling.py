@@ -1,0 +1,204 @@
+"""Monte Carlo over masks: means and standard errors, by chunks.
+
+Samples are drawn in chunks of c. Inside a chunk they are folded into one batch by vmap, so that a gradient costs one pass
+over the chunk; a `lax.scan` runs over chunks under one jit. Chunk i draws from ``fold_in(key, i)``. With chunk means
+ḡ_1 … ḡ_C, all of c samples,
+
+    mean = 1/C Σ ḡ_i        se² = Σ (ḡ_i − mean)² / (C (C − 1))
+
+and both are gathered in float64 on the host by Chan, Golub & LeVeque's pairwise update (1983, eq. 2.1).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxgrad.compilation import loop_options
+from jaxgrad.masks import Mask
+
+MEMORY_BUDGET = 256 * 2**20
+"""Bytes that the intermediate values of one chunk, and the chunk means of one round, may take."""
+
+CACHE_BUDGET = 2**20
+"""Bytes of intermediate values at which a chunk still fits the processor's cache; chunks aim at it."""
+
+MIN_CHUNKS = 32
+"""The fewest chunks of an estimate: with 31 degrees of freedom Student's t is close to normal."""
+
+
+class Estimate(NamedTuple):
+    """A Monte Carlo estimate.
+
+    Attributes:
+        mean: pytree of float64 numpy arrays, the mean over all samples.
+        standard_error: pytree of the same shape, the standard error of that mean.
+        samples: number of samples drawn, a whole number of chunks.
+        chunks: number of chunks; the standard error has one degree of freedom less.
+    """
+
+    mean: Any
+    standard_error: Any
+    samples: int
+    chunks: int
+
+
+@dataclass
+class Moments:
+    """Running count, mean and sum of squared deviations of chunk means, in float64."""
+
+    count: int
+    mean: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def empty(cls, size: int) -> "Moments":
+        """Start with nothing seen."""
+        return cls(0, np.zeros(size), np.zeros(size))
+
+    def add(self, chunk_means: np.ndarray) -> None:
+        """Merge a block of chunk means, of shape (chunks, size)."""
+        block = chunk_means.astype(np.float64)
+        count, mean = len(block), block.mean(axis=0)
+        squares = ((block - mean) ** 2).sum(axis=0)
+        total, delta = self.count + count, mean - self.mean
+        self.squares += squares + delta**2 * (self.count * count / total)
+        self.mean += delta * (count / total)
+        self.count = total
+
+    def standard_error(self) -> np.ndarray:
+        """Return the standard error of the mean; infinite before two chunks are in."""
+        if self.count < 2:
+            return np.full_like(self.mean, np.inf)
+        return np.sqrt(self.squares / (self.count * (self.count - 1)))
+
+
+class Sampler:
+    """The compiled sampling loop of one function, mask and shape.
+
+    Args:
+        f: takes positional arguments and the draw as keyword `mask`; returns a pytree of arrays, or a scalar with `argnums`.
+        mask: distribution of the mask.
+        shape: shape of a draw.
+        argnums: None for the mean of f; a number or a tuple of them for the gradient of f's mean in these arguments.
+    """
+
+    def __init__(self, f: Callable[..., Any], mask: Mask, shape: Sequence[int], argnums: int | Sequence[int] | None = None) -> None:
+        """Set up; nothing is traced yet."""
+        self.f, self.mask, self.shape = f, mask, tuple(shape)
+        self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
+        self._rounds: dict[tuple[int, int], Any] = {}
+        self._traces: dict[Any, tuple[int, Any]] = {}
+
+    def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Any:
+        """Return the mean over one chunk of samples, of f or of its gradient."""
+        draws = mask.sample(key, (chunk, *self.shape))
+
+        def mean(*args: Any) -> Any:
+            values = jax.vmap(lambda draw: self.f(*args, mask=draw))(draws)
+            return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
+
+        return mean(*args) if self.argnums is None else jax.grad(mean, argnums=self.argnums)(*args)
+
+    def trace(self, args: tuple[Any, ...]) -> tuple[int, Any]:
+        """Return the bytes of intermediate values that one sample needs, and the shapes of the result."""
+        leaves, treedef = jax.tree.flatten((self.mask, args))
+        signature = treedef, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        if signature not in self._traces:
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            jaxpr, out = jax.make_jaxpr(self.chunk_mean, static_argnums=3, return_shape=True)(key, self.mask, args, 2)
+            self._traces[signature] = max(1, _bytes(jaxpr) // 2), out
+        return self._traces[signature]
+
+    def plan(self, args: tuple[Any, ...], samples: int) -> tuple[int, int]:
+        """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
+        one, out = self.trace(args)
+        chunk = max(1, min(-(-samples // MIN_CHUNKS), max(8, CACHE_BUDGET // one), max(1, MEMORY_BUDGET // one)))
+        row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
+        chunks = min(-(-samples // chunk), max(MIN_CHUNKS, min(1024, MEMORY_BUDGET // max(1, 4 * row))))
+        return chunk, max(1, chunks)
+
+    def round(self, key: Array, args: tuple[Any, ...], first: int, chunk: int, chunks: int) -> np.ndarray:
+        """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks, size)."""
+        if (chunk, chunks) not in self._rounds:
+
+            def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
+                def step(_: None, i: Array) -> tuple[None, Array]:
+                    leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, i), mask, args, chunk))
+                    return None, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+
+                return jax.lax.scan(step, None, first + jnp.arange(chunks, dtype=jnp.uint32))[1]
+
+            self._rounds[chunk, chunks] = jax.jit(run, compiler_options=loop_options())
+        return np.asarray(self._rounds[chunk, chunks](key, np.uint32(first), self.mask, args))
+
+    def unflatten(self, flat: np.ndarray, args: tuple[Any, ...]) -> Any:
+        """Give a flat vector the structure of f's result, or of its gradient."""
+        leaves, treedef = jax.tree.flatten(self.trace(args)[1])
+        ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1]
+        parts = zip(np.split(flat, ends), leaves, strict=True)
+        return jax.tree.unflatten(treedef, [part.reshape(leaf.shape) for part, leaf in parts])
+
+
+def estimate(
+    f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, argnums: int | Sequence[int] | None = None
+) -> Callable[..., Estimate]:
+    """Return a Monte Carlo estimator of E f, or of its gradient.
+
+    E f ≈ 1/N Σ_k f(…, mask=M_k)
+
+    Args:
+        f: takes a draw as the keyword `mask`, of shape `shape`, and any positional arguments; returns a pytree of arrays.
+        mask: distribution of the mask.
+        shape: shape of a draw.
+        argnums: argument numbers of f; given, the expected gradient of f (then a scalar) in those arguments is estimated.
+
+    Returns:
+        A function ``(key, *args, samples=…) -> Estimate``; compiled once, quick when called again. The number of samples is
+        rounded up to whole chunks.
+
+    Raises:
+        ValueError: when `samples` is less than 2.
+
+    >>> from jaxgrad import masks
+    >>> square = estimate(lambda x, mask: (mask * x).sum() ** 2, masks.Bernoulli(0.5), (2,))
+    >>> mean, se, samples, _ = square(jax.random.key(0), jnp.ones(2), samples=1000)
+    >>> bool(abs(mean - 1.5) < 5 * se), samples
+    (True, 1024)
+    """
+    sampler = Sampler(f, mask, shape, argnums)
+
+    def run(key: Array, *args: Any, samples: int) -> Estimate:
+        if not isinstance(samples, int) or samples < 2:
+            raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
+        chunk, chunks = sampler.plan(args, samples)
+        total = -(-samples // chunk)
+        moments: Moments | None = None
+        for first in range(0, total, chunks):
+            means = sampler.round(key, args, first, chunk, min(chunks, total - first))
+            moments = moments or Moments.empty(means.shape[1])
+            moments.add(means)
+        assert moments is not None
+        return Estimate(
+            sampler.unflatten(moments.mean, args),
+            sampler.unflatten(moments.standard_error(), args),
+            total * chunk,
+            total,
+        )
+
+    return run
+
+
+def _bytes(jaxpr: Any) -> int:
+    """Add up the sizes of all intermediate values of a closed jaxpr: an upper bound on what is alive at once."""
+    return sum(
+        math.prod(v.aval.shape) * (v.aval.dtype.itemsize if hasattr(v.aval.dtype, "itemsize") else 8)
+        for eqn in jaxpr.jaxpr.eqns
+        for v in eqn.outvars
+        if hasattr(v.aval, "shape")
+    )
