@@ -11,8 +11,9 @@ import torch
 
 from jaxgrad import catalog, shapes
 from parity_tests.originals import MASKS, ORIGINALS, every_mask, value_and_gradient
-from parity_tests.tolerances import DEVICES, TORCH_DEVICE, assert_same, precision
+from parity_tests.tolerances import DEVICES, TOLERANCE, TORCH_DEVICE, assert_same, distance, precision
 from tests.draws import FAST_COMPILE, draw
+from tests.wrong_variants import VARIANTS
 
 NAMES = [derivation.name for derivation in catalog.all()]
 UNMASKED = [derivation.name for derivation in catalog.all() if derivation.mask is None]
@@ -70,6 +71,18 @@ def test_loss_closed_form_and_autodiff_agree_with_torch(name, dtype, device):
     for wrt, theirs in torch_gradient.items():
         assert_same(closed[wrt], theirs, f"closed form in {wrt}")
         assert_same(autodiff[wrt], theirs, f"jax's gradient in {wrt}")
+
+
+@pytest.mark.parametrize("name", UNMASKED)
+def test_the_tolerance_lets_no_wrong_variant_pass(name):
+    inputs = inputs_for(name, "float32")
+    wrongs = VARIANTS[name]
+    with precision("float32"):
+        claims = jax.jit(lambda inputs: [wrong.gradient(**inputs) for _, wrong in wrongs], compiler_options=FAST_COMPILE)(inputs)
+    _, torch_gradient = value_and_gradient(ORIGINALS[name], as_torch(inputs), tuple(claims[0]))
+    for (label, _), claim in zip(wrongs, claims, strict=True):
+        furthest = max(distance(claim[wrt], theirs) for wrt, theirs in torch_gradient.items())
+        assert furthest > 1000 * TOLERANCE["float32"], label
 
 
 @everywhere

@@ -77,12 +77,13 @@ def perceptron_gradient(
 
 
 def first_unit_off(key: Array, shape: tuple[int, ...]) -> Float[Array, "out *in"]:
-    """Draw standard normals for a weight or a bias, with 0 for the first of several units.
+    """Draw standard normals for a weight or a bias, with 0 for the first unit where there are three or more.
 
-    A unit without weight and bias meets every sample exactly at the kink of its ReLU, so the gate there is tried too.
+    A unit without weight and bias meets every sample exactly at the kink of its ReLU, so the gate there is tried too. Of two
+    units none is spared: the other may be shut for every sample, and then all gradients below it are 0.
     """
     unit = jnp.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
-    return jnp.where((unit == 0) & (shape[0] > 1), 0.0, jax.random.normal(key, shape))
+    return jnp.where((unit == 0) & (shape[0] > 2), 0.0, jax.random.normal(key, shape))
 
 
 def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:
