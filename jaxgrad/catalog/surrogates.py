@@ -178,7 +178,7 @@ DERIVATIONS = (
         name="mean_gate",
         loss=gated_loss,
         gradient=mean_gate_gradient,
-        shapes={"g": "b d", "w": "d h", "w2": "h e", "c": "b e", "mask": "b h"},
+        shapes={"mask": "b h", "g": "b d", "w": "d h", "w2": "h e", "c": "b e"},  # sizes grow from the left: few masks to list
         mask=lambda h: FeatureBernoulli(feature_probabilities(h)),
         formula=r"M_3 = W \operatorname{diag}(\bar r) W_2, \quad \mathbb{E}[((GW) \circ R) W_2] = G M_3, \quad"
         r" \mathbb{E} \nabla_G \langle ((GW) \circ R) W_2, C \rangle = C M_3^\top",
