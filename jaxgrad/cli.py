@@ -177,7 +177,16 @@ def verify(targets: tuple[str, ...], json_path: str | None, quiet: bool, inputs:
             derivations = loading.find(targets)
         arrays = loading.load_arrays(inputs, derivations) if inputs is not None else None
     cache.turn_on()
-    outcome = running.run(derivations, inputs=arrays, quiet=quiet, to_stderr=json_path == "-", debug=debug(), **options)
+    ours = all(":" not in target and not target.endswith(".py") for target in targets)  # users' functions may not be thread-safe
+    outcome = running.run(
+        derivations,
+        inputs=arrays,
+        quiet=quiet,
+        to_stderr=json_path == "-",
+        debug=debug(),
+        parallel=ours and arrays is None,
+        **options,
+    )
     if json_path == "-":
         click.echo(outcome.to_json())
     elif path is not None:

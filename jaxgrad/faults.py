@@ -27,7 +27,7 @@ def tell(error: Exception, derivation: Derivation) -> str | None:
             return f"{role} of {derivation.name} raised {summary(error)} ({_place(frames[depth:])})"
     raised_here = bool(frames) and frames[-1][0].f_code.co_filename.startswith(_HERE)
     if isinstance(error, (ValueError, TypeError)) and raised_here:
-        return f"{derivation.name}: {error}"
+        return str(error) if derivation.name in str(error) else f"{derivation.name}: {error}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return f"{derivation.name}: there is not enough memory; verify it at smaller `--sizes`, or with fewer `--inputs`"
     return None

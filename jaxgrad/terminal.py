@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from jaxgrad import shapes, tables
+from jaxgrad import layout, shapes, tables
 from jaxgrad.derivation import Derivation
 from jaxgrad.layout import WIDTH, Layout, Line
 from jaxgrad.report import Report
@@ -57,7 +57,7 @@ class Run:
     """The table of one run, which grows with every report."""
 
     def __init__(self, screen: Screen, derivations: Sequence[Derivation], evidence: Sequence[str], *, quiet: bool = False) -> None:
-        """Fix the columns.
+        """Fix the columns, and sort them as in every table.
 
         Args:
             screen: where to write.
@@ -67,14 +67,15 @@ class Run:
         """
         self.screen = screen
         self.derivations = derivations
-        self.evidence = list(evidence)
+        self.evidence = layout.by_strength(evidence)
         self.quiet = quiet
         self.reports: list[Report] = []
+        self.done = [0.0] * len(derivations)
         self.failed = 0
         self.rows = 0
         self.started = time.perf_counter()
         inputs = [label for d in derivations for label in _labels(d)]
-        self.layout = Layout.fit([d.name for d in derivations], inputs, evidence, screen.width)
+        self.layout = Layout.fit([d.name for d in derivations], inputs, self.evidence, screen.width)
         self.bar: Any = None
         self.task: Any = None
 
@@ -103,14 +104,12 @@ class Run:
         """Return the callback that moves the bar for the derivation of this index, or None where there is no bar."""
         if self.bar is None:
             return None
-        name = f"{index + 1}/{len(self.derivations)} {self.derivations[index].name}"
-        self.bar.update(self.task, description=name, completed=index)
+        name = self.derivations[index].name
 
         def report(evidence: str, fraction: float, text: str) -> None:
-            steps = len(self.evidence) or 1
             step = self.evidence.index(evidence) if evidence in self.evidence else 0
-            done = index + min((step + max(0.0, min(fraction, 1.0))) / steps, 1.0)
-            self.bar.update(self.task, completed=done, description=f"{name} · {evidence} {text}".rstrip())
+            self.done[index] = max(self.done[index], min((step + fraction) / len(self.evidence), 1.0))
+            self.bar.update(self.task, completed=sum(self.done), description=f"{name} · {evidence} {text}".rstrip())
 
         return report
 
