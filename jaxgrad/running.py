@@ -103,9 +103,11 @@ def run(
     from jaxgrad.verification import verify
 
     outcome = Outcome()
+    chosen = options["evidence"]
+    kinds = _applicable if chosen is None else lambda _: chosen
     screen = terminal.Screen(sys.stderr if to_stderr else sys.stdout)
     redirect = contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext()
-    with redirect, _whole_tracebacks(), terminal.Run(screen, derivations, options["evidence"] or _columns(derivations), quiet=quiet) as table:
+    with redirect, _whole_tracebacks(), terminal.Run(screen, derivations, kinds, quiet=quiet) as table:
         work = [functools.partial(verify, derivation, **options) for derivation in derivations]
         with _results(work, table.progress, _workers(len(work)) if parallel else 1) as results:
             for derivation, result in zip(derivations, results, strict=True):
@@ -189,10 +191,9 @@ def _call(
     return job(progress=tell)
 
 
-def _columns(derivations: Sequence[Derivation]) -> tuple[str, ...]:
-    """Return the kinds of evidence that any of the derivations can have."""
+def _applicable(derivation: Derivation) -> tuple[str, ...]:
+    """Return the kinds of evidence that a derivation can have."""
     from jaxgrad.verification import EVIDENCE
 
-    masked = {derivation.mask is not None for derivation in derivations}
-    absent = ({"autodiff"} if masked == {True} else set()) | ({"expectation", "monte_carlo"} if masked == {False} else set())
+    absent = {"expectation", "monte_carlo"} if derivation.mask is None else {"autodiff"}
     return tuple(name for name in EVIDENCE if name not in absent)

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from jaxgrad import layout, shapes, tables
@@ -56,18 +56,21 @@ class Screen:
 class Run:
     """The table of one run, which grows with every report."""
 
-    def __init__(self, screen: Screen, derivations: Sequence[Derivation], evidence: Sequence[str], *, quiet: bool = False) -> None:
+    def __init__(
+        self, screen: Screen, derivations: Sequence[Derivation], applicable: Callable[[Derivation], Sequence[str]], *, quiet: bool
+    ) -> None:
         """Fix the columns, and sort them as in every table.
 
         Args:
             screen: where to write.
             derivations: what is going to be verified.
-            evidence: the kinds of evidence, one column each.
+            applicable: the kinds of evidence that a derivation may have; each gets a column.
             quiet: whether to tell only of what is not confirmed.
         """
         self.screen = screen
         self.derivations = derivations
-        self.evidence = layout.by_strength(evidence)
+        self.applicable = applicable
+        self.evidence = layout.by_strength(kind for derivation in derivations for kind in applicable(derivation))
         self.quiet = quiet
         self.reports: list[Report] = []
         self.done = [0.0] * len(derivations)
@@ -94,9 +97,9 @@ class Run:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
-        text = TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1))
-        columns = (SpinnerColumn(), text, BarColumn(bar_width=24), TimeElapsedColumn())
-        self.bar = Progress(*columns, console=self.screen.console, transient=True, expand=False)
+        text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+        columns = (SpinnerColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), text)
+        self.bar = Progress(*columns, console=self.screen.console, transient=True)
         self.task = self.bar.add_task("", total=len(self.derivations))
         self.bar.start()
 
@@ -104,12 +107,15 @@ class Run:
         """Return the callback that moves the bar for the derivation of this index, or None where there is no bar."""
         if self.bar is None:
             return None
-        name = self.derivations[index].name
+        derivation = self.derivations[index]
+        kinds = [kind for kind in self.evidence if kind in self.applicable(derivation)]
 
         def report(evidence: str, fraction: float, text: str) -> None:
-            step = self.evidence.index(evidence) if evidence in self.evidence else 0
-            self.done[index] = max(self.done[index], min((step + fraction) / len(self.evidence), 1.0))
-            self.bar.update(self.task, completed=sum(self.done), description=f"{name} · {evidence} {text}".rstrip())
+            if evidence in kinds:
+                done = min((kinds.index(evidence) + fraction) / len(kinds), 1.0)
+                self.done[index] = max(self.done[index], done)
+                words = printable(f"{derivation.name}, {evidence} {text}".rstrip())
+                self.bar.update(self.task, completed=sum(self.done), description=words)
 
         return report
 
