@@ -135,9 +135,12 @@ def _evidence(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     return tuple(dict.fromkeys(names))
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="jaxgrad", message="jaxgrad %(version)s")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Know whether a gradient is right.
 
     \b
@@ -146,6 +149,8 @@ def main() -> None:
     jaxgrad verify mine.py          verify the derivations in a file
     jaxgrad show mse                see a claim and its closed form
     """  # noqa: D301 - click reads the character \b as "leave these lines as they are"
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @main.command()
