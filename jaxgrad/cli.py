@@ -52,7 +52,7 @@ class _Group(click.Group):
 def _say(message: str, hint: str = "") -> None:
     from jaxgrad.terminal import warn
 
-    warn(f"{message}. {hint}" if hint else message)
+    warn(f"{message}{'' if message.endswith('?') else '.'} {hint}" if hint else message)
 
 
 @contextlib.contextmanager
@@ -135,10 +135,21 @@ def _evidence(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     return tuple(dict.fromkeys(names))
 
 
+def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        try:
+            click.echo(f"jaxgrad {importlib.metadata.version('jaxgrad')}")
+        except importlib.metadata.PackageNotFoundError:
+            click.echo("jaxgrad, not installed but run from its folder")
+        ctx.exit()
+
+
 @click.group(
     cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(package_name="jaxgrad", message="jaxgrad %(version)s")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit.")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Know whether a gradient is right.

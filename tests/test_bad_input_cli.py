@@ -118,6 +118,7 @@ def test_a_json_path_that_cannot_be_written_is_told_before_the_work(refused, tmp
     monkeypatch.setattr("jaxgrad.verification.verify", lambda *_, **__: pytest.fail("the work was begun"))
     assert "there is no folder" in refused("verify", "mine.py", "--json", "nowhere/out.json")
     assert "is a folder" in refused("verify", "mine.py", "--json", tmp_path)
+    assert "is empty" in refused("verify", "mine.py", "--json", "")
     assert "cannot be written" in refused("verify", "mine.py", "--json", "/proc/out.json")
 
 
@@ -182,7 +183,7 @@ def test_data_that_cannot_be_used_is_told_with_the_remedy(refused, tmp_path, kin
 
 
 def test_missing_data_and_a_given_mask_are_told(refused, tmp_path):
-    assert "there is no file nothing.npz" in refused("verify", "mse", "--inputs", "nothing.npz")
+    assert "'nothing.npz' does not exist" in refused("verify", "mse", "--inputs", "nothing.npz")
     np.savez(tmp_path / "data.npz", mask=np.ones((3, 4)))
     assert "is drawn; leave it out" in refused("verify", "masked_autoencoder_bernoulli", "--inputs", "data.npz")
 

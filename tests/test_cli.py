@@ -188,6 +188,7 @@ def test_show_of_a_function_without_source_says_so(run, tmp_path):
 
 def test_help_names_every_command(run):
     assert {"verify", "list", "show"} <= set(re.findall(r"^  (\w+)", run("--help").stdout, re.M))
+    assert run("--version").stdout.startswith("jaxgrad")
     assert run().stdout == run("--help").stdout
     assert "--max-samples" in run("verify", "--help").stdout
 
