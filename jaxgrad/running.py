@@ -73,7 +73,7 @@ def hush() -> None:
 @contextlib.contextmanager
 def _whole_tracebacks() -> Iterator[None]:
     """Keep JAX from cutting its frames out of tracebacks, from which is read whose mistake an exception is."""
-    before = jax.config.jax_traceback_filtering
+    before = jax.config.values["jax_traceback_filtering"]
     jax.config.update("jax_traceback_filtering", "off")
     try:
         yield
