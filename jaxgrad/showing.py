@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from jaxgrad import masks, shapes
 from jaxgrad.derivation import Derivation
+from jaxgrad.faults import innermost
 from jaxgrad.layout import Line
 
 
@@ -129,9 +129,7 @@ def _depends(derivation: Derivation) -> list[str]:
 
 def find_source(function: Callable[..., Any]) -> tuple[str, str]:
     """Return where a function stands, as file:line, and its source; what has none is told by its name."""
-    function = getattr(function, "source", function)
-    while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
-        function = function.func if isinstance(function, functools.partial) else function.__wrapped__
+    function = innermost(getattr(function, "source", function))
     if not inspect.isroutine(function) and not inspect.isclass(function):
         function = type(function).__call__
     try:

@@ -186,6 +186,8 @@ def test_show_of_a_function_without_source_says_so(run, tmp_path):
 
 def test_help_names_every_command(run):
     assert {"verify", "list", "show"} <= set(re.findall(r"^  (\w+)", run("--help").stdout, re.M))
+    assert run("--version").stdout.startswith("jaxgrad")
+    assert run().stdout == run("--help").stdout
     assert "--max-samples" in run("verify", "--help").stdout
 
 
@@ -233,23 +235,22 @@ def test_a_cache_folder_that_cannot_be_made_is_gone_without(environment, tmp_pat
 
 def on_terminal(command, environment):
     """Run a command on a pseudo-terminal and return its exit status and all it wrote."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execvpe(command[0], command, environment)
-    written = b""
-    while True:
-        try:
-            chunk = os.read(fd, 65536)
-        except OSError:  # Linux says EIO at the end
-            break
-        if not chunk:
-            break
-        written += chunk
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), written.decode()
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # Linux says EIO at the end
+                break
+            if not chunk:
+                break
+            written += chunk
+    os.close(ours)
+    return process.returncode, written.decode()
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_on_a_terminal_the_verdict_is_coloured_unless_no_color_is_set(environment):
     status, text = on_terminal(COMMAND, environment)
     assert status == 0 and "\x1b[32m✓ confirmed" in text
