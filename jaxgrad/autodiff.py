@@ -19,11 +19,12 @@ import jax
 import numpy as np
 
 from jaxgrad.compilation import check_options
-from jaxgrad.differences import Prober, has_own_rules
+from jaxgrad.differences import Prober
 from jaxgrad.jitter import movement
 from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.programs import has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen, working_unit
+from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen
 
 DRAWS = 2
 """Generic draws at each choice of sizes."""

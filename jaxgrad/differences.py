@@ -9,9 +9,8 @@ of two distinct differences in the tableau and of the loss's own measured roundi
 the smallest estimate is taken. A coordinate whose left and right derivatives differ stands at a kink and is told apart.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,8 +20,8 @@ from jax.flatten_util import ravel_pytree
 from jaxgrad.compilation import check_options
 from jaxgrad.jitter import movement
 from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.programs import has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import working_unit
 
 STEPS = 10
 AGREE = 10.0
@@ -130,29 +129,6 @@ def _richardson(
     best = np.argmin(error, axis=1)[:, None]
     value, estimate = (np.take_along_axis(a, best, axis=1)[:, 0] for a in (second[:, 1:], error))
     return value, estimate
-
-
-def has_stop_gradient(function: Callable[..., Any], *args: Any) -> bool:
-    """Say whether a function uses stop_gradient, so that its gradient need not be the derivative of its value."""
-    return any(eqn.primitive.name == "stop_gradient" for eqn in _equations(jax.make_jaxpr(function)(*args).jaxpr))
-
-
-def has_own_rules(function: Callable[..., Any], *args: Any) -> bool:
-    """Say whether a function is differentiated by rules that are neither JAX's primitives' nor shipped with JAX."""
-    home = os.path.dirname(jax.__file__)
-    for eqn in _equations(jax.make_jaxpr(function)(*args).jaxpr):
-        if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
-            debug = getattr(getattr(eqn.params.get("call_jaxpr"), "jaxpr", None), "debug_info", None)
-            if home not in str(getattr(debug, "func_src_info", "")):
-                return True
-    return False
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for inner in jax.core.jaxprs_in_params(eqn.params):
-            yield from _equations(inner)
 
 
 def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[str, Tree]], Any]) -> list[Finding]:

@@ -15,7 +15,6 @@ a loss by 1e-9 changes nothing. An error within the bound agrees, one beyond GAP
 said.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -85,20 +84,3 @@ def widen(
         move = [ratio * np.abs(s.astype(np.float64) - d).max(0) for s, d in zip(single, double, strict=True)] + moves
         largest = np.max(np.where(np.isfinite(move), move, 0.0), axis=0)
     return comparison._replace(bound=np.maximum(comparison.bound, SAFETY * largest))
-
-
-def working_unit(function: Callable[..., Any], *args: Any) -> float:
-    """Return the unit roundoff of the coarsest floating type that a function computes in."""
-    return max(_units(jax.make_jaxpr(function)(*args).jaxpr), default=float(np.finfo(np.float64).eps))
-
-
-def _units(jaxpr: Any) -> set[float]:
-    found = set()
-    for eqn in jaxpr.eqns:
-        for out in eqn.outvars:
-            dtype = getattr(out.aval, "dtype", None)
-            if dtype is not None and jax.dtypes.issubdtype(dtype, np.floating):
-                found.add(float(jax.numpy.finfo(dtype).eps))
-        for inner in jax.core.jaxprs_in_params(eqn.params):
-            found |= _units(inner)
-    return found
