@@ -1,6 +1,7 @@
 """Whose mistake an exception is: the user's functions', the user's input's, or jaxgrad's own."""
 
 import functools
+import inspect
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ def tell(error: Exception, derivation: Derivation) -> str | None:
             return f"{role} of {derivation.name} raised {summary(error)} ({_place(frames[depth:])})"
     raised_here = bool(frames) and frames[-1][0].f_code.co_filename.startswith(_HERE)
     if isinstance(error, (ValueError, TypeError)) and raised_here:
-        return f"{derivation.name}: {error}"
+        return str(error) if derivation.name in str(error) else f"{derivation.name}: {error}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return f"{derivation.name}: there is not enough memory; verify it at smaller `--sizes`, or with fewer `--inputs`"
     return None
@@ -47,14 +48,17 @@ def _functions(derivation: Derivation) -> list[tuple[str, Any]]:
     return [(role, function) for role, function in every if callable(function)]
 
 
-def _code(function: Callable[..., Any]) -> CodeType | None:
+def innermost(function: Any) -> Any:
+    """Return the function inside of partials and decorators."""
     while True:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        else:
-            break
+        inner = function.func if isinstance(function, functools.partial) else inspect.unwrap(function)
+        if inner is function:
+            return function
+        function = inner
+
+
+def _code(function: Callable[..., Any]) -> CodeType | None:
+    function = innermost(function)
     code = getattr(function, "__code__", None)
     return code if code is not None else getattr(type(function).__call__, "__code__", None)
 

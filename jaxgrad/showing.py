@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from jaxgrad import masks, shapes
 from jaxgrad.derivation import Derivation
+from jaxgrad.faults import innermost
 from jaxgrad.layout import Line
 
 
@@ -26,8 +26,7 @@ def overview(derivations: Sequence[Derivation], width: int | None) -> list[Line]
     """
     head = ("derivation", "inputs", "mask", "reference")
     rows = [
-        (d.name, ", ".join(d.input_names), mask(d) if d.mask is not None else "", " ".join(d.reference.split()))
-        for d in derivations
+        (d.name, ", ".join(d.input_names), mask(d) if d.mask is not None else "", " ".join(d.reference.split())) for d in derivations
     ]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
     if width is not None:
@@ -72,9 +71,7 @@ def description(derivation: Derivation, width: int) -> list[Line]:
         lines += _field("formula", textwrap.wrap(derivation.formula, width - 12, break_long_words=False, break_on_hyphens=False))
     lines += _field("inputs", _inputs(derivation))
     if derivation.mask is not None:
-        lines += _field(
-            "mask", [f"{mask(derivation)}, a draw has shape ({_shape(derivation.shapes['mask'])})", *_depends(derivation)]
-        )
+        lines += _field("mask", [f"{mask(derivation)}, a draw has shape ({_shape(derivation.shapes['mask'])})", *_depends(derivation)])
     if derivation.reference:
         lines += _field("reference", textwrap.wrap(" ".join(derivation.reference.split()), width - 12))
     is_vjp = hasattr(derivation.loss, "source")
@@ -132,9 +129,7 @@ def _depends(derivation: Derivation) -> list[str]:
 
 def find_source(function: Callable[..., Any]) -> tuple[str, str]:
     """Return where a function stands, as file:line, and its source; what has none is told by its name."""
-    function = getattr(function, "source", function)
-    while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
-        function = function.func if isinstance(function, functools.partial) else function.__wrapped__
+    function = innermost(getattr(function, "source", function))
     if not inspect.isroutine(function) and not inspect.isclass(function):
         function = type(function).__call__
     try:

@@ -80,9 +80,7 @@ def ridge_map(g: Float[Array, "b d"], gp: Float[Array, "b e"], delta: Float[Arra
     return jnp.linalg.solve(g.T @ g + delta * jnp.eye(d, dtype=g.dtype), g.T @ gp)
 
 
-def ridge_loss(
-    g: Float[Array, "b d"], gp: Float[Array, "b e"], m: Float[Array, "d e"], delta: Float[Array, ""]
-) -> Float[Array, ""]:
+def ridge_loss(g: Float[Array, "b d"], gp: Float[Array, "b e"], m: Float[Array, "d e"], delta: Float[Array, ""]) -> Float[Array, ""]:
     """Return ‖Gp − GM‖² + δ‖M‖²."""
     return jnp.sum((gp - g @ m) ** 2) + delta * jnp.sum(m**2)
 
