@@ -66,19 +66,22 @@ class _Pair:
             return jax.vmap(both)(stacked) if small else jax.lax.map(both, stacked)
 
         self.run = jax.jit(run, compiler_options=check_options())
+        self.prober = Prober(loss, self.wrt)
+        self._rounded: dict[int, Any] = {}
 
     def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         claimed, reference = self.run(stacked)
         return jax.tree.map(np.asarray, (labelled(claimed), labelled(reference)))
 
-    def single_and_double(self, stacked: dict[str, Tree], label: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Evaluate (closed form, autodiff) of one array in float32, and in float64 at the same, rounded inputs."""
-        low = jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, stacked)
-        high = jax.tree.map(lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x, low)
-        double = [side[label] for side in self(high)]
-        with jax.enable_x64(False):
-            single = [side[label] for side in self(low)]
-        return single, double
+    def single_and_double(self, stacked: dict[str, Tree], number: int) -> Any:
+        """Evaluate (closed form, autodiff) of draw `number` in float32, and in float64 at the same, rounded inputs."""
+        if number not in self._rounded:
+            low = jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, stacked)
+            high = jax.tree.map(lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x, low)
+            with jax.enable_x64(False):
+                single = self(low)
+            self._rounded[number] = single, self(high)
+        return self._rounded[number]
 
 
 def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, evidence: str = "autodiff") -> list[Finding]:
@@ -97,6 +100,8 @@ def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, 
     ledgers: dict[str, _Ledger] = {}
     for i, sizes in enumerate(variants):
         problem.report_progress(evidence, i / len(variants), _text(sizes))
+        if ledgers and all(ledger.refuted for ledger in ledgers.values()):
+            break
         _compare_at(problem, _Pair(problem, sizes, loss_of(sizes)), ledgers)
     seconds = (time.perf_counter() - start) / max(1, len(ledgers))
     where = (
@@ -118,12 +123,16 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
     for label in claimed:
         ledger = ledgers.setdefault(label, _Ledger())
         for number, draw in enumerate(draws):
+            if ledger.refuted:
+                break
             part = slice(number * rows, (number + 1) * rows)
             found = compare(claimed[label][part], reference[label][part], unit)
             if not np.all(found.agrees) and np.all(np.isfinite(found.error)):
-                found = widen(found, *pair.single_and_double(copied[number], label), unit)
+                single, double = pair.single_and_double(copied[number], number)
+                found = widen(found, [side[label] for side in single], [side[label] for side in double], unit)
             _enter_generic(ledger, found, pair, draw, label, claimed[label][part][0], reference[label][part][0], unit)
-        _enter_special(ledger, pair, special, label, claimed[label][-1], reference[label][-1], unit)
+        if not ledger.refuted:
+            _enter_special(ledger, pair, special, label, claimed[label][-1], reference[label][-1], unit)
 
 
 def _enter_generic(
@@ -214,7 +223,8 @@ def _slopes_at(pair: _Pair, draw: Any, label: str, entries: list[tuple[int, ...]
         begin += np.size(array)
     index = np.array([begin + int(np.ravel_multi_index(e, np.shape(moving[label]))) if e else begin for e in entries])
     total = sum(np.size(a) for a in moving.values())
-    return Prober(pair.loss, pair.wrt).slopes(draw, index, np.zeros((0, total)), unit)
+    index = np.resize(index, 8)  # always as many, so that one compilation serves
+    return pair.prober.slopes(draw, index, np.zeros((0, total)), unit)
 
 
 def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: float) -> Finding:

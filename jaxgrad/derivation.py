@@ -87,8 +87,8 @@ class Derivation:
         """The inputs that are arrays on both sides: all of `shapes` but the mask."""
         return tuple(name for name in self.shapes if name != "mask")
 
-    def choose_sizes(self, variant: int = 0, fixed: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Choose sizes, all dimensions distinct; see `jaxgrad.shapes.choose`."""
+    def choose_sizes(self, variant: int = 0, fixed: Mapping[str, int] | None = None, *, few_masks: bool = False) -> dict[str, int]:
+        """Choose sizes, all dimensions distinct and, with `few_masks`, those of the mask smallest; see `jaxgrad.shapes.choose`."""
         unknown = set(fixed or {}) - set(shapes.names(self.shapes))
         if unknown:
             raise ValueError(
@@ -97,7 +97,8 @@ class Derivation:
         for name, size in (fixed or {}).items():
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"`sizes`: that of {name} must be a positive integer, but is {size!r}")
-        return shapes.choose(self.shapes, variant, fixed)
+        small = shapes.names({"mask": self.shapes["mask"]}) if few_masks else ()
+        return shapes.choose(self.shapes, variant, fixed, small)
 
     def distribution(self, sizes: Mapping[str, int]) -> masks.Mask | None:
         """Return the mask's distribution at these sizes."""

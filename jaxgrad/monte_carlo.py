@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.report import Finding, Verdict
@@ -30,9 +31,7 @@ ROWS = 48
 
 def choose_sizes(problem: Problem) -> dict[str, int]:
     """Choose small sizes, but many rows of the mask."""
-    from jaxgrad import shapes
-
-    sizes = problem.choose_sizes(0)
+    sizes = problem.choose_sizes(0, few_masks=True)
     dims = shapes.parse(problem.derivation.shapes["mask"], "mask")
     if len(dims) > 1 and len(dims[0]) == 1 and dims[0][0] in sizes and dims[0][0] not in problem.sizes:
         sizes[dims[0][0]] = ROWS
@@ -179,7 +178,8 @@ class _Sequence:
             if scale == 0:
                 detail += "; the closed form is zero, so there is no scale for `resolution`"
             else:
-                detail += f"; about {self.samples * max(widest, 1.0) ** 2:.1g} would be needed for the resolution {self.problem.resolution:g}"
+                needed = self.samples * max(widest, 1.0) ** 2
+                detail += f"; about {needed:.1g} would be needed for the resolution {self.problem.resolution:g}"
         if scale == 0 and np.all(off <= self.rounding[part]) and not np.any(self.moments.squares[part]):
             verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
         unit = scale or 1.0

@@ -48,14 +48,9 @@ class Problem:
         if self.progress is not None:
             self.progress(evidence, fraction, text)
 
-    def choose_sizes(self, variant: int) -> dict[str, int]:
+    def choose_sizes(self, variant: int, *, few_masks: bool = False) -> dict[str, int]:
         """Choose what the user left open."""
-        return self.derivation.choose_sizes(variant, self.sizes)
-
-    @property
-    def free(self) -> bool:
-        """Whether some size is left to be chosen."""
-        return any(name not in self.sizes for name in shapes.names(self.derivation.shapes))
+        return self.derivation.choose_sizes(variant, self.sizes, few_masks=few_masks)
 
     def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
         """Draw the inputs that are not given; equal arguments give equal draws."""
@@ -102,7 +97,8 @@ def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes:
             raise ValueError("`inputs` holds 'mask'; masks are drawn from the derivation's distribution: leave it out")
         if name not in derivation.shapes:
             raise ValueError(
-                f"`inputs` holds {name!r}, which is no input of {derivation.name}; its inputs are {', '.join(derivation.input_names)}"
+                f"`inputs` holds {name!r}, which is no input of {derivation.name}; "
+                f"its inputs are {', '.join(derivation.input_names)}"
             )
         declared, tree = jax.tree.flatten(derivation.shapes[name])
         try:
