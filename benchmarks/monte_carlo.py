@@ -10,8 +10,8 @@ over N masks of the gradient of mean ((M∘X)W1ᵀW2ᵀ − X)² in W1 and in W2
 
 Each contender runs in a process of its own, so that no thread pool disturbs another, and is called in turn with the others.
 "cold" is its first call there: imports are over, compilation and warming-up are in it. "warm" is the median of the later
-calls. The torch contenders run with the quickest of several chunk sizes, found just before. Where the loop would take too
-long it is timed on fewer masks and scaled up, which the table marks with ~.
+calls. The torch contenders run with the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad
+chooses for itself. Where the loop would take too long it is timed on fewer masks and scaled up, which the table marks with ~.
 
     python benchmarks/monte_carlo.py --json results.json
 """
@@ -129,12 +129,12 @@ def expected(m, n):
 
 
 def serve(pipe, name, m, n, samples, chunks):
-    """Answer "go" with the seconds of one call; the first of them is cold."""
+    """Send a summary of the cold call, then answer every "go" with the seconds of one call."""
     import numpy as np
 
-    import_start = time.perf_counter()
+    start = time.perf_counter()
     run = MAKE[name](m, n, samples, chunks[0])
-    imported = time.perf_counter() - import_start
+    imported, threads = time.perf_counter() - start, None
 
     def timed(run):
         start = time.perf_counter()
@@ -142,16 +142,21 @@ def serve(pipe, name, m, n, samples, chunks):
         return time.perf_counter() - start, result
 
     cold, result = timed(run)
-    if len(chunks) > 1:  # torch: find the quickest chunk
-        runs = {c: MAKE[name](m, n, samples, c) for c in chunks}
-        for each in runs.values():
-            each()
-        best = min(runs, key=lambda c: min(timed(runs[c])[0] for _ in range(3)))
-        run = runs[best]
-    else:
-        best = chunks[0]
+    best = chunks[0]
+    if name != "jaxgrad":  # torch: find the quickest setting
+        import torch
+
+        def quickest(setting):
+            chunk, threads = setting
+            torch.set_num_threads(threads)
+            # of the loop a tenth is enough to choose by
+            return min(timed(MAKE[name](m, n, samples, max(1, chunk // 10) if name == "loop" else chunk))[0] for _ in range(4))
+
+        best, threads = min(((c, t) for c in chunks for t in {1, torch.get_num_threads()}), key=quickest)
+        torch.set_num_threads(threads)
+        run = MAKE[name](m, n, samples, best)
     error = max(float(np.abs(g - e).max() / np.abs(e).max()) for g, e in zip(result, expected(m, n), strict=True))
-    pipe.send({"import": imported, "cold": cold, "chunk": best, "error": error})
+    pipe.send({"import": imported, "cold": cold, "chunk": best, "threads": threads, "error": error})
     while pipe.recv() == "go":
         pipe.send(timed(run)[0])
 
@@ -183,7 +188,11 @@ def measure(problem, repeats, seconds):
     calls = min(samples, LOOP_CALLS[n])
     for name, row in rows.items():
         scale = samples / calls if name == "loop" else 1
-        row |= {"warm": scale * statistics.median(row["times"]), "cold": scale * row["cold"], "scaled_from": calls if scale > 1 else None}
+        row |= {
+            "warm": scale * statistics.median(row["times"]),
+            "cold": scale * row["cold"],
+            "scaled_from": calls if scale > 1 else None,
+        }
     return {"m": m, "n": n, "samples": samples, "contenders": rows}
 
 
@@ -243,9 +252,18 @@ def machine():
     import importlib.metadata
 
     info = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    models = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     versions = {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "torch", "numpy")}
-    return {"cpu": models[0] if models else platform.processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0], "versions": versions}
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "versions": versions,
+    }
 
 
 def main():
