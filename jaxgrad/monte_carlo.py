@@ -25,6 +25,8 @@ from jaxgrad.sampling import Moments, Sampler
 
 FIRST_LOOK = 256
 """Chunks before the first look: enough that a chunk mean's skewness no longer shows in the tails of t."""
+CHUNK_BUDGET = 2**20
+"""Bytes of intermediate values in a chunk: the first look takes many chunks, so they are smaller than an estimate's."""
 ROWS = 48
 """Extent of the mask's leading, independent axis where it may be chosen: one sample then averages over many rows."""
 
@@ -117,7 +119,7 @@ class _Sequence:
         from scipy.special import stdtrit  # costs a quarter of a second, and only sampling needs it
 
         problem = self.problem
-        chunk, most = sampler.plan(args, problem.max_samples)
+        chunk, most = sampler.plan(args, problem.max_samples, cache=CHUNK_BUDGET)
         chunk = max(1, min(chunk, problem.max_samples // FIRST_LOOK))
         last = max(2, problem.max_samples // chunk)
         looks = [min(FIRST_LOOK, last)]
