@@ -113,7 +113,7 @@ def run(
             for derivation, result in zip(derivations, results, strict=True):
                 try:
                     report = result()
-                except Exception as error:
+                except (Exception, SystemExit) as error:  # an exit in a loss must not end the run with its status
                     if debug:
                         raise
                     outcome.errors[derivation.name], own = _message(error, derivation)
@@ -126,13 +126,13 @@ def run(
     return outcome
 
 
-def _message(error: Exception, derivation: Derivation) -> tuple[str, bool]:
+def _message(error: BaseException, derivation: Derivation) -> tuple[str, bool]:
     """Return what to say of an exception, and whether it is a mistake of jaxgrad's own."""
     message = faults.tell(error, derivation)
     if message is not None:
         return message, False
     return (
-        f"{derivation.name}: jaxgrad itself failed with {faults.summary(error).rstrip('.')}. This is no verdict on the gradient; "
+        f"{derivation.name}: jaxgrad itself failed with {faults.summary(error)}. This is no verdict on the gradient; "
         "run again with JAXGRAD_DEBUG=1 for the traceback, and report it"
     ), True
 

@@ -99,7 +99,7 @@ class Run:
 
         text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
         columns = (SpinnerColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), text)
-        self.bar = Progress(*columns, console=self.screen.console, transient=True)
+        self.bar = Progress(*columns, console=self.screen.console, transient=True, redirect_stderr=sys.stderr.isatty())
         self.task = self.bar.add_task("", total=len(self.derivations))
         self.bar.start()
 

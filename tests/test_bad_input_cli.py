@@ -197,11 +197,15 @@ def test_missing_data_and_a_given_mask_are_told(refused, tmp_path):
         ("(x**2).sum()", "{'x': jnp.ones((91, 17))}", "`gradient`"),
         ("(x**2).sum()", "2 * x", "`gradient`"),
         ("x", "{'x': x}", "its Jacobian in 'x' has shape (3, 4, 3, 4)"),
+        ("'seven'", "{'x': 2 * x}", "`loss` and `gradient` of theirs must return arrays, but one of them returns a str"),
+        ("numpy.sin(x).sum()", "{'x': 2 * x}", "use jax.numpy in place of numpy"),
+        ("-x.sum() if x.sum() > 0 else x.sum()", "{'x': 2 * x}", "use jax.numpy.where or jax.lax.cond"),
+        ("exit(0)", "{'x': 2 * x}", "`loss` of theirs raised SystemExit: 0"),
     ],
 )
 def test_what_is_wrong_with_the_users_functions_is_told_with_the_function(refused, tmp_path, loss, gradient, told):
     (tmp_path / "theirs.py").write_text(f"""
-import jax.numpy as jnp
+import jax.numpy as jnp, numpy
 import jaxgrad as jg
 
 def loss(x):

@@ -161,6 +161,15 @@ def test_list_has_a_line_for_each_derivation_of_the_catalogue(run):
     assert any("Patches(prob=" in line and "x, w1, w2" in line and "arXiv" in line for line in lines)
 
 
+@pytest.mark.parametrize("width", [70, 90, 120, 200])
+def test_list_keeps_to_the_width_of_a_terminal(width):
+    from jaxgrad import catalog, showing, tables
+
+    lines = [tables.plain(line) for line in showing.overview(catalog.all()[:5], width)]
+    assert max(map(len, lines)) <= width
+    assert sum("Petersen and Pedersen" in line for line in lines) == 4
+
+
 def test_show_tells_formula_shapes_domains_mask_reference_and_source(run):
     text = run("show", "masked_autoencoder_patches").stdout
     for part in ("Patches(prob=", "(m, 2*k)", "real", "arXiv", "\\nabla", "def masked_expected_gradient", "autoencoders.py:"):
