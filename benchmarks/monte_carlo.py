@@ -253,9 +253,7 @@ def machine():
 
     info = Path("/proc/cpuinfo")
     models = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
     )
     versions = {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "torch", "numpy")}
     return {

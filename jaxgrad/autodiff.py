@@ -137,7 +137,8 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
             part = slice(number * rows, (number + 1) * rows)
             found = compare(claimed[label][part], reference[label][part], unit)
             if not np.all(found.agrees) and np.all(np.isfinite(found.error)):
-                found = widen(found, *([side[label] for side in sides] for sides in pair.rounded(copied[number], number, unit)), unit)
+                single, double, moves = ([side[label] for side in sides] for sides in pair.rounded(copied[number], number, unit))
+                found = widen(found, single, double, moves, unit)
             _enter_generic(ledger, found, pair, draw, label, claimed[label][part][0], reference[label][part][0], unit)
         for number, draw in enumerate(special):
             row = DRAWS * rows + number

@@ -159,7 +159,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
         reference_of = labelled(reference(inputs))
         moving = labelled({name: inputs[name] for name in wrt})
         plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]))
-        index = np.concatenate([plan.index for plan in plans])
+        index = np.concatenate([plan.probes for plan in plans])
         directions = np.concatenate([plan.directions for plan in plans])
         slope = prober.slopes(inputs, index, directions, unit, number)
         first = 0
@@ -190,7 +190,7 @@ class _Plan(NamedTuple):
     entries: np.ndarray
     directions: np.ndarray
     part: slice
-    index: np.ndarray
+    probes: np.ndarray
 
 
 class _Tally(NamedTuple):

@@ -38,5 +38,5 @@ def has_own_rules(function: Callable[..., Any], *args: Any) -> bool:
 def working_unit(function: Callable[..., Any], *args: Any) -> float:
     """Return the unit roundoff of the coarsest floating type that a function computes in."""
     dtypes = (getattr(out.aval, "dtype", None) for eqn in equations(jax.make_jaxpr(function)(*args).jaxpr) for out in eqn.outvars)
-    units = (float(jax.numpy.finfo(d).eps) for d in dtypes if d is not None and jax.dtypes.issubdtype(d, np.floating))
+    units = (float(jax.numpy.finfo(d).eps) for d in dtypes if d is not None and jax.numpy.issubdtype(d, np.floating))
     return max(units, default=float(np.finfo(np.float64).eps))

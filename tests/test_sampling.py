@@ -44,7 +44,7 @@ def test_any_pytree_may_be_averaged():
     f = jg.estimate(lambda scale, mask: {"a": scale * mask, "b": (mask.sum(),)}, masks.FixedCount(2), (3, 4))
     found = f(jax.random.key(0), jnp.float32(2.0), samples=1000)
     assert found.mean["a"].shape == (3, 4)
-    assert found.mean["b"][0] == 6.0 and found.standard_error["b"][0] == 0.0
+    assert abs(found.mean["b"][0] - 6.0) < 1e-5 and found.standard_error["b"][0] < 1e-5
     assert found.samples >= 1000
 
 
