@@ -131,6 +131,9 @@ def test_bad_options_and_data_are_refused_by_name(options, error, message):
         ({"gradient": lambda x: {"x": jnp.ones_like(x, int)}}, "must be real"),
         ({"loss": lambda x: x.sum(0)}, "`loss` is no scalar"),
         ({"loss": lambda x: (x.sum(), 1.0)}, "must return a real scalar or array"),
+        ({"loss": lambda x: "zero"}, "`loss` returns 'zero'"),
+        ({"loss": lambda x: None}, "`loss` returns None"),
+        ({"gradient": lambda x: {"x": None}}, "`gradient` returns None"),
         ({"loss": lambda x: jnp.sum(x * 1j)}, "must return a real scalar or array"),
         ({"domains": {"x": "integer"}}, "only real arrays have gradients"),
     ],
@@ -165,3 +168,19 @@ def test_a_gradient_may_be_a_jacobian_in_several_inputs():
         gradient=lambda a, b: {"a": jnp.einsum("ik,j->ijk", jnp.eye(a.size), b), "b": jnp.einsum("i,jk->ijk", a, jnp.eye(b.size))},
     )  # fmt: skip
     assert jg.verify(claim).verdict == Verdict.CONFIRMED
+
+
+def test_a_loss_that_is_not_finite_confirms_nothing():
+    claim = Derivation(
+        name="logarithm of signed numbers", loss=lambda x: jnp.sum(jnp.log(x)), gradient=lambda x: {"x": 1 / x}, shapes={"x": "m n"}
+    )
+    report = jg.verify(claim)
+    assert report.verdict == Verdict.UNDECIDED
+    assert any("narrower domain" in finding.detail for finding in report.findings)
+
+
+def test_masks_without_variance_are_compared_to_rounding():
+    entry = jg.catalog.get("masked_autoencoder_fixed_count")
+    for seed in range(3):
+        report = jg.verify(entry, sizes={"n": 1}, seed=seed)
+        assert report.verdict == Verdict.CONFIRMED, str(report)
