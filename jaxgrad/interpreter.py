@@ -28,6 +28,7 @@ instead of by name. `location` names the line of the user's code an equation com
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ Rule = Callable[..., Any]
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _STEPS = 10_000
+_CALLS: ContextVar[tuple[core.JaxprEqn, ...]] = ContextVar("calls", default=())
 
 
 class UnsupportedError(ValueError):
@@ -48,11 +50,15 @@ class UnsupportedError(ValueError):
 
 
 def location(eqn: core.JaxprEqn) -> str:
-    """Return ``file:line`` of the user's code that made the equation, or "an unknown line"."""
-    traceback = eqn.source_info.traceback
-    for frame in traceback.frames if traceback is not None else ():
-        if not frame.file_name.startswith((_JAX, "<")) and not frame.file_name.endswith("equinox/_module.py"):
-            return f"{frame.file_name}:{frame.line_num}"
+    """Return ``file:line`` of the user's code that made the equation, or "an unknown line".
+
+    Equations of a program that JAX traced earlier have no line of their own; then it is that of the call they stand in.
+    """
+    for made in (eqn, *reversed(_CALLS.get())):
+        traceback = made.source_info.traceback
+        for frame in traceback.frames if traceback is not None else ():
+            if not frame.file_name.startswith((_JAX, "<")):
+                return f"{frame.file_name}:{frame.line_num}"
     return "an unknown line"
 
 
@@ -133,7 +139,11 @@ def _apply(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> Any:
     if rule is not None:
         return rule(eqn, *operands)
     if nested is not None:
-        return nested(eqn, operands, domain)
+        token = _CALLS.set((*_CALLS.get(), eqn))
+        try:
+            return nested(eqn, operands, domain)
+        finally:
+            _CALLS.reset(token)
     if name in IDENTITIES:
         return list(operands) if eqn.primitive.multiple_results else operands[0]
     if name in MOVES:
