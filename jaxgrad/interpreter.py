@@ -35,7 +35,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.moves import IDENTITIES, MOVES, evaluate, moved
+from jaxgrad.arrays import evaluate, moved
+from jaxgrad.moves import IDENTITIES, MOVES
 
 Value = Any
 Rule = Callable[..., Any]

@@ -1,0 +1,3 @@
+"""Linear algebra of residues by exact elimination."""
+
+ALGEBRA = {}
