@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 _SIMPLE = 2**40
+_SURD = 2**20
 _DIGITS = 12
 
 
@@ -52,6 +53,24 @@ def rational(value: float) -> tuple[Fraction, bool]:
     if abs(decimal - exact) <= margin:  # 1.000000001 is a decimal, though no simple fraction
         return decimal, True
     return fraction, False
+
+
+@lru_cache(maxsize=1024)
+def surd(value: float) -> tuple[Fraction, int] | None:
+    """Return (r, k) with value² = r·πᵏ for a simple r and |k| ≤ 2, the constants of Gaussians, or None.
+
+    >>> surd((2 / 3.141592653589793) ** 0.5)
+    (Fraction(2, 1), -1)
+    """
+    if not 1e-100 < abs(value) < 1e100:
+        return None
+    for k in (0, 1, -1, 2, -2):
+        square = value * value / math.pi**k
+        margin = 4 * Fraction(math.ulp(square))
+        fraction = simplest(Fraction(square) - margin, Fraction(square) + margin)
+        if fraction.numerator * fraction.denominator < _SURD:
+            return fraction, k
+    return None
 
 
 def rationals(array: np.ndarray) -> tuple[np.ndarray, bool]:

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from jaxgrad import signs
 from jaxgrad.arrays import moved
 from jaxgrad.fields import Modulus
 from jaxgrad.interpreter import UnsupportedError, describe
@@ -40,7 +42,8 @@ def reduce_sum(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
     behind = tuple(a + 1 for a in axes)
     p, q = _on_both(domain, lambda m, a: m.reduce(a.sum(behind)), x)
     bad = None if x.bad is None else x.bad.any(behind)
-    return Residues(p, q, bad, None, None if x.taint is None else np.bitwise_or.reduce(x.taint, axes))
+    taint = None if x.taint is None else np.bitwise_or.reduce(x.taint, axes)
+    return Residues(p, q, bad, None, taint, signs.total(x.sign, axes))
 
 
 def _entries(x: Any, axes: Sequence[int]) -> np.ndarray:
@@ -112,9 +115,13 @@ def dot_general(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     a, b = domain.settled(a), domain.settled(b)
     left, free_a = _matrix(a.shape, batch_a, contract_a, last=True)
     right, free_b = _matrix(b.shape, batch_b, contract_b, last=False)
-    a, b = a.map(left), b.map(right)
+    left_of, right_of = a.map(left), b.map(right)
     shape = (*(eqn.invars[0].aval.shape[i] for i in batch_a), *free_a, *free_b)
-    return product(domain, a, b).map(lambda x: x.reshape(-1, *shape))
+    result = product(domain, left_of, right_of)
+    if a.p is b.p and contract_a == contract_b and not free_a:  # a sum of squares
+        sign = signs.total(signs.square(left_of.sign, left_of.shape), -1)[..., None]
+        result = replace(result, sign=sign)
+    return result.map(lambda x: x.reshape(len(x), *shape))
 
 
 def _matrix(shape: Any, batch: Any, contract: Any, last: bool) -> tuple[Callable[[np.ndarray], np.ndarray], list[int]]:
@@ -138,7 +145,11 @@ def product(domain: ResidueDomain, a: Residues, b: Residues) -> Residues:
         return None if both is None else np.broadcast_to(both, shape)
 
     bad = merge(a.bad, b.bad, np.logical_or, p.shape)
-    return Residues(p, q, bad, None, merge(a.taint, b.taint, np.bitwise_or, p.shape[1:]))
+    sign = None
+    if a.sign is not None and b.sign is not None:
+        every = np.bitwise_and.reduce(a.sign, axis=None) & np.bitwise_and.reduce(b.sign, axis=None)
+        sign = np.full(p.shape[1:], every & signs.POSITIVE if every & signs.NONNEGATIVE else np.uint8(0))
+    return Residues(p, q, bad, None, merge(a.taint, b.taint, np.bitwise_or, p.shape[1:]), sign)
 
 
 def convolution(domain: ResidueDomain, eqn: Any, x: Any, w: Any) -> Residues:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad import signs
 from jaxgrad.fields import Modulus
 from jaxgrad.interpreter import UnsupportedError, describe
 from jaxgrad.residues import BRANCH, EXP, STEP, Exact, ResidueDomain, Residues, aligned, either
@@ -47,6 +48,7 @@ def _sum(sign: int) -> Rule:
         a, b = aligned([domain.lift(a), domain.lift(b)])
         finite = replace(a, inf=None), replace(b, inf=None)
         result = domain.elementwise(lambda m, x, y: m.reduce(x + sign * y), *finite)
+        result = replace(result, sign=signs.plus(a.sign, b.sign if sign == 1 else signs.negated(b.sign)))
         if a.inf is None and b.inf is None:
             return result
         left, right = (0 if x.inf is None else x.inf for x in (a, b))
@@ -69,12 +71,15 @@ add, subtract = _exactly(operator.add)(_sum(1)), _exactly(operator.sub)(_sum(-1)
 def negative(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     x = domain.lift(x)
     result = domain.elementwise(lambda m, a: m.reduce(-a), replace(x, inf=None))
-    return replace(result, inf=None if x.inf is None else -x.inf)
+    return replace(result, inf=None if x.inf is None else -x.inf, sign=signs.negated(x.sign))
 
 
 @_exactly(operator.mul)
 def multiply(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
-    return domain.elementwise(Modulus.multiply, a, b)
+    a, b = aligned([domain.settled(a), domain.settled(b)])
+    result = domain.elementwise(Modulus.multiply, a, b)
+    sign = signs.square(a.sign, a.shape) if a.p is b.p else signs.times(a.sign, b.sign)
+    return replace(result, sign=sign)
 
 
 def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
@@ -82,7 +87,7 @@ def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
     x = domain.settled(x)
     zero = (x.p == 0) if x.q is None else (x.p == 0) | (x.q == 0)
     result = domain.elementwise(Modulus.inverse, x)
-    return replace(result, bad=_worse(domain, result, zero))
+    return replace(result, bad=_worse(domain, result, zero), sign=x.sign)
 
 
 @_exactly(operator.truediv)
@@ -98,7 +103,9 @@ def divide(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Any:
 def integer_power(domain: ResidueDomain, x: Any, n: int) -> Any:
     if isinstance(x, Exact) and all(isinstance(e, Fraction) and (e or n >= 0) for e in x.array.flat):
         return Exact(np.asarray(np.frompyfunc(lambda e: e**n, 1, 1)(x.array), object), x.meant)
-    return domain.elementwise(lambda m, a: m.power(a, abs(n)), x if n >= 0 else reciprocal(domain, x))
+    x = domain.settled(x)
+    result = domain.elementwise(lambda m, a: m.power(a, abs(n)), x if n >= 0 else reciprocal(domain, x))
+    return replace(result, sign=signs.power(x.sign, n, x.shape))
 
 
 def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
@@ -122,8 +129,13 @@ def _positive_power(domain: ResidueDomain, eqn: Any, x: Residues, y: Residues, b
     heads = domain.draws.positive(base)
     bad, _, taint = domain.about([x, y], shape[1:], np.uint64(bits))
     coin = domain.toss("root", eqn, base, bad, heads)
-    result = Residues(p, domain.hashed("power", p)[1], bad, None, either(taint, coin))
+    result = Residues(p, domain.hashed("power", p)[1], bad, None, either(taint, coin), _nonnegative(x))
     return replace(result, bad=_worse(domain, result, ~heads))
+
+
+def _nonnegative(x: Residues) -> np.ndarray:
+    """Return the signs of a root of x."""
+    return np.where(signs.known(x.sign, signs.NONZERO, x.shape), signs.POSITIVE, signs.NONNEGATIVE)
 
 
 def square_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
@@ -131,7 +143,7 @@ def square_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     x = domain.settled(x)
     root, ok = domain.draws.root(x.p)
     coin = domain.toss("root", eqn, x.p, x.bad, ok)
-    result = Residues(root, domain.hashed("sqrt", root)[1], x.bad, None, either(x.taint, coin))
+    result = Residues(root, domain.hashed("sqrt", root)[1], x.bad, None, either(x.taint, coin), _nonnegative(x))
     return replace(result, bad=_worse(domain, result, ~ok))
 
 
@@ -140,7 +152,7 @@ def _cube_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     third = np.array([pow(3, -1, int(p) - 1) for p in domain.draws.p.of])
     root = domain.draws.p.power(x.p, third.reshape(domain.draws.p.like(x.p).shape))
     bad, _, taint = domain.about([x], x.shape, EXP)
-    return Residues(root, domain.hashed("cbrt", root)[1], bad, None, taint)
+    return Residues(root, domain.hashed("cbrt", root)[1], bad, None, taint, x.sign)
 
 
 # --- exponentials and what is made of them ---
@@ -155,7 +167,8 @@ def exponential(domain: ResidueDomain, x: Any) -> Residues:
         p = np.where(inf == -1, 0, p)
         inf = np.maximum(inf, 0) if (inf == 1).any() else None
     q = domain.hashed("exp", p)[1]
-    return Residues(p, np.where(p == 0, 0, q), bad, inf, taint)
+    sign = np.full(x.shape, signs.POSITIVE if x.inf is None else signs.NONNEGATIVE)
+    return Residues(p, np.where(p == 0, 0, q), bad, inf, taint, sign)
 
 
 def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
@@ -174,7 +187,10 @@ def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 
 
 def _affine(domain: ResidueDomain, x: Any, scale: int, shift: int) -> Residues:
-    return domain.elementwise(lambda m, a: m.reduce(scale * a + shift), x)
+    x = domain.settled(x)
+    result = domain.elementwise(lambda m, a: m.reduce(scale * a + shift), x)
+    signed = signs.of(np.array([scale, shift], object))
+    return replace(result, sign=signs.plus(signs.times(x.sign, signed[0]), signed[1]))
 
 
 def _logistic(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
@@ -198,7 +214,8 @@ def _hyperbolic(sign: int) -> Rule:
 def _exp2(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     x, two = aligned([domain.settled(x), domain.lift(Exact(np.asarray(Fraction(2), object)))])
     p = domain.draws.p.power(np.broadcast_to(two.p, x.p.shape), x.q)
-    return Residues(p, domain.hashed("exp", p)[1], *domain.about([x], x.shape, EXP))
+    about = domain.about([x], x.shape, EXP)
+    return Residues(p, domain.hashed("exp", p)[1], *about, np.full(x.shape, signs.POSITIVE))
 
 
 # --- functions that are not interpreted ---
@@ -256,9 +273,15 @@ def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
         p = np.where(tie, p >> 7 & 1, domain.draws.positive(d.p))
         coin = domain.toss("comparison", eqn, key, d.bad, p == 1)
         q = None if q is None else p
-    zero = d.p == 0
-    taint = either(np.broadcast_to(coin, d.shape), d.taint)
-    return Residues(np.where(zero, 0, p), None if q is None else np.where(zero, 0, q), d.bad, None, taint)
+    zero = (d.p == 0) | signs.known(d.sign, signs.NONPOSITIVE, d.shape)
+    sure = signs.known(d.sign, signs.POSITIVE, d.shape) | (signs.known(d.sign, signs.NONNEGATIVE, d.shape) & ~tie)
+    taint = either(np.where(sure | zero.all(0), np.uint64(0), coin), d.taint)
+
+    def settle(truth: np.ndarray) -> np.ndarray:
+        return np.where(zero, 0, np.where(sure, 1, truth))
+
+    sign = np.full(d.shape, signs.NONNEGATIVE)
+    return Residues(settle(p), None if q is None else settle(q), d.bad, None, taint, sign)
 
 
 def _not(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
@@ -295,6 +318,8 @@ def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     tie, like = domain.may_tie(d) & ~known, domain.draws.p.like(d.p)
     truth = (np.where(known, infinite[0] == infinite[1], d.p == 0)).astype(np.int64)
     truth = np.broadcast_to(truth, d.p.shape)
+    apart = signs.plus(a.sign, signs.negated(b.sign))
+    tie &= ~signs.known(apart, signs.NONZERO, d.shape)
     result = Residues(truth, truth if domain.two else None, d.bad, None, d.taint)
     if tie.any():
         key = np.minimum(d.p, like - d.p)
@@ -321,7 +346,8 @@ def select(domain: ResidueDomain, eqn: Any, which: Any, *cases: Any) -> Residues
     for case, never in ((a, 1), (b, 0)):
         if case.bad is not None:
             bad = either(bad, case.bad & (c.p != never))
-    return replace(result, bad=None if bad is None else np.broadcast_to(bad, result.p.shape))
+    bad = None if bad is None else np.broadcast_to(bad, result.p.shape)
+    return replace(result, bad=bad, sign=signs.common(a.sign, b.sign))
 
 
 def _extreme(sign: int) -> Rule:
@@ -347,7 +373,7 @@ def _extreme(sign: int) -> Rule:
         left, right = (np.broadcast_to(0 if v.inf is None else v.inf, result.shape) for v in (a, b))
         won = (left == sign) | (right == sign)
         both = (left == -sign) & (right == -sign)
-        return replace(result, inf=(sign * won.astype(int) - sign * both.astype(int)).astype(np.int8))
+        return replace(result, sign=None, inf=(sign * won.astype(int) - sign * both.astype(int)).astype(np.int8))
 
     return rule
 
@@ -358,7 +384,8 @@ maximum, minimum = _exactly(max)(_extreme(1)), _exactly(min)(_extreme(-1))
 @_exactly(abs)
 def _absolute(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     x = domain.settled(x)
-    return multiply(domain, eqn, x, _affine(domain, positive(domain, eqn, x), 2, -1))
+    result = multiply(domain, eqn, x, _affine(domain, positive(domain, eqn, x), 2, -1))
+    return replace(result, sign=signs.square(x.sign, x.shape))
 
 
 @_exactly(lambda x: Fraction((x > 0) - (x < 0)))
@@ -397,7 +424,7 @@ def _finite(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
 def _convert(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
     """Rounding to another float type is the identity of the real number; to integers it is a step."""
     before, after = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
-    if after == bool and before != bool:
+    if np.dtype(after) == np.bool_ and np.dtype(before) != np.bool_:
         return _not(domain, eqn, equal(domain, eqn, x, domain.lift(np.zeros((), int))))
     if np.issubdtype(before, np.inexact) and not np.issubdtype(after, np.inexact):
         return domain.function("truncate", x, bits=STEP)

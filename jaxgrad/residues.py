@@ -5,6 +5,7 @@ do not tell:
 
     bad     draws in which it is undefined: a division by zero, the root of a negative number
     inf     entries that are known to be +∞ or −∞, as in a mask of attention scores
+    sign    what is known of its sign (`jaxgrad.signs`)
     taint   one bit for each *coin* the entry depends on, and bits for what the field only imitates
 
 Known floating-point constants stay exact fractions (`Exact`) until they meet something unknown. Comparisons have two
@@ -20,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad import signs
 from jaxgrad.fields import Draws, Modulus
 from jaxgrad.interpreter import Domain, Rule, describe
-from jaxgrad.rationals import rationals
+from jaxgrad.rationals import rational, rationals, surd
 
 COINS = 56
 """How many coins are told apart; the bit of this number stands for all others."""
@@ -54,6 +56,7 @@ class Residues:
     bad: np.ndarray | None = None
     inf: np.ndarray | None = None
     taint: np.ndarray | None = None
+    sign: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,7 +67,10 @@ class Residues:
         """Apply a rearrangement of entries, a function of arrays (lead, *shape), to everything."""
         over = lambda x: None if x is None else move(x[None])[0]  # noqa: E731  (a one-line helper)
         q, bad = (None if x is None else move(x) for x in (self.q, self.bad))
-        return Residues(move(self.p), q, bad, over(self.inf), over(self.taint))
+        return Residues(move(self.p), q, bad, *map(over, (self.inf, self.taint, self.sign)))
+
+
+_SINGLE = (("inf", np.int8), ("taint", np.uint64), ("sign", np.uint8))
 
 
 @dataclass
@@ -75,6 +81,10 @@ class Coin:
     place: str
     defined: np.ndarray
     heads: np.ndarray
+
+
+def _meant(x: float) -> bool:
+    return not np.isfinite(x) or rational(float(x))[1]
 
 
 def either(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
@@ -121,7 +131,27 @@ class ResidueDomain(Domain):
         array = np.asarray(array)
         if not np.issubdtype(array.dtype, np.floating):
             return array
-        return Exact(*rationals(array))
+        exact = Exact(*rationals(array))
+        return exact if exact.meant or array.size > 64 else self._surds(array, exact)
+
+    def _surds(self, array: np.ndarray, exact: Exact) -> Any:
+        """Replace constants such as √2 or 1/√(2π) by roots and powers of one unknown √π."""
+        found = [(at, surd(float(x)) if not _meant(x) else None) for at, x in np.ndenumerate(array)]
+        if not any(s for _, s in found):
+            return exact
+        value = self.lift(exact)
+        p, bad = value.p.copy(), np.zeros(value.p.shape, bool)
+        pi = self.draws.p.power(self.hashed("root of pi", np.ones((self.draws.count, 1), np.int64))[0][:, 0], 2)
+        for at, s in found:
+            if s:
+                square, k = s
+                root, positive = self.draws.root(self.draws.p.fraction(square.numerator, square.denominator))
+                scale = self.draws.p.power(pi if k >= 0 else self.draws.p.inverse(pi), abs(k))
+                entry = self.draws.p.multiply(root, scale)
+                p[:, *at] = entry if array[at] > 0 else self.draws.p.reduce(-entry)
+                bad[:, *at] = ~positive
+        q = self.hashed("surd", p)[1]
+        return replace(value, p=p, q=q, bad=bad if bad.any() else None)
 
     def lift(self, value: Any) -> Residues:
         """Return residues of a known value."""
@@ -143,6 +173,7 @@ class ResidueDomain(Domain):
             np.broadcast_to(bad, (self.draws.count, *array.shape)) if bad.any() else None,
             np.sign(infinite).astype(np.int8) if np.isinf(infinite).any() else None,
             taint,
+            signs.of(array),
         )
 
     def _reduce(self, modulus: Modulus, numbers: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -174,7 +205,7 @@ class ResidueDomain(Domain):
         bad = gather("bad", False, count, bool)
         if outside.any():
             bad = np.broadcast_to(outside, (count, *index.shape)) if bad is None else bad | outside
-        single = {c: gather(c, e, 1, t) for c, e, t in (("inf", 0, np.int8), ("taint", 0, np.uint64))}
+        single = {c: gather(c, 0, 1, t) for c, t in _SINGLE}
         return Residues(
             gather("p", 0, count, np.int64),  # type: ignore[arg-type]  (p is never absent)
             gather("q", 0, count, np.int64),
