@@ -112,7 +112,10 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "pad": _pad,
     "dynamic_update_slice": _dynamic_update_slice,
     "select_n": _select,
+    "tile": lambda eqn, x: np.tile(x, eqn.params["reps"]),
     "iota": lambda eqn: _iota(**eqn.params),
+    "empty": lambda eqn: _empty(eqn.outvars[0].aval),
+    "empty2": lambda eqn: _empty(eqn.outvars[0].aval),
     "convert_element_type": lambda eqn, x: x.astype(eqn.params["new_dtype"]),
     "integer_pow": lambda eqn, x: np.power(x, float(eqn.params["y"])) if x.dtype.kind == "f" else _bind(eqn, [x]),
     "div": lambda eqn, a, b: a / b if a.dtype.kind == "f" else _bind(eqn, [a, b]),
@@ -150,6 +153,15 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
         }.items()
     },
 }  # fmt: skip
+
+
+CREATED = frozenset({"iota", "empty", "empty2"})
+"""Primitives without operands."""
+
+
+def _empty(aval: Any) -> np.ndarray:
+    """Memory that was never written: NaN, so that nothing is proved of it."""
+    return np.full(aval.shape, np.nan if np.issubdtype(aval.dtype, np.inexact) else 0, aval.dtype)
 
 
 def _iota(*, dtype: Any, shape: Sequence[int], dimension: int, **_: Any) -> np.ndarray:

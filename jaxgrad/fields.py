@@ -85,6 +85,11 @@ class Modulus:
         """Return 1/x; 0 where x is 0."""
         return self.power(x, self.like(x) - 2)
 
+    def root(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return √x, itself a square, and whether x is a square; where it is not, the root of −x."""
+        result = self.power(x, (self.like(x) + 1) // 4)
+        return result, self.multiply(result, result) == x
+
     def fraction(self, numerator: int, denominator: int) -> np.ndarray:
         """Return one residue per draw of a fraction."""
         return np.array([numerator * pow(denominator, -1, int(m)) % int(m) for m in self.of], np.int64)
@@ -137,14 +142,9 @@ class Draws:
         p, q = (words >> np.uint64(1)).astype(np.int64), (scramble(words) >> np.uint64(1)).astype(np.int64)
         return self.p.reduce(p), self.q.reduce(q)
 
-    def root(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return √x and whether x is positive or zero; where it is not, the root of −x."""
-        result = self.p.power(x, (self.p.like(x) + 1) // 4)
-        return result, self.p.multiply(result, result) == x
-
     def positive(self, x: np.ndarray) -> np.ndarray:
         """Say where x is a nonzero square modulo p."""
-        return self.root(x)[1] & (x != 0)
+        return self.p.root(x)[1] & (x != 0)
 
     def exp(self, a: np.ndarray) -> np.ndarray:
         """Return ω^a modulo p of residues a modulo q."""

@@ -35,7 +35,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import evaluate, moved
+from jaxgrad.arrays import CREATED, evaluate, moved
 from jaxgrad.moves import IDENTITIES, MOVES
 
 Value = Any
@@ -141,7 +141,7 @@ def _apply(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> Any:
     nested = NESTED.get(name)
     if name == "platform_index":
         return _platform(eqn)
-    if nested is None and (operands or name == "iota") and all(map(known, operands)):
+    if nested is None and (operands or name in CREATED) and all(map(known, operands)):
         try:
             outputs = evaluate(eqn, operands)
         except (TypeError, NotImplementedError):  # no numbers, such as PRNG keys

@@ -45,6 +45,7 @@ MOVES: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Sequence[int]]] = {
     "rev": _first,
     "split": _first,
     "dynamic_slice": _first,
+    "tile": _first,
     "gather": _first,
     "concatenate": _all,
     "pad": _all,

@@ -141,7 +141,7 @@ def _nonnegative(x: Residues) -> np.ndarray:
 def square_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     """Return the positive root, bad in draws where x is not positive; its sign is a coin."""
     x = domain.settled(x)
-    root, ok = domain.draws.root(x.p)
+    root, ok = domain.draws.p.root(x.p)
     coin = domain.toss("root", eqn, x.p, x.bad, ok)
     result = Residues(root, domain.hashed("sqrt", root)[1], x.bad, None, either(x.taint, coin), _nonnegative(x))
     return replace(result, bad=_worse(domain, result, ~ok))

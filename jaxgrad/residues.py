@@ -105,17 +105,27 @@ class ResidueDomain(Domain):
         draws: the fields.
         rules: for each primitive a function (domain, eqn, *operands).
         relaxed: the reading of comparisons.
+        orders: for the matrices that are factorised, one after the other, orders of rows; as they stand where it ends.
         two: carry residues modulo q, which only exponentials need.
         logs: compute logarithms modulo q exactly, which takes a while, instead of at random.
     """
 
     def __init__(
-        self, draws: Draws, rules: Mapping[str, Rule], *, relaxed: bool, two: bool, logs: bool = False
+        self,
+        draws: Draws,
+        rules: Mapping[str, Rule],
+        *,
+        relaxed: bool,
+        two: bool,
+        logs: bool = False,
+        orders: Sequence[Sequence[int]] = (),
     ) -> None:
         """Start without coins."""
         self.rules = {name: partial(rule, self) for name, rule in rules.items()}
         self.draws, self.relaxed, self.two, self.logs = draws, relaxed, two, logs
         self.coins: list[Coin] = []
+        self.matrices: dict[bytes, tuple[int, ...]] = {}
+        self._orders = orders
         self._hashes: dict[str, int] = {}
         self._numbers: dict[Any, int] = {}
 
@@ -140,17 +150,23 @@ class ResidueDomain(Domain):
         if not any(s for _, s in found):
             return exact
         value = self.lift(exact)
-        p, bad = value.p.copy(), np.zeros(value.p.shape, bool)
-        pi = self.draws.p.power(self.hashed("root of pi", np.ones((self.draws.count, 1), np.int64))[0][:, 0], 2)
-        for at, s in found:
-            if s:
-                square, k = s
-                root, positive = self.draws.root(self.draws.p.fraction(square.numerator, square.denominator))
-                scale = self.draws.p.power(pi if k >= 0 else self.draws.p.inverse(pi), abs(k))
-                entry = self.draws.p.multiply(root, scale)
-                p[:, *at] = entry if array[at] > 0 else self.draws.p.reduce(-entry)
-                bad[:, *at] = ~positive
-        q = self.hashed("surd", p)[1]
+        bad = np.zeros(value.p.shape, bool)
+        one = np.ones((self.draws.count, 1), np.int64)
+        channels = []
+        for modulus, residues, pi in zip(
+            (self.draws.p, self.draws.q), (value.p, value.q), self.draws.hashed("root of pi", one), strict=True
+        ):
+            if residues is None:
+                break
+            residues, pi = residues.copy(), modulus.power(pi[:, 0], 2)
+            for at, s in found:
+                if s:
+                    root, exists = modulus.root(modulus.fraction(s[0].numerator, s[0].denominator))
+                    entry = modulus.multiply(root, modulus.power(pi if s[1] >= 0 else modulus.inverse(pi), abs(s[1])))
+                    residues[:, *at] = entry if array[at] > 0 else modulus.reduce(-entry)
+                    bad[:, *at] |= ~exists
+            channels.append(residues)
+        p, q = (*channels, None)[:2]
         return replace(value, p=p, q=q, bad=bad if bad.any() else None)
 
     def lift(self, value: Any) -> Residues:
@@ -282,6 +298,14 @@ class ResidueDomain(Domain):
         if taint & MANY:
             return None
         return [coin for i, coin in enumerate(self.coins[:COINS]) if taint >> np.uint64(i) & np.uint64(1)]
+
+    def pivot_order(self, matrix: np.ndarray, rows: int) -> list[int]:
+        """Return the order in which the rows of a matrix are eliminated, always the same for the same matrix."""
+        key = matrix[:16].tobytes()
+        if key not in self.matrices:
+            i = len(self.matrices)
+            self.matrices[key] = tuple(self._orders[i]) if i < len(self._orders) else tuple(range(rows))
+        return list(self.matrices[key])
 
     def may_tie(self, x: Residues) -> np.ndarray:
         """Say for which entries two different residues may stand for values that are equal on a whole region."""
