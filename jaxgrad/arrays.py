@@ -12,11 +12,26 @@ import numpy as np
 from jax.extend import core
 from scipy import linalg, special
 
+from jaxgrad.indexing import gather_places, scatter_places
+
 
 def _gather(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    return (
-        _bind(eqn, [operand, indices], fill_value=-1) if operand.dtype == np.int64 else _bind(eqn, [operand, indices])
-    )
+    places = gather_places(eqn.params, operand.shape, indices, eqn.outvars[0].aval.shape)
+    return np.where(places < 0, -1, operand.ravel()[places])
+
+
+def _scatter(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    places = scatter_places(eqn.params, operand.shape, indices, updates.shape)
+    result = operand.ravel().copy()
+    result[places[places >= 0]] = updates[places >= 0]
+    return result.reshape(operand.shape)
+
+
+def _scatter_add(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    places = scatter_places(eqn.params, operand.shape, indices, updates.shape)
+    result = operand.ravel().copy()
+    np.add.at(result, places[places >= 0], updates[places >= 0])
+    return result.reshape(operand.shape)
 
 
 def _dynamic_slice(eqn: core.JaxprEqn, x: np.ndarray, *starts: np.ndarray) -> np.ndarray:
@@ -108,6 +123,8 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "split": lambda eqn, x: np.split(x, np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"]),
     "dynamic_slice": _dynamic_slice,
     "gather": _gather,
+    "scatter": _scatter,
+    "scatter-add": _scatter_add,
     "concatenate": lambda eqn, *xs: np.concatenate(xs, eqn.params["dimension"]),
     "pad": _pad,
     "dynamic_update_slice": _dynamic_update_slice,
@@ -178,7 +195,10 @@ def moved(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
 
 def evaluate(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
     """Compute an equation whose operands are all known: an array, or a list of arrays where it has several results."""
-    run = _ON_ARRAYS.get(eqn.primitive.name) if eqn.primitive.name != "gather" else None
+    run = _ON_ARRAYS.get(eqn.primitive.name)
+    if eqn.primitive.name == "gather":  # what it finds outside depends on the mode
+        places = gather_places(eqn.params, operands[0].shape, operands[1], eqn.outvars[0].aval.shape)
+        run = run if (places >= 0).all() else None
     outputs = run(eqn, *operands) if run is not None else _bind(eqn, operands)
     if eqn.primitive.multiple_results:
         return [np.asarray(o, v.aval.dtype) for o, v in zip(outputs, eqn.outvars, strict=True)]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxgrad import signs
-from jaxgrad.arrays import moved
 from jaxgrad.fields import Modulus
+from jaxgrad.indexing import scatter_places
 from jaxgrad.interpreter import UnsupportedError, describe
 from jaxgrad.residue_rules import Rule, add, maximum, minimum, multiply
 from jaxgrad.residues import Exact, ResidueDomain, Residues, either
@@ -206,17 +206,13 @@ def _padded(x: np.ndarray, config: Sequence[tuple[int, int, int]], value: int) -
 
 
 def scatter_add(domain: ResidueDomain, eqn: Any, x: Any, indices: Any, updates: Any) -> Residues:
-    """Add each update to the entry it goes to; where that is, the primitive is asked with one bit per update."""
+    """Add each update to the entry it goes to."""
     if not isinstance(indices, np.ndarray):
         raise UnsupportedError(f"{describe(eqn)} adds into places that are not known")
-    count, sign = math.prod(updates.shape), -1 if eqn.primitive.name == "scatter-sub" else 1
-    pairs = []
-    for start in range(0, count, 60):
-        bits = np.zeros(count, np.int64)
-        bits[start : start + 60] = 1 << np.arange(min(60, count - start))
-        sums = sign * moved(eqn, [np.zeros(x.shape, np.int64), indices, bits.reshape(updates.shape)]).ravel()
-        pairs += [(t, start + i) for t in np.flatnonzero(sums) for i in range(60) if sums[t] >> i & 1]
-    to, source = np.array(pairs, int).reshape(-1, 2).T
+    places = scatter_places(eqn.params, x.shape, indices, updates.shape).ravel()
+    sign = -1 if eqn.primitive.name == "scatter-sub" else 1
+    source = np.flatnonzero(places >= 0)
+    to = places[source]
     x, updates = domain.settled(x).map(_flat), domain.settled(updates).map(_flat)
 
     def added(channel: str, empty: Any, union: np.ufunc, lead: int) -> Any:
