@@ -199,7 +199,7 @@ class _Search:
             doubt = _doubt(first, seen)
             if doubt:
                 return Certificate(verdict=Verdict.UNDECIDED, reason=doubt, **about)
-            error = self.attempts * max((2.0 ** float(e.max()) for e in self.error if e.size), default=0.0)
+            error = self.attempts * 2.0 ** max([-1000.0, *(float(e.max()) for e in self.error if e.size)])
             reason = f"equal at {self.draws} random points of finite fields"
             return Certificate(verdict=Verdict.CONFIRMED, error_probability=error, reason=reason, **about)
         unequal = [~p & ~c.agree & c.defined for p, c in zip(self.proved, first.comparisons, strict=True)]

@@ -3,6 +3,7 @@
 A rule is a function (domain, eqn, *operands) of values of `jaxgrad.residues`.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 from jaxgrad import signs
 from jaxgrad.fields import Modulus
 from jaxgrad.interpreter import UnsupportedError, describe
-from jaxgrad.residues import BRANCH, EXP, STEP, Exact, ResidueDomain, Residues, aligned, either
+from jaxgrad.residues import BRANCH, CONSTANT, EXP, STEP, Exact, ResidueDomain, Residues, aligned, either
 
 Rule = Callable[..., Any]
 
@@ -54,7 +55,7 @@ def _sum(sign: int) -> Rule:
         left, right = (0 if x.inf is None else x.inf for x in (a, b))
         clash = np.broadcast_to(left * right * sign == -1, result.shape)
         inf = np.broadcast_to(np.where(left == 0, sign * right, left), result.shape).astype(np.int8)
-        return replace(result, inf=inf, bad=_worse(domain, result, clash))
+        return replace(result, inf=inf if inf.any() else None, bad=_worse(domain, result, clash))
 
     return rule
 
@@ -140,8 +141,13 @@ def _nonnegative(x: Residues) -> np.ndarray:
 
 def square_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     """Return the positive root, bad in draws where x is not positive; its sign is a coin."""
+    constant = isinstance(x, Exact)
     x = domain.settled(x)
     root, ok = domain.draws.p.root(x.p)
+    if constant:  # √2 has residues modulo q too
+        q, exists = (None, ok) if x.q is None else domain.draws.q.root(x.q)
+        result = replace(x, p=root, q=q, taint=np.full(x.shape, CONSTANT), sign=_nonnegative(x))
+        return replace(result, bad=_worse(domain, result, ~(ok & exists)))
     coin = domain.toss("root", eqn, x.p, x.bad, ok)
     result = Residues(root, domain.hashed("sqrt", root)[1], x.bad, None, either(x.taint, coin), _nonnegative(x))
     return replace(result, bad=_worse(domain, result, ~ok))
@@ -167,7 +173,9 @@ def exponential(domain: ResidueDomain, x: Any) -> Residues:
         p = np.where(inf == -1, 0, p)
         inf = np.maximum(inf, 0) if (inf == 1).any() else None
     q = domain.hashed("exp", p)[1]
-    sign = np.full(x.shape, signs.POSITIVE if x.inf is None else signs.NONNEGATIVE)
+    sign = np.full(x.shape, signs.POSITIVE)
+    if x.inf is not None:
+        sign = np.where(x.inf == -1, signs.NONNEGATIVE | signs.NONPOSITIVE, sign)
     return Residues(p, np.where(p == 0, 0, q), bad, inf, taint, sign)
 
 
@@ -336,6 +344,10 @@ def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
 
 def select(domain: ResidueDomain, eqn: Any, which: Any, *cases: Any) -> Residues:
     """Return case 1 where `which` and case 0 elsewhere, as the line through both."""
+    if isinstance(which, np.ndarray):
+        shape = eqn.outvars[0].aval.shape
+        places = np.arange(math.prod(shape)).reshape(shape)
+        return domain.rearrange(cases, places + places.size * which.astype(np.int64))
     if len(cases) != 2:
         raise UnsupportedError(f"{describe(eqn)} chooses among {len(cases)} cases by a value that is not known")
     c, a, b = aligned([domain.settled(x) for x in (which, *cases)])
@@ -373,7 +385,8 @@ def _extreme(sign: int) -> Rule:
         left, right = (np.broadcast_to(0 if v.inf is None else v.inf, result.shape) for v in (a, b))
         won = (left == sign) | (right == sign)
         both = (left == -sign) & (right == -sign)
-        return replace(result, sign=None, inf=(sign * won.astype(int) - sign * both.astype(int)).astype(np.int8))
+        inf = (sign * won.astype(int) - sign * both.astype(int)).astype(np.int8)
+        return replace(result, sign=None, inf=inf if inf.any() else None)
 
     return rule
 
@@ -417,7 +430,7 @@ def _xor(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
 
 def _finite(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
     x = domain.lift(x)
-    truth = np.ones(x.shape, bool) if x.inf is None else x.inf == 0
+    truth = np.ones(x.shape, bool) if x.inf is None else np.asarray(x.inf == 0)
     return truth if x.bad is None else replace(domain.lift(truth), bad=x.bad)
 
 

@@ -205,7 +205,8 @@ class ResidueDomain(Domain):
         if all(isinstance(x, (Exact, np.ndarray)) for x in operands):
             pool = [x.array.ravel() if isinstance(x, Exact) else x.astype(object).ravel() for x in operands]
             meant = all(x.meant for x in operands if isinstance(x, Exact))
-            return Exact(np.concatenate([*pool, np.array([float("nan")], object)])[index], meant)
+            everything = np.concatenate([*pool, np.array([float("nan")], object)])
+            return Exact(np.asarray(everything[index], object), meant)
         values = [self.lift(x) for x in operands]
         outside = index < 0
 
