@@ -29,7 +29,7 @@ from jaxgrad.degrees import degrees
 from jaxgrad.fields import Draws
 from jaxgrad.identity import Outcome, common_ratio, compare
 from jaxgrad.interpreter import UnsupportedError, walk
-from jaxgrad.observation import Observation, observe
+from jaxgrad.observation import Observation, observe, same_domain
 from jaxgrad.report import Verdict
 from jaxgrad.residue_algebra import ALGEBRA
 from jaxgrad.residue_arrays import STRUCTURAL
@@ -196,7 +196,7 @@ class _Search:
     def _conclude(self, first: Outcome, last: Outcome, seen: Observation | None) -> Certificate:
         about = {"draws": self.draws, "degree": max(self.degrees, default=0), "coins": self.coins}
         if self._done():
-            doubt = _doubt(first, seen)
+            doubt = _doubt(self.traced, self.seed, first, seen)
             if doubt:
                 return Certificate(verdict=Verdict.UNDECIDED, reason=doubt, **about)
             error = self.attempts * 2.0 ** max([-1000.0, *(float(e.max()) for e in self.error if e.size)])
@@ -234,17 +234,17 @@ def _any(masks: Sequence[np.ndarray] | None) -> bool:
     return any(m.any() for m in masks or ())
 
 
-def _doubt(first: Outcome, seen: Observation | None) -> str:
+def _doubt(traced: Traced, seed: int, first: Outcome, seen: Observation | None) -> str:
     """Return why a proof is not believed: what was seen in floating point speaks against it."""
-    if seen is None:
-        one_sided = any(c.one_sided for c in first.comparisons)
-        return "one of f and g may be undefined where the other is not, and float64 could not tell" if one_sided else ""
-    if _any(seen.differs):
-        return "equal in the field, yet far apart in float64 at a random point"
-    if _any(seen.undefined):
-        return "equal where both are defined, but one is not finite in float64 where the other is"
-    if not all(f.all() for f in seen.finite):
-        return "equal in the field, but not finite in float64 at any of the random points"
+    if seen is not None:
+        if _any(seen.differs):
+            return "equal in the field, yet far apart in float64 at a random point"
+        if not all(f.all() for f in seen.finite):
+            return "equal in the field, but not finite in float64 at any of the random points"
+        if _any(seen.undefined):
+            return "equal where both are defined, but one is not finite in float64 where the other is"
+    if any(c.one_sided for c in first.comparisons) and not same_domain(traced, seed):
+        return "equal where both are defined, but one may be undefined (a root or logarithm) where the other is not"
     return ""
 
 

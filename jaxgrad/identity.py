@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from jaxgrad.fields import SMALLEST
-from jaxgrad.residues import PIVOT, Coin, ResidueDomain, Residues
+from jaxgrad.residues import PARTIAL, PIVOT, Coin, ResidueDomain, Residues
 
 TARGET = -104.0
 """Base-2 logarithm of the probability of error that an entry may have; a certificate's own is a few runs' sum."""
@@ -26,7 +26,7 @@ class Comparison:
         taint: what either depends on, as bits.
         coins: the most coins of an entry that agrees.
         needed: how many draws would have made the bounds small enough.
-        one_sided: whether in some draw one is defined and the other is not.
+        one_sided: whether one may be undefined where the other is not, as in some draw it is, for real numbers too.
     """
 
     f: Residues
@@ -86,7 +86,8 @@ def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues) -> Com
         coins = max(coins, m)
         needed = max(needed, 1.2 * TARGET / per_draw * scarcity, 64.0 * 2**roots if roots else 0.0)
     proved = agree & (bound <= TARGET)
-    return Comparison(f, g, defined, agree, bound, proved, taint, coins, needed, bool((bad_f != bad_g).any()))
+    one_sided = bool(((bad_f != bad_g) & ((taint & PARTIAL) != 0)).any())
+    return Comparison(f, g, defined, agree, bound, proved, taint, coins, needed, one_sided)
 
 
 def _coins(tossed: list[Coin], count: int) -> tuple[int, int]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from jaxgrad.interpreter import Domain, UnsupportedError, walk
+from jaxgrad.interpreter import Domain, Rule, UnsupportedError, walk
 from jaxgrad.tracing import Traced
 
 _SCALES = (1.0, 1.0, 3.0, -1.0, -0.3)  # negative: positive entries only, where roots and logarithms are defined
@@ -13,7 +14,7 @@ _CLEAR = 1e-6
 
 
 class _Floats(Domain):
-    rules: dict = {}
+    rules: ClassVar[dict[str, Rule]] = {}
 
     def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
         return np.concatenate([*(np.ravel(x) for x in operands), [np.nan]])[index]
@@ -70,6 +71,23 @@ def observe(traced: Traced, seed: int) -> Observation | None:
             for flag, now in zip(flags[i], seen, strict=True):
                 flag |= now
     return Observation(*(tuple(flag[j] for flag in flags) for j in range(4)), first or ())
+
+
+def same_domain(traced: Traced, seed: int) -> bool:
+    """Say whether at many random points of all sizes f and g are undefined together or not at all."""
+    rng = np.random.default_rng([seed, 2])
+    for scale in (0.1, 1.0, 3.0, 10.0) * 25:
+        inputs = [value if value is not None else _draw(rng, v.aval.shape, scale)
+                  for v, value in zip(traced.program.jaxpr.invars, traced.values, strict=True)]  # fmt: skip
+        try:
+            with np.errstate(all="ignore"):
+                outputs = walk(traced.program, inputs, _Floats())
+        except (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError):
+            return False
+        half = len(outputs) // 2
+        if any((np.isnan(f) != np.isnan(g)).any() for f, g in zip(outputs[:half], outputs[half:], strict=True)):
+            return False
+    return True
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> np.ndarray:

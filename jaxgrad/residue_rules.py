@@ -125,13 +125,12 @@ def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
 
 def _positive_power(domain: ResidueDomain, eqn: Any, x: Residues, y: Residues, bits: Any) -> Residues:
     p = domain.draws.p.power(x.p, y.q)
-    shape = p.shape
-    base = np.broadcast_to(x.p, shape)
-    heads = domain.draws.positive(base)
-    bad, _, taint = domain.about([x, y], shape[1:], np.uint64(bits))
-    coin = domain.toss("root", eqn, base, bad, heads)
-    result = Residues(p, domain.hashed("power", p)[1], bad, None, either(taint, coin), _nonnegative(x))
-    return replace(result, bad=_worse(domain, result, ~heads))
+    base = x.map(lambda v: np.broadcast_to(v, (len(v), *p.shape[1:])))
+    positive = domain.draws.positive(base.p)
+    bad, _, taint = domain.about([base, y], base.shape, np.uint64(bits))
+    taint = domain.condition("root", eqn, base, positive) | taint
+    result = Residues(p, domain.hashed("power", p)[1], bad, None, taint, _nonnegative(base))
+    return replace(result, bad=_worse(domain, result, ~positive))
 
 
 def _nonnegative(x: Residues) -> np.ndarray:
@@ -148,8 +147,8 @@ def square_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
         q, exists = (None, ok) if x.q is None else domain.draws.q.root(x.q)
         result = replace(x, p=root, q=q, taint=np.full(x.shape, CONSTANT), sign=_nonnegative(x))
         return replace(result, bad=_worse(domain, result, ~(ok & exists)))
-    coin = domain.toss("root", eqn, x.p, x.bad, ok)
-    result = Residues(root, domain.hashed("sqrt", root)[1], x.bad, None, either(x.taint, coin), _nonnegative(x))
+    taint = domain.condition("root", eqn, x, ok)
+    result = Residues(root, domain.hashed("sqrt", root)[1], x.bad, None, taint, _nonnegative(x))
     return replace(result, bad=_worse(domain, result, ~ok))
 
 
@@ -183,14 +182,13 @@ def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     """Return log x, bad in draws where x is not positive: random modulo p; modulo q the inverse of exp, or random."""
     x = domain.settled(x)
     heads = domain.draws.positive(x.p)
-    bad, _, taint = domain.about([x], x.shape, EXP)
-    coin = domain.toss("log", eqn, x.p, bad, heads)
     p, q = domain.hashed("log", x.p)
     one = x.p == 1
     if domain.logs:
-        good = heads if bad is None else heads & ~bad
+        good = heads if x.bad is None else heads & ~x.bad
         q = domain.draws.log(np.where(good, x.p, 1))
-    result = Residues(np.where(one, 0, p), np.where(one, 0, q), bad, None, either(taint, coin))
+    taint = domain.condition("log", eqn, x, heads) | EXP
+    result = Residues(np.where(one, 0, p), np.where(one, 0, q), x.bad, None, taint)
     return replace(result, bad=_worse(domain, result, ~heads))
 
 

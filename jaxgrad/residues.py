@@ -29,9 +29,9 @@ from jaxgrad.rationals import rational, rationals, surd
 COINS = 56
 """How many coins are told apart; the bit of this number stands for all others."""
 
-MANY, BRANCH, PIVOT, STEP, EXP, OPAQUE, CONSTANT = (np.uint64(1) << np.uint64(COINS + i) for i in range(7))
+MANY, BRANCH, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL = (np.uint64(1) << np.uint64(COINS + i) for i in range(8))
 """Bits: more coins than bits; a relaxed comparison; a choice of pivots; a step such as floor; exp or log; another function
-that is not interpreted; a constant that is no simple rational."""
+that is not interpreted; a constant that is no simple rational; a root or logarithm of what may be negative."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +293,13 @@ class ResidueDomain(Domain):
                 self.coins.append(Coin(kind, describe(eqn), good, np.array(heads[column], bool)))
             bits[at] = np.uint64(1) << np.uint64(min(self._numbers[name], COINS))
         return bits
+
+    def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:
+        """Return the taint of a root or logarithm of x, which draws decide to be positive or not."""
+        may_fail = ~signs.known(x.sign, signs.NONNEGATIVE, x.shape)
+        coin = self.toss(kind, eqn, x.p, x.bad, positive)
+        taint = coin | np.where(may_fail, PARTIAL, np.uint64(0))
+        return taint if x.taint is None else taint | x.taint
 
     def coins_of(self, taint: np.uint64) -> list[Coin] | None:
         """Return the coins in a set of bits; None when there are more than can be told apart."""
