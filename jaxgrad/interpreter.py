@@ -35,7 +35,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.moves import IDENTITIES, MOVES, evaluate, moved
+from jaxgrad.arrays import CREATED, evaluate, moved
+from jaxgrad.moves import IDENTITIES, MOVES
 
 Value = Any
 Rule = Callable[..., Any]
@@ -117,11 +118,22 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Value], args: Sequence[Value], doma
             return domain.constant(np.asarray(atom.val, atom.aval.dtype))
         return env[atom]
 
-    for eqn in jaxpr.eqns:
+    for eqn in _live(jaxpr):
         operands = [read(atom) for atom in eqn.invars]
         outputs = _apply(eqn, operands, domain)
         env.update(zip(eqn.outvars, outputs if eqn.primitive.multiple_results else [outputs], strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _live(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
+    """Return the equations that outputs depend on or that have effects, in order."""
+    needed = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
+    live = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or any(v in needed for v in eqn.outvars):
+            live.append(eqn)
+            needed.update(v for v in eqn.invars if isinstance(v, core.Var))
+    return live[::-1]
 
 
 def _apply(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> Any:
@@ -129,7 +141,7 @@ def _apply(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> Any:
     nested = NESTED.get(name)
     if name == "platform_index":
         return _platform(eqn)
-    if nested is None and (operands or name == "iota") and all(map(known, operands)):
+    if nested is None and (operands or name in CREATED) and all(map(known, operands)):
         try:
             outputs = evaluate(eqn, operands)
         except (TypeError, NotImplementedError):  # no numbers, such as PRNG keys

@@ -1,14 +1,11 @@
-"""Primitives that only move elements, run on plain arrays: on numbers, or on the indices of somebody's numbers.
+"""Primitives that only move elements, and those that do nothing to a real number.
 
-`MOVES` lists them and says which operands are moved; the others say whereto. `moved` runs one on arrays of indices and
-`evaluate` computes any equation whose operands are known.
+`MOVES` lists them and says which operands are moved; the others say whereto.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 from jax.extend import core
 
 IDENTITIES = frozenset(
@@ -48,6 +45,7 @@ MOVES: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Sequence[int]]] = {
     "rev": _first,
     "split": _first,
     "dynamic_slice": _first,
+    "tile": _first,
     "gather": _first,
     "concatenate": _all,
     "pad": _all,
@@ -57,108 +55,3 @@ MOVES: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Sequence[int]]] = {
     "sort": _sorted_data,
 }
 """Primitives that only move elements, and which operands are moved; the others say whereto and must be known."""
-
-
-def _gather(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    return (
-        _bind(eqn, [operand, indices], fill_value=-1) if operand.dtype == np.int64 else _bind(eqn, [operand, indices])
-    )
-
-
-def _dynamic_slice(eqn: core.JaxprEqn, x: np.ndarray, *starts: np.ndarray) -> np.ndarray:
-    return x[_window(x.shape, eqn.params["slice_sizes"], starts)]
-
-
-def _dynamic_update_slice(eqn: core.JaxprEqn, x: np.ndarray, update: np.ndarray, *starts: np.ndarray) -> np.ndarray:
-    result = x.copy()
-    result[_window(x.shape, update.shape, starts)] = update
-    return result
-
-
-def _window(shape: Sequence[int], sizes: Sequence[int], starts: Sequence[np.ndarray]) -> tuple[slice, ...]:
-    at = [min(max(int(s), 0), n - k) for s, n, k in zip(starts, shape, sizes, strict=True)]
-    return tuple(slice(a, a + k) for a, k in zip(at, sizes, strict=True))
-
-
-def _pad(eqn: core.JaxprEqn, x: np.ndarray, value: np.ndarray) -> np.ndarray:
-    config = eqn.params["padding_config"]
-    low, high = [max(c[0], 0) for c in config], [max(c[1], 0) for c in config]
-    inside = [n + max(n - 1, 0) * c[2] for n, c in zip(x.shape, config, strict=True)]
-    result = np.full([a + n + b for a, n, b in zip(low, inside, high, strict=True)], value, np.result_type(x, value))
-    result[tuple(slice(a, a + n, c[2] + 1) for a, n, c in zip(low, inside, config, strict=True))] = x
-    return result[tuple(slice(max(-c[0], 0), n - max(-c[1], 0)) for c, n in zip(config, result.shape, strict=True))]
-
-
-def _select(eqn: core.JaxprEqn, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
-    choice = np.broadcast_to(which.astype(np.int64), cases[0].shape)
-    return np.take_along_axis(np.stack(cases), choice[None], axis=0)[0]
-
-
-def _broadcast(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
-    shape = eqn.params["shape"]
-    spread = [1] * len(shape)
-    for n, axis in zip(x.shape, eqn.params["broadcast_dimensions"], strict=True):
-        spread[axis] = n
-    return np.broadcast_to(x.reshape(spread), shape)
-
-
-def _slice(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
-    p = eqn.params
-    strides = p["strides"] or (1,) * x.ndim
-    return x[tuple(slice(*s) for s in zip(p["start_indices"], p["limit_indices"], strides, strict=True))]
-
-
-_ON_ARRAYS: dict[str, Callable[..., Any]] = {
-    "transpose": lambda eqn, x: x.transpose(eqn.params["permutation"]),
-    "reshape": lambda eqn, x: x.reshape(eqn.params["new_sizes"]),
-    "broadcast_in_dim": _broadcast,
-    "squeeze": lambda eqn, x: x.reshape(eqn.outvars[0].aval.shape),
-    "expand_dims": lambda eqn, x: x.reshape(eqn.outvars[0].aval.shape),
-    "slice": _slice,
-    "rev": lambda eqn, x: np.flip(x, eqn.params["dimensions"]),
-    "split": lambda eqn, x: np.split(x, np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"]),
-    "dynamic_slice": _dynamic_slice,
-    "gather": _gather,
-    "concatenate": lambda eqn, *xs: np.concatenate(xs, eqn.params["dimension"]),
-    "pad": _pad,
-    "dynamic_update_slice": _dynamic_update_slice,
-    "select_n": _select,
-    "iota": lambda eqn: _iota(**eqn.params),
-    "convert_element_type": lambda eqn, x: x.astype(eqn.params["new_dtype"]),
-    **{
-        name: (lambda eqn, *xs, f=f: f(*xs))
-        for name, f in {
-            "add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative,
-            "max": np.maximum, "min": np.minimum,
-            "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-            "ge": np.greater_equal, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
-        }.items()
-    },
-}  # fmt: skip
-
-
-def _iota(*, dtype: Any, shape: Sequence[int], dimension: int, **_: Any) -> np.ndarray:
-    spread = [1] * len(shape)
-    spread[dimension] = shape[dimension]
-    return np.broadcast_to(np.arange(shape[dimension]).astype(dtype).reshape(spread), shape)
-
-
-def moved(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
-    """Run an equation that moves elements on arrays of indices; −1 where a gather reaches outside."""
-    run = _ON_ARRAYS.get(eqn.primitive.name)
-    return run(eqn, *operands) if run is not None else _bind(eqn, operands)
-
-
-def evaluate(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
-    """Compute an equation whose operands are all known: an array, or a list of arrays where it has several results."""
-    run = _ON_ARRAYS.get(eqn.primitive.name) if eqn.primitive.name != "gather" else None
-    outputs = run(eqn, *operands) if run is not None else _bind(eqn, operands)
-    if eqn.primitive.multiple_results:
-        return [np.asarray(o, v.aval.dtype) for o, v in zip(outputs, eqn.outvars, strict=True)]
-    return np.asarray(outputs, eqn.outvars[0].aval.dtype)
-
-
-def _bind(eqn: core.JaxprEqn, operands: Sequence[np.ndarray], **params: Any) -> Any:
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        outputs = eqn.primitive.bind(*(jax.numpy.asarray(x) for x in operands), **(eqn.params | params))
-    return [np.asarray(o) for o in outputs] if eqn.primitive.multiple_results else np.asarray(outputs)
