@@ -63,6 +63,10 @@ def _select(eqn: core.JaxprEqn, which: np.ndarray, *cases: np.ndarray) -> np.nda
     return np.take_along_axis(np.stack(cases), choice[None], axis=0)[0]
 
 
+def _reshape(x: np.ndarray, *, new_sizes: Sequence[int], dimensions: Sequence[int] | None, **_: Any) -> np.ndarray:
+    return (x if dimensions is None else x.transpose(dimensions)).reshape(new_sizes)
+
+
 def _broadcast(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
     shape = eqn.params["shape"]
     spread = [1] * len(shape)
@@ -114,7 +118,7 @@ def _cumulative(f: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 
 _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "transpose": lambda eqn, x: x.transpose(eqn.params["permutation"]),
-    "reshape": lambda eqn, x: x.reshape(eqn.params["new_sizes"]),
+    "reshape": lambda eqn, x: _reshape(x, **eqn.params),
     "broadcast_in_dim": _broadcast,
     "squeeze": lambda eqn, x: x.reshape(eqn.outvars[0].aval.shape),
     "expand_dims": lambda eqn, x: x.reshape(eqn.outvars[0].aval.shape),

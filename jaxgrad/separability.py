@@ -200,6 +200,7 @@ _RULES: dict[str, Callable[..., np.ndarray]] = {
     "div": lambda eqn, a, b: _multiply(a, _bend(b)),
     "reduce_sum": _linear_reduction,
     "cumsum": _cumulative,
+    **dict.fromkeys("cumprod cummax cummin cumlogsumexp".split(), lambda eqn, x: _bend(_cumulative(eqn, x))),
     "convert_element_type": _convert,
     "select_n": _select,
     "dot_general": _dot,

@@ -165,3 +165,8 @@ def test_random_expressions_are_never_called_sums_wrongly():
             sums += 1
             assert mixed_difference(program) < 1e-12
     assert 20 <= sums <= 95, "the programs are of both kinds"
+
+
+def test_a_reshape_that_transposes_first_moves_the_rows_with_it():
+    (found,) = dependence(traced(lambda m: jax.lax.reshape(m, (4, 3), dimensions=(1, 0))), 0)
+    assert found.rows.tolist() == [[0, 1, 2]] * 4
