@@ -52,7 +52,7 @@ class Derivation:
     gradient: Callable[..., Mapping[str, Any]]
     shapes: Mapping[str, Any]
     mask: masks.Mask | Callable[..., masks.Mask] | None = None
-    domains: Mapping[str, str | Callable[..., Array]] = field(default_factory=dict)
+    domains: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     formula: str = ""
     reference: str = ""
 
@@ -161,7 +161,7 @@ class Derivation:
         shapes: Mapping[str, Any],
         *,
         cotangent: str | None = None,
-        domains: Mapping[str, str | Callable[..., Array]] | None = None,
+        domains: Mapping[str, str | Callable[..., Any]] | None = None,
         formula: str = "",
         reference: str = "",
     ) -> "Derivation":
@@ -193,14 +193,14 @@ class Derivation:
         def loss(*, cotangent: Array, **inputs: Any) -> Array:
             return jnp.sum(primal(*(inputs[n] for n in order)) * cotangent)
 
-        @functools.wraps(vjp)
         def gradient(*, cotangent: Array, **inputs: Any) -> Mapping[str, Any]:
             return vjp(*(inputs[n] for n in order), cotangent)
 
         if cotangent is None:
             cotangent = _output_shape(primal, shapes)
-        functools.update_wrapper(loss, primal)
-        del loss.__wrapped__, gradient.__wrapped__  # their signatures are by name, those of primal and vjp by position
+        for wrapper, function in ((loss, primal), (gradient, vjp)):
+            functools.update_wrapper(wrapper, function)
+            vars(wrapper).pop("__wrapped__")  # the signatures here are by name, those of primal and vjp by position
         loss.source = primal  # type: ignore[attr-defined]  # for `jaxgrad show`
         gradient.source = vjp  # type: ignore[attr-defined]
         return Derivation(

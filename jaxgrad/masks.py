@@ -23,6 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 SUPPORT_LIMIT = 2**24
@@ -51,7 +52,7 @@ class Mask(Protocol):
 
 
 def _check_probabilities(name: str, value: Any, ndim: int) -> None:
-    if isinstance(value, jax.core.Tracer) or not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array, list, tuple)):
+    if isinstance(value, Tracer) or not isinstance(value, (int, float, np.generic, np.ndarray, jax.Array, list, tuple)):
         return  # traced, or a placeholder of a tree transformation: nothing is known yet
     array = np.asarray(value)
     if array.dtype == object or array.ndim < ndim:

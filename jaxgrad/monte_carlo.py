@@ -27,6 +27,8 @@ FIRST_LOOK = 256
 """Chunks before the first look: enough that a chunk mean's skewness no longer shows in the tails of t."""
 CHUNK_BUDGET = 2**20
 """Bytes of intermediate values in a chunk: the first look takes many chunks, so they are smaller than an estimate's."""
+LARGEST_CHUNK = 32
+"""The most samples a chunk: so that a gross error is refuted after a few thousand samples."""
 ROWS = 48
 """Extent of the mask's leading, independent axis where it may be chosen: one sample then averages over many rows."""
 
@@ -85,9 +87,7 @@ def _labels(claimed: dict[str, Any]) -> dict[str, slice]:
 
 def _cast(args: Any, double: bool) -> Any:
     dtype = np.float64 if double else np.float32
-    return jax.tree.map(
-        lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args
-    )
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args)
 
 
 def _rounding(sampler: Sampler, key: Any, args: Any) -> tuple[bool, np.ndarray]:
@@ -122,7 +122,7 @@ class _Sequence:
 
         problem = self.problem
         chunk, most = sampler.plan(args, problem.max_samples, cache=CHUNK_BUDGET)
-        chunk = max(1, min(chunk, problem.max_samples // FIRST_LOOK))
+        chunk = max(1, min(chunk, LARGEST_CHUNK, problem.max_samples // FIRST_LOOK))
         last = max(2, problem.max_samples // chunk)
         looks = [min(FIRST_LOOK, last)]
         while looks[-1] < last:

@@ -97,8 +97,7 @@ def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes:
             raise ValueError("`inputs` holds 'mask'; masks are drawn from the derivation's distribution: leave it out")
         if name not in derivation.shapes:
             raise ValueError(
-                f"`inputs` holds {name!r}, which is no input of {derivation.name}; "
-                f"its inputs are {', '.join(derivation.input_names)}"
+                f"`inputs` holds {name!r}, which is no input of {derivation.name}; its inputs are {', '.join(derivation.input_names)}"
             )
         declared, tree = jax.tree.flatten(derivation.shapes[name])
         try:
@@ -120,8 +119,7 @@ def _check_numbers(derivation: Derivation, name: str, array: np.ndarray) -> None
         raise ValueError(f"`inputs`: {name!r} has dtype {array.dtype}; give an array of real numbers")
     if not np.issubdtype(array.dtype, np.floating) and domain not in ("integer", "binary"):
         raise ValueError(
-            f"`inputs`: {name!r} has integer dtype {array.dtype}, but a real array is wanted; "
-            f"convert it with {name}.astype('float64')"
+            f"`inputs`: {name!r} has integer dtype {array.dtype}, but a real array is wanted; convert it with {name}.astype('float64')"
         )
     if not np.all(np.isfinite(array)):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])

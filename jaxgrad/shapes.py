@@ -121,6 +121,4 @@ def solve(dims: Iterable[tuple[str, ...]], shape: tuple[int, ...], sizes: dict[s
                 f"other inputs, but {extent} here"
             )
         elif unknown:
-            raise ValueError(
-                f"`{argument}` has shape {shape}; '{'*'.join(dim)}' does not determine {', '.join(unknown)}: pass `sizes`"
-            )
+            raise ValueError(f"`{argument}` has shape {shape}; '{'*'.join(dim)}' does not determine {', '.join(unknown)}: pass `sizes`")

@@ -173,9 +173,11 @@ def value_and_gradient(original, inputs, wrt):
     if original.how == "cotangent":
         cotangent = tensors.pop("cotangent")
         output = original.function(*tensors.values())
-        pulled = torch.autograd.grad(output, [tensors[name] for name in wrt], grad_outputs=cotangent)
+        pulled = torch.autograd.grad(output, [tensors[name] for name in wrt], grad_outputs=cotangent) if wrt else ()
         return (output * cotangent).sum(), dict(zip(wrt, pulled, strict=True))
     value = original.function(**tensors)
+    if not wrt:
+        return value, {}
     if original.how == "backward":
         value.backward()
         return value, {name: tensors[name].grad for name in wrt}
