@@ -137,12 +137,14 @@ class Sampler:
             self._rounds[chunk, chunks] = jax.jit(run, compiler_options=loop_options())
         return np.asarray(self._rounds[chunk, chunks](key, np.uint32(first), self.mask, args))
 
-    def unflatten(self, flat: np.ndarray, args: tuple[Any, ...]) -> Any:
-        """Give a flat vector the structure of f's result, or of its gradient."""
+    def unflatten(self, rows: np.ndarray, args: tuple[Any, ...]) -> list[Any]:
+        """Give each row the structure of f's result, or of its gradient."""
         leaves, treedef = jax.tree.flatten(self.trace(args)[1])
         ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1]
-        parts = zip(np.split(flat, ends), leaves, strict=True)
-        return jax.tree.unflatten(treedef, [part.reshape(leaf.shape) for part, leaf in parts])
+        parts = [np.split(row, ends) for row in rows]
+        return [
+            jax.tree.unflatten(treedef, [part.reshape(leaf.shape) for part, leaf in zip(row, leaves, strict=True)]) for row in parts
+        ]
 
 
 def estimate(
@@ -184,12 +186,8 @@ def estimate(
             moments = moments or Moments.empty(means.shape[1])
             moments.add(means)
         assert moments is not None
-        return Estimate(
-            sampler.unflatten(moments.mean, args),
-            sampler.unflatten(moments.standard_error(), args),
-            total * chunk,
-            total,
-        )
+        mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), args)
+        return Estimate(mean, standard_error, total * chunk, total)
 
     return run
 
