@@ -7,16 +7,16 @@ of order q: what the exponential makes of the numbers modulo q. So the field has
     exp, log    exp(a) = ω^(a mod q) is a bijection from the numbers modulo q to the positive ones; log is its inverse
     roots       √x = x^((p+1)/4) is the positive root of a positive x, and uʳ = exp(r·log u) for every rational r
 
-A number is therefore carried as two residues, modulo p and modulo q. (Wu et al., Mirage, OSDI 2025, arXiv 2405.05751, use
-such pairs for the exponential; here the index of the squares is 2, so that signs and logarithms fit in as well.) Order is
-not what the reals have: positive numbers can sum to a negative one.
+A number is therefore carried as two residues, modulo p and modulo q. (Wu et al., Mirage, OSDI 2025, arXiv
+2405.05751, use such pairs for the exponential; here the index of the squares is 2, so that signs and logarithms fit
+in as well.) Order is not what the reals have: positive numbers can sum to a negative one.
 
-Every draw has its own prime out of `PRIMES`, so that no constant is zero or of the wrong sign in all of them. The primes are
-those between 2³¹ and 2^31.5 with p ≡ 7 (mod 8) and with 2, 3, 5, … 47 squares: products fit in 64 bits, and the constants
-of programs are positive when they look so.
+Every draw has its own prime out of `PRIMES`, so that no constant is zero or of the wrong sign in all of them. The
+primes are those between 2³¹ and 2^31.5 with p ≡ 7 (mod 8) and with 2, 3, 5, … 47 squares: products fit in 64 bits,
+and the constants of programs are positive when they look so.
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -34,8 +34,8 @@ SMALLEST = (min(PRIMES) - 1) // 2
 """The smallest modulus a residue is taken by."""
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x9E3779B97F4A7C15))
-_BABY = 2**18
-_FILTER = 2**22 - 1
+_BABY = 2**19
+_HASH = 2**22 - 1
 
 
 def scramble(words: np.ndarray) -> np.ndarray:
@@ -101,19 +101,19 @@ class Draws:
     Args:
         count: number of draws.
         seed: chooses the primes, the bases of exp, and all random values.
-        primes: how many different primes to use at most.
+        primes: choose among so many of `PRIMES`; tables for logarithms are kept for each of them.
     """
 
     def __init__(self, count: int, seed: int, primes: int = len(PRIMES)) -> None:
         """Choose primes and bases."""
         self.count, self.seed = count, seed
         self.random = np.random.default_rng(seed)
-        chosen = self.random.permutation(np.array(PRIMES, np.int64))[: max(1, min(primes, count))]
+        pool = np.array(PRIMES[:primes], np.int64)
+        chosen = self.random.permutation(pool)[: max(1, count)]
         self.which = np.arange(count) % len(chosen)
         self.p, self.q = Modulus(chosen[self.which]), Modulus((chosen[self.which] - 1) // 2)
         self.salt = scramble(chosen.astype(np.uint64) + np.uint64(seed))[self.which]
         bases = [int(pow(int(self.random.integers(2, m - 1)), 2, int(m))) for m in chosen]
-        self._tables: dict[int, tuple[np.ndarray, ...]] = {}
         self.bases, self.primes = bases, chosen
 
     @cached_property
@@ -155,35 +155,45 @@ class Draws:
         return result
 
     def log(self, x: np.ndarray) -> np.ndarray:
-        """Return the a modulo q with ω^a = x for positive x, by baby and giant steps (Shanks 1971); 0 where there is none."""
+        """Return the a modulo q with ω^a = x, for positive x."""
         result = np.zeros(x.shape, np.int64)
         for k in np.unique(self.which):
-            mine = self.which == k
+            mine, p = self.which == k, int(self.primes[k])
             values, inverse = np.unique(x[mine], return_inverse=True)
-            result[mine] = self._logs(int(k), values)[inverse].reshape(x[mine].shape)
+            base = _log(p, self.bases[k])
+            scale = pow(base, -1, (p - 1) // 2)
+            logs = np.array([_log(p, int(value)) for value in values], np.int64) * scale % ((p - 1) // 2)
+            result[mine] = logs[inverse].reshape(x[mine].shape)
         return result
 
-    def _logs(self, k: int, values: np.ndarray) -> np.ndarray:
-        p, w = int(self.primes[k]), self.bases[k]
-        q = (p - 1) // 2
-        if k not in self._tables:
-            powers = np.ones(1, np.int64)
-            while len(powers) < _BABY:
-                powers = np.concatenate([powers, powers * pow(w, len(powers), p) % p])
-            order = np.argsort(powers)
-            present = np.zeros(_FILTER + 1, bool)
-            present[powers & _FILTER] = True
-            giants, stride = np.ones(1, np.int64), pow(w, -_BABY, p)
-            while len(giants) < q // _BABY + 1:
-                giants = np.concatenate([giants, giants * pow(stride, len(giants), p) % p])
-            self._tables[k] = powers[order], order, present, giants
-        table, order, present, giants = self._tables[k]
-        result = np.zeros(len(values), np.int64)
-        for i, value in enumerate(values):
-            steps = giants * int(value) % p
-            likely = np.flatnonzero(present[steps & _FILTER])
-            at = np.minimum(np.searchsorted(table, steps[likely]), _BABY - 1)
-            hits = np.flatnonzero(table[at] == steps[likely])
-            if len(hits):
-                result[i] = (int(likely[hits[0]]) * _BABY + int(order[at[hits[0]]])) % q
+
+@lru_cache(maxsize=8)
+def _steps(p: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return 4^i for the baby steps i, for each of their hashes such an i or −1, and 4^(−i·number of baby steps)."""
+
+    def powers(base: int, count: int) -> np.ndarray:
+        result = np.ones(1, np.int64)
+        while len(result) < count:
+            result = np.concatenate([result, result * pow(base, len(result), p) % p])
         return result
+
+    babies = powers(4, _BABY)
+    slots = np.full(_HASH + 1, -1, np.int32)
+    slots[babies & _HASH] = np.arange(_BABY)
+    return babies, slots, powers(pow(4, -_BABY, p), (p - 1) // 2 // _BABY + 1)
+
+
+@lru_cache(maxsize=4096)
+def _log(p: int, value: int) -> int:
+    """Return the a with 4^a = value modulo p, by baby and giant steps (Shanks 1971).
+
+    A baby step whose hash another one shares may be missed; then the search starts again from 4·value.
+    """
+    babies, slots, giants = _steps(p)
+    for shift in range(64):
+        values = giants * (value * pow(4, shift, p) % p) % p
+        found = slots[values & _HASH]
+        (hits,) = np.nonzero((found >= 0) & (babies[found] == values))
+        if len(hits):
+            return (int(hits[0]) * _BABY + int(found[hits[0]]) - shift) % ((p - 1) // 2)
+    raise ArithmeticError(f"no logarithm of {value} modulo {p}")

@@ -9,6 +9,7 @@ import numpy as np
 from jaxgrad.fields import SMALLEST
 from jaxgrad.residues import PARTIAL, PIVOT, Coin, ResidueDomain, Residues
 
+_RESOLVED = 64.0
 TARGET = -104.0
 """Base-2 logarithm of the probability of error that an entry may have; a certificate's own is a few runs' sum."""
 
@@ -26,6 +27,7 @@ class Comparison:
         taint: what either depends on, as bits.
         coins: the most coins of an entry that agrees.
         needed: how many draws would have made the bounds small enough.
+        resolution: how many draws tell whether roots are coins, and whether f and g are undefined together.
         one_sided: whether one may be undefined where the other is not, as in some draw it is, for real numbers too.
     """
 
@@ -38,6 +40,7 @@ class Comparison:
     taint: np.ndarray
     coins: int
     needed: float
+    resolution: float
     one_sided: bool
 
 
@@ -48,14 +51,17 @@ class Outcome:
     domain: ResidueDomain
     comparisons: list[Comparison]
 
-    @property
-    def needed(self) -> float:
-        """Draws that would have been enough for all entries that agree."""
-        return max((c.needed for c in self.comparisons), default=0.0)
 
+def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues, *, pivots: bool = False) -> Comparison:
+    """Compare two arrays of residues of one domain.
 
-def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues) -> Comparison:
-    """Compare two arrays of residues of one domain, `degree` bounding that of their difference."""
+    Args:
+        domain: where they come from.
+        degree: a bound on the degree of their difference.
+        f: one of them.
+        g: the other.
+        pivots: every order of pivots is tried elsewhere, so that what depends on them may be proved.
+    """
     none = np.zeros(f.p.shape, bool)
     bad_f, bad_g = (none if x.bad is None else x.bad for x in (f, g))
     valid = ~(bad_f | bad_g)
@@ -68,33 +74,36 @@ def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues) -> Com
     for x in (f, g):
         if x.taint is not None:
             taint = taint | x.taint
-    bound, coins, needed = np.zeros(f.shape), 0, 0.0
+    bound, coins, needed, resolution = np.zeros(f.shape), 0, 0.0, 0.0
     base = degree * (1 + domain.collisions()) / SMALLEST
     for bits in np.unique(taint[agree]):
         tossed = domain.coins_of(bits)
-        if tossed is None or bits & PIVOT:
+        if tossed is None or (bits & PIVOT and not pivots):
             continue
         mine = agree & (taint == bits)
         draws = valid.sum(0)[mine]
         scarcity = domain.draws.count / int(draws.min())
         m, roots = _coins(tossed, domain.draws.count)
         missed = 1 - 2.0**-m + base * 2.0**roots * scarcity
-        if missed >= 1:
+        if missed >= 1:  # too few draws were valid to tell anything
+            needed, resolution = max(needed, 4.0 * domain.draws.count), max(resolution, 4.0 * domain.draws.count)
             continue
         per_draw = math.log2(missed)
         bound[mine] = draws * per_draw
         coins = max(coins, m)
-        needed = max(needed, 1.2 * TARGET / per_draw * scarcity, 64.0 * 2**roots if roots else 0.0)
-    proved = agree & (bound <= TARGET)
+        resolution = max(resolution, 64.0 * 2**roots if roots or bits & PARTIAL else 0.0)
+        needed = max(needed, 1.2 * TARGET / per_draw * scarcity, resolution)
+    proved = agree & (bound <= TARGET) & (domain.draws.count >= min(resolution, _RESOLVED))
     one_sided = bool(((bad_f != bad_g) & ((taint & PARTIAL) != 0)).any())
-    return Comparison(f, g, defined, agree, bound, proved, taint, coins, needed, one_sided)
+    return Comparison(f, g, defined, agree, bound, proved, taint, coins, needed, resolution, one_sided)
 
 
 def _coins(tossed: list[Coin], count: int) -> tuple[int, int]:
     """Return how many coins an entry depends on, and how many roots.
 
-    A comparison is a coin. A root's sign is one unless its argument was not positive in some draw in which all logarithms
-    and the roots before it existed: then it is no square, even given those, and both signs are one algebraic function.
+    A comparison is a coin. A root's sign is one unless its argument was not positive in some draw in which all
+    logarithms and the roots before it existed: then it is no square, even given those, and both signs are one
+    algebraic function.
     """
     standing, coins, roots = np.ones(count, bool), 0, 0
     for coin in tossed:

@@ -1,7 +1,8 @@
 """Where gather reads and scatter writes, as arrays of places.
 
-Both primitives put windows on an operand. The start of a window is a row of `indices`; `gather_places` and `scatter_places`
-return, for each entry of gather's result or of scatter's updates, its place in the flattened operand, −1 where it falls outside.
+Both primitives put windows on an operand. The start of a window is a row of `indices`; `gather_places` and
+`scatter_places` return, for each entry of gather's result or of scatter's updates, its place in the flattened
+operand, −1 where it falls outside.
 """
 
 import math

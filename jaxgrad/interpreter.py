@@ -50,6 +50,10 @@ class UnsupportedError(ValueError):
     """An operation that an analysis has no rule for; the message names it and the line it comes from."""
 
 
+class SteeredLoopError(UnsupportedError):
+    """A loop whose length depends on unknown values."""
+
+
 def location(eqn: core.JaxprEqn) -> str:
     """Return ``file:line`` of the user's code that made the equation, or "an unknown line".
 
@@ -219,7 +223,7 @@ def _while(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> list[Va
     for _ in range(_STEPS):
         (going,) = _call(eqn.params["cond_jaxpr"], [*test_consts, *carry], domain)
         if not known(going):
-            raise UnsupportedError(
+            raise SteeredLoopError(
                 f"{describe(eqn)} is a loop whose length depends on the data; write it with a fixed length (lax.scan)"
             )
         if not going:

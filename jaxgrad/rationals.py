@@ -1,9 +1,10 @@
 """Floating-point constants as the rational numbers they were meant to be.
 
-A program says 0.6 and means 3/5, though no float is 3/5. `rational` returns the fraction with the smallest denominator that
-lies within two units in the last place of a float; 0.6**2 becomes 9/25 and 2/50/10 becomes 1/250, however they were
-rounded on the way. Such fractions are found by descending the continued fractions of the interval's ends. A fraction that
-is not small but is a decimal of at most twelve digits (1.000000001) is that decimal; what is neither is not what was meant.
+A program says 0.6 and means 3/5, though no float is 3/5. `rational` returns the fraction with the smallest
+denominator that lies within two units in the last place of a float; 0.6**2 becomes 9/25 and 2/50/10 becomes 1/250,
+however they were rounded on the way. Such fractions are found by descending the continued fractions of the
+interval's ends. A fraction that is not small but is a decimal of at most twelve digits (1.000000001) is that
+decimal; what is neither is not what was meant.
 """
 
 import math

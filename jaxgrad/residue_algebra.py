@@ -1,9 +1,10 @@
 """Linear algebra of residues by exact elimination.
 
-The rows of matrices are eliminated in the order in which they stand, except that a pivot which is zero in every draw is passed
-over. Floating-point code takes the largest entry for a pivot, so what an LU factorisation returns depends on comparisons that
-the field does not make: it carries the bit `PIVOT`. The solution of a linear system does not depend on them. The rule of
-`custom_linear_solve` multiplies it out again, and where A·x = b holds, x is the only such x and the bit is taken off.
+The rows of matrices are eliminated in the order in which they stand, except that a pivot which is zero in every draw
+is passed over. Floating-point code takes the largest entry for a pivot, so what an LU factorisation returns depends
+on comparisons that the field does not make: it carries the bit `PIVOT`. The solution of a linear system does not
+depend on them. The rule of `custom_linear_solve` multiplies it out again, and where A·x = b holds, x is the only
+such x and the bit is taken off.
 """
 
 from collections.abc import Callable, Sequence

@@ -12,7 +12,8 @@ from jaxgrad import signs
 from jaxgrad.fields import Modulus
 from jaxgrad.indexing import scatter_places
 from jaxgrad.interpreter import UnsupportedError, describe
-from jaxgrad.residue_rules import Rule, add, maximum, minimum, multiply
+from jaxgrad.residue_choices import maximum, minimum
+from jaxgrad.residue_rules import Rule, add, multiply
 from jaxgrad.residues import Exact, ResidueDomain, Residues, either
 
 

@@ -1,7 +1,7 @@
 """Values of a program as residues: the domain in which `certify` runs both functions.
 
-A number is carried as its residues modulo p and modulo q in every draw (see `jaxgrad.fields`), with what the residues alone
-do not tell:
+A number is carried as its residues modulo p and modulo q in every draw (see `jaxgrad.fields`), with what the
+residues alone do not tell:
 
     bad     draws in which it is undefined: a division by zero, the root of a negative number
     inf     entries that are known to be +∞ or −∞, as in a mask of attention scores
@@ -9,8 +9,9 @@ do not tell:
     taint   one bit for each *coin* the entry depends on, and bits for what the field only imitates
 
 Known floating-point constants stay exact fractions (`Exact`) until they meet something unknown. Comparisons have two
-readings. Relaxed, the truth of d > 0 is a random field element, one and the same for the same d, and a choice between two
-cases is the straight line through both: what holds for it holds for either case. Sampled, d > 0 says whether d is a square.
+readings. Relaxed, the truth of d > 0 is a random field element, one and the same for the same d, and a choice
+between two cases is the straight line through both: what holds for it holds for either case. Sampled, d > 0 says
+whether d is a square.
 """
 
 from collections.abc import Callable, Mapping, Sequence
