@@ -4,6 +4,7 @@ Every piece of evidence starts from a `Problem` and asks it for inputs at some s
 closed form, and the loss, or the loss's exact expectation over the mask.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,7 @@ class Problem:
         resolution: largest error, relative to the gradient's largest entry, that sampling may leave open.
         max_samples: number of mask samples at which sampling gives up.
         progress: called with (evidence, fraction done, text).
+        chosen: names of the sizes that the user chose, not only gave data for.
     """
 
     derivation: Derivation
@@ -42,6 +44,7 @@ class Problem:
     resolution: float = 1e-2
     max_samples: int = 2**20
     progress: Progress | None = None
+    chosen: frozenset[str] = frozenset()
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
         """Tell the listener, if there is one."""
@@ -64,7 +67,7 @@ class Problem:
         extra = {} if distribution is None else {"mask": distribution}
         return lambda inputs: dict(self.derivation.gradient(**inputs, **extra))
 
-    @property
+    @functools.cached_property
     def wrt(self) -> tuple[str, ...]:
         """The inputs that are differentiated."""
         return tuple(jax.eval_shape(self.closed_form(sizes := self.choose_sizes(0)), self.draw(sizes, 0)))

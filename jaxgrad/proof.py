@@ -3,9 +3,11 @@
 Both sides are traced once and compared in finite fields (`jaxgrad.certificates`). For a masked loss the left side is the
 gradient of its exact expectation, and the mask's probabilities are variables like any other: a formula that is right only
 for p = ½ fails. What a proof does not see is left to the other evidence: kinks and ties, rounding, and whether the loss's own
-differentiation rules are right.
+differentiation rules are right. A domain such as the simplex is written in free variables, so that a formula is proved on it
+and not beyond.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +25,20 @@ from jaxgrad.report import Finding, Verdict
 LARGEST = 4096
 """Sizes at which the inputs or the gradient have more entries than this are not proved at."""
 
+
+def _cayley(a: Any) -> Any:
+    skew, identity = a - jnp.swapaxes(a, -1, -2), jnp.eye(a.shape[-1])
+    return jnp.linalg.solve(identity + skew, identity - skew)
+
+
+_CHARTS: dict[str, Callable[[Any], Any]] = {
+    "positive": lambda t: t * t,
+    "simplex": lambda t: t * t / jnp.sum(t * t, axis=-1, keepdims=True),
+    "spd": lambda t: t @ jnp.swapaxes(t, -1, -2),
+    "orthogonal": _cayley,
+}
+"""Maps from free variables onto the domains that equations or signs define: a formula need only hold there."""
+
 Loss = Callable[[dict[str, Tree], Any], Any]
 
 
@@ -35,8 +51,8 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         loss: function of the inputs and the mask's distribution (None where there is no mask).
 
     Returns:
-        One finding for each array of the gradient; its `bound` is the probability that the proof is wrong. Or the reason
-        why there is none.
+        One finding for each array of the gradient; its `bound` is the probability that the proof is wrong, and the detail of
+        a confirmation the sizes alone, for `merge`. Or the reason why there is none.
     """
     derivation, wrt = problem.derivation, problem.wrt
     inputs = derivation.arrays(jax.random.key(problem.seed), sizes)
@@ -46,14 +62,23 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
     distribution = derivation.distribution(sizes)
     gradient = derivation.gradient
 
-    def claimed(inputs: dict[str, Tree], mask: Any) -> dict[str, Any]:
-        return labelled(dict(gradient(**inputs, **({} if mask is None else {"mask": mask}))))
+    charts = {name: _CHARTS.get(domain) if isinstance(domain, str) else None for name, domain in derivation.domains.items()}
 
-    def reference(inputs: dict[str, Tree], mask: Any) -> dict[str, Any]:
-        return labelled(gradient_of(lambda x: loss(x, mask), inputs, wrt))
+    def on_domain(free: dict[str, Tree]) -> dict[str, Tree]:
+        return {name: jax.tree.map(chart, x) if (chart := charts.get(name)) else x for name, x in free.items()}
+
+    def claimed(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
+        return labelled(dict(gradient(**on_domain(free), **({} if mask is None else {"mask": mask}))))
+
+    def reference(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
+        return labelled(gradient_of(lambda x: loss(x, mask), on_domain(free), wrt))
+
+    def value(inputs: dict[str, Tree], mask: Any) -> tuple[Any, Any]:
+        return loss(inputs, mask), gradient(**inputs, **({} if mask is None else {"mask": mask}))
 
     args = inputs, jax.tree.map(lambda leaf: jnp.asarray(leaf, float), distribution)
-    doubt = _doubt(claimed, lambda x, mask: loss(x, mask), args)
+    odd = [name for name, domain in derivation.domains.items() if callable(domain)]
+    doubt = _doubt(value, loss, args) or (f"the domain of `{odd[0]}` may have equations that a proof does not know" if odd else "")
     found = _prove(claimed, reference, args, problem.seed)
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
     return [_finding(label, proof, doubt, where) for label, proof in found.items()]
@@ -70,9 +95,9 @@ def _prove(claimed: Any, reference: Any, args: Any, seed: int) -> dict[str, Cert
     }
 
 
-def _doubt(claimed: Any, loss: Any, args: Any) -> str:
+def _doubt(value: Any, loss: Any, args: Any) -> str:
     """Say what keeps a proof about real functions from being a verdict on these; empty where nothing does."""
-    values = jax.jit(lambda *a: (loss(*a), claimed(*a)), compiler_options=check_options())(*args)
+    values = jax.jit(value, compiler_options=check_options())(*args)
     if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(values)):
         return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
     if has_own_rules(loss, *args):
@@ -85,8 +110,7 @@ def _doubt(claimed: Any, loss: Any, args: Any) -> str:
 def _finding(label: str, proof: Certificate, doubt: str, where: str) -> Finding:
     verdict, diagnosis = proof.verdict, ""
     if verdict == Verdict.CONFIRMED:
-        power = math.floor(-math.log2(proof.error_probability)) if proof.error_probability > 0 else math.inf
-        detail = f"proved at {where} for all inputs, in general position, but for a probability of 2^-{power}"
+        detail = where
     else:
         detail = f"at {where}: {proof.reason}"
     if proof.ratio is not None:
@@ -97,3 +121,24 @@ def _finding(label: str, proof: Certificate, doubt: str, where: str) -> Finding:
         evidence="certificate", wrt=label, verdict=verdict, seconds=proof.seconds, detail=detail, diagnosis=diagnosis,
         bound=proof.error_probability if verdict == Verdict.CONFIRMED else None,
     )  # fmt: skip
+
+
+def merge(runs: list[list[Finding]]) -> list[Finding]:
+    """Merge the findings at several choices of sizes: proved when proved at each, refuted when refuted at one."""
+    merged = []
+    for findings in zip(*runs, strict=True):
+        verdicts = [finding.verdict for finding in findings]
+        seconds = sum(finding.seconds for finding in findings)
+        worst = next((f for f in findings if f.verdict == Verdict.REFUTED), None)
+        worst = worst or next((f for f in findings if f.verdict == Verdict.UNDECIDED), findings[0])
+        if set(verdicts) == {Verdict.CONFIRMED}:
+            bound = sum(finding.bound or 0.0 for finding in findings)
+            where = " and ".join(finding.detail for finding in findings)
+            detail = f"proved for all inputs in general position, at {where}; wrong with probability at most 2^{_exponent(bound)}"
+            worst = dataclasses.replace(worst, bound=bound, detail=detail)
+        merged.append(dataclasses.replace(worst, seconds=seconds))
+    return merged
+
+
+def _exponent(probability: float) -> str:
+    return f"-{math.floor(-math.log2(probability))}" if probability > 0 else "-1074"

@@ -103,9 +103,7 @@ def select(domain: ResidueDomain, eqn: Any, which: Any, *cases: Any) -> Residues
     if len(cases) != 2:
         raise UnsupportedError(f"{describe(eqn)} chooses among {len(cases)} cases by a value that is not known")
     c, a, b = aligned([domain.settled(x) for x in (which, *cases)])
-    result = domain.elementwise(
-        lambda m, c, a, b: m.reduce(a + m.reduce(b - a) * c), *(replace(x, bad=None) for x in (c, a, b))
-    )
+    result = domain.elementwise(lambda m, c, a, b: m.reduce(a + m.reduce(b - a) * c), *(replace(x, bad=None) for x in (c, a, b)))
     bad = c.bad
     for case, never in ((a, 1), (b, 0)):
         if case.bad is not None:

@@ -54,8 +54,7 @@ class Search:
         bounds = degrees(traced.program, [value is None for value in traced.values], fresh=True)
         half = len(bounds) // 2
         self.degrees = [
-            max(a.numerator + b.denominator, b.numerator + a.denominator, 1)
-            for a, b in zip(bounds[:half], bounds[half:], strict=True)
+            max(a.numerator + b.denominator, b.numerator + a.denominator, 1) for a, b in zip(bounds[:half], bounds[half:], strict=True)
         ]
         self.two = not traced.primitives.isdisjoint(_EXPONENTIAL)
         self.limit = max(64, 2**22 // largest(traced.program.jaxpr))
@@ -83,9 +82,7 @@ class Search:
         most = min(self.limit, WITH_LOGS if logs else MANY)
         outcome = self._run(relaxed, logs, draws)
         for _ in range(4):
-            open_ = [
-                c for p, c in zip(self.proved, outcome.comparisons, strict=True) if (~p & c.agree & ~c.proved).any()
-            ]
+            open_ = [c for p, c in zip(self.proved, outcome.comparisons, strict=True) if (~p & c.agree & ~c.proved).any()]
             wanted = max((c.needed for c in open_), default=0)
             if wanted > most:  # out of reach, unless few draws made coins of roots
                 wanted = min(most, max(c.resolution for c in open_))
@@ -105,9 +102,7 @@ class Search:
 
     def _all_pivots(self, relaxed: bool, logs: bool, outcome: Outcome) -> None:
         """Prove what depends on pivots, where it holds for every order in which rows can be eliminated."""
-        waiting = [
-            (c.agree & ((c.taint & PIVOT) != 0) & ~p) for c, p in zip(outcome.comparisons, self.proved, strict=True)
-        ]
+        waiting = [(c.agree & ((c.taint & PIVOT) != 0) & ~p) for c, p in zip(outcome.comparisons, self.proved, strict=True)]
         sizes = [len(order) for order in outcome.domain.matrices.values()]
         if not any(w.any() for w in waiting) or math.prod(math.factorial(n) for n in sizes) > ORDERS:
             return

@@ -18,10 +18,14 @@ from jaxgrad.differences import differences
 from jaxgrad.expectations import expectation
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.problem import Problem, Progress, Tree, check_functions, check_given
+from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 
 MAX_MASKS = 2**13
 """The most masks that an exact expectation sums over."""
+
+MAX_PROVED_MASKS = 2**9
+"""The most masks that a certificate sums over; beyond, it takes the moments that the mask's distribution states."""
 
 Loss = Callable[[dict[str, Tree]], Any]
 
@@ -73,7 +77,8 @@ def verify(
     derivation.choose_sizes(0, sizes)
     with jax.enable_x64(True):
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
-        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress)
+        chosen_sizes = frozenset(sizes or {})
+        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
     rank = {name: i for i, name in enumerate(order)}
@@ -90,6 +95,30 @@ def _gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
     if not demanded:
         return []
     return [Finding(evidence=name, wrt=wrt, verdict=Verdict.UNDECIDED, detail=result) for wrt in problem.wrt]
+
+
+def _certificate(problem: Problem) -> list[Finding] | str:
+    derivation = problem.derivation
+    fixed = {name: size for name, size in problem.sizes.items() if name in problem.chosen}
+    masked = derivation.mask is not None
+    variants = _distinct(derivation.choose_sizes(variant, fixed, few_masks=masked) for variant in range(2))
+    results = [certificate(problem, sizes, _loss_of_mask(problem, sizes)) for sizes in variants]
+    refused = [result for result in results if isinstance(result, str)]
+    return refused[0] if refused else merge([result for result in results if not isinstance(result, str)])
+
+
+def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Callable[[dict[str, Tree], Any], Any]:
+    """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution."""
+    derivation = problem.derivation
+    if derivation.mask is None:
+        return lambda inputs, _: derivation.loss(**inputs)
+    shape = derivation.mask_shape(sizes)
+    method = "enumeration" if _count_masks(problem, sizes) <= MAX_PROVED_MASKS else None
+
+    def expected(inputs: dict[str, Tree], mask: Any) -> Any:
+        return expectation(lambda inputs, mask: derivation.loss(**inputs, mask=mask), mask, shape, method=method)(inputs)
+
+    return expected
 
 
 def _autodiff(problem: Problem) -> list[Finding] | str:
@@ -123,6 +152,7 @@ def _monte_carlo(problem: Problem) -> list[Finding] | str:
 
 
 EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {
+    "certificate": _certificate,
     "autodiff": _autodiff,
     "expectation": _expectation,
     "differences": _differences,
