@@ -47,7 +47,7 @@ def turn_on() -> Path | None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.values["jax_compilation_cache_dir"]:
         return None
     try:
         root = folder()
@@ -69,7 +69,7 @@ def turn_on() -> Path | None:
 
 
 def _machine() -> str:
-    import jaxlib
+    import importlib.metadata
 
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -77,7 +77,7 @@ def _machine() -> str:
     except OSError:
         features = platform.processor()
     key = hashlib.sha256(f"{platform.system()} {features}".encode()).hexdigest()[:12]
-    return f"jaxlib-{jaxlib.__version__}-{platform.machine()}-{key}"
+    return f"jaxlib-{importlib.metadata.version('jaxlib')}-{platform.machine()}-{key}"
 
 
 def _trim(root: Path) -> None:

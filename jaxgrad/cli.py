@@ -52,7 +52,7 @@ class _Group(click.Group):
 def _say(message: str, hint: str = "") -> None:
     from jaxgrad.terminal import warn
 
-    warn(f"{message}. {hint}" if hint else message)
+    warn(f"{message}{'' if message.endswith('?') else '.'} {hint}" if hint else message)
 
 
 @contextlib.contextmanager
@@ -135,9 +135,23 @@ def _evidence(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     return tuple(dict.fromkeys(names))
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="jaxgrad", message="jaxgrad %(version)s")
-def main() -> None:
+def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        try:
+            click.echo(f"jaxgrad {importlib.metadata.version('jaxgrad')}")
+        except importlib.metadata.PackageNotFoundError:
+            click.echo("jaxgrad, not installed but run from its folder")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit.")
+@click.pass_context
+def main(context: click.Context) -> None:
     """Know whether a gradient is right.
 
     \b
@@ -146,6 +160,8 @@ def main() -> None:
     jaxgrad verify mine.py          verify the derivations in a file
     jaxgrad show mse                see a claim and its closed form
     """  # noqa: D301 - click reads the character \b as "leave these lines as they are"
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @main.command()
@@ -177,7 +193,16 @@ def verify(targets: tuple[str, ...], json_path: str | None, quiet: bool, inputs:
             derivations = loading.find(targets)
         arrays = loading.load_arrays(inputs, derivations) if inputs is not None else None
     cache.turn_on()
-    outcome = running.run(derivations, inputs=arrays, quiet=quiet, to_stderr=json_path == "-", debug=debug(), **options)
+    ours = all(":" not in target and not target.endswith(".py") for target in targets)  # users' functions may not be thread-safe
+    outcome = running.run(
+        derivations,
+        inputs=arrays,
+        quiet=quiet,
+        to_stderr=json_path == "-",
+        debug=debug(),
+        parallel=ours and arrays is None,
+        **options,
+    )
     if json_path == "-":
         click.echo(outcome.to_json())
     elif path is not None:

@@ -52,7 +52,7 @@ class Derivation:
     gradient: Callable[..., Mapping[str, Any]]
     shapes: Mapping[str, Any]
     mask: masks.Mask | Callable[..., masks.Mask] | None = None
-    domains: Mapping[str, str | Callable[..., Array]] = field(default_factory=dict)
+    domains: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
     formula: str = ""
     reference: str = ""
 
@@ -87,8 +87,8 @@ class Derivation:
         """The inputs that are arrays on both sides: all of `shapes` but the mask."""
         return tuple(name for name in self.shapes if name != "mask")
 
-    def choose_sizes(self, variant: int = 0, fixed: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Choose sizes, all dimensions distinct; see `jaxgrad.shapes.choose`."""
+    def choose_sizes(self, variant: int = 0, fixed: Mapping[str, int] | None = None, *, few_masks: bool = False) -> dict[str, int]:
+        """Choose sizes, all dimensions distinct and, with `few_masks`, those of the mask smallest; see `jaxgrad.shapes.choose`."""
         unknown = set(fixed or {}) - set(shapes.names(self.shapes))
         if unknown:
             raise ValueError(
@@ -97,7 +97,8 @@ class Derivation:
         for name, size in (fixed or {}).items():
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"`sizes`: that of {name} must be a positive integer, but is {size!r}")
-        return shapes.choose(self.shapes, variant, fixed)
+        small = shapes.names({"mask": self.shapes["mask"]}) if few_masks else ()
+        return shapes.choose(self.shapes, variant, fixed, small)
 
     def distribution(self, sizes: Mapping[str, int]) -> masks.Mask | None:
         """Return the mask's distribution at these sizes."""
@@ -160,7 +161,7 @@ class Derivation:
         shapes: Mapping[str, Any],
         *,
         cotangent: str | None = None,
-        domains: Mapping[str, str | Callable[..., Array]] | None = None,
+        domains: Mapping[str, str | Callable[..., Any]] | None = None,
         formula: str = "",
         reference: str = "",
     ) -> "Derivation":
@@ -192,14 +193,14 @@ class Derivation:
         def loss(*, cotangent: Array, **inputs: Any) -> Array:
             return jnp.sum(primal(*(inputs[n] for n in order)) * cotangent)
 
-        @functools.wraps(vjp)
         def gradient(*, cotangent: Array, **inputs: Any) -> Mapping[str, Any]:
             return vjp(*(inputs[n] for n in order), cotangent)
 
         if cotangent is None:
             cotangent = _output_shape(primal, shapes)
-        functools.update_wrapper(loss, primal)
-        del loss.__wrapped__, gradient.__wrapped__  # their signatures are by name, those of primal and vjp by position
+        for wrapper, function in ((loss, primal), (gradient, vjp)):
+            functools.update_wrapper(wrapper, function)
+            vars(wrapper).pop("__wrapped__")  # the signatures here are by name, those of primal and vjp by position
         loss.source = primal  # type: ignore[attr-defined]  # for `jaxgrad show`
         gradient.source = vjp  # type: ignore[attr-defined]
         return Derivation(

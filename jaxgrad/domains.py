@@ -70,9 +70,25 @@ DOMAINS: dict[str, Draw] = {
 }
 """The named domains; "real" is standard normal, "positive" log-normal, "integer" uniform on −4 … 4."""
 
+
+def _lattice(values: Sequence[float], extra: float | None = None) -> Draw:
+    """Draw from a few values, with a tie between two entries and, if given, at least one entry of the value `extra`."""
+
+    def draw(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+        flat = rng.choice(np.asarray(values), int(np.prod(shape, dtype=int)))
+        places = rng.permutation(flat.size)
+        if flat.size > 2:
+            flat[places[1]] = flat[places[2]]
+        if extra is not None and flat.size:
+            flat[places[0]] = extra
+        return flat.reshape(shape)
+
+    return draw
+
+
 SPECIAL: dict[str, Draw] = {
-    "real": lambda rng, shape: rng.integers(-2, 3, shape).astype(float),
-    "positive": lambda rng, shape: rng.integers(1, 4, shape).astype(float),
-    "probability": lambda rng, shape: rng.integers(1, 4, shape) / 4,
+    "real": _lattice([-2.0, -1.0, 0.0, 1.0, 2.0], 0.0),
+    "positive": _lattice([1.0, 2.0, 3.0]),
+    "probability": _lattice([0.25, 0.5, 0.75]),
 }
 """Draws from the corners of a domain: small integers, so that zeros and ties occur."""

@@ -18,6 +18,8 @@ def check_writable(path: str | Path, argument: str) -> Path:
     Raises:
         ValueError: when no file can be written there.
     """
+    if not str(path):
+        raise ValueError(f"`{argument}` is empty; give the name of a file")
     resolved = Path(path).expanduser().resolve()
     folder = resolved.parent
     if resolved.is_dir():

@@ -22,8 +22,8 @@ WARNING = "!"
 _HEADS = {
     "certificate": ("certi-", "ficate"),
     "autodiff": ("auto-", "diff"),
-    "differences": ("differ-", "ences"),
     "expectation": ("expec-", "tation"),
+    "differences": ("differ-", "ences"),
     "monte_carlo": ("monte_", "carlo"),
 }
 _ORDER = tuple(_HEADS)
@@ -57,10 +57,9 @@ def seconds(value: float) -> str:
     return f"{value:.1f} s" if value < 99.95 else f"{value:.0f} s"
 
 
-def evidence_names(reports: Iterable[Report]) -> tuple[str, ...]:
-    """Return the kinds of evidence that occur, the strongest first."""
-    found = dict.fromkeys(finding.evidence for report in reports for finding in report.findings)
-    return tuple(sorted(found, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)))
+def by_strength(evidence: Iterable[str]) -> tuple[str, ...]:
+    """Return each kind of evidence once, the strongest first."""
+    return tuple(sorted(dict.fromkeys(evidence), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)))
 
 
 @dataclass(frozen=True)

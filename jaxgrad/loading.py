@@ -69,9 +69,9 @@ def _from_catalog(name: str) -> Derivation:
     every = {derivation.name: derivation for derivation in catalog.all()}
     if name in every:
         return every[name]
-    near = difflib.get_close_matches(name, every, n=3, cutoff=0.5) or [n for n in every if name and name.lower() in n][:3]
+    near = difflib.get_close_matches(name, every, n=3, cutoff=0.5) or [n for n in every if len(name) > 2 and name.lower() in n][:3]
     hint = f"did you mean {_or(near)}?" if near else "`jaxgrad list` shows all names."
-    if Path(name).exists() or "/" in name or "\\" in name:
+    if (name and Path(name).exists()) or "/" in name or "\\" in name:
         hint = "to verify a file, its name must end in .py"
     elif "." in name:
         hint = f"to verify a module's derivation, write {name.rpartition('.')[0] or name}:{name.rpartition('.')[2]}"
@@ -158,9 +158,7 @@ def _members(module: ModuleType, what: str, name: str | None) -> list[Derivation
     listed = {variable: _derivations(value) for variable, value in vars(module).items()}
     every = list({id(d): d for found in listed.values() for d in found}.values())
     if not every:
-        raise ValueError(
-            f"{what} holds no derivations; define one at module level, as my_claim = jaxgrad.Derivation(name=…, loss=…)"
-        )
+        raise ValueError(f"{what} holds no derivations; define one at module level, as my_claim = jaxgrad.Derivation(name=…, loss=…)")
     if name is None:
         names = [derivation.name for derivation in every]
         twice = next((n for n in names if names.count(n) > 1), None)
@@ -189,7 +187,8 @@ def load_arrays(path: str, derivations: Sequence[Derivation]) -> dict[str, np.nd
     save = "numpy.savez('data.npz', x=array)"
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ValueError(f"`--inputs`: there is no file {path}; write one with {save}")
+        what = "is a folder" if file.is_dir() and path else "does not exist"
+        raise ValueError(f"`--inputs`: {path!r} {what}; write a file with {save}")
     try:
         with open(file, "rb") as stream:  # numpy leaves a damaged file open when it opens it itself
             archive = np.load(stream, allow_pickle=False)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.report import Finding, Verdict
@@ -24,15 +25,17 @@ from jaxgrad.sampling import Moments, Sampler
 
 FIRST_LOOK = 256
 """Chunks before the first look: enough that a chunk mean's skewness no longer shows in the tails of t."""
+CHUNK_BUDGET = 2**20
+"""Bytes of intermediate values in a chunk: the first look takes many chunks, so they are smaller than an estimate's."""
+LARGEST_CHUNK = 32
+"""The most samples a chunk: so that a gross error is refuted after a few thousand samples."""
 ROWS = 48
 """Extent of the mask's leading, independent axis where it may be chosen: one sample then averages over many rows."""
 
 
 def choose_sizes(problem: Problem) -> dict[str, int]:
     """Choose small sizes, but many rows of the mask."""
-    from jaxgrad import shapes
-
-    sizes = problem.choose_sizes(0)
+    sizes = problem.choose_sizes(0, few_masks=True)
     dims = shapes.parse(problem.derivation.shapes["mask"], "mask")
     if len(dims) > 1 and len(dims[0]) == 1 and dims[0][0] in sizes and dims[0][0] not in problem.sizes:
         sizes[dims[0][0]] = ROWS
@@ -84,9 +87,7 @@ def _labels(claimed: dict[str, Any]) -> dict[str, slice]:
 
 def _cast(args: Any, double: bool) -> Any:
     dtype = np.float64 if double else np.float32
-    return jax.tree.map(
-        lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args
-    )
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args)
 
 
 def _rounding(sampler: Sampler, key: Any, args: Any) -> tuple[bool, np.ndarray]:
@@ -120,8 +121,8 @@ class _Sequence:
         from scipy.special import stdtrit  # costs a quarter of a second, and only sampling needs it
 
         problem = self.problem
-        chunk, most = sampler.plan(args, problem.max_samples)
-        chunk = max(1, min(chunk, problem.max_samples // FIRST_LOOK))
+        chunk, most = sampler.plan(args, problem.max_samples, cache=CHUNK_BUDGET)
+        chunk = max(1, min(chunk, LARGEST_CHUNK, problem.max_samples // FIRST_LOOK))
         last = max(2, problem.max_samples // chunk)
         looks = [min(FIRST_LOOK, last)]
         while looks[-1] < last:
@@ -179,7 +180,8 @@ class _Sequence:
             if scale == 0:
                 detail += "; the closed form is zero, so there is no scale for `resolution`"
             else:
-                detail += f"; about {self.samples * max(widest, 1.0) ** 2:.1g} would be needed for the resolution {self.problem.resolution:g}"
+                needed = self.samples * max(widest, 1.0) ** 2
+                detail += f"; about {needed:.1g} would be needed for the resolution {self.problem.resolution:g}"
         if scale == 0 and np.all(off <= self.rounding[part]) and not np.any(self.moments.squares[part]):
             verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
         unit = scale or 1.0

@@ -48,14 +48,9 @@ class Problem:
         if self.progress is not None:
             self.progress(evidence, fraction, text)
 
-    def choose_sizes(self, variant: int) -> dict[str, int]:
+    def choose_sizes(self, variant: int, *, few_masks: bool = False) -> dict[str, int]:
         """Choose what the user left open."""
-        return self.derivation.choose_sizes(variant, self.sizes)
-
-    @property
-    def free(self) -> bool:
-        """Whether some size is left to be chosen."""
-        return any(name not in self.sizes for name in shapes.names(self.derivation.shapes))
+        return self.derivation.choose_sizes(variant, self.sizes, few_masks=few_masks)
 
     def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
         """Draw the inputs that are not given; equal arguments give equal draws."""
@@ -124,8 +119,7 @@ def _check_numbers(derivation: Derivation, name: str, array: np.ndarray) -> None
         raise ValueError(f"`inputs`: {name!r} has dtype {array.dtype}; give an array of real numbers")
     if not np.issubdtype(array.dtype, np.floating) and domain not in ("integer", "binary"):
         raise ValueError(
-            f"`inputs`: {name!r} has integer dtype {array.dtype}, but a real array is wanted; "
-            f"convert it with {name}.astype('float64')"
+            f"`inputs`: {name!r} has integer dtype {array.dtype}, but a real array is wanted; convert it with {name}.astype('float64')"
         )
     if not np.all(np.isfinite(array)):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])

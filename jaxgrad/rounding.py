@@ -1,20 +1,20 @@
 """How far rounding alone may move each entry of a gradient.
 
 Two formulas for one gradient, evaluated in floating point, differ by rounding. What they may differ by is measured, entry by
-entry, in three ways that see different things:
+entry, in ways that see different things:
 
 * noise of one unit in the last place on every input, some copies of it: sees conditioning and, since every rounding falls
   out anew, the rounding errors themselves;
 * the unit roundoff of the entry itself;
-* the move between float32 and float64, scaled by the ratio of their units: sees what is absorbed in float64 always alike,
-  as in (x + 1e8) − 1e8. It costs a second compilation and is taken only where the first two do not explain a difference.
+* the move between float32 and float64, scaled by the ratio of their units, and the move under random rounding of every
+  intermediate value (`jaxgrad.jitter`): the first sees long sums, the second what is absorbed always alike, as in
+  (x + 1e8) − 1e8. They cost compilations and are taken only where noise and unit roundoff do not explain a difference.
 
 The bound is SAFETY times the largest. There is no absolute floor and no factor that grows with an array's size, so scaling
 a loss by 1e-9 changes nothing. An error within the bound agrees, one beyond GAP bounds disagrees, and in between nothing is
 said.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -71,33 +71,16 @@ def compare(claimed: np.ndarray, reference: np.ndarray, unit: float) -> Comparis
     """Compare two gradients, each given at a draw (index 0) and at noisy copies of it."""
     with np.errstate(invalid="ignore", over="ignore"):
         magnitude = np.maximum(np.abs(claimed[0]), np.abs(reference[0]))
-        moves = np.maximum(
-            np.abs(claimed[1:] - claimed[0]).max(0, initial=0), np.abs(reference[1:] - reference[0]).max(0, initial=0)
-        )
+        moves = np.maximum(np.abs(claimed[1:] - claimed[0]).max(0, initial=0), np.abs(reference[1:] - reference[0]).max(0, initial=0))
         return Comparison(np.abs(claimed[0] - reference[0]), SAFETY * np.maximum(moves, unit * magnitude), magnitude)
 
 
-def widen(comparison: Comparison, single: list[np.ndarray], double: list[np.ndarray], unit: float) -> Comparison:
-    """Widen the bounds by the move between float32 (`single`) and float64 (`double`) at the same inputs."""
+def widen(
+    comparison: Comparison, single: list[np.ndarray], double: list[np.ndarray], moves: list[np.ndarray], unit: float
+) -> Comparison:
+    """Widen the bounds by the move between float32 (`single`) and float64 (`double`), and by `moves` under random rounding."""
     ratio = unit / float(np.finfo(np.float32).eps)
     with np.errstate(invalid="ignore", over="ignore"):
-        moves = [np.abs(s.astype(np.float64) - d).max(0) for s, d in zip(single, double, strict=True)]
-        move = np.max(np.where(np.isfinite(moves), moves, 0.0), axis=0)
-    return comparison._replace(bound=np.maximum(comparison.bound, SAFETY * ratio * move))
-
-
-def working_unit(function: Callable[..., Any], *args: Any) -> float:
-    """Return the unit roundoff of the coarsest floating type that a function computes in."""
-    return max(_units(jax.make_jaxpr(function)(*args).jaxpr), default=float(np.finfo(np.float64).eps))
-
-
-def _units(jaxpr: Any) -> set[float]:
-    found = set()
-    for eqn in jaxpr.eqns:
-        for out in eqn.outvars:
-            dtype = getattr(out.aval, "dtype", None)
-            if dtype is not None and jax.dtypes.issubdtype(dtype, np.floating):
-                found.add(float(jax.numpy.finfo(dtype).eps))
-        for inner in jax.core.jaxprs_in_params(eqn.params):
-            found |= _units(inner)
-    return found
+        move = [ratio * np.abs(s.astype(np.float64) - d).max(0) for s, d in zip(single, double, strict=True)] + moves
+        largest = np.max(np.where(np.isfinite(move), move, 0.0), axis=0)
+    return comparison._replace(bound=np.maximum(comparison.bound, SAFETY * largest))

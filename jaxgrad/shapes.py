@@ -6,7 +6,7 @@ and so that of each two names either one is once the larger: a transpose or an m
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -65,11 +65,13 @@ def evaluate(text: str, sizes: Mapping[str, int], argument: str = "") -> tuple[i
     return tuple(size_of(dim, sizes) for dim in parse(text, argument))
 
 
-def choose(shapes: Mapping[str, Any], variant: int = 0, fixed: Mapping[str, int] | None = None) -> dict[str, int]:
+def choose(
+    shapes: Mapping[str, Any], variant: int = 0, fixed: Mapping[str, int] | None = None, small: Collection[str] = ()
+) -> dict[str, int]:
     """Choose sizes for all names that `fixed` leaves open, all dimensions distinct.
 
     Variant 0 grows along the names, variant 1 shrinks, and later ones begin elsewhere; so each pair of names comes in both
-    orders.
+    orders. Names in `small` get the smallest sizes of all, from 2 on, growing or shrinking along them.
 
     >>> choose({"x": "m n", "w": "p n"}, 0), choose({"x": "m n", "w": "p n"}, 1)
     ({'m': 3, 'n': 4, 'p': 5}, {'p': 2, 'n': 3, 'm': 4})
@@ -79,9 +81,10 @@ def choose(shapes: Mapping[str, Any], variant: int = 0, fixed: Mapping[str, int]
     order = [n for n in every if n not in fixed]
     if variant % 2:
         order.reverse()
+    order.sort(key=lambda name: name not in small)  # stable: nothing but the small ones move
     dims = {dim for _, found in leaves(shapes) for dim in found} | {(n,) for n in every}
     sizes = dict(fixed)
-    size = 3 - variant % 2 + variant // 2 * 2
+    size = 2 if small else 3 - variant % 2 + variant // 2 * 2
     for name in order:
         while True:
             trial = {**sizes, name: size}
@@ -118,6 +121,4 @@ def solve(dims: Iterable[tuple[str, ...]], shape: tuple[int, ...], sizes: dict[s
                 f"other inputs, but {extent} here"
             )
         elif unknown:
-            raise ValueError(
-                f"`{argument}` has shape {shape}; '{'*'.join(dim)}' does not determine {', '.join(unknown)}: pass `sizes`"
-            )
+            raise ValueError(f"`{argument}` has shape {shape}; '{'*'.join(dim)}' does not determine {', '.join(unknown)}: pass `sizes`")

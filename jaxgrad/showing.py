@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from jaxgrad import masks, shapes
 from jaxgrad.derivation import Derivation
+from jaxgrad.faults import innermost
 from jaxgrad.layout import Line
 
 
@@ -22,24 +22,21 @@ def overview(derivations: Sequence[Derivation], width: int | None) -> list[Line]
 
     Args:
         derivations: which.
-        width: columns to keep to by cutting references short; None leaves them whole.
+        width: columns to keep to; where they do not hold all, references stand on lines of their own. None leaves all whole.
     """
     head = ("derivation", "inputs", "mask", "reference")
-    rows = [
-        (d.name, ", ".join(d.input_names), mask(d) if d.mask is not None else "", " ".join(d.reference.split()))
-        for d in derivations
-    ]
+    rows = [(d.name, ", ".join(d.input_names), mask(d) if d.mask is not None else "", d.reference) for d in derivations]
+    rows = [(*row[:3], " ".join(row[3].split())) for row in rows]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
-    if width is not None:
-        widths[3] = max(20, width - sum(widths[:3]) - 6)
+    below = width is not None and sum(widths[:3]) + 6 + 50 > width
     lines: list[Line] = []
     for row, styles in ((head, ("head",) * 4), *((row, ("name", "", "", "dim")) for row in rows)):
-        cells = [textwrap.shorten(text, w, placeholder="…") if len(text) > w else text for text, w in zip(row, widths, strict=True)]
-        lines.append(
-            [(f"{text:<{w}}{'  ' * (i < 3)}", style) for i, (text, w, style) in enumerate(zip(cells, widths, styles, strict=True))]
-        )
-    used = max(sum(len(text.rstrip()) if i == 3 else len(text) for i, (text, _) in enumerate(line)) for line in lines)
-    lines.insert(1, [("─" * used, "dim")])
+        line: Line = [(f"{row[i]:<{widths[i]}}  ", styles[i]) for i in range(3)]
+        room = None if width is None else width - (4 if below else sum(widths[:3]) + 6)
+        reference = row[3] if room is None else textwrap.shorten(row[3], room, placeholder="…")
+        lines += [line, [("    ", ""), (reference, styles[3])]] if below else [[*line, (reference, styles[3])]]
+    rule = width if below else max(sum(len(text) for text, _ in line) for line in lines)
+    lines.insert(2 if below else 1, [("─" * (rule or 0), "dim")])
     return lines
 
 
@@ -72,9 +69,7 @@ def description(derivation: Derivation, width: int) -> list[Line]:
         lines += _field("formula", textwrap.wrap(derivation.formula, width - 12, break_long_words=False, break_on_hyphens=False))
     lines += _field("inputs", _inputs(derivation))
     if derivation.mask is not None:
-        lines += _field(
-            "mask", [f"{mask(derivation)}, a draw has shape ({_shape(derivation.shapes['mask'])})", *_depends(derivation)]
-        )
+        lines += _field("mask", [f"{mask(derivation)}, a draw has shape ({_shape(derivation.shapes['mask'])})", *_depends(derivation)])
     if derivation.reference:
         lines += _field("reference", textwrap.wrap(" ".join(derivation.reference.split()), width - 12))
     is_vjp = hasattr(derivation.loss, "source")
@@ -132,9 +127,7 @@ def _depends(derivation: Derivation) -> list[str]:
 
 def find_source(function: Callable[..., Any]) -> tuple[str, str]:
     """Return where a function stands, as file:line, and its source; what has none is told by its name."""
-    function = getattr(function, "source", function)
-    while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
-        function = function.func if isinstance(function, functools.partial) else function.__wrapped__
+    function = innermost(getattr(function, "source", function))
     if not inspect.isroutine(function) and not inspect.isclass(function):
         function = type(function).__call__
     try:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from jaxgrad.layout import MARKS, WARNING, WIDTH, Layout, Line, evidence_names, number, seconds
+from jaxgrad.layout import MARKS, WARNING, WIDTH, Layout, Line, by_strength, number, seconds
 from jaxgrad.report import Finding, Report, Verdict
 
 LEGEND = (
@@ -93,7 +93,9 @@ def count(reports: Sequence[Report], failed: int = 0) -> Line:
 def lines(reports: Sequence[Report], width: int = WIDTH) -> list[Line]:
     """Return the whole table with what needs words; of a single report all findings are told."""
     inputs = [wrt for report in reports for wrt in report.by_input]
-    layout = Layout.fit([r.name for r in reports], inputs, evidence_names(reports), width)
+    layout = Layout.fit(
+        [r.name for r in reports], inputs, by_strength(f.evidence for report in reports for f in report.findings), width
+    )
     out = [*layout.header(), *(line for report in reports for line in layout.rows(report)), layout.rule(), *legend(width)]
     single = len(reports) == 1
     for report in reports:

@@ -3,10 +3,10 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from jaxgrad import shapes, tables
+from jaxgrad import layout, shapes, tables
 from jaxgrad.derivation import Derivation
 from jaxgrad.layout import WIDTH, Layout, Line
 from jaxgrad.report import Report
@@ -56,25 +56,29 @@ class Screen:
 class Run:
     """The table of one run, which grows with every report."""
 
-    def __init__(self, screen: Screen, derivations: Sequence[Derivation], evidence: Sequence[str], *, quiet: bool = False) -> None:
-        """Fix the columns.
+    def __init__(
+        self, screen: Screen, derivations: Sequence[Derivation], applicable: Callable[[Derivation], Sequence[str]], *, quiet: bool
+    ) -> None:
+        """Fix the columns, and sort them as in every table.
 
         Args:
             screen: where to write.
             derivations: what is going to be verified.
-            evidence: the kinds of evidence, one column each.
+            applicable: the kinds of evidence that a derivation may have; each gets a column.
             quiet: whether to tell only of what is not confirmed.
         """
         self.screen = screen
         self.derivations = derivations
-        self.evidence = list(evidence)
+        self.applicable = applicable
+        self.evidence = layout.by_strength(kind for derivation in derivations for kind in applicable(derivation))
         self.quiet = quiet
         self.reports: list[Report] = []
+        self.done = [0.0] * len(derivations)
         self.failed = 0
         self.rows = 0
         self.started = time.perf_counter()
         inputs = [label for d in derivations for label in _labels(d)]
-        self.layout = Layout.fit([d.name for d in derivations], inputs, evidence, screen.width)
+        self.layout = Layout.fit([d.name for d in derivations], inputs, self.evidence, screen.width)
         self.bar: Any = None
         self.task: Any = None
 
@@ -93,9 +97,9 @@ class Run:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
-        text = TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1))
-        columns = (SpinnerColumn(), text, BarColumn(bar_width=24), TimeElapsedColumn())
-        self.bar = Progress(*columns, console=self.screen.console, transient=True, expand=False)
+        text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+        columns = (SpinnerColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), text)
+        self.bar = Progress(*columns, console=self.screen.console, transient=True, redirect_stderr=sys.stderr.isatty())
         self.task = self.bar.add_task("", total=len(self.derivations))
         self.bar.start()
 
@@ -103,14 +107,15 @@ class Run:
         """Return the callback that moves the bar for the derivation of this index, or None where there is no bar."""
         if self.bar is None:
             return None
-        name = f"{index + 1}/{len(self.derivations)} {self.derivations[index].name}"
-        self.bar.update(self.task, description=name, completed=index)
+        derivation = self.derivations[index]
+        kinds = [kind for kind in self.evidence if kind in self.applicable(derivation)]
 
         def report(evidence: str, fraction: float, text: str) -> None:
-            steps = len(self.evidence) or 1
-            step = self.evidence.index(evidence) if evidence in self.evidence else 0
-            done = index + min((step + max(0.0, min(fraction, 1.0))) / steps, 1.0)
-            self.bar.update(self.task, completed=done, description=f"{name} · {evidence} {text}".rstrip())
+            if evidence in kinds:
+                done = min((kinds.index(evidence) + fraction) / len(kinds), 1.0)
+                self.done[index] = max(self.done[index], done)
+                words = printable(f"{derivation.name}, {evidence} {text}".rstrip())
+                self.bar.update(self.task, completed=sum(self.done), description=words)
 
         return report
 

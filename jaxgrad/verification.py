@@ -5,8 +5,9 @@ compared with sampling and, at sizes where every mask can be listed, with autodi
 """
 
 import importlib.metadata
+import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -101,7 +102,7 @@ def _autodiff(problem: Problem) -> list[Finding] | str:
 def _expectation(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
         return "there is no mask to take the expectation over"
-    variants = [sizes for sizes in _variants(problem) if _enumerable(problem, sizes)]
+    variants = _enumerable(problem)
     if not variants:
         return f"there are more than {MAX_MASKS} masks at these sizes"
     return autodiff(problem, variants, lambda sizes: _expected_loss(problem, sizes), "expectation")
@@ -111,7 +112,7 @@ def _differences(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
         loss = problem.derivation.loss
         return differences(problem, problem.choose_sizes(0), lambda inputs: loss(**inputs))
-    variants = [sizes for sizes in _variants(problem) if _enumerable(problem, sizes)]
+    variants = _enumerable(problem)
     if not variants:
         return f"there are more than {MAX_MASKS} masks at these sizes"
     return differences(problem, variants[0], _expected_loss(problem, variants[0]))
@@ -131,18 +132,30 @@ EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {
 
 
 def _variants(problem: Problem) -> list[dict[str, int]]:
-    found = [problem.choose_sizes(variant) for variant in range(3 if problem.derivation.mask is None else 2)]
-    return [sizes for i, sizes in enumerate(found) if sizes not in found[:i]]
+    return _distinct(problem.choose_sizes(variant) for variant in range(3))
 
 
-def _enumerable(problem: Problem, sizes: dict[str, int]) -> bool:
+def _enumerable(problem: Problem) -> list[dict[str, int]]:
+    """Return choices of sizes, small ones first, at which all masks can be listed."""
+    small = _distinct(problem.choose_sizes(variant, few_masks=True) for variant in range(2))
+    return [sizes for sizes in small if _count_masks(problem, sizes) <= MAX_MASKS]
+
+
+def _distinct(choices: Iterable[dict[str, int]]) -> list[dict[str, int]]:
+    found: list[dict[str, int]] = []
+    for sizes in choices:
+        if sizes not in found:
+            found.append(sizes)
+    return found
+
+
+def _count_masks(problem: Problem, sizes: dict[str, int]) -> float:
     distribution = problem.derivation.distribution(sizes)
     assert distribution is not None
     try:
-        draws, _ = jax.eval_shape(lambda: distribution.support(problem.derivation.mask_shape(sizes)))
+        return len(jax.eval_shape(lambda: distribution.support(problem.derivation.mask_shape(sizes)))[0])
     except ValueError:
-        return False
-    return len(draws) <= MAX_MASKS
+        return math.inf
 
 
 def _expected_loss(problem: Problem, sizes: dict[str, int]) -> Loss:

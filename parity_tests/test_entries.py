@@ -11,8 +11,9 @@ import torch
 
 from jaxgrad import catalog, shapes
 from parity_tests.originals import MASKS, ORIGINALS, every_mask, value_and_gradient
-from parity_tests.tolerances import DEVICES, TORCH_DEVICE, assert_same, precision
+from parity_tests.tolerances import DEVICES, TOLERANCE, TORCH_DEVICE, assert_same, distance, precision
 from tests.draws import FAST_COMPILE, draw
+from tests.wrong_variants import VARIANTS
 
 NAMES = [derivation.name for derivation in catalog.all()]
 UNMASKED = [derivation.name for derivation in catalog.all() if derivation.mask is None]
@@ -32,6 +33,11 @@ def inputs_for(name, dtype, sizes=None):
 def as_torch(arrays, device="cpu"):
     """The same numbers as tensors; copies, so that neither side can write into the other's."""
     return {k: torch.from_numpy(np.array(v)).to(TORCH_DEVICE[device]) for k, v in arrays.items()}
+
+
+def scale_of(name, tensors):
+    """The size of the terms that the loss adds up: the loss at the absolute values of the inputs."""
+    return value_and_gradient(ORIGINALS[name], {k: v.abs() for k, v in tensors.items()}, ())[0].detach().abs().max()
 
 
 def differentiate(loss, inputs, wrt):
@@ -58,11 +64,25 @@ def test_loss_closed_form_and_autodiff_agree_with_torch(name, dtype, device):
     with precision(dtype, device):
         closed = jax.jit(derivation.gradient, compiler_options=FAST_COMPILE)(**inputs)
         value, autodiff = differentiate(derivation.loss, inputs, tuple(closed))
-        torch_value, torch_gradient = value_and_gradient(ORIGINALS[name], as_torch(inputs, device), tuple(closed))
-    assert_same(value, torch_value, "loss")
+        tensors = as_torch(inputs, device)
+        torch_value, torch_gradient = value_and_gradient(ORIGINALS[name], tensors, tuple(closed))
+        scale = scale_of(name, tensors)
+    assert_same(value, torch_value, "loss", scale)
     for wrt, theirs in torch_gradient.items():
         assert_same(closed[wrt], theirs, f"closed form in {wrt}")
         assert_same(autodiff[wrt], theirs, f"jax's gradient in {wrt}")
+
+
+@pytest.mark.parametrize("name", UNMASKED)
+def test_the_tolerance_lets_no_wrong_variant_pass(name):
+    inputs = inputs_for(name, "float32")
+    wrongs = VARIANTS[name]
+    with precision("float32"):
+        claims = jax.jit(lambda inputs: [wrong.gradient(**inputs) for _, wrong in wrongs], compiler_options=FAST_COMPILE)(inputs)
+    _, torch_gradient = value_and_gradient(ORIGINALS[name], as_torch(inputs), tuple(claims[0]))
+    for (label, _), claim in zip(wrongs, claims, strict=True):
+        furthest = max(distance(claim[wrt], theirs) for wrt, theirs in torch_gradient.items())
+        assert furthest > 1000 * TOLERANCE["float32"], label
 
 
 @everywhere
@@ -83,7 +103,7 @@ def test_under_the_same_masks_loss_and_gradient_agree_with_torch(name, dtype, de
         for i, mask in enumerate(masks):
             tensors = as_torch({**inputs, "mask": mask}, device)
             torch_value, torch_gradient = value_and_gradient(ORIGINALS[name], tensors, wrt)
-            assert_same(values[i], torch_value, f"loss under mask {i}")
+            assert_same(values[i], torch_value, f"loss under mask {i}", scale_of(name, tensors))
             for k, theirs in torch_gradient.items():
                 assert_same(gradients[k][i], theirs, f"gradient in {k} under mask {i}")
 

@@ -76,9 +76,7 @@ def test_one_derivation_of_a_file_is_chosen_by_its_variable_or_by_its_name(run, 
 
 
 def test_lists_and_tuples_of_derivations_are_found_and_each_is_verified_once(run, tmp_path):
-    (tmp_path / "mine.py").write_text(
-        CLAIMS + "every = [claim('right', 2), claim('open', 2)]\nfirst = every[0]\npair = (first, 3)\n"
-    )
+    (tmp_path / "mine.py").write_text(CLAIMS + "every = [claim('right', 2), claim('open', 2)]\nfirst = every[0]\npair = (first, 3)\n")
     result = run("verify", "mine.py")
     assert re.findall(r"^(\w+) +x", result.stdout, re.M) == ["right", "open"]
     assert run("verify", "mine.py:every").exit_code == 3
@@ -163,6 +161,15 @@ def test_list_has_a_line_for_each_derivation_of_the_catalogue(run):
     assert any("Patches(prob=" in line and "x, w1, w2" in line and "arXiv" in line for line in lines)
 
 
+@pytest.mark.parametrize("width", [70, 90, 120, 200])
+def test_list_keeps_to_the_width_of_a_terminal(width):
+    from jaxgrad import catalog, showing, tables
+
+    lines = [tables.plain(line) for line in showing.overview(catalog.all()[:5], width)]
+    assert max(map(len, lines)) <= width
+    assert sum("Petersen and Pedersen" in line for line in lines) == 4
+
+
 def test_show_tells_formula_shapes_domains_mask_reference_and_source(run):
     text = run("show", "masked_autoencoder_patches").stdout
     for part in ("Patches(prob=", "(m, 2*k)", "real", "arXiv", "\\nabla", "def masked_expected_gradient", "autoencoders.py:"):
@@ -188,6 +195,8 @@ def test_show_of_a_function_without_source_says_so(run, tmp_path):
 
 def test_help_names_every_command(run):
     assert {"verify", "list", "show"} <= set(re.findall(r"^  (\w+)", run("--help").stdout, re.M))
+    assert run("--version").stdout.startswith("jaxgrad")
+    assert run().stdout == run("--help").stdout
     assert "--max-samples" in run("verify", "--help").stdout
 
 
@@ -206,9 +215,7 @@ def test_the_library_leaves_the_configuration_of_jax_alone():
 
 @pytest.fixture
 def environment(tmp_path):
-    keep = {
-        k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "JAXGRAD_CACHE", "JAXGRAD_DEBUG")
-    }
+    keep = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "JAXGRAD_CACHE", "JAXGRAD_DEBUG")}
     return {**keep, "XDG_CACHE_HOME": str(tmp_path / "cache"), "TERM": "xterm-256color"}
 
 
@@ -237,23 +244,22 @@ def test_a_cache_folder_that_cannot_be_made_is_gone_without(environment, tmp_pat
 
 def on_terminal(command, environment):
     """Run a command on a pseudo-terminal and return its exit status and all it wrote."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execvpe(command[0], command, environment)
-    written = b""
-    while True:
-        try:
-            chunk = os.read(fd, 65536)
-        except OSError:  # Linux says EIO at the end
-            break
-        if not chunk:
-            break
-        written += chunk
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), written.decode()
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # Linux says EIO at the end
+                break
+            if not chunk:
+                break
+            written += chunk
+    os.close(ours)
+    return process.returncode, written.decode()
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_on_a_terminal_the_verdict_is_coloured_unless_no_color_is_set(environment):
     status, text = on_terminal(COMMAND, environment)
     assert status == 0 and "\x1b[32m✓ confirmed" in text

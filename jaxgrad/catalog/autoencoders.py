@@ -69,9 +69,7 @@ def masked_loss(
     return jnp.mean(((mask * x) @ w1.T @ w2.T - x) ** 2)
 
 
-def masked_expected_gradient(
-    x: Float[Array, "m n"], w1: Float[Array, "p n"], w2: Float[Array, "n p"], mask: Mask
-) -> dict[str, Array]:
+def masked_expected_gradient(x: Float[Array, "m n"], w1: Float[Array, "p n"], w2: Float[Array, "n p"], mask: Mask) -> dict[str, Array]:
     """Return the gradients of E[masked_loss] over the distribution `mask`.
 
     With A = W2W1(S∘XᵀX) − Xᵀ(μ∘X): ∇W1 = 2/(mn) W2ᵀA and ∇W2 = 2/(mn) AW1ᵀ. One form for every mask: only μ and S differ.

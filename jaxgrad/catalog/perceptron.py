@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgrad.catalog.layers import linear, linear_vjp, relu, relu_gate
@@ -76,13 +77,15 @@ def perceptron_gradient(
     return products[0]["x"], tuple((p["w"], p["b"]) for p in products)
 
 
-def first_unit_off(key: Array, shape: tuple[int, ...]) -> Float[Array, "out *in"]:
-    """Draw standard normals for a weight or a bias, with 0 for the first of several units.
+def first_unit_off(key: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "out *in"]:
+    """Draw standard normals for a weight or a bias, with 0 for the first unit where there are three or more.
 
-    A unit without weight and bias meets every sample exactly at the kink of its ReLU, so the gate there is tried too.
+    A unit without weight and bias meets every sample exactly at the kink of its ReLU, so the gate there is tried too. Of two
+    units none is spared: the other may be shut for every sample, and then all gradients below it are 0.
     """
-    unit = jnp.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
-    return jnp.where((unit == 0) & (shape[0] > 1), 0.0, jax.random.normal(key, shape))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    unit = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    return np.where((unit == 0) & (shape[0] > 2), 0.0, rng.standard_normal(shape))
 
 
 def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:

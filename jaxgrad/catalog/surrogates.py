@@ -80,9 +80,7 @@ def ridge_map(g: Float[Array, "b d"], gp: Float[Array, "b e"], delta: Float[Arra
     return jnp.linalg.solve(g.T @ g + delta * jnp.eye(d, dtype=g.dtype), g.T @ gp)
 
 
-def ridge_loss(
-    g: Float[Array, "b d"], gp: Float[Array, "b e"], m: Float[Array, "d e"], delta: Float[Array, ""]
-) -> Float[Array, ""]:
+def ridge_loss(g: Float[Array, "b d"], gp: Float[Array, "b e"], m: Float[Array, "d e"], delta: Float[Array, ""]) -> Float[Array, ""]:
     """Return ‖Gp − GM‖² + δ‖M‖²."""
     return jnp.sum((gp - g @ m) ** 2) + delta * jnp.sum(m**2)
 
@@ -180,7 +178,7 @@ DERIVATIONS = (
         name="mean_gate",
         loss=gated_loss,
         gradient=mean_gate_gradient,
-        shapes={"g": "b d", "w": "d h", "w2": "h e", "c": "b e", "mask": "b h"},
+        shapes={"mask": "b h", "g": "b d", "w": "d h", "w2": "h e", "c": "b e"},  # sizes grow from the left: few masks to list
         mask=lambda h: FeatureBernoulli(feature_probabilities(h)),
         formula=r"M_3 = W \operatorname{diag}(\bar r) W_2, \quad \mathbb{E}[((GW) \circ R) W_2] = G M_3, \quad"
         r" \mathbb{E} \nabla_G \langle ((GW) \circ R) W_2, C \rangle = C M_3^\top",

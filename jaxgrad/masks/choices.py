@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row
+from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row, words
 
 
 @jax.tree_util.register_dataclass
@@ -46,8 +46,7 @@ class FixedCount:
         """Draw a mask of `shape` with ``key``: a row of k ones is sorted by random words."""
         shape = check_shape(shape)
         row = (np.arange(shape[-1]) < self._count(shape[-1])).astype(np.uint8)
-        words = jax.random.bits(key, shape, jnp.uint32)
-        _, mask = jax.lax.sort((words, jnp.broadcast_to(row, shape)), dimension=-1, num_keys=1)
+        _, mask = jax.lax.sort((words(key, shape), jnp.broadcast_to(row, shape)), dimension=-1, num_keys=1)
         return mask.astype(float)
 
     def mean(self, n: int) -> Float[Array, " n"]:

@@ -1,0 +1,288 @@
+"""Monte Carlo of a masked autoencoder's expected gradient, side by side with torch in one run.
+
+The problem is that of the original notebook: X (m, n), square weights W1 and W2, a Bernoulli(0.6) mask, float32, and the mean
+over N masks of the gradient of mean ((M∘X)W1ᵀW2ᵀ − X)² in W1 and in W2. Contenders:
+
+    loop      N calls of torch.autograd.functional.jacobian for W1 and N for W2, each with a mask of its own
+    func      torch.func.vmap of torch.func.grad over masks drawn at once
+    folded    torch autograd of the mean loss with the masks folded into the batch
+    jaxgrad   jaxgrad.estimate(..., argnums=(0, 1)), which returns standard errors too
+
+Each contender runs in a process of its own, so that no thread pool disturbs another, and is called in turn with the others.
+"cold" is its first call there: imports are over, compilation and warming-up are in it. "warm" is the median of the later
+calls. The torch contenders run with the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad
+chooses for itself. Where the loop would take too long it is timed on fewer masks and scaled up, which the table marks with ~.
+
+    python benchmarks/monte_carlo.py --json results.json
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+PROB = 0.6
+PROBLEMS = [(50, 10, 1000), (50, 10, 100_000), (64, 64, 1000), (64, 64, 10_000), (64, 784, 256)]
+LOOP_CALLS = {10: 1000, 64: 250, 784: 16}
+CHUNKS = {10: (250, 1000, 4000), 64: (64, 250, 1000), 784: (4, 16, 64)}
+MEMORY_PROBLEMS = [(50, 10, 10**6), (64, 64, 10**6)]
+CONTENDERS = ["loop", "func", "folded", "jaxgrad"]
+
+
+def arrays(m, n):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    x, w1, w2 = rng.random((m, n)), rng.random((n, n)), rng.random((n, n))
+    return [a.astype(np.float32) for a in (x, w1 / n, w2)]  # w1 / n keeps losses of order 1 at every n
+
+
+def make_loop(m, n, samples, calls):
+    import torch
+
+    x, w1, w2 = map(torch.from_numpy, arrays(m, n))
+
+    def loss(w1, w2):
+        z = (torch.zeros(m, n).bernoulli_(PROB) * x) @ w1.T @ w2.T - x
+        return (z * z).sum() / m / n
+
+    def run():
+        g1 = g2 = 0
+        for _ in range(calls):
+            g1 += torch.autograd.functional.jacobian(lambda w1: loss(w1, w2), w1)
+            g2 += torch.autograd.functional.jacobian(lambda w2: loss(w1, w2), w2)
+        return (g1 / calls).numpy(), (g2 / calls).numpy()
+
+    return run
+
+
+def make_func(m, n, samples, chunk):
+    import torch
+
+    x, w1, w2 = map(torch.from_numpy, arrays(m, n))
+
+    def loss(w1, w2, mask):
+        return (((mask * x) @ w1.T @ w2.T - x) ** 2).mean()
+
+    gradients = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)), in_dims=(None, None, 0))
+
+    def run():
+        g1, g2, left = 0, 0, samples
+        while left:
+            size = min(chunk, left)
+            a, b = gradients(w1, w2, torch.empty(size, m, n).bernoulli_(PROB))
+            g1, g2, left = g1 + a.sum(0), g2 + b.sum(0), left - size
+        return (g1 / samples).numpy(), (g2 / samples).numpy()
+
+    return run
+
+
+def make_folded(m, n, samples, chunk):
+    import torch
+
+    x, w1, w2 = map(torch.from_numpy, arrays(m, n))
+    w1.requires_grad_(True), w2.requires_grad_(True)
+
+    def run():
+        w1.grad = w2.grad = None
+        left = samples
+        while left:
+            size = min(chunk, left)
+            masked = torch.empty(size, m, n).bernoulli_(PROB) * x
+            z = (masked.view(-1, n) @ w1.T @ w2.T).view(size, m, n) - x
+            ((z * z).sum() / (m * n)).backward()
+            left -= size
+        return (w1.grad / samples).numpy(), (w2.grad / samples).numpy()
+
+    return run
+
+
+def make_jaxgrad(m, n, samples, chunk):
+    import jax
+
+    import jaxgrad as jg
+    from jaxgrad.catalog.autoencoders import masked_loss
+
+    x, w1, w2 = map(jax.numpy.asarray, arrays(m, n))
+    estimate = jg.estimate(lambda w1, w2, x, mask: masked_loss(x, w1, w2, mask), jg.masks.Bernoulli(PROB), (m, n), argnums=(0, 1))
+    key = jax.random.key(0)
+    return lambda: estimate(key, w1, w2, x, samples=samples).mean
+
+
+MAKE = {"loop": make_loop, "func": make_func, "folded": make_folded, "jaxgrad": make_jaxgrad}
+
+
+def expected(m, n):
+    """Return the closed form, by numpy in float64."""
+    import numpy as np
+
+    x, w1, w2 = (a.astype(np.float64) for a in arrays(m, n))
+    s = np.full((n, n), PROB**2)
+    np.fill_diagonal(s, PROB)
+    a = w2 @ w1 @ (s * (x.T @ x)) - PROB * x.T @ x
+    return 2 / (m * n) * w2.T @ a, 2 / (m * n) * a @ w1.T
+
+
+def serve(pipe, name, m, n, samples, chunks):
+    """Send a summary of the cold call, then answer every "go" with the seconds of one call."""
+    import numpy as np
+
+    start = time.perf_counter()
+    run = MAKE[name](m, n, samples, chunks[0])
+    imported, threads = time.perf_counter() - start, None
+
+    def timed(run):
+        start = time.perf_counter()
+        result = run()
+        return time.perf_counter() - start, result
+
+    cold, result = timed(run)
+    best = chunks[0]
+    if name != "jaxgrad":  # torch: find the quickest setting
+        import torch
+
+        def quickest(setting):
+            chunk, threads = setting
+            torch.set_num_threads(threads)
+            # of the loop a tenth is enough to choose by
+            return min(timed(MAKE[name](m, n, samples, max(1, chunk // 10) if name == "loop" else chunk))[0] for _ in range(4))
+
+        best, threads = min(((c, t) for c in chunks for t in {1, torch.get_num_threads()}), key=quickest)
+        torch.set_num_threads(threads)
+        run = MAKE[name](m, n, samples, best)
+    error = max(float(np.abs(g - e).max() / np.abs(e).max()) for g, e in zip(result, expected(m, n), strict=True))
+    pipe.send({"import": imported, "cold": cold, "chunk": best, "threads": threads, "error": error})
+    while pipe.recv() == "go":
+        pipe.send(timed(run)[0])
+
+
+def measure(problem, repeats, seconds):
+    """Time all contenders on one problem, in turn."""
+    m, n, samples = problem
+    context = multiprocessing.get_context("spawn")
+    workers, rows = {}, {}
+    for name in CONTENDERS:
+        chunks = {"loop": (min(samples, LOOP_CALLS[n]),), "jaxgrad": (0,)}.get(name, tuple(min(c, samples) for c in CHUNKS[n]))
+        here, there = context.Pipe()
+        process = context.Process(target=serve, args=(there, name, m, n, samples, tuple(dict.fromkeys(chunks))), daemon=True)
+        process.start()
+        rows[name] = {"times": []} | here.recv()
+        workers[name] = here, process
+    start = time.perf_counter()
+    for repeat in range(repeats):
+        for name, (pipe, _) in workers.items():
+            if name == "loop" and repeat >= 3:
+                continue
+            pipe.send("go")
+            rows[name]["times"].append(pipe.recv())
+        if repeat >= 4 and time.perf_counter() - start > seconds:
+            break
+    for pipe, process in workers.values():
+        pipe.send("stop")
+        process.join()
+    calls = min(samples, LOOP_CALLS[n])
+    for name, row in rows.items():
+        scale = samples / calls if name == "loop" else 1
+        row |= {
+            "warm": scale * statistics.median(row["times"]),
+            "cold": scale * row["cold"],
+            "scaled_from": calls if scale > 1 else None,
+        }
+    return {"m": m, "n": n, "samples": samples, "contenders": rows}
+
+
+def peak_memory(pipe, m, n, samples):
+    """Send the peak resident size of a process that takes many samples, in MiB, and its size after importing."""
+
+    def peak():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+    run = make_jaxgrad(m, n, samples, None)
+    before, start = peak(), time.perf_counter()
+    run()
+    pipe.send({"m": m, "n": n, "samples": samples, "mib": peak(), "mib_imported": before, "seconds": time.perf_counter() - start})
+
+
+def measure_memory(problem):
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=peak_memory, args=(there, *problem), daemon=True)
+    process.start()
+    result = here.recv()
+    process.join()
+    return result
+
+
+def seconds_text(seconds):
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
+
+
+def table(results):
+    """Return the ratios as a Markdown table."""
+    lines = [
+        "| problem | loop | torch.func | torch folded | jaxgrad cold | jaxgrad warm | over loop | over better torch |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for r in results["problems"]:
+        c = r["contenders"]
+        warm = {name: row["warm"] for name, row in c.items()}
+        loop = ("~" if c["loop"]["scaled_from"] else "") + seconds_text(warm["loop"])
+        better = min(warm["func"], warm["folded"])
+        lines.append(
+            f"| m={r['m']}, n={r['n']}, N={r['samples']} | {loop} | {seconds_text(warm['func'])} | {seconds_text(warm['folded'])} "
+            f"| {seconds_text(c['jaxgrad']['cold'])} | {seconds_text(warm['jaxgrad'])} "
+            f"| {warm['loop'] / warm['jaxgrad']:.0f}× | {better / warm['jaxgrad']:.2f}× |"
+        )
+    if results["memory"]:
+        lines += ["", "| one process | peak memory | of that after imports | seconds |", "| --- | ---: | ---: | ---: |"]
+        lines += [
+            f"| jaxgrad, m={r['m']}, n={r['n']}, N={r['samples']} | {r['mib']:.0f} MiB | {r['mib_imported']:.0f} MiB | {r['seconds']:.1f} |"
+            for r in results["memory"]
+        ]
+    return "\n".join(lines)
+
+
+def machine():
+    import importlib.metadata
+
+    info = Path("/proc/cpuinfo")
+    models = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    )
+    versions = {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "torch", "numpy")}
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "versions": versions,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--repeats", type=int, default=25, help="warm calls of each contender, at most (default 25; of the loop 3)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="stop repeating a problem after this long (default 60)")
+    parser.add_argument("--only", type=int, nargs="+", help=f"numbers of the problems to run, of {dict(enumerate(PROBLEMS))}")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory at 10⁶ samples")
+    options = parser.parse_args()
+    results = {"machine": machine(), "problems": [], "memory": []}
+    for number, problem in enumerate(PROBLEMS):
+        if options.only is None or number in options.only:
+            print(f"m={problem[0]} n={problem[1]} N={problem[2]} …", file=sys.stderr)
+            results["problems"].append(measure(problem, options.repeats, options.seconds))
+    if not options.no_memory:
+        results["memory"] = [measure_memory(problem) for problem in MEMORY_PROBLEMS]
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

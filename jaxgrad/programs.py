@@ -1,0 +1,42 @@
+"""What a traced program contains, nested programs included."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Walk over all equations of a jaxpr and of the programs nested in it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(inner, (core.Jaxpr, core.ClosedJaxpr)):
+                    yield from equations(getattr(inner, "jaxpr", inner))
+
+
+def has_stop_gradient(function: Callable[..., Any], *args: Any) -> bool:
+    """Say whether a function uses stop_gradient, so that its gradient need not be the derivative of its value."""
+    return any(eqn.primitive.name == "stop_gradient" for eqn in equations(jax.make_jaxpr(function)(*args).jaxpr))
+
+
+def has_own_rules(function: Callable[..., Any], *args: Any) -> bool:
+    """Say whether a function is differentiated by rules that are neither JAX's primitives' nor shipped with JAX."""
+    home = os.path.dirname(jax.__file__)
+    for eqn in equations(jax.make_jaxpr(function)(*args).jaxpr):
+        if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
+            debug = getattr(getattr(eqn.params.get("call_jaxpr"), "jaxpr", None), "debug_info", None)
+            if home not in str(getattr(debug, "func_src_info", "")):
+                return True
+    return False
+
+
+def working_unit(function: Callable[..., Any], *args: Any) -> float:
+    """Return the unit roundoff of the coarsest floating type that a function computes in."""
+    dtypes = (getattr(out.aval, "dtype", None) for eqn in equations(jax.make_jaxpr(function)(*args).jaxpr) for out in eqn.outvars)
+    units = (float(jax.numpy.finfo(d).eps) for d in dtypes if d is not None and jax.numpy.issubdtype(d, np.floating))
+    return max(units, default=float(np.finfo(np.float64).eps))

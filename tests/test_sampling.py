@@ -1,0 +1,125 @@
+"""Monte Carlo estimates: their means, standard errors and chunks, and the sequential verdict."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgrad as jg
+from jaxgrad import Verdict, masks, sampling
+
+
+def loss(x, w1, w2, mask):
+    return jnp.mean(((mask * x) @ w1.T @ w2.T - x) ** 2)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((6, 4), (3, 4), (4, 3))]
+
+
+def test_the_estimated_gradient_is_the_exact_one_within_its_standard_errors(problem):
+    x, w1, w2 = problem
+    mask = masks.Bernoulli(0.6)
+    found = jg.estimate(loss, mask, (6, 4), argnums=(1, 2))(jax.random.key(1), x, w1, w2, samples=20_000)
+    b = w2 @ w1
+    a = b @ (mask.second_moment(4) * (x.T @ x)) - x.T @ (mask.mean(4) * x)
+    exact = 2 / x.size * w2.T @ a, 2 / x.size * a @ w1.T
+    for mean, error, right in zip(found.mean, found.standard_error, exact, strict=True):
+        assert mean.dtype == np.float64 and mean.shape == right.shape
+        assert np.all(np.abs(mean - right) < 5.5 * error)
+        assert np.all(error < 0.02 * np.abs(right).max())
+
+
+def test_standard_errors_are_neither_too_small_nor_too_large():
+    f = jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(0.3), (5,))
+    runs = [f(jax.random.key(seed), samples=640) for seed in range(400)]
+    z = np.array([(run.mean - 1.5) / run.standard_error for run in runs])
+    assert abs(z.mean()) < 4 / np.sqrt(400)
+    assert 0.85 < z.std() < 1.2  # Student's t with 31 degrees of freedom or more has 1.03; four errors of it are 0.15
+
+
+def test_any_pytree_may_be_averaged():
+    f = jg.estimate(lambda scale, mask: {"a": scale * mask, "b": (mask.sum(),)}, masks.FixedCount(2), (3, 4))
+    found = f(jax.random.key(0), jnp.float32(2.0), samples=1000)
+    assert found.mean["a"].shape == (3, 4)
+    assert abs(found.mean["b"][0] - 6.0) < 1e-5 and found.standard_error["b"][0] < 1e-5
+    assert found.samples >= 1000
+
+
+def test_chunks_do_not_depend_on_how_many_run_in_a_round(problem):
+    sampler = sampling.Sampler(loss, masks.Bernoulli(0.5), (6, 4), 1)
+    key = jax.random.key(3)
+    whole = sampler.round(key, tuple(problem), 0, 16, 8)
+    parts = np.concatenate([sampler.round(key, tuple(problem), first, 16, 4) for first in (0, 4)])
+    np.testing.assert_array_equal(whole, parts)
+
+
+def test_chunk_moments_merge_to_those_of_all_chunks():
+    rng = np.random.default_rng(0)
+    chunks = rng.standard_normal((37, 5)) + 1e6
+    moments = sampling.Moments.empty(5)
+    for part in np.split(chunks, [1, 5, 20]):
+        moments.add(part)
+    np.testing.assert_allclose(moments.mean, chunks.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(moments.standard_error(), chunks.std(0, ddof=1) / np.sqrt(37), rtol=1e-8)
+
+
+def test_memory_is_bounded_whatever_the_number_of_samples(problem):
+    sampler = sampling.Sampler(loss, masks.Bernoulli(0.5), (6, 4), (1, 2))
+    one, _ = sampler.trace(tuple(problem))
+    for samples in (10**3, 10**6, 10**9):
+        chunk, chunks = sampler.plan(tuple(problem), samples)
+        assert chunk * one <= sampling.MEMORY_BUDGET
+        assert chunks * 4 * (12 + 12) <= sampling.MEMORY_BUDGET
+
+
+@pytest.mark.parametrize("samples", [0, 1, -5, 2.5])
+def test_a_number_of_samples_that_is_none_is_refused(samples):
+    with pytest.raises(ValueError, match="`samples`"):
+        jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(0.5), (3,))(jax.random.key(0), samples=samples)
+
+
+def wrong_by(factor):
+    right = jg.catalog.get("masked_autoencoder_bernoulli")
+    return jg.Derivation(
+        name=f"off by {factor}",
+        loss=right.loss,
+        gradient=lambda **inputs: {name: factor * g for name, g in right.gradient(**inputs).items()},
+        shapes=right.shapes,
+        mask=right.mask,
+    )
+
+
+def test_sampling_stops_early_on_a_gross_error_and_samples_longer_on_a_fine_one():
+    def samples(factor):
+        findings = jg.verify(wrong_by(factor), evidence="monte_carlo").findings
+        assert {f.verdict for f in findings} == {Verdict.REFUTED}
+        return max(int(f.detail.split()[0]) for f in findings)
+
+    assert samples(3.0) < samples(1.012)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_error_beyond_the_resolution_is_never_confirmed_and_one_below_it_never_needs_more(seed):
+    assert jg.verify(wrong_by(1.02), evidence="monte_carlo", seed=seed).verdict != Verdict.CONFIRMED
+    assert jg.verify(wrong_by(1.0), evidence="monte_carlo", seed=seed).verdict == Verdict.CONFIRMED
+
+
+def test_too_few_samples_leave_it_undecided_and_say_how_many_are_needed():
+    report = jg.verify(wrong_by(1.0), evidence="monte_carlo", max_samples=512)
+    assert report.verdict == Verdict.UNDECIDED
+    assert all("would be needed" in finding.detail for finding in report.findings)
+
+
+def test_a_loss_too_badly_conditioned_for_float32_is_sampled_in_float64():
+    right = jg.catalog.get("masked_autoencoder_bernoulli")
+    shifted = jg.Derivation(
+        name="shifted",
+        loss=lambda **inputs: jnp.sum((jnp.sqrt(right.loss(**inputs)) + 1e6) ** 2) / 1e6 - 1e6 - right.loss(**inputs) / 1e6,
+        gradient=lambda x, w1, w2, mask: {"w1": jnp.zeros_like(w1)},
+        shapes=right.shapes,
+        mask=right.mask,
+    )
+    assert jg.verify(shifted, evidence="monte_carlo").verdict == Verdict.REFUTED

@@ -1,0 +1,85 @@
+"""Right claims are confirmed, wrong ones refuted, and where neither can be known verify holds back."""
+
+import jax.numpy as jnp
+import pytest
+
+import jaxgrad as jg
+from jaxgrad import Verdict
+
+from .claims import HELD_BACK, RIGHT, VACUOUS, WRONG, claim, twice_badly
+
+
+def by_name(claims):
+    return pytest.mark.parametrize("derivation", claims, ids=lambda d: d.name)
+
+
+@by_name(RIGHT)
+def test_a_right_closed_form_is_confirmed_and_never_refuted_by_any_evidence(derivation):
+    report = jg.verify(derivation)
+    assert report.verdict == Verdict.CONFIRMED, str(report)
+    assert all(finding.verdict != Verdict.REFUTED for finding in report.findings)
+    assert not report.warnings
+
+
+@by_name(WRONG)
+def test_a_wrong_closed_form_is_refuted(derivation):
+    report = jg.verify(derivation)
+    assert report.verdict == Verdict.REFUTED, str(report)
+    with pytest.raises(AssertionError, match="refuted"):
+        report.assert_confirmed()
+
+
+@by_name(HELD_BACK)
+def test_where_neither_can_be_known_the_verdict_is_undecided_with_a_reason(derivation):
+    report = jg.verify(derivation)
+    assert report.verdict == Verdict.UNDECIDED, str(report)
+    assert all(finding.detail for finding in report.findings)
+
+
+@by_name(VACUOUS)
+def test_a_gradient_that_is_zero_by_construction_is_confirmed_only_with_a_warning(derivation):
+    report = jg.verify(derivation)
+    assert report.verdict == Verdict.CONFIRMED, str(report)
+    assert any("vacuous" in warning for warning in report.warnings)
+
+
+def test_a_wrong_rule_in_the_loss_does_not_refute_a_right_closed_form():
+    right = claim("square by a wrong rule", lambda x: jnp.sum(twice_badly(x)), lambda x: {"x": 2 * x}, {"x": "n"})
+    report = jg.verify(right)
+    found = {finding.evidence: finding for finding in report.findings}
+    assert report.verdict == Verdict.CONFIRMED
+    assert found["autodiff"].verdict == Verdict.UNDECIDED and "rule is wrong" in found["autodiff"].detail
+    assert found["differences"].verdict == Verdict.CONFIRMED
+
+
+def test_a_kink_is_named_with_its_one_sided_derivatives():
+    absolute = next(c for c in RIGHT if c.name == "absolute value")
+    autodiff = jg.verify(absolute, evidence="autodiff").findings[0]
+    assert "one-sided derivatives -1 and 1" in autodiff.detail
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e9])
+@pytest.mark.parametrize("name", jg.catalog.get("autoencoder").shapes.keys() & {"w1"})
+def test_scaling_the_loss_changes_no_verdict(factor, name):
+    plain = jg.catalog.get("masked_autoencoder_bernoulli")
+
+    def scaled(wrong):
+        return jg.Derivation(
+            name="scaled",
+            loss=lambda **inputs: factor * plain.loss(**inputs),
+            gradient=lambda **inputs: {name: wrong * factor * plain.gradient(**inputs)[name]},
+            shapes=plain.shapes,
+            mask=plain.mask,
+        )
+
+    assert jg.verify(scaled(1.0)).verdict == Verdict.CONFIRMED
+    report = jg.verify(scaled(1.05))
+    assert {finding.verdict for finding in report.findings} == {Verdict.REFUTED}
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_verdicts_do_not_hang_on_the_seed(seed):
+    for derivation in (RIGHT[5], RIGHT[8], RIGHT[11]):
+        assert jg.verify(derivation, seed=seed).verdict == Verdict.CONFIRMED, derivation.name
+    for derivation in (WRONG[0], WRONG[6], WRONG[9]):
+        assert jg.verify(derivation, seed=seed).verdict == Verdict.REFUTED, derivation.name

@@ -1,0 +1,167 @@
+"""verify: its options, its data, its errors, and what it leaves alone."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import jaxgrad as jg
+from jaxgrad import Derivation, Verdict, masks
+
+AUTOENCODER = jg.catalog.get("autoencoder")
+SQUARE = {"name": "square", "loss": lambda x: (x**2).sum(), "gradient": lambda x: {"x": 2 * x}, "shapes": {"x": "m n"}}
+
+
+def test_equal_seeds_give_equal_reports():
+    first, second = (jg.verify(AUTOENCODER, seed=4) for _ in range(2))
+    assert [(f.evidence, f.wrt, f.error, f.bound) for f in first.findings] == [
+        (f.evidence, f.wrt, f.error, f.bound) for f in second.findings
+    ]
+
+
+def test_every_input_that_is_differentiated_gets_every_evidence_that_applies():
+    report = jg.verify(AUTOENCODER)
+    assert {(f.evidence, f.wrt) for f in report.findings} == {
+        (evidence, wrt) for evidence in ("autodiff", "differences") for wrt in ("w1", "w2", "x")
+    }
+    masked = jg.verify(jg.catalog.get("masked_autoencoder_fixed_count"))
+    assert {f.evidence for f in masked.findings} >= {"expectation", "differences", "monte_carlo"}
+
+
+def test_evidence_that_was_asked_for_and_does_not_apply_is_undecided_with_the_reason():
+    report = jg.verify(AUTOENCODER, evidence="monte_carlo")
+    assert report.verdict == Verdict.UNDECIDED
+    assert all("no mask" in finding.detail for finding in report.findings)
+
+
+def test_progress_is_told():
+    told = []
+    jg.verify(AUTOENCODER, progress=lambda *event: told.append(event))
+    assert {event[0] for event in told} >= {"autodiff", "differences"}
+    assert all(0 <= fraction <= 1 for _, fraction, _ in told)
+
+
+def test_a_gradient_is_checked_at_the_users_own_data():
+    def loss(x):
+        return jnp.sum(jnp.where(x > 5, 2 * x, x))
+
+    claim = Derivation(name="only small numbers", loss=loss, gradient=lambda x: {"x": jnp.ones_like(x)}, shapes={"x": "n"})
+    assert jg.verify(claim).verdict == Verdict.CONFIRMED
+    assert jg.verify(claim, inputs={"x": np.array([1.0, 7.0])}).verdict == Verdict.REFUTED
+
+
+def test_the_digits_verify_the_masked_autoencoder():
+    digits = load_digits().data / 16
+    assert digits.shape == (1797, 64)
+    report = jg.verify(jg.catalog.get("masked_autoencoder_patches"), inputs={"x": digits}, evidence="monte_carlo")
+    report.assert_confirmed()
+    assert all("m=1797" in finding.detail for finding in report.findings)
+
+
+def test_the_digits_verify_the_plain_autoencoder():
+    jg.verify(AUTOENCODER, inputs={"x": load_digits().data / 16}).assert_confirmed()
+
+
+def test_jax_keeps_its_configuration():
+    before = jax.config.values.copy()
+    jg.verify(AUTOENCODER)
+    jg.verify(jg.catalog.get("masked_autoencoder_bernoulli"))
+    assert jax.config.values == before
+
+
+@pytest.mark.parametrize("x64", ["0", "1"])
+def test_verdicts_do_not_hang_on_the_global_precision(x64):
+    code = (
+        "import jaxgrad as jg; names = ['relu', 'masked_autoencoder_bernoulli']; "
+        "print(*[jg.verify(jg.catalog.get(n)).verdict for n in names])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"JAX_ENABLE_X64": x64, "PATH": ""})
+    assert run.stdout.split() == ["confirmed", "confirmed"], run.stderr
+
+
+def test_importing_the_package_imports_no_torch_and_no_terminal():
+    code = "import sys, jaxgrad; print([m for m in ('torch', 'rich', 'click', 'scipy', 'sklearn') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_verification_works_inside_a_user_s_own_x64_and_leaves_their_arrays_alone():
+    x = np.ones((4, 5))
+    x.setflags(write=False)
+    with jax.enable_x64(True):
+        assert jg.verify(AUTOENCODER, inputs={"x": x}).verdict == Verdict.CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, "`seed`"),
+        ({"seed": 1.5}, ValueError, "`seed`"),
+        ({"false_alarm": 0.0}, ValueError, "`false_alarm`"),
+        ({"resolution": 1.0}, ValueError, "`resolution`"),
+        ({"max_samples": 1}, ValueError, "`max_samples`"),
+        ({"evidence": "autodif"}, ValueError, "'autodif' is unknown; choose among autodiff"),
+        ({"evidence": []}, ValueError, "`evidence` is empty"),
+        ({"sizes": {"q": 3}}, ValueError, "`sizes` names q"),
+        ({"sizes": {"m": -3}}, ValueError, "positive integer"),
+        ({"inputs": {"z": np.ones(3)}}, ValueError, "'z', which is no input"),
+        ({"inputs": {"x": np.ones(3)}}, ValueError, "has 2 axes"),
+        ({"inputs": {"x": np.ones((3, 4)), "w1": np.ones((2, 5))}}, ValueError, "does not conform"),
+        ({"inputs": {"x": np.ones((3, 4), int)}}, ValueError, "integer dtype"),
+        ({"inputs": {"x": np.array([[1.0, np.nan]])}}, ValueError, r"nan at index \(0, 1\)"),
+        ({"inputs": {"x": np.array([["a"]])}}, ValueError, "real numbers"),
+        ({"inputs": {"x": np.ones((3, 4))}, "sizes": {"n": 5}}, ValueError, "does not conform"),
+    ],
+)
+def test_bad_options_and_data_are_refused_by_name(options, error, message):
+    with pytest.raises(error, match=message):
+        jg.verify(AUTOENCODER, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gradient": lambda x: {"y": x}}, "key 'y', which is no input"),
+        ({"gradient": lambda x: {}}, "must return {input name: array}"),
+        ({"gradient": lambda x: 2 * x}, "must return {input name: array}"),
+        ({"gradient": lambda x: {"x": x.T}}, "the shape of the input is"),
+        ({"gradient": lambda x: {"x": jnp.ones_like(x, int)}}, "must be real"),
+        ({"loss": lambda x: x.sum(0)}, "`loss` is no scalar"),
+        ({"loss": lambda x: (x.sum(), 1.0)}, "must return a real scalar or array"),
+        ({"loss": lambda x: jnp.sum(x * 1j)}, "must return a real scalar or array"),
+        ({"domains": {"x": "integer"}}, "only real arrays have gradients"),
+    ],
+)
+def test_claims_that_cannot_be_right_are_refused_by_name(change, message):
+    with pytest.raises(ValueError, match=message):
+        jg.verify(Derivation(**{**SQUARE, **change}))
+
+
+def test_a_masked_loss_must_be_a_scalar():
+    claim = Derivation(
+        name="array", loss=lambda x, mask: mask * x, gradient=lambda x, mask: {"x": x}, shapes={"x": "m n", "mask": "m n"},
+        mask=masks.Bernoulli(0.5),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="must be a scalar where there is a mask"):
+        jg.verify(claim)
+
+
+def test_what_is_no_derivation_is_refused():
+    with pytest.raises(TypeError, match="`derivation`"):
+        jg.verify("autoencoder")
+
+
+def test_an_unknown_name_comes_with_the_nearest():
+    with pytest.raises(ValueError, match="masked_autoencoder_patches"):
+        jg.catalog.get("masked_autoencoder_patchs")
+
+
+def test_a_gradient_may_be_a_jacobian_in_several_inputs():
+    claim = Derivation(
+        name="outer", loss=lambda a, b: jnp.outer(a, b), shapes={"a": "m", "b": "n"},
+        gradient=lambda a, b: {"a": jnp.einsum("ik,j->ijk", jnp.eye(a.size), b), "b": jnp.einsum("i,jk->ijk", a, jnp.eye(b.size))},
+    )  # fmt: skip
+    assert jg.verify(claim).verdict == Verdict.CONFIRMED
