@@ -16,7 +16,7 @@ from parity_tests.tolerances import precision
 from tests.draws import draw
 from tests.wrong_variants import VARIANTS
 
-SAMPLES = 20_000
+SAMPLES = 30_000
 FALSE_ALARM = 1e-6
 RESOLUTION = 0.05
 """The widest band t·se, relative to the gradient's largest entry, in which passing still says something."""
