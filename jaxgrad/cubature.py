@@ -7,10 +7,16 @@ result; and the weights are polynomials in the mask's probabilities, so that it 
     rows          f a sum over rows of functions of one row. The rows are alike, so M_i repeats the i-th ROW that the
                   distribution can give, in all rows, and w_i is that row's probability.
     coins         f of degree d in entries that hang on independent numbers t_k. The Taylor terms about the mean that hold
-                  some t_k − E t_k once vanish, so that at most q = ⌊d/2⌋ numbers leave their mean together:
-                  E f = Σ_{|T| ≤ q} ∏_{k∈T} (E_k − δ_k) f, where E_k averages over t_k and δ_k sets it to its mean.
-    moments       f of degree 2, any mask: with C the covariance of a row,
-                  E f = f(μ) + ½ Σ_j D²f(μ)[e_j, C_j], and D²f[u, v] = f(μ+u+v) − f(μ+u) − f(μ+v) + f(μ).
+                  some t_k − E t_k once vanish, so that at most q = ⌊d/2⌋ numbers leave their mean together. With q = 1,
+                  E f = f(μ) + Σ_k (v_k ∂_k²f/2 + κ_k ∂_k³f/6), v_k and κ_k the second and third central moment of t_k; and
+                  E f = Σ_{|T| ≤ q} ∏_{k∈T} (E_k − δ_k) f always, where E_k averages over t_k and δ_k sets it to its mean.
+    moments       f of degree 2, any mask: E f = f(μ) + ½ Σ_j D²f(μ)[e_j, C_j] with C the covariance of a row.
+
+Derivatives of a polynomial are differences of its values, at any step L: L²∂²f = f(μ+L) − 2f(μ) + f(μ−L), exactly. The step is
+a power of 2 near half the root of how many there are; then all weights together are of the order 1, and nothing cancels.
+
+`enumeration`, `rows` and `coins` do not use the mean and the second moment that a mask states, on which closed forms are built:
+they are independent evidence of a closed form, and `moments` is evidence of it given these.
 
 Where f is a sum over rows, `coins` and `moments` move all rows at once, so that the number of masks does not depend on the
 number of rows; otherwise they move one row (of `moments`) or one number (of `coins`) at a time.
@@ -72,60 +78,97 @@ def at_the_mean(mask: Mask, shape: Sequence[int]) -> Rule:
     return Rule(jnp.ones(1), (mean[None],), lambda mean: mean)
 
 
+def _step(count: int) -> float:
+    """Return the power of 2 nearest to √count/2."""
+    return 2.0 ** round(math.log2(count) / 2 - 1)
+
+
 def moments_count(shape: Sequence[int], separable: bool) -> int:
     """Return the number of masks of `moments`."""
-    return 1 + 3 * shape[-1] * (1 if separable else math.prod(shape[:-1]))
+    return 1 + 4 * shape[-1] * (1 if separable else math.prod(shape[:-1]))
 
 
 def moments(mask: Mask, shape: Sequence[int], separable: bool) -> Rule:
     """Return masks that find the expectation of a quadratic function from the mean and the covariance of a row.
 
+    D²f[u, v] = ¼ (D²f[u+v, u+v] − D²f[u−v, u−v]) with u = e_j/2 and v = 2C_j, which are of one size where C_jj is that of a coin.
+
     >>> from jaxgrad.masks import FixedCount
     >>> moments(FixedCount(2), (5, 3), separable=True).weights.shape
-    (10,)
+    (13,)
     """
-    n, count = shape[-1], math.prod(shape[:-1])
+    n, count = shape[-1], 1 if separable else math.prod(shape[:-1])
     mean = mask.mean(n)
-    covariance = mask.second_moment(n) - mean[:, None] * mean
-    unit = jnp.eye(n, dtype=mean.dtype)
-    moves = jnp.concatenate([unit + covariance, unit, covariance])
-    signs = np.repeat([0.5, -0.5, -0.5], n)
-    everywhere = jnp.zeros((1, n), mean.dtype)
-    if separable:
-        weights = jnp.asarray([1 + n / 2, *signs], mean.dtype)
-        places = (jnp.concatenate([everywhere, moves]),)
-        return Rule(weights, places, lambda move: jnp.broadcast_to(mean + move, shape))
-    weights = jnp.asarray([1 + count * n / 2, *np.tile(signs, count)], mean.dtype)
-    which = np.concatenate([[0], np.repeat(np.arange(count), 3 * n)])
-    picks = np.concatenate([[0], np.tile(np.arange(1, 3 * n + 1), count)])
-    every_move = jnp.concatenate([everywhere, moves])
+    u, v = jnp.eye(n, dtype=mean.dtype) / 2, 2 * (mask.second_moment(n) - mean[:, None] * mean)
+    step = _step(n * count)
+    moves = step * jnp.concatenate([jnp.zeros((1, n), mean.dtype), u + v, -u - v, u - v, v - u])
+    weights = np.concatenate([[1.0], np.tile(np.repeat([1, 1, -1, -1], n), count) / (8 * step**2)])
+    which = np.concatenate([[0], np.repeat(np.arange(count), 4 * n)])
+    picks = np.concatenate([[0], np.tile(np.arange(1, 4 * n + 1), count)])
 
     def mask_at(row: Array, pick: Array) -> Array:
         here = jnp.arange(count)[:, None] == row
-        return (mean + jnp.where(here, every_move[pick], 0.0)).reshape(shape)
+        return _shaped(mean + jnp.where(here, moves[pick], 0.0), shape)
 
-    return Rule(weights, (which, picks), mask_at)
+    return Rule(jnp.asarray(weights, mean.dtype), (which, picks), mask_at)
+
+
+def _shaped(rows: Array, shape: Sequence[int]) -> Array:
+    """Return rows as a mask, one row repeated where there is but one."""
+    return rows.reshape(shape) if rows.size == math.prod(shape) else jnp.broadcast_to(rows, shape)
 
 
 def coins_count(factors: Factors, shape: Sequence[int], degree: int, separable: bool) -> int:
     """Return the number of masks of `coins`."""
     numbers = len(factors.members) * (1 if separable else math.prod(shape[:-1]))
+    if degree <= 3:
+        return 1 + 2 * (degree - 1) * numbers
     return sum(math.comb(numbers, t) * len(factors.values) ** t for t in range(degree // 2 + 1))
 
 
-def coins(mask: Mask, factors: Factors, shape: Sequence[int], degree: int, separable: bool) -> Rule:
-    """Return masks that find the expectation of a polynomial in independent numbers.
-
-    A mask in which the numbers of a set T are moved and the others stay at their mean has the weight
-    Σ_{i ≤ q−|T|} (−1)^i C(N−|T|, i) ∏_{k∈T} w_k: of N numbers, i more could have stayed in a larger set.
+def coins(factors: Factors, shape: Sequence[int], degree: int, separable: bool) -> Rule:
+    """Return masks that find the expectation of a polynomial of degree 2 or more in independent numbers.
 
     >>> from jaxgrad.masks import Bernoulli
-    >>> coins(Bernoulli(0.5), Bernoulli(0.5).factors(3, 2), (5, 3), degree=2, separable=True).weights.shape
+    >>> coins(Bernoulli(0.5).factors(3, 2), (5, 3), degree=2, separable=True).weights.shape
     (7,)
     """
-    members, values, weights = factors
-    size, together, sides = len(members), degree // 2, len(values)
     count = 1 if separable else math.prod(shape[:-1])
+    if degree <= 3:
+        return _one_by_one(factors, shape, degree, count)
+    return _together(factors, shape, degree // 2, count)
+
+
+def _one_by_one(factors: Factors, shape: Sequence[int], degree: int, count: int) -> Rule:
+    """Return the rule for q = 1: steps ±L, and ±2L for the third derivative, of one number at a time."""
+    members, values, weights = factors
+    size, center = len(members), jnp.sum(weights * values, axis=1)
+    mean = center[np.argmax(members, axis=0)]
+    step = _step(size * count)
+    variance, skewness = (jnp.sum(weights * (values - center[:, None]) ** d, axis=1) for d in (2, 3))
+    second, third = variance / (2 * step**2), skewness / (12 * step**3)
+    if degree == 2:
+        steps, every = [1, -1], [second, second]
+    else:
+        steps, every = [1, -1, 2, -2], [second - 2 * third, second + 2 * third, third, -third]
+    first = 1 - 2 * count * jnp.sum(second)
+    moved = np.concatenate([[-1], np.tile(np.arange(size * count), len(steps))])  # −1: nothing is moved
+    move = step * np.concatenate([[0], np.repeat(steps, size * count)])
+
+    def mask_at(moved: Array, move: Array) -> Array:
+        here = (jnp.arange(count)[:, None] == moved // size) & jnp.asarray(members)[moved % size]
+        return _shaped(mean + jnp.where(here, move, 0.0).astype(mean.dtype), shape)
+
+    return Rule(jnp.concatenate([first[None], *(jnp.tile(w, count) for w in every)]), (moved, move), mask_at)
+
+
+def _together(factors: Factors, shape: Sequence[int], together: int, count: int) -> Rule:
+    """Return the rule for any q: the numbers of a set T are moved to their places, and the others stay at their mean.
+
+    Such a mask has the weight Σ_{i ≤ q−|T|} (−1)^i C(N−|T|, i) ∏_{k∈T} w_k: of N numbers, i more could be in a larger set.
+    """
+    members, values, weights = factors
+    size, sides = len(members), len(values)
     numbers = size * count
     moved, side, scale = [], [], []
     for t in range(together + 1):
@@ -138,13 +181,13 @@ def coins(mask: Mask, factors: Factors, shape: Sequence[int], degree: int, separ
         scale.append(np.full(len(fill), float(factor)))
     moved, side, scale = map(np.concatenate, (moved, side, scale))
     every_weight = jnp.where(moved >= 0, weights[moved % size, side], 1.0)
-    mean = mask.mean(shape[-1])
+    mean = jnp.sum(weights * values, axis=1)[np.argmax(members, axis=0)]
 
     def mask_at(moved: Array, side: Array) -> Array:
         made = jnp.broadcast_to(mean, (count, shape[-1]))
         for t in range(together):
             here = (jnp.arange(count)[:, None] == moved[t] // size) & jnp.asarray(members)[moved[t] % size]
             made = jnp.where(here, jnp.asarray(values, mean.dtype)[side[t]], made)
-        return jnp.broadcast_to(made.reshape((1,) * (len(shape) - 1) + shape[-1:] if separable else shape), shape)
+        return _shaped(made, shape)
 
     return Rule(jnp.asarray(scale, mean.dtype) * jnp.prod(every_weight, axis=1), (moved, side), mask_at)

@@ -5,7 +5,7 @@ E f(M) = Σ_i w_i f(M_i), with few masks M_i where the structure of f allows it;
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,13 +15,13 @@ import numpy as np
 from jaxgrad.cubature import Rule
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
-from jaxgrad.plans import METHODS, MOST, Plan, Structure, jaxpr_bytes, plans, structure, trace
+from jaxgrad.plans import METHODS, Plan, Structure, jaxpr_bytes, plans, structure, trace
 
 FEW = 2**8
 """So many masks are enumerated without looking for a shorter way."""
 BATCH = 64
 """The most masks at which f is evaluated at once."""
-BATCH_BYTES = 2**24
+BATCH_BYTES = 2**22
 """So many bytes of f's arrays are held at once; a backward pass holds a few times as many."""
 
 
@@ -83,9 +83,18 @@ def choose(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
     method: str | None = None,
-    limit: int = MOST,
+    limits: Mapping[str, int] | None = None,
 ) -> Plan:
-    """Choose the way to the exact expectation of f that needs the fewest evaluations, at most `limit`.
+    """Choose the way to the exact expectation of f that needs the fewest evaluations.
+
+    Args:
+        f: the function.
+        mask: distribution of the mask.
+        shape: shape of a draw.
+        args: f's positional arguments.
+        kwargs: its other keyword arguments.
+        method: the only way that will do.
+        limits: {method: most evaluations}; then the first way in the order of METHODS that keeps to its limit is chosen.
 
     Raises:
         ValueError: when there is none, with the reasons.
@@ -102,14 +111,12 @@ def choose(
     for plan in plans(mask, shape, found):
         if isinstance(plan, str):
             reasons.append(plan)
-        elif plan.count > limit:
-            reasons.append(f"{plan.method} takes {plan.count} evaluations")
-        elif method is None and plan.method == "enumeration" and plan.count <= min(FEW, limit):
+        elif limits is not None and plan.count > limits.get(plan.method, 0):
+            reasons.append(f"by {plan.method} it takes {plan.count} evaluations")
+        elif limits is not None or method == plan.method or (method is None and plan.method == METHODS[0] and plan.count <= FEW):
             return plan
-        elif method in (None, plan.method):
+        elif method is None:
             offered.append(plan)
-            if method is not None:
-                return plan
     if offered:
         return min(offered, key=lambda plan: plan.count)
     why = "; ".join(dict.fromkeys(reason for reason in reasons if reason))

@@ -223,10 +223,8 @@ def _coins(mask: Mask, shape: Sequence[int], known: Structure) -> Plan | str:
         parts = [(1.0, mask)]
     if not all(hasattr(part, "factors") for _, part in parts):
         return ""
-    rules = [(w, part, functools.partial(part.factors, n, degree)) for w, part in parts]
-    size = sum(cubature.coins_count(factors(), shape, degree, known.separable) for _, _, factors in rules)
+    rules = [(w, functools.partial(part.factors, n, degree)) for w, part in parts]
+    size = sum(cubature.coins_count(factors(), shape, degree, known.separable) for _, factors in rules)
     if size > MOST:
         return f"its degree in the mask is {degree}, because of {known.beyond(3)}, which takes {size} evaluations"
-    return Plan(
-        "coins", size, lambda: [(w, cubature.coins(part, factors(), shape, degree, known.separable)) for w, part, factors in rules]
-    )
+    return Plan("coins", size, lambda: [(w, cubature.coins(factors(), shape, degree, known.separable)) for w, factors in rules])

@@ -172,7 +172,7 @@ def test_the_cost_does_not_grow_with_the_rows_where_they_do_not_meet():
     mask = masks.Bernoulli(0.5)
     counts = [choose(quadratic, mask, (m, 20), (normal(m, 20),)).count for m in (10, 1000)]
     assert counts[0] == counts[1] == 41
-    assert choose(quadratic, masks.FixedCount(10), (1000, 20), (normal(1000, 20),)).count == 61
+    assert choose(quadratic, masks.FixedCount(10), (1000, 20), (normal(1000, 20),)).count == 81
     assert choose(quadratic_across_rows, mask, (100, 20), (normal(100, 20),)).count == 1 + 2 * 2000
 
 
