@@ -16,14 +16,7 @@ How to use it::
         rules = {"add": add, ...}      # rule(eqn, *operands) -> value; a list if eqn.primitive.multiple_results
         def constant(self, array): ...           # a literal, a constant or a known result, as a value
         def rearrange(self, operands, index): ...       # operands' entries, flattened and concatenated, at index
-        def choose(self, eqn: core.JaxprEqn, which: Value, cases: Sequence[Value]) -> Value:
-        """Return the case that an unknown value chooses, of the outputs of the branches of a cond."""
-        select = self.rules.get("select_n")
-        if select is None:
-            raise UnsupportedError(f"{describe(eqn)} is a branch that depends on the data; write it with jnp.where")
-        return select(eqn, which, *cases)
-
-    def otherwise(self, eqn, operands): ...         # no rule: raises `UnsupportedError` unless overridden
+        def otherwise(self, eqn, operands): ...         # no rule: raises `UnsupportedError` unless overridden
 
     outputs = walk(jax.make_jaxpr(f)(*args), args, Mine())
 
@@ -98,6 +91,13 @@ class Domain:
     def rearrange(self, operands: Sequence[Value], index: np.ndarray) -> Value:
         """Return the entries at `index` of the operands, flattened and concatenated; −1 is an entry outside (NaN)."""
         raise NotImplementedError
+
+    def choose(self, eqn: core.JaxprEqn, which: Value, cases: Sequence[Value]) -> Value:
+        """Return the case that an unknown value chooses, of the outputs of the branches of a cond."""
+        select = self.rules.get("select_n")
+        if select is None:
+            raise UnsupportedError(f"{describe(eqn)} is a branch that depends on the data; write it with jnp.where")
+        return select(eqn, which, *cases)
 
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Value]) -> Any:
         """Handle an equation without a rule."""
