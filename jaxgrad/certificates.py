@@ -182,8 +182,8 @@ def _doubt(search: Search, seen: Observation | None) -> str:
             return "equal in the field, but not finite in float64 at any of the random points"
         if _any(seen.undefined):
             return "equal where both are defined, but one is not finite in float64 where the other is"
-    one_sided = any(c.one_sided for outcome in (search.first, search.last) for c in outcome.comparisons)
-    if one_sided and not same_domain(search.traced, search.seed):
+    partial = any(c.partial for outcome in (search.first, search.last) for c in outcome.comparisons)
+    if partial and not same_domain(search.traced, search.seed):
         return "equal where both are defined, but one may be undefined (a root or logarithm) where the other is not"
     return ""
 

@@ -283,6 +283,14 @@ class _Degrees(Domain):
             return replace(bound, origin=operands[0].origin or operands[0])
         return bound
 
+    def choose(self, eqn: core.JaxprEqn, which: Any, cases: Sequence[Any]) -> Degree:
+        which, either = _lift(which), _join(np.shape(cases[0]), [_lift(x) for x in cases])
+        if which.constant:
+            return either
+        if self.fresh:
+            return _product(either.shape, [either, _power(which, 2)])
+        return replace(either, obstacle=either.obstacle or describe(eqn))
+
     def rule(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Callable[..., Any] | None:
         if operands and all(isinstance(x, Degree) and x.constant for x in operands):
             return lambda eqn, *_: self._all(eqn, Degree(()))

@@ -28,7 +28,7 @@ class Comparison:
         coins: the most coins of an entry that agrees.
         needed: how many draws would have made the bounds small enough.
         resolution: how many draws tell whether roots are coins, and whether f and g are undefined together.
-        one_sided: whether one may be undefined where the other is not, as in some draw it is, for real numbers too.
+        partial: whether either may be undefined on a region of real numbers.
     """
 
     f: Residues
@@ -41,7 +41,7 @@ class Comparison:
     coins: int
     needed: float
     resolution: float
-    one_sided: bool
+    partial: bool
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues, *, piv
         resolution = max(resolution, 64.0 * 2**roots if roots or bits & PARTIAL else 0.0)
         needed = max(needed, 1.2 * TARGET / per_draw * scarcity, resolution)
     proved = agree & (bound <= TARGET) & (domain.draws.count >= min(resolution, _RESOLVED))
-    one_sided = bool(((bad_f != bad_g) & ((taint & PARTIAL) != 0)).any())
-    return Comparison(f, g, defined, agree, bound, proved, taint, coins, needed, resolution, one_sided)
+    partial = bool((taint & PARTIAL).any())
+    return Comparison(f, g, defined, agree, bound, proved, taint, coins, needed, resolution, partial)
 
 
 def _coins(tossed: list[Coin], count: int) -> tuple[int, int]:
@@ -111,7 +111,7 @@ def _coins(tossed: list[Coin], count: int) -> tuple[int, int]:
             standing &= coin.defined & coin.heads
         coins += coin.kind == "comparison"
     for coin in tossed:
-        if coin.kind != "root":
+        if coin.kind not in ("root", "power"):
             continue
         roots += 1
         here = standing & coin.defined

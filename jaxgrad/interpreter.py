@@ -42,6 +42,8 @@ Value = Any
 Rule = Callable[..., Any]
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
+_HERE = os.path.dirname(__file__) + os.sep
+_CATALOG = _HERE + "catalog" + os.sep
 _STEPS = 10_000
 _CALLS: ContextVar[tuple[core.JaxprEqn, ...]] = ContextVar("calls", default=())
 
@@ -62,7 +64,8 @@ def location(eqn: core.JaxprEqn) -> str:
     for made in (eqn, *reversed(_CALLS.get())):
         traceback = made.source_info.traceback
         for frame in traceback.frames if traceback is not None else ():
-            if not frame.file_name.startswith((_JAX, "<")):
+            own = frame.file_name.startswith(_HERE) and not frame.file_name.startswith(_CATALOG)
+            if not own and not frame.file_name.startswith((_JAX, "<")):
                 return f"{frame.file_name}:{frame.line_num}"
     return "an unknown line"
 
@@ -88,6 +91,13 @@ class Domain:
     def rearrange(self, operands: Sequence[Value], index: np.ndarray) -> Value:
         """Return the entries at `index` of the operands, flattened and concatenated; −1 is an entry outside (NaN)."""
         raise NotImplementedError
+
+    def choose(self, eqn: core.JaxprEqn, which: Value, cases: Sequence[Value]) -> Value:
+        """Return the case that an unknown value chooses, of the outputs of the branches of a cond."""
+        select = self.rules.get("select_n")
+        if select is None:
+            raise UnsupportedError(f"{describe(eqn)} is a branch that depends on the data; write it with jnp.where")
+        return select(eqn, which, *cases)
 
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Value]) -> Any:
         """Handle an equation without a rule."""
@@ -236,10 +246,8 @@ def _cond(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> list[Val
     branches, (which, *args) = eqn.params["branches"], operands
     if known(which):
         return _call(branches[int(np.clip(which, 0, len(branches) - 1))], args, domain)
-    select = domain.rules.get("select_n")
-    if select is None or len(branches) != 2:
-        raise UnsupportedError(f"{describe(eqn)} is a branch that depends on the data; write it with jnp.where")
-    return [select(eqn, which, *cases) for cases in zip(*(_call(b, args, domain) for b in branches), strict=True)]
+    outcomes = [_call(branch, args, domain) for branch in branches]
+    return [domain.choose(eqn, which, cases) for cases in zip(*outcomes, strict=True)]
 
 
 def _linear_solve(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> list[Value]:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxgrad import signs
 from jaxgrad.interpreter import UnsupportedError, describe
 from jaxgrad.residue_rules import Rule, affine, exactly, multiply, negative, subtract
-from jaxgrad.residues import BRANCH, STEP, ResidueDomain, Residues, aligned, either
+from jaxgrad.residues import BRANCH, GATE, STEP, ResidueDomain, Residues, aligned, either
 
 
 def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
@@ -35,7 +35,7 @@ def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
         q = None if q is None else p
     zero = (d.p == 0) | signs.known(d.sign, signs.NONPOSITIVE, d.shape)
     sure = signs.known(d.sign, signs.POSITIVE, d.shape) | (signs.known(d.sign, signs.NONNEGATIVE, d.shape) & ~tie)
-    taint = either(np.where(sure | zero.all(0), np.uint64(0), coin), d.taint)
+    taint = either(np.where(sure | zero.all(0), np.uint64(0), coin | GATE), d.taint)
 
     def settle(truth: np.ndarray) -> np.ndarray:
         return np.where(zero, 0, np.where(sure, 1, truth))
@@ -90,7 +90,7 @@ def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
             q, coin = p, domain.toss("comparison", eqn, key + 1, d.bad, p == 1)
         open_ = tie & (d.p != 0)
         p, q = np.where(open_, p, truth), np.where(open_, q, truth) if domain.two else None
-        result = replace(result, p=p, q=q, taint=either(d.taint, np.where(tie, coin, np.uint64(0))))
+        result = replace(result, p=p, q=q, taint=either(d.taint, np.where(tie, coin | GATE, np.uint64(0))))
     return result
 
 

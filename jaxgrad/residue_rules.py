@@ -14,7 +14,7 @@ import numpy as np
 from jaxgrad import signs
 from jaxgrad.fields import Modulus
 from jaxgrad.interpreter import UnsupportedError, describe
-from jaxgrad.residues import CONSTANT, EXP, STEP, Exact, ResidueDomain, Residues, aligned, either
+from jaxgrad.residues import CONSTANT, EXP, PARTIAL, STEP, Exact, ResidueDomain, Residues, aligned, either
 
 Rule = Callable[..., Any]
 
@@ -87,6 +87,8 @@ def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
     x = domain.settled(x)
     zero = (x.p == 0) if x.q is None else (x.p == 0) | (x.q == 0)
     result = domain.elementwise(Modulus.inverse, x)
+    if domain.may_vanish(x).any():
+        result = replace(result, taint=either(result.taint, np.where(domain.may_vanish(x), PARTIAL, np.uint64(0))))
     return replace(result, bad=worse(domain, result, zero), sign=x.sign)
 
 
@@ -127,7 +129,7 @@ def _positive_power(domain: ResidueDomain, eqn: Any, x: Residues, y: Residues, b
     base = x.map(lambda v: np.broadcast_to(v, (len(v), *p.shape[1:])))
     positive = domain.draws.positive(base.p)
     bad, _, taint = domain.about([base, y], base.shape, np.uint64(bits))
-    taint = domain.condition("root", eqn, base, positive) | taint
+    taint = domain.condition("power", eqn, base, positive) | taint
     result = Residues(p, domain.hashed("power", p)[1], bad, None, taint, _nonnegative(base))
     return replace(result, bad=worse(domain, result, ~positive))
 

@@ -27,12 +27,15 @@ from jaxgrad.fields import Draws, Modulus
 from jaxgrad.interpreter import Domain, Rule, describe
 from jaxgrad.rationals import rational, rationals, surd
 
-COINS = 56
+COINS = 55
 """How many coins are told apart; the bit of this number stands for all others."""
 
-MANY, BRANCH, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL = (np.uint64(1) << np.uint64(COINS + i) for i in range(8))
-"""Bits: more coins than bits; a relaxed comparison; a choice of pivots; a step such as floor; exp or log; another function
-that is not interpreted; a constant that is no simple rational; a root or logarithm of what may be negative."""
+MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL = (
+    np.uint64(1) << np.uint64(COINS + i) for i in range(9)
+)
+"""Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or log;
+another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region, such as
+the root of a number that may be negative."""
 
 
 @dataclass(frozen=True)
@@ -291,10 +294,16 @@ class ResidueDomain(Domain):
 
     def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:
         """Return the taint of a root or logarithm of x, which draws decide to be positive or not."""
-        may_fail = ~signs.known(x.sign, signs.NONNEGATIVE, x.shape)
-        coin = self.toss(kind, eqn, x.p, x.bad, positive)
-        taint = coin | np.where(may_fail, PARTIAL, np.uint64(0))
+        nonnegative = signs.known(x.sign, signs.NONNEGATIVE, x.shape)
+        may_fail = ~nonnegative if kind == "root" else ~nonnegative | self.may_vanish(x)
+        taint = self.toss(kind, eqn, x.p, x.bad, positive) | np.where(may_fail, PARTIAL, np.uint64(0))
         return taint if x.taint is None else taint | x.taint
+
+    def may_vanish(self, x: Residues) -> np.ndarray:
+        """Say for which entries x may be zero on a whole region."""
+        if x.taint is None:
+            return np.zeros(x.shape, bool)
+        return ((x.taint & (GATE | STEP)) != 0) & ~signs.known(x.sign, signs.NONZERO, x.shape)
 
     def coins_of(self, taint: np.uint64) -> list[Coin] | None:
         """Return the coins in a set of bits; None when there are more than can be told apart."""
