@@ -1,8 +1,8 @@
 """The certificate as evidence: the closed form IS the gradient, as an identity between functions.
 
 Both sides are traced once and compared in finite fields (`jaxgrad.certificates`). For a masked loss the left side is the
-gradient of its exact expectation, and the mask's probabilities are variables like any other: a formula that is right only
-for p = ½ fails. What a proof does not see is left to the other evidence: kinks and ties, rounding, and whether the loss's own
+gradient of its exact expectation, and the mask's probabilities are variables like any other; only where that proves nothing,
+as of a loss that holds a probability as a number of its own, are they taken as they are. What a proof does not see is left to the other evidence: kinks and ties, rounding, and whether the loss's own
 differentiation rules are right. A domain such as the simplex is written in free variables, so that a formula is proved on it
 and not beyond.
 """
@@ -79,8 +79,13 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
     args = inputs, jax.tree.map(lambda leaf: jnp.asarray(leaf, float), distribution)
     odd = [name for name, domain in derivation.domains.items() if callable(domain)]
     doubt = _doubt(value, loss, args) or (f"the domain of `{odd[0]}` may have equations that a proof does not know" if odd else "")
-    found = _prove(claimed, reference, args, problem.seed)
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
+    found = _prove(claimed, reference, args, problem.seed)
+    if jax.tree.leaves(distribution) and any(proof.verdict != Verdict.CONFIRMED for proof in found.values()):
+        # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does.
+        fixed = [lambda inputs, side=side: side(inputs, distribution) for side in (claimed, reference)]
+        found = _prove(*fixed, args[:1], problem.seed)
+        where += ", the mask's probabilities as they are"
     return [_finding(label, proof, doubt, where) for label, proof in found.items()]
 
 

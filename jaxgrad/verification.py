@@ -20,7 +20,7 @@ from jaxgrad.expectations import choose, expectation
 from jaxgrad.masks import Mask
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
-from jaxgrad.problem import Problem, Progress, Tree, check_functions, check_given
+from jaxgrad.problem import Problem, Progress, check_functions, check_given
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 
