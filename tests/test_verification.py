@@ -26,10 +26,10 @@ def test_equal_seeds_give_equal_reports():
 def test_every_input_that_is_differentiated_gets_every_evidence_that_applies():
     report = jg.verify(AUTOENCODER)
     assert {(f.evidence, f.wrt) for f in report.findings} == {
-        (evidence, wrt) for evidence in ("autodiff", "differences") for wrt in ("w1", "w2", "x")
+        (evidence, wrt) for evidence in ("certificate", "autodiff", "differences") for wrt in ("w1", "w2", "x")
     }
     masked = jg.verify(jg.catalog.get("masked_autoencoder_fixed_count"))
-    assert {f.evidence for f in masked.findings} >= {"expectation", "differences", "monte_carlo"}
+    assert {f.evidence for f in masked.findings} == {"certificate", "expectation", "differences", "monte_carlo"}
 
 
 def test_evidence_that_was_asked_for_and_does_not_apply_is_undecided_with_the_reason():
@@ -50,8 +50,9 @@ def test_a_gradient_is_checked_at_the_users_own_data():
         return jnp.sum(jnp.where(x > 5, 2 * x, x))
 
     claim = Derivation(name="only small numbers", loss=loss, gradient=lambda x: {"x": jnp.ones_like(x)}, shapes={"x": "n"})
-    assert jg.verify(claim).verdict == Verdict.CONFIRMED
-    assert jg.verify(claim, inputs={"x": np.array([1.0, 7.0])}).verdict == Verdict.REFUTED
+    assert jg.verify(claim, evidence="autodiff").verdict == Verdict.CONFIRMED
+    assert jg.verify(claim, evidence="autodiff", inputs={"x": np.array([1.0, 7.0])}).verdict == Verdict.REFUTED
+    assert jg.verify(claim, evidence="certificate").verdict == Verdict.REFUTED  # that sees both branches without any data
 
 
 def test_the_digits_verify_the_masked_autoencoder():
@@ -103,7 +104,7 @@ def test_verification_works_inside_a_user_s_own_x64_and_leaves_their_arrays_alon
         ({"false_alarm": 0.0}, ValueError, "`false_alarm`"),
         ({"resolution": 1.0}, ValueError, "`resolution`"),
         ({"max_samples": 1}, ValueError, "`max_samples`"),
-        ({"evidence": "autodif"}, ValueError, "'autodif' is unknown; choose among autodiff"),
+        ({"evidence": "autodif"}, ValueError, "'autodif' is unknown; choose among certificate, autodiff"),
         ({"evidence": []}, ValueError, "`evidence` is empty"),
         ({"sizes": {"q": 3}}, ValueError, "`sizes` names q"),
         ({"sizes": {"m": -3}}, ValueError, "positive integer"),
