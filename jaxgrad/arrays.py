@@ -129,6 +129,8 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "scatter": _scatter,
     "scatter-add": _scatter_add,
     "concatenate": lambda eqn, *xs: np.concatenate(xs, eqn.params["dimension"]),
+    "stack": lambda eqn, *xs: np.stack(xs, eqn.params["axis"]),
+    "unstack": lambda eqn, x: list(np.moveaxis(x, eqn.params["axis"], 0)),
     "pad": _pad,
     "dynamic_update_slice": _dynamic_update_slice,
     "select_n": _select,
