@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend import core
-from scipy import special
 
 from jaxgrad.indexing import gather_places, scatter_places
 
@@ -119,6 +118,11 @@ def _cumulative(f: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     return run
 
 
+def _special(name: str) -> Any:
+    """Return a function of scipy.special, imported when it is first called: that takes a quarter of a second."""
+    return lambda *xs: getattr(importlib.import_module("scipy.special"), name)(*xs)
+
+
 _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "transpose": lambda eqn, x: x.transpose(eqn.params["permutation"]),
     "reshape": lambda eqn, x: _reshape(x, **eqn.params),
@@ -133,6 +137,8 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "scatter": _scatter,
     "scatter-add": _scatter_add,
     "concatenate": lambda eqn, *xs: np.concatenate(xs, eqn.params["dimension"]),
+    "stack": lambda eqn, *xs: np.stack(xs, eqn.params["axis"]),
+    "unstack": lambda eqn, x: list(np.moveaxis(x, eqn.params["axis"], 0)),
     "pad": _pad,
     "dynamic_update_slice": _dynamic_update_slice,
     "select_n": _select,
@@ -171,8 +177,8 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
             "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sin": np.sin,
             "cos": np.cos, "tan": np.tan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asin": np.arcsin,
             "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-            "atan2": np.arctan2, "floor": np.floor, "ceil": np.ceil, "is_finite": np.isfinite, "erf": special.erf,
-            "erfc": special.erfc, "erf_inv": special.erfinv, "lgamma": special.gammaln, "digamma": special.digamma,
+            "atan2": np.arctan2, "floor": np.floor, "ceil": np.ceil, "is_finite": np.isfinite, "erf": _special("erf"),
+            "erfc": _special("erfc"), "erf_inv": _special("erfinv"), "lgamma": _special("gammaln"), "digamma": _special("digamma"),
             "ge": np.greater_equal, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
         }.items()
     },

@@ -1,7 +1,7 @@
 """Arithmetic modulo many primes at once, where numbers have signs, roots, exponentials and logarithms.
 
-For a prime q with p = 2q + 1 prime too, the nonzero numbers modulo p are ±1 times the squares, and the squares are a group
-of order q: what the exponential makes of the numbers modulo q. So the field has what the real line has:
+For a prime q with p = 2q + 1 prime too, the nonzero numbers modulo p are ±1 times the squares, and the squares are a
+group of order q: what the exponential makes of the numbers modulo q. So the field has what the real line has:
 
     positive    x is positive when it is a square; products and signs behave (−1 is no square, since p ≡ 3 mod 4)
     exp, log    exp(a) = ω^(a mod q) is a bijection from the numbers modulo q to the positive ones; log is its inverse
@@ -21,12 +21,13 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 PRIMES = (
-    3024630839, 3023947079, 3022032719, 3010205519, 2987875679, 2979318359, 2960181839, 2952375599, 2940126719, 2936016599,
-    2929911599, 2925076439, 2893729439, 2876836199, 2864981759, 2839848959, 2828975159, 2825626319, 2801845199, 2798772479,
-    2782929239, 2774022599, 2763864479, 2763137159, 2746183079, 2702334599, 2701785239, 2671104959, 2668187759, 2656988879,
-    2639931719, 2639429399, 2634158159, 2611020359, 2607732599, 2605466639, 2603268359, 2571620999, 2546952119, 2511508919,
-    2510073719, 2502041519, 2458135319, 2443279439, 2441622959, 2428280399, 2398878719, 2387379959, 2357451599, 2316843359,
-    2310685439, 2302576559, 2240631839, 2222964119, 2216435399, 2204099999,
+    3024630839, 3023947079, 3022032719, 3010205519, 2987875679, 2979318359, 2960181839, 2952375599, 2940126719,
+    2936016599, 2929911599, 2925076439, 2893729439, 2876836199, 2864981759, 2839848959, 2828975159, 2825626319,
+    2801845199, 2798772479, 2782929239, 2774022599, 2763864479, 2763137159, 2746183079, 2702334599, 2701785239,
+    2671104959, 2668187759, 2656988879, 2639931719, 2639429399, 2634158159, 2611020359, 2607732599, 2605466639,
+    2603268359, 2571620999, 2546952119, 2511508919, 2510073719, 2502041519, 2458135319, 2443279439, 2441622959,
+    2428280399, 2398878719, 2387379959, 2357451599, 2316843359, 2310685439, 2302576559, 2240631839, 2222964119,
+    2216435399, 2204099999,
 )  # fmt: skip
 """Safe primes p = 2q + 1; both p and q are prime."""
 
@@ -67,7 +68,7 @@ class Modulus:
         return self.reduce(a * b)
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Return the matrix product of (draw, …, m, c) and (draw, …, c, n), in two halves so that sums fit in 64 bits."""
+        """Return the product of matrices (draw, …, m, c) and (draw, …, c, n), in halves so that sums fit in 64 bits."""
         high = self.reduce((a >> 16) @ b) << 16
         return self.reduce(high + (a & 0xFFFF) @ b)
 

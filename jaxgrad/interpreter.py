@@ -86,7 +86,8 @@ class Domain:
 
     def constant(self, array: Any) -> Value:
         """Return the value of a literal, a constant, or a known result; a `numpy.ndarray` stays known."""
-        return array
+        concrete = isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
+        return np.asarray(array) if concrete and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended) else array
 
     def rearrange(self, operands: Sequence[Value], index: np.ndarray) -> Value:
         """Return the entries at `index` of the operands, flattened and concatenated; −1 is an entry outside (NaN)."""

@@ -48,6 +48,8 @@ MOVES: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Sequence[int]]] = {
     "tile": _first,
     "gather": _first,
     "concatenate": _all,
+    "stack": _all,
+    "unstack": _first,
     "pad": _all,
     "dynamic_update_slice": lambda eqn, operands: (0, 1),
     "scatter": lambda eqn, operands: (0, 2),

@@ -1,4 +1,4 @@
-"""What two functions do in floating point at a few random points: the witness that every certificate must not contradict."""
+"""What two functions do in floating point at random points: the witness that no certificate may contradict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -2,9 +2,9 @@
 
 Both sides are traced once and compared in finite fields (`jaxgrad.certificates`). For a masked loss the left side is the
 gradient of its exact expectation, and the mask's probabilities are variables like any other; only where that proves nothing,
-as of a loss that holds a probability as a number of its own, are they taken as they are. What a proof does not see is left to the other evidence: kinks and ties, rounding, and whether the loss's own
-differentiation rules are right. A domain such as the simplex is written in free variables, so that a formula is proved on it
-and not beyond.
+as of a loss that holds a probability as a number of its own, are they taken as they are. What a proof does not see is left to
+the other evidence: kinks and ties, rounding, and whether the loss's own differentiation rules are right. A domain such as the
+simplex is written in free variables, so that a formula is proved on it and not beyond.
 """
 
 import dataclasses

@@ -34,7 +34,7 @@ def simplest(low: Fraction, high: Fraction) -> Fraction:
 
 @lru_cache(maxsize=4096)
 def rational(value: float) -> tuple[Fraction, bool]:
-    """Return the simplest rational within 2 ulp of a finite float, and whether it is simple enough to be what was meant.
+    """Return the simplest rational within 2 ulp of a float, and whether it is simple enough to be what was meant.
 
     >>> rational(0.6**2)
     (Fraction(9, 25), True)
@@ -75,7 +75,7 @@ def surd(value: float) -> tuple[Fraction, int] | None:
 
 
 def rationals(array: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return an object array of fractions (infinities and NaN stay floats), and whether all of them are what was meant."""
+    """Return an array of fractions (infinities and NaN stay floats), and whether all are what was meant."""
     result = np.empty(array.shape, object)
     meant = True
     for at, value in np.ndenumerate(np.asarray(array, float)):

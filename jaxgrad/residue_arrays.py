@@ -36,6 +36,7 @@ def _on_both(domain: ResidueDomain, operation: Callable[..., np.ndarray], *value
 
 
 def reduce_sum(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
+    """Sum over axes."""
     axes = tuple(eqn.params["axes"])
     if isinstance(x, Exact):
         return Exact(np.asarray(x.array.sum(axes) + Fraction(0), object), x.meant)
@@ -110,6 +111,7 @@ def _window(operation: Rule, empty: float) -> Rule:
 
 
 def dot_general(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+    """Lay both out as matrices, multiply, and lay the product out again."""
     (contract_a, contract_b), (batch_a, batch_b) = eqn.params["dimension_numbers"]
     a, b = domain.settled(a), domain.settled(b)
     left, free_a = _matrix(a.shape, batch_a, contract_a, last=True)

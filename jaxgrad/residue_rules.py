@@ -69,6 +69,7 @@ add, subtract = exactly(operator.add)(_sum(1)), exactly(operator.sub)(_sum(-1))
 
 @exactly(operator.neg)
 def negative(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+    """Return −x."""
     x = domain.lift(x)
     result = domain.elementwise(lambda m, a: m.reduce(-a), replace(x, inf=None))
     return replace(result, inf=None if x.inf is None else -x.inf, sign=signs.negated(x.sign))
@@ -76,6 +77,7 @@ def negative(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 
 @exactly(operator.mul)
 def multiply(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+    """Return a·b; a number times itself is not negative."""
     a, b = aligned([domain.settled(a), domain.settled(b)])
     result = domain.elementwise(Modulus.multiply, a, b)
     sign = signs.square(a.sign, a.shape) if a.p is b.p else signs.times(a.sign, b.sign)
@@ -94,6 +96,7 @@ def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
 
 @exactly(operator.truediv)
 def divide(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Any:
+    """Return a/b; of integers it is a step."""
     if not np.issubdtype(eqn.outvars[0].aval.dtype, np.inexact):
         return domain.function("integer division", a, b, bits=STEP)
     b = domain.lift(b)
@@ -103,6 +106,7 @@ def divide(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Any:
 
 
 def integer_power(domain: ResidueDomain, x: Any, n: int) -> Any:
+    """Return xⁿ."""
     if isinstance(x, Exact) and all(isinstance(e, Fraction) and (e or n >= 0) for e in x.array.flat):
         return Exact(np.asarray(np.frompyfunc(lambda e: e**n, 1, 1)(x.array), object), x.meant)
     x = domain.settled(x)
@@ -165,6 +169,7 @@ def _cube_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 
 
 def exponential(domain: ResidueDomain, x: Any) -> Residues:
+    """Return exp(x); that of −∞ is 0."""
     x = domain.lift(x)
     p = domain.draws.exp(x.q)
     bad, _, taint = domain.about([x], x.shape, EXP)
@@ -194,6 +199,7 @@ def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 
 
 def affine(domain: ResidueDomain, x: Any, scale: int, shift: int) -> Residues:
+    """Return scale·x + shift."""
     x = domain.settled(x)
     result = domain.elementwise(lambda m, a: m.reduce(scale * a + shift), x)
     signed = signs.of(np.array([scale, shift], object))

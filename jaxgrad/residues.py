@@ -31,9 +31,9 @@ COINS = 55
 """How many coins are told apart; the bit of this number stands for all others."""
 
 MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL = (np.uint64(1) << np.uint64(COINS + i) for i in range(9))
-"""Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or log;
-another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region, such as
-the root of a number that may be negative."""
+"""Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or
+log; another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region,
+such as the root of a number that may be negative."""
 
 
 @dataclass(frozen=True)

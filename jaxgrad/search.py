@@ -1,4 +1,4 @@
-"""The search for a proof: runs of f and g on residues, of growing cost, until every entry is proved or nothing is left."""
+"""The search for a proof: runs of f and g on residues, of growing cost, until every entry is proved."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """What is known of the signs of unknown numbers: an exponential is positive, a sum of squares is not negative.
 
-The field knows whether a number is a square, but not that a sum of exponentials is positive. Here each entry has three bits,
-in an array of its shape (None: nothing is known). They only ever say what is true of the real numbers.
+The field knows whether a number is a square, but not that a sum of exponentials is positive. Here each entry has three
+bits, in an array of its shape (None: nothing is known). They only ever say what is true of the real numbers.
 """
 
 from fractions import Fraction

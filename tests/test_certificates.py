@@ -247,8 +247,8 @@ def test_an_operation_without_rule_does_not_hide_a_difference():
 
 # --- random programs ---
 #
-# A program is a tree over + − × ÷ of two vectors and decimal constants. It is rewritten by laws of arithmetic, which must be
-# certified, or edited in one place, which must be refuted unless the edit happens to change nothing.
+# A program is a tree over + − × ÷ of two vectors and decimal constants. It is rewritten by laws of arithmetic, which must
+# be certified, or edited in one place, which must be refuted unless the edit happens to change nothing.
 
 LEAVES = st.sampled_from([("x",), ("y",), ("c", 2.0), ("c", 0.1), ("c", -3.0), ("c", 0.75)])
 TREES = st.recursive(LEAVES, lambda t: st.tuples(st.sampled_from("+-*/"), t, t), max_leaves=12)
@@ -347,8 +347,10 @@ FUNCTIONS = {
 }
 DOUBTFUL = [
     lambda a: a, jnp.abs, jax.nn.relu, lambda a: jnp.sqrt(a * a), lambda a: a * jnp.sign(a), lambda a: a * (1 + 1e-9),
-    lambda a: jnp.where(a > 0, a, 0) + jnp.where(a < 0, a, 0), lambda a: jnp.where(a > 0, a, -a), lambda a: jnp.maximum(a, 2 * a),
-    lambda a: jnp.log(jnp.exp(a)), lambda a: jnp.exp(jnp.log(a)), lambda a: a * jnp.exp(a) * jnp.exp(-a), lambda a: jnp.max(a) + 0 * a,
+    lambda a: jnp.where(a > 0, a, 0) + jnp.where(a < 0, a, 0), lambda a: jnp.where(a > 0, a, -a),
+        lambda a: jnp.maximum(a, 2 * a),
+    lambda a: jnp.log(jnp.exp(a)), lambda a: jnp.exp(jnp.log(a)), lambda a: a * jnp.exp(a) * jnp.exp(-a),
+        lambda a: jnp.max(a) + 0 * a,
     lambda a: 2 * jax.nn.relu(a) - jnp.abs(a), lambda a: a * jnp.sign(1 + a * a), lambda a: a * jnp.sign(1 + a + a * a),
 ]  # fmt: skip
 
