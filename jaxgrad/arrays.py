@@ -4,6 +4,7 @@ Most run in numpy, which costs microseconds where a compiled call costs millisec
 handed to JAX. `evaluate` computes an equation, and `moved` runs one that only moves elements on arrays of indices.
 """
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
