@@ -83,8 +83,7 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
     found = _prove(claimed, reference, args, problem.seed)
     if jax.tree.leaves(distribution) and any(proof.verdict != Verdict.CONFIRMED for proof in found.values()):
         # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does.
-        fixed = [lambda inputs, side=side: side(inputs, distribution) for side in (claimed, reference)]
-        found = _prove(*fixed, args[:1], problem.seed)
+        found = _prove(lambda x: claimed(x, distribution), lambda x: reference(x, distribution), args[:1], problem.seed)
         where += ", the mask's probabilities as they are"
     return [_finding(label, proof, doubt, where) for label, proof in found.items()]
 
