@@ -105,7 +105,7 @@ UNEQUAL = [
     Pair("small integers that wrap around", lambda x: ((x > 0).astype(jnp.uint8) - jnp.uint8(1)).astype(float),
          lambda x: (x > 0) - 1.0, (v,)),
     Pair("a switch by a rounded number", lambda x: jax.lax.switch(x[0].astype(int), [lambda x: x, lambda x: 2 * x], x),
-         lambda x: x + x * jnp.trunc(x[0]), (v,)),
+         lambda x: x + x * jnp.trunc(x[0]), (v,), True),
     Pair("a guarded root", lambda x: jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0),
          lambda x: jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), x), (v,)),
     Pair("an unguarded root", lambda x: jnp.where(x > 0, jnp.sqrt(x), 0.0),
