@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from jaxgrad.fields import SMALLEST
-from jaxgrad.residues import PARTIAL, PIVOT, Coin, ResidueDomain, Residues
+from jaxgrad.residues import COINS, PARTIAL, PIVOT, Coin, ResidueDomain, Residues
 
 _RESOLVED = 64.0
 TARGET = -104.0
@@ -21,6 +21,7 @@ class Comparison:
     Attributes:
         f, g: their residues.
         defined: where both are defined in at least one draw.
+        hope: where what made draws bad is a root or logarithm, of which other draws may be good.
         agree: where they agree in every draw in which both are defined.
         bound: log2 of the probability that entries agree so although they are not the same function.
         proved: where they agree and the bound is as small as it must be.
@@ -34,6 +35,7 @@ class Comparison:
     f: Residues
     g: Residues
     defined: np.ndarray
+    hope: np.ndarray
     agree: np.ndarray
     bound: np.ndarray
     proved: np.ndarray
@@ -95,7 +97,9 @@ def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues, *, piv
         needed = max(needed, 1.2 * TARGET / per_draw * scarcity, resolution)
     proved = agree & (bound <= TARGET) & (domain.draws.count >= min(resolution, _RESOLVED))
     partial = bool((taint & PARTIAL).any())
-    return Comparison(f, g, defined, agree, bound, proved, taint, coins, needed, resolution, partial)
+    coin_bits = (np.uint64(1) << np.uint64(COINS + 1)) - np.uint64(1)
+    hope = (taint & coin_bits) != 0
+    return Comparison(f, g, defined, hope, agree, bound, proved, taint, coins, needed, resolution, partial)
 
 
 def _coins(tossed: list[Coin], count: int) -> tuple[int, int]:

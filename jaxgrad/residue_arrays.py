@@ -12,7 +12,7 @@ from jaxgrad import signs
 from jaxgrad.fields import Modulus
 from jaxgrad.indexing import scatter_places
 from jaxgrad.interpreter import UnsupportedError, describe
-from jaxgrad.residue_choices import maximum, minimum
+from jaxgrad.residue_choices import CHOICES, maximum, minimum
 from jaxgrad.residue_rules import Rule, add, multiply
 from jaxgrad.residues import Exact, ResidueDomain, Residues, either
 
@@ -243,8 +243,8 @@ STRUCTURAL: dict[str, Rule] = {
     "reduce_prod": _fold(multiply),
     "reduce_max": _fold(maximum),
     "reduce_min": _fold(minimum),
-    "reduce_and": _fold(multiply),
-    "reduce_or": _fold(lambda domain, eqn, a, b: domain.elementwise(lambda m, x, y: m.reduce(x + y - m.multiply(x, y)), a, b)),
+    "reduce_and": _fold(CHOICES["and"]),
+    "reduce_or": _fold(CHOICES["or"]),
     "cumsum": _cumulative(add),
     "cumprod": _cumulative(multiply),
     "cummax": _cumulative(maximum),

@@ -40,12 +40,13 @@ def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
     def settle(truth: np.ndarray) -> np.ndarray:
         return np.where(zero, 0, np.where(sure, 1, truth))
 
-    sign = np.full(d.shape, signs.NONNEGATIVE)
+    sign = np.full(d.shape, signs.NONNEGATIVE | signs.TRUTH)
     return Residues(settle(p), None if q is None else settle(q), d.bad, None, taint, sign)
 
 
 def _not(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
-    return affine(domain, x, -1, 1)
+    result = affine(domain, x, -1, 1)
+    return replace(result, sign=np.full(result.shape, signs.NONNEGATIVE | signs.TRUTH))
 
 
 def _order(swap: bool, negate: bool) -> Rule:
@@ -69,7 +70,7 @@ def _order(swap: bool, negate: bool) -> Rule:
 
 def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     """Return the truth of a = b: false in general position, unknown where the field may not know of a tie."""
-    if eqn.invars[0].aval.dtype == bool:
+    if eqn.invars[0].aval.dtype == np.bool_:
         return _not(domain, eqn, _xor(domain, eqn, a, b))
     a, b = aligned([domain.lift(a), domain.lift(b)])
     infinite = [np.broadcast_to(0 if x.inf is None else x.inf, np.broadcast_shapes(a.shape, b.shape)) for x in (a, b)]
@@ -80,7 +81,8 @@ def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     truth = np.broadcast_to(truth, d.p.shape)
     apart = signs.plus(a.sign, signs.negated(b.sign))
     tie &= ~signs.known(apart, signs.NONZERO, d.shape)
-    result = Residues(truth, truth if domain.two else None, d.bad, None, d.taint)
+    bits = np.full(d.shape, signs.NONNEGATIVE | signs.TRUTH)
+    result = Residues(truth, truth if domain.two else None, d.bad, None, d.taint, bits)
     if tie.any():
         key = np.minimum(d.p, like - d.p)
         p, q = domain.hashed("equal", key)
@@ -100,8 +102,9 @@ def select(domain: ResidueDomain, eqn: Any, which: Any, *cases: Any) -> Residues
         shape = eqn.outvars[0].aval.shape
         places = np.arange(math.prod(shape)).reshape(shape)
         return domain.rearrange(cases, places + places.size * which.astype(np.int64))
-    if len(cases) != 2:
-        raise UnsupportedError(f"{describe(eqn)} chooses among {len(cases)} cases by a value that is not known")
+    c = domain.settled(which)
+    if len(cases) != 2 or not signs.known(c.sign, signs.TRUTH, c.shape).all():
+        raise UnsupportedError(f"{describe(eqn)} chooses among {len(cases)} cases by a number that is not known")
     c, a, b = aligned([domain.settled(x) for x in (which, *cases)])
     result = domain.elementwise(lambda m, c, a, b: m.reduce(a + m.reduce(b - a) * c), *(replace(x, bad=None) for x in (c, a, b)))
     bad = c.bad
@@ -165,7 +168,8 @@ def _logical(rule: Rule) -> Rule:
     def wrapped(domain: ResidueDomain, eqn: Any, *operands: Any) -> Residues:
         if eqn.invars[0].aval.dtype != bool:
             raise UnsupportedError(f"{describe(eqn)} works on the bits of integers that are not known")
-        return rule(domain, eqn, *operands)
+        result = rule(domain, eqn, *operands)
+        return replace(result, sign=np.full(result.shape, signs.NONNEGATIVE | signs.TRUTH))
 
     return wrapped
 
@@ -191,6 +195,10 @@ def _convert(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
         return _not(domain, eqn, equal(domain, eqn, x, domain.lift(np.zeros((), int))))
     if np.issubdtype(before, np.inexact) and not np.issubdtype(after, np.inexact):
         return domain.function("truncate", x, bits=STEP)
+    if not isinstance(x, Residues):
+        return x
+    if after in (np.int8, np.int16) or np.issubdtype(after, np.unsignedinteger):
+        raise UnsupportedError(f"{describe(eqn)} makes small or unsigned integers, which wrap around")
     if np.issubdtype(after, np.complexfloating):
         raise UnsupportedError(f"{describe(eqn)} makes complex numbers")
     return x

@@ -14,7 +14,20 @@ import numpy as np
 from jaxgrad import signs
 from jaxgrad.fields import Modulus
 from jaxgrad.interpreter import UnsupportedError, describe
-from jaxgrad.residues import CONSTANT, EXP, PARTIAL, STEP, Exact, ResidueDomain, Residues, aligned, either
+from jaxgrad.residues import (
+    BRANCH,
+    CONSTANT,
+    EXP,
+    GATE,
+    OPAQUE,
+    PARTIAL,
+    STEP,
+    Exact,
+    ResidueDomain,
+    Residues,
+    aligned,
+    either,
+)
 
 Rule = Callable[..., Any]
 
@@ -173,6 +186,8 @@ def exponential(domain: ResidueDomain, x: Any) -> Residues:
     x = domain.lift(x)
     p = domain.draws.exp(x.q)
     bad, _, taint = domain.about([x], x.shape, EXP)
+    if x.taint is not None:  # a root, an exponential, … is only imitated modulo q, and exp of it at random
+        taint = taint | np.where((x.taint & ~(BRANCH | GATE | PARTIAL)) != 0, OPAQUE, np.uint64(0))
     inf = x.inf
     if inf is not None:
         p = np.where(inf == -1, 0, p)
@@ -193,7 +208,7 @@ def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     if domain.logs:
         good = heads if x.bad is None else heads & ~x.bad
         q = domain.draws.log(np.where(good, x.p, 1))
-    taint = domain.condition("log", eqn, x, heads) | EXP
+    taint = domain.condition("log", eqn, x, heads) | EXP | OPAQUE
     result = Residues(np.where(one, 0, p), np.where(one, 0, q), x.bad, None, taint)
     return replace(result, bad=worse(domain, result, ~heads))
 

@@ -82,10 +82,13 @@ class Search:
         most = min(self.limit, WITH_LOGS if logs else MANY)
         outcome = self._run(relaxed, logs, draws)
         for _ in range(4):
-            open_ = [c for p, c in zip(self.proved, outcome.comparisons, strict=True) if (~p & c.agree & ~c.proved).any()]
+            both = list(zip(self.proved, outcome.comparisons, strict=True))
+            open_ = [c for p, c in both if (~p & c.agree & ~c.proved).any()]
             wanted = max((c.needed for c in open_), default=0)
             if wanted > most:  # out of reach, unless few draws made coins of roots
                 wanted = min(most, max(c.resolution for c in open_))
+            if any((~p & ~c.defined & c.hope).any() for p, c in both):  # all draws were bad
+                wanted = max(wanted, min(most, 4 * outcome.domain.draws.count))
             if wanted <= outcome.domain.draws.count:
                 break
             outcome = self._run(relaxed, logs, math.ceil(wanted))

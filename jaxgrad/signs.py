@@ -1,7 +1,8 @@
 """What is known of the signs of unknown numbers: an exponential is positive, a sum of squares is not negative.
 
 The field knows whether a number is a square, but not that a sum of exponentials is positive. Here each entry has three
-bits, in an array of its shape (None: nothing is known). They only ever say what is true of the real numbers.
+bits, in an array of its shape (None: nothing is known), and a fourth for what is 0 or 1, a truth value. They only ever
+say what is true of the real numbers.
 """
 
 from fractions import Fraction
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-NONNEGATIVE, NONPOSITIVE, NONZERO = np.uint8(1), np.uint8(2), np.uint8(4)
+NONNEGATIVE, NONPOSITIVE, NONZERO, TRUTH = np.uint8(1), np.uint8(2), np.uint8(4), np.uint8(8)
 POSITIVE = NONNEGATIVE | NONZERO
 
 Signs = np.ndarray | None
