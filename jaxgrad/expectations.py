@@ -121,6 +121,7 @@ def choose(
         return min(offered, key=lambda plan: plan.count)
     why = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
     by = f" by `method` {method!r}" if method else ""
+    by += " that is short enough here" if limits is not None else ""
     raise ValueError(f"`f` has no exact expectation over this mask{by}: {why}. Use a smaller `shape`, or sample with jaxgrad.estimate")
 
 

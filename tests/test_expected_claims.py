@@ -1,0 +1,97 @@
+"""verify() of expected gradients: which way the exact expectation goes, and that its verdicts are right at every size."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgrad as jg
+from jaxgrad import masks
+from jaxgrad.report import Verdict
+
+AUTOENCODER = jg.catalog.get("masked_autoencoder_bernoulli")
+X = np.random.default_rng(0).standard_normal((40, 24))
+
+
+def exact(claim, **options):
+    report = jg.verify(claim, evidence="expectation", **options)
+    assert all(finding.evidence == "expectation" for finding in report.findings)
+    return report
+
+
+def off_by(claim, factor):
+    def gradient(**inputs):
+        return {name: factor * array for name, array in claim.gradient(**inputs).items()}
+
+    return replace(claim, gradient=gradient)
+
+
+MASKS = {
+    "coins": masks.Bernoulli(0.6),
+    "rows of few patches": masks.GridPatches(0.6, image=(4, 6), patch=(2, 3)),
+    "rows": masks.Spans(5),
+    "moments": masks.FixedCount(12),
+    "coins of a mixture": masks.RandomRatio(0.2, 0.9),
+    "coins that are normal": masks.MultiplicativeGaussian(0.5),
+}
+
+
+@pytest.mark.parametrize("way", MASKS)
+def test_data_too_large_for_enumeration_are_judged_exactly(way):
+    claim = replace(AUTOENCODER, mask=MASKS[way])
+    report = exact(claim, inputs={"x": X})
+    assert report.verdict == Verdict.CONFIRMED
+    assert f"expectation by {way.split()[0]}" in report.findings[0].detail
+    assert ("moments that the mask states" in report.findings[0].detail) == (way == "moments")
+    assert max(finding.detectable for finding in report.findings) < 1e-9
+    assert exact(off_by(claim, 1 + 1e-6), inputs={"x": X}).verdict == Verdict.REFUTED
+
+
+@pytest.mark.parametrize("mask", [lambda n: masks.Spans(2), lambda n: masks.RandomRatio(0.2, 0.9), lambda n: masks.FixedCount(1)])
+def test_at_sizes_that_are_free_all_masks_are_enumerated(mask):
+    report = exact(replace(AUTOENCODER, mask=mask))
+    assert report.verdict == Verdict.CONFIRMED
+    assert "expectation by enumeration" in report.findings[0].detail
+
+
+class Wrong(masks.FixedCount):
+    """A mask that states a second moment which is not its own."""
+
+    def second_moment(self, n):
+        mean = self.mean(n)
+        return jnp.where(np.eye(n, dtype=bool), mean, mean[:, None] * mean)
+
+
+class WrongCoins(masks.Bernoulli):
+    """Coins that are said not to be their own squares."""
+
+    def second_moment(self, n):
+        return self.mean(n)[:, None] * self.mean(n)
+
+
+def test_a_mask_that_states_a_wrong_second_moment_does_not_confirm_the_claim_made_of_it():
+    assert exact(replace(AUTOENCODER, mask=lambda n: Wrong(1))).verdict == Verdict.REFUTED
+    assert exact(replace(AUTOENCODER, mask=WrongCoins(0.3)), inputs={"x": X}).verdict == Verdict.REFUTED
+
+
+def test_a_loss_without_an_exact_expectation_is_left_to_sampling_with_the_reason():
+    claim = replace(jg.catalog.get("masked_autoencoder_dropped_loss"), mask=masks.FixedCount(12))
+    (finding, _) = exact(claim, inputs={"x": X}).findings
+    assert finding.verdict == Verdict.UNDECIDED
+    assert "degree in the mask is 3" in finding.detail
+    assert "denoising.py:" in finding.detail
+
+
+def test_differences_of_an_expectation_need_no_enumeration():
+    claim = replace(AUTOENCODER, mask=masks.Bernoulli(0.3))
+    for factor, verdict in ((1, Verdict.CONFIRMED), (1 + 1e-3, Verdict.REFUTED)):
+        report = jg.verify(off_by(claim, factor), evidence="differences", inputs={"x": X[:20, :14]}, sizes={"p": 2})
+        assert report.verdict == verdict
+        assert "expectation by coins" in report.findings[0].detail or factor != 1
+
+
+def test_the_cubic_loss_is_exact_at_data_sizes():
+    claim = jg.catalog.get("masked_autoencoder_dropped_loss")
+    assert exact(claim, inputs={"x": X}).verdict == Verdict.CONFIRMED
+    assert exact(off_by(claim, 1 - 1e-7), inputs={"x": X}).verdict == Verdict.REFUTED
