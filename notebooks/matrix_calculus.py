@@ -67,13 +67,13 @@ assert report.verdict == "confirmed"
 W = jnp.asarray(np.random.default_rng(0).random((4, 5)), jnp.float32)
 jacobian = vectors.matvec_jacobian(W, x)["w"]
 
-figure, axes = plt.subplots(1, 5, figsize=(10, 2.3), width_ratios=[1, 1, 1, 1, 1.25])
+figure, axes = plt.subplots(1, 5, figsize=(10, 1.9))
 for i, axis in enumerate(axes[:4]):
     axis.imshow(jacobian[i], vmin=0, vmax=1)
     axis.set(title=rf"$\partial (Wx)_{i + 1} / \partial W$", xticks=[], yticks=[])
 image = axes[4].imshow(jacobian.sum(axis=0), vmin=0, vmax=1)
 axes[4].set(title=r"their sum, $\mathbf{1}x^\top$", xticks=[], yticks=[])
-figure.colorbar(image, ax=axes[4], shrink=0.9)
+figure.colorbar(image, ax=axes, shrink=0.8)
 plt.show()
 
 assert jacobian.shape == (4, 4, 5)
@@ -81,8 +81,10 @@ np.testing.assert_array_equal(jacobian.sum(axis=0), jnp.ones((4, 1)) * x)
 jg.verify(jg.catalog.get("matvec")).assert_confirmed()
 
 # %% [markdown]
-# The sum over outputs, $\mathbf 1 x^\top$, is what one gets by pulling back a vector of ones. It is often called "the" derivative of
-# $Wx$, but it has lost which output each entry belongs to. Claimed as the Jacobian, it has the wrong shape, and is turned away before
+# The sum over outputs, $\mathbf 1 x^\top$, is what one gets by pulling back a vector of ones. It is often called "the"
+# derivative of
+# $Wx$, but it has lost which output each entry belongs to. Claimed as the Jacobian, it has the wrong shape, and is turned away
+# before
 # anything is compared:
 
 # %%
@@ -169,7 +171,7 @@ values, counts = np.unique(units, return_counts=True)
 figure, axis = plt.subplots(figsize=(5.2, 3))
 bars = axis.bar(values, counts / counts.sum(), width=0.7)
 axis.bar_label(bars, [f"{c:.1%}" for c in counts / counts.sum()], padding=2)
-axis.set(xlabel="difference in units in the last place", ylabel="share of entries", xticks=values)
+axis.set(xlabel="difference in units in the last place", ylabel="share of entries", xticks=values, ylim=(0, 0.75))
 axis.set_title("Two orders of one product, in float32")
 plt.show()
 
