@@ -134,11 +134,11 @@ for axis, (title, matrix) in zip(axes, panels.items(), strict=True):
     limit = 1 if gate else float(np.abs(matrix).max())
     axis.imshow(matrix, cmap="gray" if gate else "RdBu_r", vmin=0 if gate else -limit, vmax=limit, aspect="auto")
     for (i, j), value in np.ndenumerate(matrix):
-        text = f"{value:.0f}" if gate or not value else f"{value:.2g}"
+        text = f"{abs(value):.0f}" if gate or not value else f"{value:.2g}"
         dark = (gate and value < 0.5) or (not gate and abs(value) > 0.6 * limit)
         axis.text(j, i, text, ha="center", va="center", fontsize=8, color="w" if dark else "k")
-    axis.set(title=title, xticks=[0, 1], xticklabels=["unit 1", "unit 2"], yticks=range(4))
-    axis.set_yticklabels([f"sample {i + 1}" for i in range(4)] if axis is axes[0] else [])
+    axis.set(title=title, xticks=[0, 1], xticklabels=["unit 1", "unit 2"], yticks=[])
+axes[0].set_yticks(range(4), [f"sample {i + 1}" for i in range(4)])
 plt.show()
 assert np.count_nonzero(deltas[0]) == 1 and not np.any(gradients[0][0][1])
 
