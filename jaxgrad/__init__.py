@@ -11,10 +11,25 @@
 """
 
 from jaxgrad import catalog, masks
+from jaxgrad.certificates import Certificate, Mismatch, certify
 from jaxgrad.derivation import Derivation
 from jaxgrad.expectations import expectation
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.sampling import Estimate, estimate
 from jaxgrad.verification import verify
 
-__all__ = ["Derivation", "Estimate", "Finding", "Report", "Verdict", "catalog", "estimate", "expectation", "masks", "verify"]
+__all__ = [
+    "Certificate",
+    "Derivation",
+    "Estimate",
+    "Finding",
+    "Mismatch",
+    "Report",
+    "Verdict",
+    "catalog",
+    "certify",
+    "estimate",
+    "expectation",
+    "masks",
+    "verify",
+]

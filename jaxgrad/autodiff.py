@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.compilation import check_options
@@ -68,19 +69,22 @@ class _Pair:
         def both(inputs: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Tree]]:
             return closed(inputs), gradient_of(loss, inputs, self.wrt)
 
+        def all_three(inputs: dict[str, Tree]) -> Any:
+            return *both(inputs), jnp.all(jnp.isfinite(loss(inputs)))
+
         self.both = both
 
         def run(stacked: Tree) -> Any:
             small = sum(leaf.size for leaf in jax.tree.leaves(stacked)) <= SMALL
-            return jax.vmap(both)(stacked) if small else jax.lax.map(both, stacked)
+            return jax.vmap(all_three)(stacked) if small else jax.lax.map(all_three, stacked)
 
         self.run = jax.jit(run, compiler_options=check_options())
         self.prober = Prober(loss, self.wrt)
         self._rounded: dict[int, Any] = {}
 
-    def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        claimed, reference = self.run(stacked)
-        return jax.tree.map(np.asarray, (labelled(claimed), labelled(reference)))
+    def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+        claimed, reference, finite = self.run(stacked)
+        return jax.tree.map(np.asarray, (labelled(claimed), labelled(reference), finite))
 
     def rounded(self, stacked: dict[str, Tree], number: int, unit: float) -> Any:
         """Evaluate draw `number` in float32, in float64 at the same inputs, and measure its move under random rounding."""
@@ -88,10 +92,10 @@ class _Pair:
             low = jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, stacked)
             high = jax.tree.map(lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x, low)
             with jax.enable_x64(False):
-                single = self(low)
+                single = self(low)[:2]
             base = jax.tree.map(lambda x: x[0], stacked)
             moves = movement(self.both, unit, base, options=check_options())
-            self._rounded[number] = single, self(high), (labelled(moves[0]), labelled(moves[1]))
+            self._rounded[number] = single, self(high)[:2], (labelled(moves[0]), labelled(moves[1]))
         return self._rounded[number]
 
 
@@ -127,13 +131,17 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
     unit = working_unit(pair.both, draws[0])
     copied = [noisy_copies(draw, unit, number) for number, draw in enumerate(draws)]
     once = jax.tree.map(lambda *x: np.stack(x), *special)
-    claimed, reference = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
+    claimed, reference, finite = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
     rows = COPIES + 1
     for label in claimed:
         ledger = ledgers.setdefault(label, _Ledger())
         for number, draw in enumerate(draws):
             if ledger.refuted:
                 break
+            if not finite[number * rows]:
+                ledger.generic, ledger.vacuous = ledger.generic + 1, False
+                ledger.doubts.append(f"the loss is not finite at {_text(pair.sizes)}; give its inputs a narrower domain")
+                continue
             part = slice(number * rows, (number + 1) * rows)
             found = compare(claimed[label][part], reference[label][part], unit)
             if not np.all(found.agrees) and np.all(np.isfinite(found.error)):
@@ -142,7 +150,7 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
             _enter_generic(ledger, found, pair, draw, label, claimed[label][part][0], reference[label][part][0], unit)
         for number, draw in enumerate(special):
             row = DRAWS * rows + number
-            if not ledger.refuted:
+            if not ledger.refuted and finite[row]:
                 _enter_special(ledger, pair, draw, label, claimed[label][row], reference[label][row], unit)
 
 

@@ -1,46 +1,152 @@
 """Exact expectation of a function over a random mask.
 
-E f(M) = Σ_k P(M = M_k) f(M_k), a sum over the support of the mask's distribution.
+E f(M) = Σ_i w_i f(M_i), with few masks M_i where the structure of f allows it; see `jaxgrad.cubature` for the ways and
+`jaxgrad.plans` for how it is found out which of them are exact.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxgrad.cubature import Rule
 from jaxgrad.masks import Mask
+from jaxgrad.masks.rows import check_shape
+from jaxgrad.plans import METHODS, Plan, Structure, jaxpr_bytes, plans, structure, trace
+
+FEW = 2**8
+"""So many masks are enumerated without looking for a shorter way."""
+BATCH = 64
+"""The most masks at which f is evaluated at once."""
+BATCH_BYTES = 2**22
+"""So many bytes of f's arrays are held at once; a backward pass holds a few times as many."""
 
 
-def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int]) -> Callable[..., Any]:
+def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, method: str | None = None) -> Callable[..., Any]:
     """Return the function of f's other arguments that is the exact expectation of f over the mask.
 
-    E f = Σ_k P(M_k) f(M_k)
+    E f = Σ_i w_i f(M_i)
+
+    over all masks where these are few; over the possible ROWS where f is a sum over rows; over the moves of one or a few
+    independent coins where f is a polynomial and the mask is made of coins; and over 3n + 1 masks made of the mean and the
+    covariance where f is quadratic. Degree and rows are read off f's jaxpr, never assumed, and what none of these can do is
+    refused. Every way is exact for every f that it is used for.
 
     Args:
-        f: takes a draw as the keyword `mask`, of shape `shape`, and any positional arguments; returns a pytree of arrays.
-        mask: distribution of the mask.
+        f: takes a draw as the keyword `mask`, of shape `shape`, and any other arguments; returns a pytree of arrays.
+        mask: distribution of the mask; its rows are independent and alike.
         shape: shape of a draw.
+        method: "enumeration", "rows", "coins" or "moments" to have that way and no other.
 
     Returns:
-        A function of f's positional arguments, which composes with grad, jvp, vmap and jit, in the mask's probabilities too.
+        A function of f's other arguments, which composes with grad, jvp, vmap and jit, in the mask's probabilities too.
 
     Raises:
-        ValueError: when the support is too large to be listed.
+        ValueError: when no way is exact and short enough; the message names the operation of f that stands in the way. Raised
+            when the function is called. Also when `shape` or `method` is out of its range.
+        TypeError: when an argument is of the wrong kind.
 
     >>> from jaxgrad import masks
     >>> float(expectation(lambda x, mask: (mask * x).sum() ** 2, masks.Bernoulli(0.5), (2,))(1.0))
     1.5
+    >>> x = jnp.ones((300, 100))
+    >>> float(expectation(lambda x, mask: jnp.mean((mask * x).sum(axis=1) ** 2), masks.Bernoulli(0.5), x.shape)(x))
+    2525.0
     """
+    if not callable(f):
+        raise TypeError(f"`f` must be a function that takes the draw as keyword `mask`, but is {f!r}")
+    if not isinstance(mask, Mask):
+        raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
+    if method is not None and method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, or None for the shortest, but is {method!r}")
+    shape = check_shape(shape)
 
-    def expected(*args: Any) -> Any:
-        draws, probabilities = mask.support(shape)
-
-        def term(draw_and_probability: Any) -> Any:
-            draw, probability = draw_and_probability
-            return jax.tree.map(lambda y: probability * y, f(*args, mask=draw))
-
-        terms = jax.lax.map(term, (draws, probabilities), batch_size=min(len(draws), 256))
-        return jax.tree.map(lambda y: jnp.sum(y, axis=0), terms)
+    def expected(*args: Any, **kwargs: Any) -> Any:
+        plan = choose(f, mask, shape, args, kwargs, method)
+        total = None
+        for weight, rule in plan.build():
+            part = _weighted_sum(f, rule, shape, args, kwargs)
+            part = jax.tree.map(lambda y, w=weight: w * y, part)
+            total = part if total is None else jax.tree.map(jnp.add, total, part)
+        return total
 
     return expected
+
+
+def choose(
+    f: Callable[..., Any],
+    mask: Mask,
+    shape: Sequence[int],
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    method: str | None = None,
+    limits: Mapping[str, int] | None = None,
+) -> Plan:
+    """Choose the way to the exact expectation of f that needs the fewest evaluations.
+
+    Args:
+        f: the function.
+        mask: distribution of the mask.
+        shape: shape of a draw.
+        args: f's positional arguments.
+        kwargs: its other keyword arguments.
+        method: the only way that will do.
+        limits: {method: most evaluations}; then the first way in the order of METHODS that keeps to its limit is chosen.
+
+    Raises:
+        ValueError: when there is none, with the reasons.
+    """
+    seen: list[Structure] = []
+
+    def found() -> Structure:
+        if not seen:
+            seen.append(structure(f, shape, args, kwargs or {}))
+        return seen[0]
+
+    offered: list[Plan] = []
+    reasons: list[str] = []
+    for plan in plans(mask, shape, found):
+        if isinstance(plan, str):
+            reasons.append(plan)
+        elif limits is not None and plan.count > limits.get(plan.method, 0):
+            reasons.append(f"by {plan.method} it takes {plan.count} evaluations")
+        elif limits is not None or method == plan.method or (method is None and plan.method == METHODS[0] and plan.count <= FEW):
+            return plan
+        elif method is None:
+            offered.append(plan)
+    if offered:
+        return min(offered, key=lambda plan: plan.count)
+    why = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+    by = f" by `method` {method!r}" if method else ""
+    raise ValueError(f"`f` has no exact expectation over this mask{by}: {why}. Use a smaller `shape`, or sample with jaxgrad.estimate")
+
+
+def _weighted_sum(f: Callable[..., Any], rule: Rule, shape: Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return Σ_i w_i f(M_i), a bounded number of masks at a time."""
+
+    def part(weights: Any, places: Any) -> Any:
+        values = jax.vmap(lambda place: f(*args, **kwargs, mask=rule.mask_at(*place)))(places)
+        return jax.tree.map(lambda y: jnp.sum(weights.reshape(-1, *[1] * (y.ndim - 1)) * y, axis=0), values)
+
+    count = len(rule.weights)
+    if count == 1:
+        value = f(*args, **kwargs, mask=rule.mask_at(*(place[0] for place in rule.places)))
+        return jax.tree.map(lambda y: rule.weights[0] * y, value)
+    size = jaxpr_bytes(trace(f, shape, args, kwargs).jaxpr)
+    batch = int(np.clip(BATCH_BYTES // max(size, 1), 1, BATCH))
+    if count <= batch:
+        return part(rule.weights, rule.places)
+    steps = math.ceil(count / batch)
+    index = np.minimum(np.arange(steps * batch), count - 1).reshape(steps, batch)  # the last mask again, with weight 0
+    weights = jnp.where(np.arange(steps * batch).reshape(steps, batch) < count, rule.weights[index], 0)
+    places = tuple(place[index] for place in rule.places)
+    summed = jax.checkpoint(part, prevent_cse=False)  # so that a backward pass holds one batch, not all
+    zero = jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), jax.eval_shape(part, weights[0], tuple(p[0] for p in places)))
+
+    def step(total: Any, now: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, summed(*now)), None
+
+    return jax.lax.scan(step, zero, (weights, places))[0]

@@ -46,6 +46,17 @@ def number(value: float | None, digits: int = 1) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def power_of_two(probability: float | None) -> str:
+    """Write a tiny probability as a power of two that bounds it.
+
+    >>> power_of_two(1e-50), power_of_two(None)
+    ('2⁻¹⁶⁶', '')
+    """
+    if not probability:
+        return ""
+    return "2" + str(math.ceil(math.log2(probability))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def seconds(value: float) -> str:
     """Write a time.
 
@@ -183,4 +194,5 @@ def _evidence_cell(findings: Sequence[Finding]) -> tuple[str, str]:
     if not findings:
         return "", ""
     worst = max(findings, key=lambda f: (f.verdict == Verdict.REFUTED, f.verdict == Verdict.CONFIRMED, f.error or 0))
-    return f"{MARKS[worst.verdict]} {number(worst.error)}".rstrip(), str(worst.verdict)
+    shown = power_of_two(worst.bound) if worst.evidence == "certificate" else number(worst.error)
+    return f"{MARKS[worst.verdict]} {shown}".rstrip(), str(worst.verdict)

@@ -27,6 +27,8 @@ FIRST_LOOK = 256
 """Chunks before the first look: enough that a chunk mean's skewness no longer shows in the tails of t."""
 CHUNK_BUDGET = 2**20
 """Bytes of intermediate values in a chunk: the first look takes many chunks, so they are smaller than an estimate's."""
+SUM_ROUNDING = 256.0
+"""Roundoffs of an array's largest entry that a mean over many samples may be off by; far below any resolution."""
 LARGEST_CHUNK = 32
 """The most samples a chunk: so that a gross error is refuted after a few thousand samples."""
 ROWS = 48
@@ -97,15 +99,18 @@ def _rounding(sampler: Sampler, key: Any, args: Any) -> tuple[bool, np.ndarray]:
     def gradient(args: Any, draws: Any) -> Any:
         return jax.grad(lambda moving: jnp.mean(jax.vmap(lambda d: sampler.f(moving, args[1], mask=d))(draws)))(args[0])
 
-    exact, single = jax.jit(gradient, compiler_options=check_options())(args, draws), None
+    exact = jax.jit(gradient, compiler_options=check_options())(args, draws)
     with jax.enable_x64(False):
         single = jax.jit(gradient, compiler_options=check_options())(_cast(args, False), np.asarray(draws, np.float32))
-    flat = [np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in jax.tree.leaves(t)]) for t in (exact, single)]
-    off = np.abs(flat[0] - flat[1])
-    scale = np.abs(flat[0]).max(initial=0.0)
-    if not np.all(off <= 1e-4 * scale):
-        return True, np.full_like(off, 64 * np.finfo(np.float64).eps * scale)
-    return False, 8 * off + 64 * np.finfo(np.float32).eps * np.abs(flat[0])
+    pairs = [
+        np.asarray([np.ravel(np.asarray(x, np.float64)) for x in pair])
+        for pair in zip(*map(jax.tree.leaves, (exact, single)), strict=True)
+    ]
+    double = not all(np.all(np.abs(e - s) <= 1e-4 * np.abs(e).max(initial=0.0)) for e, s in pairs)
+    eps = float(np.finfo(np.float64 if double else np.float32).eps)
+    floors = [np.full(e.shape, SUM_ROUNDING * eps * np.abs(e).max(initial=0.0)) for e, _ in pairs]
+    moves = [np.zeros_like(e) if double else 8 * np.abs(e - s) for e, s in pairs]
+    return double, np.concatenate(floors) + np.concatenate(moves)
 
 
 class _Sequence:

@@ -4,6 +4,7 @@ Every piece of evidence starts from a `Problem` and asks it for inputs at some s
 closed form, and the loss, or the loss's exact expectation over the mask.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,7 @@ class Problem:
         resolution: largest error, relative to the gradient's largest entry, that sampling may leave open.
         max_samples: number of mask samples at which sampling gives up.
         progress: called with (evidence, fraction done, text).
+        chosen: names of the sizes that the user chose, not only gave data for.
     """
 
     derivation: Derivation
@@ -42,6 +44,7 @@ class Problem:
     resolution: float = 1e-2
     max_samples: int = 2**20
     progress: Progress | None = None
+    chosen: frozenset[str] = frozenset()
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
         """Tell the listener, if there is one."""
@@ -64,7 +67,7 @@ class Problem:
         extra = {} if distribution is None else {"mask": distribution}
         return lambda inputs: dict(self.derivation.gradient(**inputs, **extra))
 
-    @property
+    @functools.cached_property
     def wrt(self) -> tuple[str, ...]:
         """The inputs that are differentiated."""
         return tuple(jax.eval_shape(self.closed_form(sizes := self.choose_sizes(0)), self.draw(sizes, 0)))
@@ -131,7 +134,7 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
     derivation, sizes = problem.derivation, problem.choose_sizes(0)
     inputs = problem.draw(sizes, 0)
     shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), inputs)
-    claimed = jax.eval_shape(lambda x: derivation.gradient(**x, **_mask_of(problem, sizes)), shaped)
+    claimed = jax.eval_shape(lambda x: _arrays("gradient", derivation.gradient(**x, **_mask_of(problem, sizes))), shaped)
     if not isinstance(claimed, Mapping) or not claimed:
         raise ValueError(f"`gradient` of {derivation.name} must return {{input name: array}}, but returns {_describe(claimed)}")
     for name in claimed:
@@ -147,7 +150,7 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
                     "only real arrays have gradients: choose another domain, or leave the key out"
                 )
     mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float))}
-    value = jax.eval_shape(lambda x, m: derivation.loss(**x, **m), shaped, mask)
+    value = jax.eval_shape(lambda x, m: _arrays("loss", derivation.loss(**x, **m)), shaped, mask)
     if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"`loss` of {derivation.name} must return a real scalar or array, but returns {_describe(value)}")
     if derivation.mask is not None and value.shape != ():
@@ -157,6 +160,14 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
     wanted = {name: jax.tree.map(lambda leaf: (*value.shape, *leaf.shape), shaped[name]) for name in claimed}
     _check_shapes(derivation.name, dict(claimed), wanted, value.shape)
     return tuple(claimed)
+
+
+def _arrays(argument: str, result: Any) -> Any:
+    """Pass on what a user's function returned if it holds nothing but arrays and numbers."""
+    for leaf in jax.tree.leaves(result, is_leaf=lambda x: x is None):
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float, complex)):
+            raise ValueError(f"`{argument}` returns {leaf!r}, which is no array of numbers")
+    return result
 
 
 def _mask_of(problem: Problem, sizes: Mapping[str, int]) -> dict[str, Any]:

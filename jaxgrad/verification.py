@@ -1,13 +1,14 @@
 """verify(): which evidence applies to a claim, and how verdicts combine.
 
 A claim without a mask is compared with autodiff of its loss and with differences of it. A claim about an expected gradient is
-compared with sampling and, at sizes where every mask can be listed, with autodiff and differences of the exact expectation.
+compared with sampling and with autodiff and differences of the exact expectation, where `jaxgrad.expectations` has one.
 """
 
 import importlib.metadata
 import math
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,15 +16,25 @@ import jax
 from jaxgrad.autodiff import autodiff
 from jaxgrad.derivation import Derivation
 from jaxgrad.differences import differences
-from jaxgrad.expectations import expectation
+from jaxgrad.expectations import choose, expectation
+from jaxgrad.masks import Mask
 from jaxgrad.monte_carlo import monte_carlo
-from jaxgrad.problem import Problem, Progress, Tree, check_functions, check_given
+from jaxgrad.plans import METHODS, Plan
+from jaxgrad.problem import Problem, Progress, check_functions, check_given
+from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 
 MAX_MASKS = 2**13
-"""The most masks that an exact expectation sums over."""
+"""The most masks, or rows, that an exact expectation lists."""
+MOST_EXPECTED = 2**28
+"""The most entries of masks (masks × entries) at which a loss is evaluated for one exact expectation."""
+MOST_DIFFERENCED = 2**21
+"""The same where the expectation is differenced, and so evaluated some thousand times."""
 
-Loss = Callable[[dict[str, Tree]], Any]
+MAX_PROVED_MASKS = 2**9
+"""The most masks that a certificate sums over; beyond, it takes the moments that the mask's distribution states."""
+
+Loss = Callable[..., Any]
 
 
 def verify(
@@ -73,7 +84,8 @@ def verify(
     derivation.choose_sizes(0, sizes)
     with jax.enable_x64(True):
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
-        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress)
+        chosen_sizes = frozenset(sizes or {})
+        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
     rank = {name: i for i, name in enumerate(order)}
@@ -92,6 +104,35 @@ def _gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
     return [Finding(evidence=name, wrt=wrt, verdict=Verdict.UNDECIDED, detail=result) for wrt in problem.wrt]
 
 
+def _certificate(problem: Problem) -> list[Finding] | str:
+    derivation = problem.derivation
+    fixed = {name: size for name, size in problem.sizes.items() if name in problem.chosen}
+    masked = derivation.mask is not None
+    results = []
+    for sizes in _distinct(derivation.choose_sizes(variant, fixed, few_masks=masked) for variant in range(2)):
+        loss = _loss_of_mask(problem, sizes)
+        found = loss if isinstance(loss, str) else certificate(problem, sizes, loss)
+        if isinstance(found, str):
+            return found
+        results.append(found)
+    return merge(results)
+
+
+def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
+    """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution."""
+    derivation = problem.derivation
+    if derivation.mask is None:
+        return lambda inputs, _: derivation.loss(**inputs)
+    loss, distribution, shape = _masked_loss(problem, sizes)
+    limits = {name: MAX_PROVED_MASKS if name in METHODS[:2] else MAX_MASKS for name in METHODS}
+    draw = derivation.arrays(jax.random.key(problem.seed), sizes)
+    try:
+        plan = choose(loss, distribution, shape, (draw,), limits=limits)
+    except ValueError as error:
+        return str(error)
+    return lambda inputs, mask: expectation(loss, mask, shape, method=plan.method)(inputs)
+
+
 def _autodiff(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is not None:
         return "autodiff sees one mask at a time, and the claim is about their expectation"
@@ -102,20 +143,25 @@ def _autodiff(problem: Problem) -> list[Finding] | str:
 def _expectation(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
         return "there is no mask to take the expectation over"
-    variants = _enumerable(problem)
-    if not variants:
-        return f"there are more than {MAX_MASKS} masks at these sizes"
-    return autodiff(problem, variants, lambda sizes: _expected_loss(problem, sizes), "expectation")
+    ways, reason = _ways(problem, MOST_EXPECTED)
+    if not ways:
+        return reason
+    plans = {tuple(sizes.items()): plan for sizes, plan in ways}
+    variants = [sizes for sizes, _ in ways]
+    found = autodiff(problem, variants, lambda sizes: _expected_loss(problem, sizes, plans[tuple(sizes.items())]), "expectation")
+    return [replace(finding, detail=f"{finding.detail}; {_told(ways)}") for finding in found]
 
 
 def _differences(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
         loss = problem.derivation.loss
         return differences(problem, problem.choose_sizes(0), lambda inputs: loss(**inputs))
-    variants = _enumerable(problem)
-    if not variants:
-        return f"there are more than {MAX_MASKS} masks at these sizes"
-    return differences(problem, variants[0], _expected_loss(problem, variants[0]))
+    ways, reason = _ways(problem, MOST_DIFFERENCED)
+    if not ways:
+        return reason
+    sizes, plan = ways[0]
+    found = differences(problem, sizes, _expected_loss(problem, sizes, plan))
+    return [replace(finding, detail=f"{finding.detail}; {_told(ways[:1])}") for finding in found]
 
 
 def _monte_carlo(problem: Problem) -> list[Finding] | str:
@@ -123,6 +169,7 @@ def _monte_carlo(problem: Problem) -> list[Finding] | str:
 
 
 EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {
+    "certificate": _certificate,
     "autodiff": _autodiff,
     "expectation": _expectation,
     "differences": _differences,
@@ -135,10 +182,27 @@ def _variants(problem: Problem) -> list[dict[str, int]]:
     return _distinct(problem.choose_sizes(variant) for variant in range(3))
 
 
-def _enumerable(problem: Problem) -> list[dict[str, int]]:
-    """Return choices of sizes, small ones first, at which all masks can be listed."""
-    small = _distinct(problem.choose_sizes(variant, few_masks=True) for variant in range(2))
-    return [sizes for sizes in small if _count_masks(problem, sizes) <= MAX_MASKS]
+def _ways(problem: Problem, most: int) -> tuple[list[tuple[dict[str, int], Plan]], str]:
+    """Return small choices of sizes, each with a way to the exact expectation, or the reason why there is none.
+
+    A way that does not believe the mask's own moments is preferred to one that does.
+    """
+    ways, reason = [], ""
+    for sizes in _distinct(problem.choose_sizes(variant, few_masks=True) for variant in range(2)):
+        loss, distribution, shape = _masked_loss(problem, sizes)
+        most_here = most // math.prod(shape)
+        limits = {name: min(MAX_MASKS, most_here) if name in METHODS[:2] else most_here for name in METHODS}
+        try:
+            ways.append((sizes, choose(loss, distribution, shape, (problem.draw(sizes, 0),), limits=limits)))
+        except ValueError as error:
+            reason = reason or f"{error}"
+    return ways, reason
+
+
+def _told(ways: list[tuple[dict[str, int], Plan]]) -> str:
+    methods = list(dict.fromkeys(plan.method for _, plan in ways))
+    told = "expectation by " + " and ".join(methods)
+    return told + (", that is, from the moments that the mask states" if methods == ["moments"] else "")
 
 
 def _distinct(choices: Iterable[dict[str, int]]) -> list[dict[str, int]]:
@@ -149,20 +213,14 @@ def _distinct(choices: Iterable[dict[str, int]]) -> list[dict[str, int]]:
     return found
 
 
-def _count_masks(problem: Problem, sizes: dict[str, int]) -> float:
-    distribution = problem.derivation.distribution(sizes)
-    assert distribution is not None
-    try:
-        return len(jax.eval_shape(lambda: distribution.support(problem.derivation.mask_shape(sizes)))[0])
-    except ValueError:
-        return math.inf
-
-
-def _expected_loss(problem: Problem, sizes: dict[str, int]) -> Loss:
+def _masked_loss(problem: Problem, sizes: dict[str, int]) -> tuple[Loss, Mask, tuple[int, ...]]:
     derivation, distribution = problem.derivation, problem.derivation.distribution(sizes)
     assert distribution is not None
-    expected = expectation(lambda inputs, mask: derivation.loss(**inputs, mask=mask), distribution, derivation.mask_shape(sizes))
-    return lambda inputs: expected(inputs)
+    return lambda inputs, mask: derivation.loss(**inputs, mask=mask), distribution, derivation.mask_shape(sizes)
+
+
+def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Loss:
+    return expectation(*_masked_loss(problem, sizes), method=plan.method)
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:

@@ -126,6 +126,27 @@ def _masked_autoencoder(x, w1, w2, mask):
     return (error * error).sum() / x.shape[0] / x.shape[1]
 
 
+# --- denoising
+
+
+def _dropped(x, w1, w2, mask):
+    error = (mask * x).mm(w1.T).mm(w2.T) - x
+    return torch.where(mask == 0, error.square(), torch.zeros_like(error)).mean()
+
+
+def _emphasised(x, w1, w2, alpha, beta, mask):
+    error = F.mse_loss(F.linear(F.linear(mask * x, w1), w2), x, reduction="none")
+    return torch.where(mask == 0, alpha * error, beta * error).mean()
+
+
+def _dropout(x, w, b, y, mask):
+    return F.mse_loss(F.linear(mask * x / DROPOUT_KEEP, w, b), y, reduction="sum") / len(x)
+
+
+def _marginalised(x, w, mask):
+    return F.mse_loss(F.linear(mask * x, w), x, reduction="sum") / len(x)
+
+
 # --- surrogates
 
 
@@ -160,6 +181,10 @@ ORIGINALS = {
     "masked_autoencoder_features": Original(_masked_autoencoder, "jacobian"),
     "masked_autoencoder_patches": Original(_masked_autoencoder, "jacobian"),
     "masked_autoencoder_fixed_count": Original(_masked_autoencoder, "jacobian"),
+    "masked_autoencoder_dropped_loss": Original(_dropped),
+    "emphasised_denoising": Original(_emphasised),
+    "inverted_dropout": Original(_dropout),
+    "marginalised_denoising": Original(_marginalised, "jacobian"),
     "mean_gate": Original(_gated),
     "ridge_map": Original(_ridge),
     "least_squares_map": Original(_least_squares),
@@ -198,7 +223,7 @@ class Masks(NamedTuple):
     rows: Callable
 
 
-PROBABILITY, PATCH = 0.6, 2
+PROBABILITY, PATCH, DROPOUT_KEEP = 0.6, 2, 0.8
 
 
 def probabilities(n):
@@ -250,6 +275,10 @@ MASKS = {
     "masked_autoencoder_features": _FEATURES,
     "masked_autoencoder_patches": Masks(_draw_patches, _patch_rows),
     "masked_autoencoder_fixed_count": Masks(_draw_fixed, _fixed_rows),
+    "masked_autoencoder_dropped_loss": _FEATURES,
+    "emphasised_denoising": _FEATURES,
+    "inverted_dropout": Masks(_draw_coins(lambda n: [DROPOUT_KEEP] * n), lambda n: _coins([DROPOUT_KEEP] * n)),
+    "marginalised_denoising": _FEATURES,
     "mean_gate": _FEATURES,
 }
 """{name of the entry with a mask: its masks}."""

@@ -16,7 +16,7 @@ from parity_tests.tolerances import precision
 from tests.draws import draw
 from tests.wrong_variants import VARIANTS
 
-SAMPLES = 20_000
+SAMPLES = 30_000
 FALSE_ALARM = 1e-6
 RESOLUTION = 0.05
 """The widest band t·se, relative to the gradient's largest entry, in which passing still says something."""
@@ -27,7 +27,7 @@ def torch_monte_carlo(name):
     """Mean over sampled masks of torch's gradients in every input that is claimed, and its standard error."""
     derivation = catalog.get(name)
     sizes = derivation.choose_sizes()
-    tensors = {k: torch.from_numpy(v) for k, v in draw(derivation, sizes).items()}
+    tensors = {k: torch.from_numpy(np.array(v)) for k, v in draw(derivation, sizes).items()}
     shape = shapes.evaluate(derivation.shapes["mask"], sizes)
     masks = MASKS[name].draw(torch.Generator().manual_seed(12), (SAMPLES, *shape))
     wanted = {k: tensors.pop(k) for k in claimed(derivation)}

@@ -119,6 +119,9 @@ def one_entry(x, factor):
 
 
 WRONG = [
+    claim("softmax cross-entropy, labels that sum to anything", softmax_cross_entropy,
+          lambda logits, labels: {"logits": (jax.nn.softmax(logits) - labels) / logits.shape[0]},
+          {"logits": "m k", "labels": "m k"}),
     scaled(1.0, 1 + 1e-9),
     scaled(1e-9, 2.0),
     scaled(1e-9, 0.0),

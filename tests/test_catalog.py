@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from jaxgrad import catalog, shapes
-from jaxgrad.catalog import perceptron, surrogates
+from jaxgrad.catalog import denoising, perceptron, surrogates
+from jaxgrad.expectations import expectation
 from tests.draws import FAST_COMPILE, draw
 
 NAMES = (
     "inner_product matvec mse mse_matvec two_layer_linear matmul add_bias linear vsum relu relu_mlp autoencoder_sample autoencoder "
     "autoencoder_mse masked_autoencoder_bernoulli masked_autoencoder_features masked_autoencoder_patches "
-    "masked_autoencoder_fixed_count mean_gate ridge_map least_squares_map"
+    "masked_autoencoder_fixed_count masked_autoencoder_dropped_loss emphasised_denoising inverted_dropout marginalised_denoising "
+    "mean_gate ridge_map least_squares_map"
 ).split()
 TINY = {"m": 2, "n": 3, "k": 2, "p": 2, "b": 2, "d": 4, "h": 3, "e": 2}
 
@@ -121,6 +123,27 @@ def test_the_ridge_map_is_the_zero_of_the_ridge_gradient_in_both_forms(b, d):
         np.testing.assert_allclose(m2, np.linalg.inv(g.T @ g + 0.1 * np.eye(d)) @ g.T @ gp, rtol=1e-10)
         slope = jax.grad(surrogates.ridge_loss, argnums=2)(g, gp, m2, delta)
         assert float(jnp.max(jnp.abs(slope))) < 1e-12 * float(jnp.max(jnp.abs(g.T @ gp)))
+
+
+def test_the_marginalised_map_is_where_the_expected_loss_is_smallest():
+    with jax.enable_x64(True):
+        x = draw(catalog.get("marginalised_denoising"), {"m": 6, "n": 4})["x"]
+        mask = catalog.get("marginalised_denoising").distribution({"n": 4})
+        expected = expectation(denoising.marginalised_loss, mask, x.shape)
+        best = denoising.marginalised_map(x, mask)
+        assert float(jnp.max(jnp.abs(jax.grad(expected, argnums=1)(x, best)))) < 1e-12 * float(jnp.max(jnp.abs(x.T @ x)))
+        for seed in range(3):
+            away = best + 0.1 * np.random.default_rng(seed).standard_normal(best.shape)
+            assert float(expected(x, away)) > float(expected(x, best))
+
+
+def test_a_dropped_entry_does_not_see_itself_so_the_diagonal_of_the_map_does_not_matter():
+    with jax.enable_x64(True):
+        derivation = catalog.get("masked_autoencoder_dropped_loss")
+        x, mask = draw(derivation, {"m": 5, "n": 4, "p": 3})["x"], derivation.distribution({"n": 4})
+        expected = expectation(derivation.loss, mask, x.shape)
+        values = [float(expected(x, np.eye(4), diagonal * np.eye(4) + 1)) for diagonal in (0.0, 3.0)]
+        assert values[0] == pytest.approx(values[1], rel=1e-12)
 
 
 def test_the_abstraction_experiment_fits_one_batch_and_forgets_it_on_the_next():

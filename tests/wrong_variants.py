@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad import catalog
-from jaxgrad.catalog import autoencoders, layers, perceptron, surrogates
+from jaxgrad.catalog import autoencoders, denoising, layers, perceptron, surrogates
 from jaxgrad.masks import Bernoulli, FeatureBernoulli
 
 ORIGINAL = "original: "
@@ -110,6 +110,44 @@ def masked(name):
         ("p for S off the diagonal", wrong_moments(name, second_moment=lambda s, n: jnp.broadcast_to(jnp.diagonal(s), s.shape))),
         ("no 1/n", all_times(name, lambda x, **_: x.shape[1])),
     ]
+
+
+# --- denoising
+
+
+def changed_dropped(hollow=denoising.hollow, weight=lambda mu: 1 - mu):
+    """The expected gradient of the loss on dropped entries, with another hollow part or another weight of the rows."""
+
+    def gradient(x, w1, w2, mask):
+        m, n = x.shape
+        mu, s, g = mask.mean(n), mask.second_moment(n), x.T @ x
+        a = hollow(weight(mu)[:, None] * (hollow(w2 @ w1) @ (s * g) - mu * g))
+        return {"w1": 2 / (m * n) * w2.T @ a, "w2": 2 / (m * n) * a @ w1.T}
+
+    return replace(catalog.get("masked_autoencoder_dropped_loss"), gradient=gradient)
+
+
+def dropout_with(odds):
+    """The linear layer under dropout, its penalty weighted by another function of p than (1 − p)/p."""
+
+    def gradient(x, w, b, y, mask):
+        m, r, o = len(x), x @ w.T + b - y, odds(mask.prob)
+        return {
+            "w": 2 / m * (r.T @ x + o * w * (x**2).sum(0)),
+            "b": 2 / m * r.sum(0),
+            "x": 2 / m * (r @ w + o * x * (w**2).sum(0)),
+        }
+
+    return replace(catalog.get("inverted_dropout"), gradient=gradient)
+
+
+def minimiser(solution):
+    """The claim that another map is where the marginalised denoising loss is smallest."""
+
+    def gradient(x, w, mask):
+        return {"w": 2 / len(x) * (w - solution(x, mask)) @ (mask.second_moment(x.shape[1]) * (x.T @ x))}
+
+    return replace(catalog.get("marginalised_denoising"), gradient=gradient)
 
 
 # --- the perceptron with a wrong gate, or a wrong sum
@@ -240,6 +278,57 @@ VARIANTS = {
     "masked_autoencoder_fixed_count": [
         ("entries taken for independent", wrong_moments("masked_autoencoder_fixed_count", second_moment=independent)),
         *masked("masked_autoencoder_fixed_count"),
+    ],
+    "masked_autoencoder_dropped_loss": [
+        ("entries that see themselves: B for B°", changed_dropped(hollow=lambda b: b)),
+        ("weight μ of the kept for 1 − μ of the dropped", changed_dropped(weight=lambda mu: mu)),
+        ("weight of the dropped forgotten", changed_dropped(weight=jnp.ones_like)),
+        (
+            "divided by how many are dropped, not by all",
+            all_times("masked_autoencoder_dropped_loss", lambda x, mask, **_: 1 / jnp.mean(1 - mask.mean(x.shape[1]))),
+        ),
+        ("p² for the diagonal of S", wrong_moments("masked_autoencoder_dropped_loss", second_moment=no_diagonal)),
+    ],
+    "emphasised_denoising": [
+        (
+            "weights swapped",
+            replace(
+                catalog.get("emphasised_denoising"),
+                gradient=lambda alpha, beta, **i: denoising.emphasised_expected_gradient(alpha=beta, beta=alpha, **i),
+            ),
+        ),
+        (
+            "α on everything, and β more on the kept",
+            replace(
+                catalog.get("emphasised_denoising"),
+                gradient=lambda alpha, beta, **i: denoising.emphasised_expected_gradient(alpha=alpha, beta=alpha + beta, **i),
+            ),
+        ),
+        (
+            "emphasis squared",
+            replace(
+                catalog.get("emphasised_denoising"),
+                gradient=lambda alpha, beta, **i: denoising.emphasised_expected_gradient(alpha=alpha**2, beta=beta**2, **i),
+            ),
+        ),
+        ("sign in w2", but("emphasised_denoising", w2=times(-1))),
+    ],
+    "inverted_dropout": [
+        ("no penalty, as if dropout did nothing on average", dropout_with(lambda p: 0.0)),
+        ("penalty of dropout without 1/p", dropout_with(lambda p: p * (1 - p))),
+        ("odds upside down", dropout_with(lambda p: p / (1 - p))),
+        ("mean over the rows in b", but("inverted_dropout", b=lambda right, x, **_: right / len(x))),
+        ("sign in x", but("inverted_dropout", x=times(-1))),
+    ],
+    "marginalised_denoising": [
+        ("the identity, which is best without noise", minimiser(lambda x, mask: jnp.eye(x.shape[1]))),
+        ("mask forgotten in P", minimiser(lambda x, mask: jnp.linalg.solve(mask.second_moment(x.shape[1]) * (x.T @ x), x.T @ x).T)),
+        ("the minimiser transposed", minimiser(lambda x, mask: denoising.marginalised_map(x, mask).T)),
+        (
+            "the minimiser of noise that is not its own square",
+            minimiser(lambda x, mask: denoising.marginalised_map(x, Moments(mask, second_moment=no_diagonal))),
+        ),
+        ("Q left out", but("marginalised_denoising", w=lambda _, x, w, mask: 2 / len(x) * (w - denoising.marginalised_map(x, mask)))),
     ],
     "mean_gate": [
         ("gates left out", but("mean_gate", c=lambda _, g, w, w2, **__: g @ w @ w2)),

@@ -10,12 +10,12 @@ True
 
 import difflib
 
-from jaxgrad.catalog import autoencoders, layers, perceptron, surrogates, vectors
+from jaxgrad.catalog import autoencoders, denoising, layers, perceptron, surrogates, vectors
 from jaxgrad.derivation import Derivation
 
-__all__ = ["all", "autoencoders", "get", "layers", "perceptron", "surrogates", "vectors"]
+__all__ = ["all", "autoencoders", "denoising", "get", "layers", "perceptron", "surrogates", "vectors"]
 
-_FAMILIES = (vectors, layers, perceptron, autoencoders, surrogates)
+_FAMILIES = (vectors, layers, perceptron, autoencoders, denoising, surrogates)
 _BY_NAME = {derivation.name: derivation for family in _FAMILIES for derivation in family.DERIVATIONS}
 
 

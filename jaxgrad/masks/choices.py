@@ -1,0 +1,145 @@
+"""Masks whose rows are one of finitely many, all equally likely: a fixed number of entries, or one span."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row, words
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FixedCount:
+    """Exactly k of the n entries of a row are kept, every such choice equally likely.
+
+    μ_j = k/n;  S_jk = k(k−1)/(n(n−1)) for j ≠ k, S_jj = k/n: entries of a row are negatively correlated.
+
+    Args:
+        count: number k of entries kept in each row, 0 ≤ k ≤ n.
+
+    Raises:
+        ValueError: when `count` is negative or exceeds a size.
+        TypeError: when `count` is no integer.
+
+    >>> float(FixedCount(1).second_moment(2)[0, 1])
+    0.0
+    """
+
+    count: int = field(metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        """Refuse what is no count."""
+        object.__setattr__(self, "count", check_integer("count", self.count, 0))
+
+    def _count(self, n: int) -> int:
+        if self.count > n:
+            raise ValueError(f"`count` {self.count} exceeds the {n} columns of the mask; keep at most {n}")
+        return self.count
+
+    def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
+        """Draw a mask of `shape` with ``key``: a row of k ones is sorted by random words."""
+        shape = check_shape(shape)
+        row = (np.arange(shape[-1]) < self._count(shape[-1])).astype(np.uint8)
+        _, mask = jax.lax.sort((words(key, shape), jnp.broadcast_to(row, shape)), dimension=-1, num_keys=1)
+        return mask.astype(float)
+
+    def mean(self, n: int) -> Float[Array, " n"]:
+        """Return E[m], the vector of k/n."""
+        return jnp.full((n,), self._count(n) / n, dtype=float)
+
+    def second_moment(self, n: int) -> Float[Array, "n n"]:
+        """Return E[m mᵀ]: k/n on the diagonal, k(k−1)/(n(n−1)) elsewhere."""
+        k = self._count(n)
+        return jnp.where(np.eye(n, dtype=bool), k / n, k * (k - 1) / (n * max(n - 1, 1))).astype(float)
+
+    def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
+        """List all C(n, k) choices in each row, equally likely."""
+        shape = check_shape(shape)
+        n, choices = shape[-1], self.support_size(shape[-1])
+        if choices * n > SUPPORT_LIMIT:
+            raise ValueError(f"`shape` {shape} has C({n}, {self.count}) masks a row, too many to list; use a smaller shape")
+        rows = np.zeros((choices, n))
+        kept = np.array(list(combinations(range(n), self.count)), dtype=int).reshape(choices, self.count)
+        np.put_along_axis(rows, kept, 1, axis=-1)
+        return every_row(rows, jnp.full((choices,), 1 / choices, dtype=float), shape)
+
+    def support_size(self, n: int) -> int:
+        """Return the number of different rows."""
+        return math.comb(n, self._count(n))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Spans:
+    """One span of `length` neighbouring entries is dropped in each row, every place equally likely; the rest is kept.
+
+    With N_j and N_jk how many of the n−k+1 places of the span cover entry j, or both j and k, and N the number of places:
+    in the span E s_j = N_j/N and E s_j s_k = N_jk/N. With `keep` the mask is s, else 1 − s, so
+    μ_j = 1 − N_j/N and S_jk = 1 − (N_j + N_k − N_jk)/N.
+
+    Args:
+        length: number k of entries in the span, 1 ≤ k ≤ n.
+        keep: whether the span is what is kept, and the rest is dropped.
+
+    Raises:
+        ValueError: when `length` is not positive or exceeds a size.
+        TypeError: when `length` is no integer, or `keep` is no bool.
+
+    Source: spans as masks: Joshi et al. 2020, SpanBERT, arXiv 1907.10529.
+
+    >>> Spans(2).mean(4).round(2).tolist()
+    [0.6..., 0.3..., 0.3..., 0.6...]
+    """
+
+    length: int = field(metadata={"static": True})
+    keep: bool = field(default=False, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        """Refuse what is no length."""
+        object.__setattr__(self, "length", check_integer("length", self.length, 1))
+        if not isinstance(self.keep, bool):
+            raise TypeError(f"`keep` must be True or False, but is {self.keep!r}")
+
+    def support_size(self, n: int) -> int:
+        """Return the number n−k+1 of places, each of which gives another row."""
+        if self.length > n:
+            raise ValueError(f"`length` {self.length} exceeds the {n} columns of the mask; use a span of at most {n}")
+        return n - self.length + 1
+
+    def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
+        """Draw a mask of `shape` with ``key``."""
+        *lead, n = check_shape(shape)
+        start = jax.random.randint(key, (*lead, 1), 0, self.support_size(n))
+        entry = jnp.arange(n)
+        return (((entry >= start) & (entry < start + self.length)) == self.keep).astype(float)
+
+    def _places(self, n: int) -> np.ndarray:
+        """Return N_jk, the number of places of the span that cover both entries; N_j stands on the diagonal."""
+        last = self.support_size(n) - 1  # a span covers j from the places j−k+1 … j, as far as they are places
+        j, k = np.indices((n, n))
+        return np.maximum(0, np.minimum(np.minimum(j, k), last) - np.maximum(np.maximum(j, k) - self.length + 1, 0) + 1)
+
+    def mean(self, n: int) -> Float[Array, " n"]:
+        """Return E[m], by counting places."""
+        inside = np.diagonal(self._places(n)) / self.support_size(n)
+        return jnp.asarray(inside if self.keep else 1 - inside, float)
+
+    def second_moment(self, n: int) -> Float[Array, "n n"]:
+        """Return E[m mᵀ], by counting places."""
+        both = self._places(n) / self.support_size(n)
+        one = np.diagonal(both)
+        return jnp.asarray(both if self.keep else 1 - one[:, None] - one + both, float)
+
+    def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
+        """List all n−k+1 places of the span in each row, equally likely."""
+        shape = check_shape(shape)
+        places = self.support_size(shape[-1])
+        away = np.arange(shape[-1]) - np.arange(places)[:, None]
+        rows = (((away >= 0) & (away < self.length)) == self.keep).astype(float)
+        return every_row(rows, jnp.full((places,), 1 / places, dtype=float), shape)

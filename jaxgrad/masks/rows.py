@@ -1,0 +1,147 @@
+"""What a mask distribution must offer, and what all of them need: checks, coin tosses, and lists of rows."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float
+
+SUPPORT_LIMIT = 2**24
+"""The most entries (masks × entries of a mask) that `support` will list."""
+
+
+@runtime_checkable
+class Mask(Protocol):
+    """What a mask distribution must offer. Its rows, along all axes but the last, are independent and alike.
+
+    Three further methods are optional, and make more expectations exact: ``support_size(n)``, the number of different rows;
+    ``factors(n, degree)``, the `Factors` of a row; ``mixture(degree)``, pairs of a weight and a mask, such that a polynomial
+    of that degree in ONE row has the weighted sum of its expectations under those masks as its expectation.
+    """
+
+    def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
+        """Draw a mask of this shape."""
+        ...
+
+    def mean(self, n: int) -> Float[Array, " n"]:
+        """Return E[m] of one row."""
+        ...
+
+    def second_moment(self, n: int) -> Float[Array, "n n"]:
+        """Return E[m mᵀ] of one row."""
+        ...
+
+    def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
+        """List every mask of this shape with its probability."""
+        ...
+
+
+class Factors(NamedTuple):
+    """The independent random numbers t_1 … t_c that a row is made of, m_j = Σ_k members_kj t_k.
+
+    Attributes:
+        members: which entries of the row are t_k; each entry is one of them.
+        values: places at which each t is evaluated.
+        weights: of those places, such that Σ_i weights_ki g(values_i) = E g(t_k) for every polynomial g of the degree asked for.
+    """
+
+    members: Bool[np.ndarray, "c n"]
+    values: Float[np.ndarray, " s"]
+    weights: Float[Array, "c s"]
+
+
+def check_probabilities(name: str, value: Any, ndim: int) -> None:
+    """Refuse what is known, and is no probability (`ndim` 0) or vector of probabilities (1)."""
+    if not is_known(value):
+        return
+    array = np.asarray(value)
+    if not np.issubdtype(array.dtype, np.number) or array.ndim < ndim:
+        kind = "a number" if ndim == 0 else "a vector with one probability per feature"
+        raise ValueError(f"`{name}` must be {kind}, but is {value!r}")
+    if array.ndim == ndim and not np.all((array >= 0) & (array <= 1)):
+        raise ValueError(f"`{name}` must be a probability in [0, 1] (that an entry is KEPT), but is {value!r}")
+
+
+def check_variance(name: str, value: Any) -> None:
+    """Refuse what is known, and is no finite number of at least 0."""
+    if not is_known(value):
+        return
+    array = np.asarray(value)
+    if not np.issubdtype(array.dtype, np.number) or (array.ndim == 0 and not (np.isfinite(array) and array >= 0)):
+        raise ValueError(f"`{name}` must be a finite number of at least 0, but is {value!r}")
+
+
+def is_known(value: Any) -> bool:
+    """Say whether a leaf is a number or numbers: not traced, and no placeholder of a tree transformation."""
+    return not isinstance(value, Tracer) and isinstance(value, (int, float, str, np.generic, np.ndarray, jax.Array, list, tuple))
+
+
+def check_integer(name: str, value: Any, least: int) -> int:
+    """Return an integer of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an integer, but is {value!r}") from None
+    if number < least:
+        raise ValueError(f"`{name}` must be at least {least}, but is {number}")
+    return number
+
+
+def check_pair(name: str, value: Any) -> tuple[int, int]:
+    """Return a pair of positive integers."""
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be a pair of integers (height, width), but is {value!r}") from None
+    return check_integer(name, first, 1), check_integer(name, second, 1)
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a mask as a tuple."""
+    try:
+        shape = tuple(operator.index(s) for s in shape)
+    except TypeError:
+        raise TypeError(f"`shape` must be a sequence of integers such as (m, n), but is {shape!r}") from None
+    if not shape or min(shape) < 1:
+        raise ValueError(f"`shape` must have at least one axis and no empty one, but is {shape!r}")
+    return shape
+
+
+def words(key: Array, shape: tuple[int, ...]) -> Array:
+    """Draw 32 random bits for each entry; both words of a threefry block are used, which halves the cost of a draw."""
+    with jax.threefry_partitionable(False):
+        return jax.random.bits(key, shape, jnp.uint32)
+
+
+def toss(key: Array, prob: Any, shape: tuple[int, ...]) -> Array:
+    """Toss coins that are 1 with probability ⌊2³² p⌋/2³²: a random word is compared, so that rare events keep their odds."""
+    threshold = jnp.asarray(prob, jnp.float32) * np.float32(2.0**32)
+    certain = threshold >= np.float32(2.0**32)
+    return (certain | (words(key, shape) < jnp.where(certain, 0.0, threshold).astype(jnp.uint32))).astype(float)
+
+
+def every_row(rows: np.ndarray, probabilities: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Combine the support of one row into that of independent rows stacked to `shape`."""
+    count = math.prod(shape[:-1])
+    total = len(rows) ** count
+    if total * math.prod(shape) > SUPPORT_LIMIT:
+        raise ValueError(
+            f"`shape` {shape} has {len(rows)}^{count} masks, too many to list; "
+            "use a smaller shape, or the moments from `mean` and `second_moment`"
+        )
+    places = len(rows) ** np.arange(count)[::-1] if len(rows) > 1 else np.ones(count, int)
+    index = np.arange(total)[:, None] // places % len(rows)
+    dtype = jnp.result_type(float)
+    return jnp.asarray(rows[index].reshape(total, *shape), dtype), jnp.prod(probabilities[index], axis=-1)
+
+
+def every_outcome(count: int) -> np.ndarray:
+    """List the 2^count outcomes of `count` coins, one a row."""
+    if count * 2**count > SUPPORT_LIMIT:
+        raise ValueError(f"`shape` asks for all masks of {count} independent coins a row, 2^{count} of them; use a smaller one")
+    return np.arange(2**count)[:, None] >> np.arange(count)[::-1] & 1

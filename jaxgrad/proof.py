@@ -1,0 +1,148 @@
+"""The certificate as evidence: the closed form IS the gradient, as an identity between functions.
+
+Both sides are traced once and compared in finite fields (`jaxgrad.certificates`). For a masked loss the left side is the
+gradient of its exact expectation, and the mask's probabilities are variables like any other; only where that proves nothing,
+as of a loss that holds a probability as a number of its own, are they taken as they are. What a proof does not see is left to
+the other evidence: kinks and ties, rounding, and whether the loss's own differentiation rules are right. A domain such as the
+simplex is written in free variables, so that a formula is proved on it and not beyond.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgrad.certificates import Certificate, certify
+from jaxgrad.compilation import check_options
+from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.programs import has_own_rules, has_stop_gradient
+from jaxgrad.report import Finding, Verdict
+
+LARGEST = 4096
+"""Sizes at which the inputs or the gradient have more entries than this are not proved at."""
+
+
+def _cayley(a: Any) -> Any:
+    skew, identity = a - jnp.swapaxes(a, -1, -2), jnp.eye(a.shape[-1])
+    return jnp.linalg.solve(identity + skew, identity - skew)
+
+
+_CHARTS: dict[str, Callable[[Any], Any]] = {
+    "positive": lambda t: t * t,
+    "simplex": lambda t: t * t / jnp.sum(t * t, axis=-1, keepdims=True),
+    "spd": lambda t: t @ jnp.swapaxes(t, -1, -2),
+    "orthogonal": _cayley,
+}
+"""Maps from free variables onto the domains that equations or signs define: a formula need only hold there."""
+
+Loss = Callable[[dict[str, Tree], Any], Any]
+
+
+def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[Finding] | str:
+    """Prove or refute that the closed form is the gradient of `loss`.
+
+    Args:
+        problem: the claim.
+        sizes: sizes at which to prove it.
+        loss: function of the inputs and the mask's distribution (None where there is no mask).
+
+    Returns:
+        One finding for each array of the gradient; its `bound` is the probability that the proof is wrong, and the detail of
+        a confirmation the sizes alone, for `merge`. Or the reason why there is none.
+    """
+    derivation, wrt = problem.derivation, problem.wrt
+    inputs = derivation.arrays(jax.random.key(problem.seed), sizes)
+    entries = sum(np.size(leaf) for leaf in jax.tree.leaves(inputs))
+    if entries > LARGEST:
+        return f"there are {entries} entries at the smallest sizes, more than the {LARGEST} that are proved at"
+    distribution = derivation.distribution(sizes)
+    gradient = derivation.gradient
+
+    charts = {name: _CHARTS.get(domain) if isinstance(domain, str) else None for name, domain in derivation.domains.items()}
+
+    def on_domain(free: dict[str, Tree]) -> dict[str, Tree]:
+        return {name: jax.tree.map(chart, x) if (chart := charts.get(name)) else x for name, x in free.items()}
+
+    def claimed(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
+        return labelled(dict(gradient(**on_domain(free), **({} if mask is None else {"mask": mask}))))
+
+    def reference(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
+        return labelled(gradient_of(lambda x: loss(x, mask), on_domain(free), wrt))
+
+    def value(inputs: dict[str, Tree], mask: Any) -> tuple[Any, Any]:
+        return loss(inputs, mask), gradient(**inputs, **({} if mask is None else {"mask": mask}))
+
+    args = inputs, jax.tree.map(lambda leaf: jnp.asarray(leaf, float), distribution)
+    odd = [name for name, domain in derivation.domains.items() if callable(domain)]
+    doubt = _doubt(value, loss, args) or (f"the domain of `{odd[0]}` may have equations that a proof does not know" if odd else "")
+    where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
+    found = _prove(claimed, reference, args, problem.seed)
+    if jax.tree.leaves(distribution) and any(proof.verdict != Verdict.CONFIRMED for proof in found.values()):
+        # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does.
+        found = _prove(lambda x: claimed(x, distribution), lambda x: reference(x, distribution), args[:1], problem.seed)
+        where += ", the mask's probabilities as they are"
+    return [_finding(label, proof, doubt, where) for label, proof in found.items()]
+
+
+def _prove(claimed: Any, reference: Any, args: Any, seed: int) -> dict[str, Certificate]:
+    """Prove all arrays at once, and one by one where that fails."""
+    labels = list(jax.eval_shape(claimed, *args))
+    whole = certify(reference, claimed, *args, seed=seed)
+    if whole.verdict == Verdict.CONFIRMED or len(labels) == 1:
+        return {label: Certificate(**{**vars(whole), "seconds": whole.seconds / len(labels)}) for label in labels}
+    return {
+        label: certify(lambda *a, k=label: reference(*a)[k], lambda *a, k=label: claimed(*a)[k], *args, seed=seed) for label in labels
+    }
+
+
+def _doubt(value: Any, loss: Any, args: Any) -> str:
+    """Say what keeps a proof about real functions from being a verdict on these; empty where nothing does."""
+    values = jax.jit(value, compiler_options=check_options())(*args)
+    if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(values)):
+        return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
+    if has_own_rules(loss, *args):
+        return "the loss is differentiated by a rule of its own"
+    if has_stop_gradient(loss, *args):
+        return "the loss uses stop_gradient"
+    return ""
+
+
+def _finding(label: str, proof: Certificate, doubt: str, where: str) -> Finding:
+    verdict, diagnosis = proof.verdict, ""
+    if verdict == Verdict.CONFIRMED:
+        detail = where
+    else:
+        detail = f"at {where}: {proof.reason}"
+    if proof.ratio is not None:
+        diagnosis = f"{label}: the closed form is {proof.ratio} times the gradient, exactly, at {where}"
+    if "not finite" in doubt or (doubt and verdict == Verdict.REFUTED):
+        verdict, detail, diagnosis = Verdict.UNDECIDED, f"{doubt}; {detail}", ""
+    return Finding(
+        evidence="certificate", wrt=label, verdict=verdict, seconds=proof.seconds, detail=detail, diagnosis=diagnosis,
+        bound=proof.error_probability if verdict == Verdict.CONFIRMED else None,
+    )  # fmt: skip
+
+
+def merge(runs: list[list[Finding]]) -> list[Finding]:
+    """Merge the findings at several choices of sizes: proved when proved at each, refuted when refuted at one."""
+    merged = []
+    for findings in zip(*runs, strict=True):
+        verdicts = [finding.verdict for finding in findings]
+        seconds = sum(finding.seconds for finding in findings)
+        worst = next((f for f in findings if f.verdict == Verdict.REFUTED), None)
+        worst = worst or next((f for f in findings if f.verdict == Verdict.UNDECIDED), findings[0])
+        if set(verdicts) == {Verdict.CONFIRMED}:
+            bound = sum(finding.bound or 0.0 for finding in findings)
+            where = " and ".join(finding.detail for finding in findings)
+            detail = f"proved for all inputs in general position, at {where}; wrong with probability at most 2^{_exponent(bound)}"
+            worst = dataclasses.replace(worst, bound=bound, detail=detail)
+        merged.append(dataclasses.replace(worst, seconds=seconds))
+    return merged
+
+
+def _exponent(probability: float) -> str:
+    return f"-{math.floor(-math.log2(probability))}" if probability > 0 else "-1074"

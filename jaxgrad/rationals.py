@@ -1,0 +1,87 @@
+"""Floating-point constants as the rational numbers they were meant to be.
+
+A program says 0.6 and means 3/5, though no float is 3/5. `rational` returns the fraction with the smallest
+denominator that lies within two units in the last place of a float; 0.6**2 becomes 9/25 and 2/50/10 becomes 1/250,
+however they were rounded on the way. Such fractions are found by descending the continued fractions of the
+interval's ends. A fraction that is not small but is a decimal of at most twelve digits (1.000000001) is that
+decimal; what is neither is not what was meant.
+"""
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+
+_SIMPLE = 2**40
+_SURD = 2**20
+_DIGITS = 12
+
+
+def simplest(low: Fraction, high: Fraction) -> Fraction:
+    """Return the fraction of smallest denominator in [low, high], for 0 < low ≤ high.
+
+    >>> simplest(Fraction(314, 100), Fraction(315, 100))
+    Fraction(22, 7)
+    """
+    whole = math.floor(low)
+    if whole == low:
+        return Fraction(whole)
+    if whole + 1 <= high:
+        return Fraction(whole + 1)
+    return whole + 1 / simplest(1 / (high - whole), 1 / (low - whole))
+
+
+@lru_cache(maxsize=4096)
+def rational(value: float) -> tuple[Fraction, bool]:
+    """Return the simplest rational within 2 ulp of a float, and whether it is simple enough to be what was meant.
+
+    >>> rational(0.6**2)
+    (Fraction(9, 25), True)
+    >>> rational(3.141592653589793)[1]
+    False
+    """
+    if value < 0:
+        fraction, meant = rational(-value)
+        return -fraction, meant
+    if value == 0 or value.is_integer():
+        return Fraction(value), True
+    exact, margin = Fraction(value), 2 * Fraction(math.ulp(value))
+    fraction = simplest(exact - margin, exact + margin)
+    if fraction.numerator * fraction.denominator < _SIMPLE:
+        return fraction, True
+    decimal = Fraction(f"{value:.{_DIGITS}g}")
+    if abs(decimal - exact) <= margin:  # 1.000000001 is a decimal, though no simple fraction
+        return decimal, True
+    return fraction, False
+
+
+@lru_cache(maxsize=1024)
+def surd(value: float) -> tuple[Fraction, int] | None:
+    """Return (r, k) with value² = r·πᵏ for a simple r and |k| ≤ 2, the constants of Gaussians, or None.
+
+    >>> surd((2 / 3.141592653589793) ** 0.5)
+    (Fraction(2, 1), -1)
+    """
+    if not 1e-100 < abs(value) < 1e100:
+        return None
+    for k in (0, 1, -1, 2, -2):
+        square = value * value / math.pi**k
+        margin = 4 * Fraction(math.ulp(square))
+        fraction = simplest(Fraction(square) - margin, Fraction(square) + margin)
+        if fraction.numerator * fraction.denominator < _SURD:
+            return fraction, k
+    return None
+
+
+def rationals(array: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return an array of fractions (infinities and NaN stay floats), and whether all are what was meant."""
+    result = np.empty(array.shape, object)
+    meant = True
+    for at, value in np.ndenumerate(np.asarray(array, float)):
+        if math.isfinite(value):
+            result[at], simple = rational(float(value))
+            meant &= simple
+        else:
+            result[at] = float(value)
+    return result, meant

@@ -1,0 +1,324 @@
+"""Values of a program as residues: the domain in which `certify` runs both functions.
+
+A number is carried as its residues modulo p and modulo q in every draw (see `jaxgrad.fields`), with what the
+residues alone do not tell:
+
+    bad     draws in which it is undefined: a division by zero, the root of a negative number
+    inf     entries that are known to be +∞ or −∞, as in a mask of attention scores
+    sign    what is known of its sign (`jaxgrad.signs`)
+    taint   one bit for each *coin* the entry depends on, and bits for what the field only imitates
+
+Known floating-point constants stay exact fractions (`Exact`) until they meet something unknown. Comparisons have two
+readings. Relaxed, the truth of d > 0 is a random field element, one and the same for the same d, and a choice
+between two cases is the straight line through both: what holds for it holds for either case. Sampled, d > 0 says
+whether d is a square.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxgrad import signs
+from jaxgrad.fields import Draws, Modulus
+from jaxgrad.interpreter import Domain, Rule, describe
+from jaxgrad.rationals import rational, rationals, surd
+
+COINS = 55
+"""How many coins are told apart; the bit of this number stands for all others."""
+
+MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL = (np.uint64(1) << np.uint64(COINS + i) for i in range(9))
+"""Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or
+log; another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region,
+such as the root of a number that may be negative."""
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A known array of fractions; infinities and NaN are floats."""
+
+    array: np.ndarray
+    meant: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.array.shape
+
+
+@dataclass(frozen=True)
+class Residues:
+    """An unknown array: residues (draw, *shape) and what the module's docstring tells; None where there is nothing."""
+
+    p: np.ndarray
+    q: np.ndarray | None
+    bad: np.ndarray | None = None
+    inf: np.ndarray | None = None
+    taint: np.ndarray | None = None
+    sign: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array, without the draws."""
+        return self.p.shape[1:]
+
+    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> "Residues":
+        """Apply a rearrangement of entries, a function of arrays (lead, *shape), to everything."""
+        over = lambda x: None if x is None else move(x[None])[0]  # noqa: E731  (a one-line helper)
+        q, bad = (None if x is None else move(x) for x in (self.q, self.bad))
+        return Residues(move(self.p), q, bad, *map(over, (self.inf, self.taint, self.sign)))
+
+
+_SINGLE = (("inf", np.int8), ("taint", np.uint64), ("sign", np.uint8))
+
+
+@dataclass
+class Coin:
+    """A branch that draws decide: `defined` and `heads` say in which draws it could be and was taken."""
+
+    kind: str
+    place: str
+    defined: np.ndarray
+    heads: np.ndarray
+
+
+def _meant(x: float) -> bool:
+    return not np.isfinite(x) or rational(float(x))[1]
+
+
+def either(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+    """Return the union of two masks or sets of bits, either of which may be absent."""
+    return b if a is None else a if b is None else a | b
+
+
+def aligned(values: Sequence[Residues]) -> list[Residues]:
+    """Give scalars as many axes as the largest value has, so that they broadcast behind the draws."""
+    rank = max(len(v.shape) for v in values)
+    return [v if len(v.shape) == rank else v.map(lambda x: x.reshape(-1, *(1,) * rank)) for v in values]
+
+
+class ResidueDomain(Domain):
+    """The domain of residues; its rules stand in `residue_rules`, `residue_arrays` and `residue_algebra`.
+
+    Args:
+        draws: the fields.
+        rules: for each primitive a function (domain, eqn, *operands).
+        relaxed: the reading of comparisons.
+        orders: for the matrices that are factorised, one after the other, orders of rows; as they stand where it ends.
+        two: carry residues modulo q, which only exponentials need.
+        logs: compute logarithms modulo q exactly, which takes a while, instead of at random.
+    """
+
+    def __init__(
+        self,
+        draws: Draws,
+        rules: Mapping[str, Rule],
+        *,
+        relaxed: bool,
+        two: bool,
+        logs: bool = False,
+        orders: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """Start without coins."""
+        self.rules = {name: partial(rule, self) for name, rule in rules.items()}
+        self.draws, self.relaxed, self.two, self.logs = draws, relaxed, two, logs
+        self.coins: list[Coin] = []
+        self.matrices: dict[bytes, tuple[int, ...]] = {}
+        self._orders = orders
+        self._hashes: dict[str, int] = {}
+        self._numbers: dict[Any, int] = {}
+
+    # --- making values ---
+
+    def variable(self, shape: tuple[int, ...]) -> Residues:
+        """Draw the entries of an input."""
+        p, q = self.draws.uniform(shape)
+        return Residues(p, q if self.two else None)
+
+    def constant(self, array: Any) -> Any:
+        """Keep integers and booleans, and turn floats into fractions."""
+        array = np.asarray(array)
+        if not np.issubdtype(array.dtype, np.floating):
+            return array
+        exact = Exact(*rationals(array))
+        return exact if exact.meant or array.size > 64 else self._surds(array, exact)
+
+    def _surds(self, array: np.ndarray, exact: Exact) -> Any:
+        """Replace constants such as √2 or 1/√(2π) by roots and powers of one unknown √π."""
+        found = [(at, surd(float(x)) if not _meant(x) else None) for at, x in np.ndenumerate(array)]
+        if not any(s for _, s in found):
+            return exact
+        value = self.lift(exact)
+        bad = np.zeros(value.p.shape, bool)
+        one = np.ones((self.draws.count, 1), np.int64)
+        channels = []
+        for modulus, residues, pi in zip(
+            (self.draws.p, self.draws.q), (value.p, value.q), self.draws.hashed("root of pi", one), strict=True
+        ):
+            if residues is None:
+                break
+            residues, pi = residues.copy(), modulus.power(pi[:, 0], 2)
+            for at, s in found:
+                if s:
+                    root, exists = modulus.root(modulus.fraction(s[0].numerator, s[0].denominator))
+                    entry = modulus.multiply(root, modulus.power(pi if s[1] >= 0 else modulus.inverse(pi), abs(s[1])))
+                    residues[:, *at] = entry if array[at] > 0 else modulus.reduce(-entry)
+                    bad[:, *at] |= ~exists
+            channels.append(residues)
+        p, q = (*channels, None)[:2]
+        return replace(value, p=p, q=q, bad=bad if bad.any() else None)
+
+    def lift(self, value: Any) -> Residues:
+        """Return residues of a known value."""
+        if isinstance(value, Residues):
+            return value
+        if isinstance(value, Exact):
+            array, meant = value.array, value.meant
+        else:
+            array, meant = value.astype(object), True
+        infinite = np.array([0 if isinstance(x, (Fraction, int)) else float(x) for x in array.flat]).reshape(array.shape)
+        numbers = [x if isinstance(x, (Fraction, int)) else 0 for x in array.flat]
+        taint = None if meant else np.full(array.shape, CONSTANT)
+        bad = np.isnan(infinite)
+        return Residues(
+            self._reduce(self.draws.p, numbers, array.shape),
+            self._reduce(self.draws.q, numbers, array.shape) if self.two else None,
+            np.broadcast_to(bad, (self.draws.count, *array.shape)) if bad.any() else None,
+            np.sign(infinite).astype(np.int8) if np.isinf(infinite).any() else None,
+            taint,
+            signs.of(array),
+        )
+
+    def _reduce(self, modulus: Modulus, numbers: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
+        distinct: dict[Any, np.ndarray] = {}
+        for x in numbers:
+            if x not in distinct:
+                distinct[x] = modulus.fraction(int(x.numerator), int(x.denominator))
+        columns = [distinct[x] for x in numbers]
+        return np.stack(columns, 1).reshape(-1, *shape) if columns else np.zeros((self.draws.count, *shape), np.int64)
+
+    def rearrange(self, operands: Sequence[Any], index: np.ndarray) -> Any:
+        """Gather entries; outside (−1) lies NaN."""
+        if all(isinstance(x, (Exact, np.ndarray)) for x in operands):
+            pool = [x.array.ravel() if isinstance(x, Exact) else x.astype(object).ravel() for x in operands]
+            meant = all(x.meant for x in operands if isinstance(x, Exact))
+            everything = np.concatenate([*pool, np.array([float("nan")], object)])
+            return Exact(np.asarray(everything[index], object), meant)
+        values = [self.lift(x) for x in operands]
+        outside = index < 0
+
+        def gather(channel: str, empty: Any, lead: int, dtype: Any) -> np.ndarray | None:
+            parts = [getattr(v, channel) for v in values]
+            if all(part is None for part in parts):
+                return None
+            shapes = [(lead, v.p[0].size) for v in values]
+            flat = [np.full(s, empty, dtype) if x is None else x.reshape(s) for x, s in zip(parts, shapes, strict=True)]
+            return np.concatenate(flat, 1)[:, index]
+
+        count = self.draws.count
+        bad = gather("bad", False, count, bool)
+        if outside.any():
+            bad = np.broadcast_to(outside, (count, *index.shape)) if bad is None else bad | outside
+        single = {c: gather(c, 0, 1, t) for c, t in _SINGLE}
+        return Residues(
+            gather("p", 0, count, np.int64),  # type: ignore[arg-type]  (p is never absent)
+            gather("q", 0, count, np.int64),
+            bad,
+            *(None if x is None else x[0] for x in single.values()),
+        )
+
+    # --- arithmetic ---
+
+    def elementwise(self, operation: Callable[..., np.ndarray], *operands: Any, bits: np.uint64 | None = None) -> Residues:
+        """Apply operation(modulus, *residues) to both residues; infinities are not understood and become bad."""
+        values = aligned([self.settled(x) for x in operands])
+        p = operation(self.draws.p, *(v.p for v in values))
+        q = operation(self.draws.q, *(v.q for v in values)) if self.two else None
+        return Residues(p, q, *self.about(values, p.shape[1:], bits))
+
+    def about(self, values: Sequence[Residues], shape: tuple[int, ...], bits: np.uint64 | None = None) -> tuple[Any, None, Any]:
+        """Unite what aligned values carry besides residues: bad, no inf, and taint with additional bits."""
+        bad = taint = None
+        for v in values:
+            bad, taint = either(bad, v.bad), either(taint, v.taint)
+        if bits is not None:
+            taint = either(np.full(shape, bits), taint)
+        if bad is not None:
+            bad = np.broadcast_to(bad, (self.draws.count, *shape))
+        return bad, None, None if taint is None else np.broadcast_to(taint, shape)
+
+    def settled(self, x: Any) -> Residues:
+        """Lift a value and make its infinities bad."""
+        x = self.lift(x)
+        if x.inf is None:
+            return x
+        infinite = np.broadcast_to(x.inf != 0, x.p.shape)
+        return replace(x, bad=infinite if x.bad is None else x.bad | infinite, inf=None)
+
+    def function(self, name: str, *operands: Any, bits: np.uint64 = OPAQUE) -> Residues:
+        """Apply an uninterpreted function: the same arguments give the same value, and that is all."""
+        values = aligned([self.settled(x) for x in operands])
+        p, q = self.hashed(name, *(v.p for v in values))
+        return Residues(p, q, *self.about(values, p.shape[1:], bits))
+
+    def hashed(self, name: str, *keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return fixed random residues for arguments, modulo p and, where they are carried, modulo q."""
+        keys = tuple(np.broadcast_arrays(*keys))
+        self._hashes[name] = self._hashes.get(name, 0) + keys[0][0].size
+        p, q = self.draws.hashed(name, *keys)
+        return p, q if self.two else None
+
+    def collisions(self) -> float:
+        """Return how many pairs of arguments could be taken for one another."""
+        return sum(n * n / 2 for n in self._hashes.values())
+
+    # --- coins ---
+
+    def toss(self, kind: str, eqn: Any, key: np.ndarray, bad: np.ndarray | None, heads: np.ndarray) -> np.ndarray:
+        """Return the bit of a coin for each entry: a branch decided by `key`, (draw, *shape), that came up `heads`."""
+        bits = np.zeros(key.shape[1:], np.uint64)
+        for at in np.ndindex(bits.shape):
+            column = (slice(None), *at)
+            name = (kind, key[column][:16].tobytes())
+            if name not in self._numbers:
+                self._numbers[name] = len(self.coins)
+                good = np.ones(len(key), bool) if bad is None else ~bad[column]
+                self.coins.append(Coin(kind, describe(eqn), good, np.array(heads[column], bool)))
+            bits[at] = np.uint64(1) << np.uint64(min(self._numbers[name], COINS))
+        return bits
+
+    def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:
+        """Return the taint of a root or logarithm of x, which draws decide to be positive or not."""
+        nonnegative = signs.known(x.sign, signs.NONNEGATIVE, x.shape)
+        may_fail = ~nonnegative if kind == "root" else ~nonnegative | self.may_vanish(x)
+        taint = self.toss(kind, eqn, x.p, x.bad, positive) | np.where(may_fail, PARTIAL, np.uint64(0))
+        return taint if x.taint is None else taint | x.taint
+
+    def may_vanish(self, x: Residues) -> np.ndarray:
+        """Say for which entries x may be zero on a whole region."""
+        if x.taint is None:
+            return np.zeros(x.shape, bool)
+        return ((x.taint & (GATE | STEP)) != 0) & ~signs.known(x.sign, signs.NONZERO, x.shape)
+
+    def coins_of(self, taint: np.uint64) -> list[Coin] | None:
+        """Return the coins in a set of bits; None when there are more than can be told apart."""
+        if taint & MANY:
+            return None
+        return [coin for i, coin in enumerate(self.coins[:COINS]) if taint >> np.uint64(i) & np.uint64(1)]
+
+    def pivot_order(self, matrix: np.ndarray, rows: int) -> list[int]:
+        """Return the order in which the rows of a matrix are eliminated, always the same for the same matrix."""
+        key = matrix[:16].tobytes()
+        if key not in self.matrices:
+            i = len(self.matrices)
+            self.matrices[key] = tuple(self._orders[i]) if i < len(self._orders) else tuple(range(rows))
+        return list(self.matrices[key])
+
+    def may_tie(self, x: Residues) -> np.ndarray:
+        """Say for which entries two different residues may stand for values that are equal on a whole region."""
+        if x.taint is None:
+            return np.zeros(x.shape, bool)
+        return (x.taint & (BRANCH | PIVOT | STEP | OPAQUE)) != 0

@@ -1,0 +1,128 @@
+"""The search for a proof: runs of f and g on residues, of growing cost, until every entry is proved."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import permutations, product
+
+import numpy as np
+
+from jaxgrad.degrees import degrees
+from jaxgrad.fields import Draws
+from jaxgrad.identity import Outcome, compare
+from jaxgrad.interpreter import walk
+from jaxgrad.residue_algebra import ALGEBRA
+from jaxgrad.residue_arrays import STRUCTURAL
+from jaxgrad.residue_choices import CHOICES
+from jaxgrad.residue_rules import ARITHMETIC
+from jaxgrad.residues import BRANCH, PIVOT, ResidueDomain
+from jaxgrad.tracing import Traced, largest
+
+RULES = ARITHMETIC | CHOICES | STRUCTURAL | ALGEBRA
+"""What each primitive does to residues."""
+
+FEW, MANY, WITH_LOGS = 8, 4096, 320
+"""Draws: of the first run, and at most; logarithms modulo q take long."""
+
+ORDERS = 24
+"""The most orders of pivots that are tried one by one."""
+
+_LOGARITHMIC = frozenset({"log", "log1p"})
+_EXPONENTIAL = _LOGARITHMIC | {"exp", "exp2", "expm1", "logistic", "tanh", "sinh", "cosh", "pow"}
+
+
+class Search:
+    """What has been proved so far, entry by entry.
+
+    Args:
+        traced: f and g.
+        seed: chooses the draws.
+
+    Attributes:
+        proved: for each output, the entries that are proved.
+        error: for each output, log2 of the probability of error where it is proved.
+        degrees: for each output, a bound on the degree of f − g.
+        first, last: the outcomes of the first and of the last run.
+        runs, draws, coins: how many runs, the most draws of one, the most coins of an entry.
+    """
+
+    first: Outcome
+    last: Outcome
+
+    def __init__(self, traced: Traced, seed: int) -> None:
+        """Bound the degrees; nothing is proved yet."""
+        self.traced, self.seed = traced, seed
+        bounds = degrees(traced.program, [value is None for value in traced.values], fresh=True)
+        half = len(bounds) // 2
+        self.degrees = [
+            max(a.numerator + b.denominator, b.numerator + a.denominator, 1) for a, b in zip(bounds[:half], bounds[half:], strict=True)
+        ]
+        self.two = not traced.primitives.isdisjoint(_EXPONENTIAL)
+        self.limit = max(64, 2**22 // largest(traced.program.jaxpr))
+        self.proved = [np.zeros(shape, bool) for shape in traced.shapes]
+        self.error = [np.zeros(shape) for shape in traced.shapes]
+        self.runs = self.draws = self.coins = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether every entry is proved."""
+        return all(p.all() for p in self.proved)
+
+    def steps(self) -> Iterator[Outcome]:
+        """Try one reading after the other: relaxed, with exact logarithms, sampled, both."""
+        self.first = self._attempt(True, False, FEW)
+        yield self.first
+        logs = self.two and not self.traced.primitives.isdisjoint(_LOGARITHMIC)
+        branches = any((c.taint & BRANCH).any() for c in self.first.comparisons)
+        for relaxed, exact in ((True, True), (False, False), (False, True)):
+            if (logs or not exact) and (branches or relaxed):
+                yield self._attempt(relaxed, exact, 16 if relaxed else 128)
+
+    def _attempt(self, relaxed: bool, logs: bool, draws: int) -> Outcome:
+        """Run, and run again with more draws where those were too few."""
+        most = min(self.limit, WITH_LOGS if logs else MANY)
+        outcome = self._run(relaxed, logs, draws)
+        for _ in range(4):
+            open_ = [c for p, c in zip(self.proved, outcome.comparisons, strict=True) if (~p & c.agree & ~c.proved).any()]
+            wanted = max((c.needed for c in open_), default=0)
+            if wanted > most:  # out of reach, unless few draws made coins of roots
+                wanted = min(most, max(c.resolution for c in open_))
+            if wanted <= outcome.domain.draws.count:
+                break
+            outcome = self._run(relaxed, logs, math.ceil(wanted))
+        self._record(outcome, [c.bound for c in outcome.comparisons], [c.proved for c in outcome.comparisons])
+        self._all_pivots(relaxed, logs, outcome)
+        self.last = outcome
+        return outcome
+
+    def _record(self, outcome: Outcome, bounds: Sequence[np.ndarray], proofs: Sequence[np.ndarray]) -> None:
+        for proved, error, bound, proof in zip(self.proved, self.error, bounds, proofs, strict=True):
+            new = ~proved & proof
+            error[new], proved[new] = bound[new], True
+        self.coins = max(self.coins, *(c.coins for c in outcome.comparisons), 0)
+
+    def _all_pivots(self, relaxed: bool, logs: bool, outcome: Outcome) -> None:
+        """Prove what depends on pivots, where it holds for every order in which rows can be eliminated."""
+        waiting = [(c.agree & ((c.taint & PIVOT) != 0) & ~p) for c, p in zip(outcome.comparisons, self.proved, strict=True)]
+        sizes = [len(order) for order in outcome.domain.matrices.values()]
+        if not any(w.any() for w in waiting) or math.prod(math.factorial(n) for n in sizes) > ORDERS:
+            return
+        proofs, bounds = waiting, [np.full(w.shape, -math.inf) for w in waiting]
+        for orders in product(*(permutations(range(n)) for n in sizes)):
+            run = self._run(relaxed, logs, outcome.domain.draws.count, orders)
+            proofs = [p & c.proved for p, c in zip(proofs, run.comparisons, strict=True)]
+            bounds = [np.maximum(b, c.bound) for b, c in zip(bounds, run.comparisons, strict=True)]
+            if not any(p.any() for p in proofs):
+                return
+        self._record(outcome, bounds, proofs)
+
+    def _run(self, relaxed: bool, logs: bool, count: int, orders: Sequence[Sequence[int]] | None = None) -> Outcome:
+        self.runs, self.draws = self.runs + 1, max(self.draws, count)
+        seed = hash((self.seed, self.runs)) & 0xFFFFFFFF
+        draws = Draws(count, seed, primes=2) if logs else Draws(count, seed)
+        domain = ResidueDomain(draws, RULES, relaxed=relaxed, two=self.two, logs=logs, orders=orders or ())
+        inputs = [domain.variable(v.aval.shape) if value is None else value
+                  for v, value in zip(self.traced.program.jaxpr.invars, self.traced.values, strict=True)]  # fmt: skip
+        outputs = [domain.settled(x) for x in walk(self.traced.program, inputs, domain)]
+        half = len(outputs) // 2
+        pairs = zip(self.degrees, outputs[:half], outputs[half:], strict=True)
+        return Outcome(domain, [compare(domain, d, f, g, pivots=orders is not None) for d, f, g in pairs])

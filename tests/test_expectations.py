@@ -1,0 +1,366 @@
+"""Exact expectations: every way to them against a sum over all masks, and the refusal of what no way can do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgrad import masks
+from jaxgrad.catalog import autoencoders
+from jaxgrad.expectations import choose, expectation
+from tests.draws import FAST_COMPILE
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def by_hand(f, mask, shape):
+    """Sum over all masks, without any code of `expectations`."""
+    draws, probabilities = map(np.asarray, mask.support(shape))
+    values = np.asarray(jax.vmap(lambda draw: f(mask=draw))(draws))
+    return np.tensordot(probabilities, values, axes=1)
+
+
+def quadratic(x, mask):
+    return jnp.mean(((mask * x) @ normal(x.shape[-1], 4) - 1) ** 2)
+
+
+def quadratic_across_rows(x, mask):
+    return jnp.sum((mask * x).sum(axis=0) ** 2) + jnp.sum(mask * x) * jnp.sum(mask)
+
+
+def cubic(x, mask):
+    return jnp.mean((1 - mask) * (jnp.cumsum(mask * x, axis=-1) - x) ** 2)
+
+
+def cubic_across_rows(x, mask):
+    return jnp.sum(mask) * quadratic(x, mask)
+
+
+def quartic(x, mask):
+    return jnp.sum((mask * x).sum(axis=-1) ** 4)
+
+
+def quintic_across_rows(x, mask):
+    return jnp.sum(mask[..., 0]) * jnp.sum((mask * x).sum(axis=-1) ** 4)
+
+
+def affine(x, mask):
+    return jnp.sum(mask * x) + 1
+
+
+COINS = {
+    "Bernoulli": (masks.Bernoulli(0.3), 3),
+    "FeatureBernoulli": (masks.FeatureBernoulli(np.array([0.2, 0.5, 0.9])), 3),
+    "Patches": (masks.Patches(0.7, 2), 6),
+    "GridPatches": (masks.GridPatches(0.4, image=(3, 2), patch=(1, 2)), 6),
+}
+OTHERS = {
+    "FixedCount": (masks.FixedCount(2), 3),
+    "Spans": (masks.Spans(2), 3),
+    "RandomRatio": (masks.RandomRatio(0.1, 0.8), 3),
+}
+ALL = COINS | OTHERS
+
+
+def agree(f, name, method):
+    mask, columns = ALL[name]
+    shape = (2, 1, columns) if columns == 3 else (2, columns)
+    x = normal(*shape)
+    found = expectation(f, mask, shape, method=method)(x)
+    expected = by_hand(lambda mask: f(x, mask=mask), mask, shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+    assert abs(expected) > 1e-3
+
+
+@pytest.mark.parametrize("f", [quadratic, quadratic_across_rows, affine], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", ALL)
+def test_two_moments_give_the_expectation_of_what_is_quadratic(name, f):
+    agree(f, name, "moments")
+
+
+@pytest.mark.parametrize("f", [quadratic, quadratic_across_rows, cubic, cubic_across_rows], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", COINS)
+def test_coins_give_the_expectation_of_what_is_cubic(name, f):
+    agree(f, name, "coins")
+
+
+@pytest.mark.parametrize("f", [quartic, quintic_across_rows], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", ["FeatureBernoulli", "Patches"])
+def test_coins_give_the_expectation_of_any_degree(name, f):
+    agree(f, name, "coins")
+
+
+@pytest.mark.parametrize("f", [quadratic, cubic, quartic, lambda x, mask: jnp.sum(jnp.exp((mask * x).sum(-1)))])
+@pytest.mark.parametrize("name", ALL)
+def test_rows_give_the_expectation_of_any_sum_over_rows(name, f):
+    agree(f, name, "rows")
+
+
+@pytest.mark.parametrize("f", [quadratic, cubic, quartic], ids=lambda f: f.__name__)
+def test_a_random_ratio_is_a_mixture_of_coins_where_rows_do_not_meet(f):
+    agree(f, "RandomRatio", "coins")
+
+
+def test_the_moments_of_normal_noise_give_known_expectations():
+    """With m_j = 1 + σ z_j: E (Σ m_j x_j)² = (Σx)² + σ²Σx², E (…)⁴ = s⁴ + 6s²v + 3v², E m⁵ = 1 + 10σ² + 15σ⁴."""
+    x, variance = normal(3, 4), 0.3
+    mask = masks.MultiplicativeGaussian(variance)
+    s, v = x.sum(-1), variance * (x**2).sum(-1)
+    for power, expected in ((2, s**2 + v), (3, s**3 + 3 * s * v), (4, s**4 + 6 * s**2 * v + 3 * v**2)):
+        found = expectation(lambda x, mask, power=power: (mask * x).sum(-1) ** power, mask, x.shape)(x)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+    found = expectation(lambda mask: mask**5, mask, x.shape)()
+    np.testing.assert_allclose(found, np.full(x.shape, 1 + 10 * variance + 15 * variance**2), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["FixedCount", "Spans"])
+def test_the_moments_that_a_mask_states_are_what_its_expectations_are_made_of(name):
+    """A wrong second moment shows: `moments` is independent of the list of masks, and the other ways of the moments."""
+    mask, _ = OTHERS[name]
+
+    class Wrong(type(mask)):
+        def second_moment(self, n):
+            return super().second_moment(n) + 0.1 * jnp.eye(n)
+
+    wrong, x = Wrong(2), normal(2, 3)
+    right = by_hand(lambda mask: quadratic(x, mask), mask, (2, 3))
+    assert float(expectation(quadratic, wrong, (2, 3), method="moments")(x)) != pytest.approx(right, rel=1e-3)
+    for method in ("enumeration", "rows"):
+        assert float(expectation(quadratic, wrong, (2, 3), method=method)(x)) == pytest.approx(right, rel=1e-12)
+
+
+# --- sizes at which nothing can be enumerated
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [masks.Bernoulli(0.6), masks.Patches(0.6, 4), masks.FixedCount(20), masks.Spans(7), masks.RandomRatio(0.2, 0.9)],
+    ids=lambda mask: type(mask).__name__,
+)
+def test_the_masked_autoencoder_has_its_expected_gradient_at_sizes_beyond_enumeration(mask):
+    x, w1, w2 = normal(30, 40), normal(5, 40), normal(40, 5)
+    slopes = jax.grad(expectation(autoencoders.masked_loss, mask, x.shape), argnums=(1, 2))
+    found = dict(zip(("w1", "w2"), jax.jit(slopes, compiler_options=FAST_COMPILE)(x, w1, w2), strict=True))
+    claimed = autoencoders.masked_expected_gradient(x, w1, w2, mask)
+    for name in claimed:
+        largest = np.abs(claimed[name]).max()
+        np.testing.assert_allclose(found[name], claimed[name], rtol=0, atol=1e-11 * largest)
+
+
+def test_a_relu_network_is_enumerated_row_by_row():
+    x, w = normal(64, 8), normal(8, 5, seed=1)
+
+    def loss(w, mask):
+        return jnp.mean((jax.nn.relu((mask * x) @ w).sum(-1) - 1) ** 2)
+
+    found = expectation(loss, masks.Bernoulli(0.3), x.shape)(w)
+    rows = (np.arange(256)[:, None] >> np.arange(8)) & 1
+    chance = np.prod(np.where(rows == 1, 0.3, 0.7), axis=1)
+    values = (np.maximum((rows[:, None] * x) @ w, 0).sum(-1) - 1) ** 2
+    assert float(found) == pytest.approx(float(chance @ values.mean(1)), rel=1e-12)
+
+
+def test_the_cost_does_not_grow_with_the_rows_where_they_do_not_meet():
+    mask = masks.Bernoulli(0.5)
+    counts = [choose(quadratic, mask, (m, 20), (normal(m, 20),)).count for m in (10, 1000)]
+    assert counts[0] == counts[1] == 41
+    assert choose(quadratic, masks.FixedCount(10), (1000, 20), (normal(1000, 20),)).count == 81
+    assert choose(quadratic_across_rows, mask, (100, 20), (normal(100, 20),)).count == 1 + 2 * 2000
+
+
+# --- transformations
+
+
+def test_an_expectation_differentiates_in_probabilities_as_the_sum_over_all_masks_does():
+    x = normal(2, 3)
+    for make, f in (
+        (masks.Bernoulli, cubic),
+        (lambda p: masks.RandomRatio(0.1, p), quadratic),
+        (lambda p: masks.Patches(p, 3), quartic),
+    ):
+        found = jax.grad(lambda p, make=make, f=f: expectation(f, make(p), (2, 3))(x))(0.4)
+
+        def listed(p, make=make, f=f):
+            draws, probabilities = make(p).support((2, 3))
+            return jnp.sum(probabilities * jax.vmap(lambda draw: f(x, mask=draw))(draws))
+
+        assert float(found) == pytest.approx(float(jax.grad(listed)(0.4)), rel=1e-10)
+    for method in ("rows", "coins", "moments"):
+        one = jax.grad(lambda p, method=method: expectation(quadratic, masks.Bernoulli(p), (2, 3), method=method)(x))(0.4)
+        two = jax.grad(lambda p: expectation(quadratic, masks.Bernoulli(p), (2, 3), method="enumeration")(x))(0.4)
+        assert float(one) == pytest.approx(float(two), rel=1e-10)
+
+
+def test_an_expectation_differentiates_at_the_ends_of_the_interval_of_probabilities():
+    for p in (0.0, 1.0):
+        slope = jax.grad(lambda p: expectation(lambda mask: jnp.sum(mask) ** 2, masks.Bernoulli(p), (20,))())(p)
+        assert float(slope) == pytest.approx(20 + 2 * 20 * 19 * p, rel=1e-12)
+
+
+def test_an_expectation_composes_with_jit_vmap_jvp_and_second_derivatives():
+    x = normal(5, 6)
+    expected = expectation(quadratic, masks.FixedCount(2), x.shape)
+    value, slope = expected(x), jax.grad(expected)(x)
+    np.testing.assert_allclose(jax.jit(expected, compiler_options=FAST_COMPILE)(x), value, rtol=1e-12)
+    np.testing.assert_allclose(jax.vmap(expected)(jnp.stack([x, 2 * x]))[0], value, rtol=1e-12)
+    direction = normal(5, 6, seed=3)
+    np.testing.assert_allclose(jax.jvp(expected, (x,), (direction,))[1], jnp.sum(slope * direction), rtol=1e-10)
+    curved = jax.jvp(jax.grad(expected), (x,), (direction,))[1]
+    step = 1e-4
+    np.testing.assert_allclose(
+        curved,
+        (jax.grad(expected)(x + step * direction) - jax.grad(expected)(x - step * direction)) / 2 / step,
+        rtol=1e-5,
+        atol=1e-8,
+    )
+
+
+def test_a_loop_over_batches_gives_what_one_batch_gives():
+    """130 coins are 261 masks, more than go into one batch."""
+    x = normal(130)
+    found = expectation(lambda x, mask: {"square": jnp.sum(mask * x) ** 2, "vector": mask * x}, masks.Bernoulli(0.3), (130,))(x)
+    np.testing.assert_allclose(found["square"], (0.3 * x.sum()) ** 2 + 0.21 * (x**2).sum(), rtol=1e-10)
+    np.testing.assert_allclose(found["vector"], 0.3 * x, rtol=1e-10, atol=1e-12)
+
+
+def test_other_arguments_may_be_trees_keywords_and_numbers():
+    def f(tree, power, *, scale, mask):
+        return scale * jnp.sum((mask * tree["x"][0]) ** power)
+
+    found = expectation(f, masks.Bernoulli(0.25), (30, 2))({"x": [np.ones((30, 2))]}, 2, scale=jnp.asarray(2.0))
+    assert float(found) == pytest.approx(2 * 60 * 0.25)
+
+
+def test_a_gradient_of_the_loss_can_be_averaged_too():
+    x, w1, w2, mask = normal(30, 20), normal(4, 20), normal(20, 4), masks.Bernoulli(0.5)
+    gradient = expectation(jax.grad(autoencoders.masked_loss, argnums=1), mask, x.shape)(x, w1, w2)
+    claimed = autoencoders.masked_expected_gradient(x, w1, w2, mask)["w1"]
+    np.testing.assert_allclose(gradient, claimed, rtol=0, atol=1e-11 * np.abs(claimed).max())
+
+
+# --- nothing is trusted that could be wrong
+
+
+def test_neither_stop_gradient_nor_a_wrong_derivative_bends_an_expectation():
+    @jax.custom_jvp
+    def square(z):
+        return z * z
+
+    square.defjvps(lambda tangent, _, z: 7.0 * tangent)  # wrong, and never asked for
+    x = normal(40, 30)
+    expected = np.sum((0.3 * x.sum(-1)) ** 2 + 0.21 * (x**2).sum(-1))
+    for f in (
+        lambda mask: jnp.sum(square((mask * x).sum(-1))),
+        lambda mask: jnp.sum(jax.lax.stop_gradient((mask * x).sum(-1)) * (mask * x).sum(-1)),
+    ):
+        for method in ("coins", "moments"):
+            assert float(expectation(f, masks.Bernoulli(0.3), x.shape, method=method)()) == pytest.approx(expected, rel=1e-11)
+
+
+BIG = (40, 30)
+
+
+def exponential(x, mask):
+    return jnp.sum(jnp.exp((mask * x).sum(-1)))
+
+
+def comparison(x, mask):
+    return jnp.sum(jnp.where(mask > 0.5, x, 0.0) ** 2)
+
+
+def rounding(x, mask):
+    return jnp.sum(jnp.round(mask * x))
+
+
+def to_integers(x, mask):
+    return jnp.sum((mask * x).astype(int).astype(float))
+
+
+def mean_of_what_is_kept(x, mask):
+    return jnp.sum(mask * x) / jnp.sum(mask)
+
+
+def loop_that_the_mask_steers(x, mask):
+    return jax.lax.while_loop(lambda s: s < jnp.sum(mask), lambda s: s + 1.0, 0.0) + jnp.sum(x)
+
+
+def sorting(x, mask):
+    return jnp.sum(jnp.sort(mask * x, axis=-1)[:, 0])
+
+
+def power_with_a_fraction(x, mask):
+    return jnp.sum(mask**1.5)
+
+
+def absolute(x, mask):
+    return jnp.sum(jnp.abs(mask * x - 0.5))
+
+
+@pytest.mark.parametrize(
+    ("f", "operation"),
+    [
+        (exponential, "`exp`"),
+        (comparison, "`gt`"),
+        (rounding, "`round`"),
+        (to_integers, "`convert_element_type`"),
+        (mean_of_what_is_kept, "`div`"),
+        (loop_that_the_mask_steers, "`while`"),
+        (sorting, "`sort`"),
+        (power_with_a_fraction, "`pow`"),
+        (absolute, "`abs`"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_no_polynomial_is_refused_with_the_operation_and_its_line(f, operation):
+    expected = expectation(f, masks.Bernoulli(0.5), BIG)
+    with pytest.raises(ValueError, match=operation) as refused:
+        expected(normal(*BIG))
+    first = f.__code__.co_firstlineno
+    assert f"test_expectations.py:{first + 1}" in str(refused.value)
+    assert "2^1200 masks" in str(refused.value)
+    assert "jaxgrad.estimate" in str(refused.value)
+
+
+def test_a_degree_beyond_a_masks_moments_is_refused_with_the_operation_that_makes_it():
+    with pytest.raises(ValueError, match=r"degree in the mask is 3, because of `mul` at .*test_expectations.py:\d+.*FixedCount"):
+        expectation(cubic, masks.FixedCount(15), BIG)(normal(*BIG))
+    with pytest.raises(ValueError, match=r"rows meet in `mul` at .*RandomRatio give expectations up to degree 2 only"):
+        expectation(cubic_across_rows, masks.RandomRatio(0.1, 0.5), BIG)(normal(*BIG))
+    with pytest.raises(ValueError, match=r"degree in the mask is 5.* takes [0-9]+ evaluations"):
+        expectation(quintic_across_rows, masks.Bernoulli(0.5), (100, 100))(normal(100, 100))
+
+
+def test_a_mask_without_a_list_or_moments_enough_is_refused():
+    with pytest.raises(ValueError, match=r"masks of a MultiplicativeGaussian cannot be listed; it is no polynomial .* `exp`"):
+        expectation(exponential, masks.MultiplicativeGaussian(0.5), BIG)(normal(*BIG))
+
+
+def test_a_way_that_is_asked_for_and_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"by `method` 'rows': .*rows meet in `mul`"):
+        expectation(cubic_across_rows, masks.Bernoulli(0.5), (2, 3), method="rows")(normal(2, 3))
+    with pytest.raises(ValueError, match="by `method` 'coins'"):
+        expectation(quadratic, masks.FixedCount(2), (2, 3), method="coins")(normal(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((None, masks.Bernoulli(0.5), (2, 3)), TypeError, "`f` must be a function"),
+        ((quadratic, 0.5, (2, 3)), TypeError, "`mask` must be a mask distribution"),
+        ((quadratic, masks.Bernoulli(0.5), (2, 0)), ValueError, "`shape` must have at least one axis and no empty one"),
+        ((quadratic, masks.Bernoulli(0.5), 3), TypeError, "`shape` must be a sequence"),
+    ],
+)
+def test_bad_input_is_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        expectation(*arguments)
+    with pytest.raises(ValueError, match="`method` must be one of enumeration, rows, coins, moments"):
+        expectation(quadratic, masks.Bernoulli(0.5), (2, 3), method="guess")

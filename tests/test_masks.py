@@ -1,0 +1,259 @@
+"""Every mask distribution: its moments against its own list of masks, its draws against its moments, and bad input."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgrad import masks
+from tests.draws import FAST_COMPILE
+
+LISTED = {
+    "Bernoulli": (masks.Bernoulli(0.3), 4),
+    "Bernoulli that keeps all": (masks.Bernoulli(1.0), 3),
+    "FeatureBernoulli": (masks.FeatureBernoulli([0.1, 0.5, 1.0, 0.0]), 4),
+    "Patches": (masks.Patches(0.7, 2), 6),
+    "GridPatches": (masks.GridPatches(0.4, image=(4, 3), patch=(2, 1)), 12),
+    "GridPatches that are pixels": (masks.GridPatches(0.4, image=(2, 2), patch=(1, 1)), 4),
+    "FixedCount": (masks.FixedCount(2), 5),
+    "FixedCount of none": (masks.FixedCount(0), 3),
+    "FixedCount of one entry": (masks.FixedCount(1), 1),
+    "Spans": (masks.Spans(3), 5),
+    "Spans of one": (masks.Spans(1), 4),
+    "Spans of all": (masks.Spans(4), 4),
+    "Spans that are kept": (masks.Spans(2, keep=True), 5),
+    "long Spans": (masks.Spans(4), 5),
+    "RandomRatio": (masks.RandomRatio(0.2, 0.9), 4),
+    "RandomRatio of one value": (masks.RandomRatio(0.25, 0.25), 3),
+    "RandomRatio of all values": (masks.RandomRatio(0, 1), 7),
+}
+"""{name: (mask, number of columns)}, all that can be listed."""
+
+SAMPLED = {**LISTED, "MultiplicativeGaussian": (masks.MultiplicativeGaussian(0.5), 3)}
+
+listed = pytest.mark.parametrize(("mask", "n"), LISTED.values(), ids=LISTED)
+sampled = pytest.mark.parametrize(("mask", "n"), SAMPLED.values(), ids=SAMPLED)
+
+
+def rows_of(mask, n):
+    """The rows and their probabilities, as numpy arrays in float64."""
+    with jax.enable_x64(True):
+        rows, probabilities = mask.support((n,))
+        return np.asarray(rows), np.asarray(probabilities)
+
+
+@listed
+def test_the_listed_probabilities_are_probabilities_and_sum_to_one(mask, n):
+    rows, probabilities = rows_of(mask, n)
+    assert rows.dtype == probabilities.dtype == np.float64
+    assert (probabilities >= -1e-16).all()
+    assert probabilities.sum() == pytest.approx(1, abs=1e-14)
+
+
+@listed
+def test_no_row_is_listed_twice_and_their_number_is_known_beforehand(mask, n):
+    rows, _ = rows_of(mask, n)
+    assert len({tuple(row) for row in rows}) == len(rows) == mask.support_size(n)
+    assert set(rows.ravel()) <= {0.0, 1.0}
+
+
+@listed
+def test_mean_and_second_moment_are_those_of_the_listed_masks(mask, n):
+    rows, probabilities = rows_of(mask, n)
+    with jax.enable_x64(True):
+        mean, second = np.asarray(mask.mean(n)), np.asarray(mask.second_moment(n))
+    assert mean.dtype == second.dtype == np.float64
+    np.testing.assert_allclose(mean, probabilities @ rows, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(second, rows.T @ (probabilities[:, None] * rows), rtol=0, atol=1e-15)
+
+
+@listed
+def test_rows_are_listed_as_independent(mask, n):
+    if mask.support_size(n) ** 2 > 5000:
+        n, mask = 3, masks.RandomRatio(0.2, 0.9)
+    rows, probabilities = rows_of(mask, n)
+    with jax.enable_x64(True):
+        pairs, chances = map(np.asarray, mask.support((2, n)))
+    expected = {(*a, *b): p * q for (a, p), (b, q) in itertools.product(zip(rows, probabilities, strict=True), repeat=2)}
+    found = {tuple(pair.ravel()): chance for pair, chance in zip(pairs, chances, strict=True)}
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-12, atol=1e-16)
+
+
+@sampled
+def test_draws_have_the_mean_and_the_second_moment_to_five_standard_errors(mask, n):
+    samples = 20_000
+    with jax.enable_x64(True):
+        draws = np.asarray(mask.sample(jax.random.key(1), (samples, n)), np.float64)
+        mean, second = np.asarray(mask.mean(n)), np.asarray(mask.second_moment(n))
+    products = draws[:, :, None] * draws[:, None, :]
+    for values, expected in ((draws, mean), (products, second)):
+        error = values.std(axis=0) / math.sqrt(samples)
+        assert (np.abs(values.mean(axis=0) - expected) <= 5 * error + 1e-15).all()
+
+
+@listed
+def test_what_is_drawn_is_among_what_is_listed(mask, n):
+    rows, probabilities = rows_of(mask, n)
+    possible = {tuple(row) for row, p in zip(rows, probabilities, strict=True) if p > 1e-15}
+    drawn = {tuple(row) for row in np.asarray(mask.sample(jax.random.key(2), (500, n)), np.float64)}
+    assert drawn <= possible
+    assert len(drawn) > 1 or len(possible) == 1
+
+
+@sampled
+def test_the_rows_of_a_draw_are_independent(mask, n):
+    """The products of two neighbouring rows of a three-dimensional draw have the products of the means as their mean."""
+    samples = 10_000
+    draws = np.asarray(mask.sample(jax.random.key(3), (samples, 2, n)), np.float64)
+    products = draws[:, 0, :, None] * draws[:, 1, None, :]
+    mean = np.asarray(mask.mean(n), np.float64)
+    error = products.std(axis=0) / math.sqrt(samples)
+    assert (np.abs(products.mean(axis=0) - mean[:, None] * mean) <= 5 * error + 1e-6).all()
+
+
+@sampled
+def test_a_mask_keeps_its_type_through_jit_and_its_draws_do_not_change(mask, n):
+    key = jax.random.key(0)
+    drawn, again = jax.jit(lambda m: (m.sample(key, (3, n)), m), compiler_options=FAST_COMPILE)(mask)
+    assert type(again) is type(mask)
+    np.testing.assert_allclose(drawn, mask.sample(key, (3, n)), rtol=1e-6)
+    assert isinstance(mask, masks.Mask)
+
+
+@pytest.mark.parametrize(
+    ("make", "at"),
+    [
+        (masks.Bernoulli, 0.3),
+        (lambda p: masks.GridPatches(p, image=(2, 2), patch=(1, 2)), 0.3),
+        (lambda a: masks.RandomRatio(a, 0.8), 0.3),
+        (lambda b: masks.RandomRatio(0.1, b), 0.4),
+    ],
+)
+def test_second_moments_differentiate_in_the_probabilities_as_the_listed_masks_do(make, at):
+    def by_list(p):
+        rows, probabilities = make(p).support((4,))
+        return rows.T @ (probabilities[:, None] * rows)
+
+    with jax.enable_x64(True):
+        found, expected = jax.jacfwd(lambda p: make(p).second_moment(4))(at), jax.jacfwd(by_list)(at)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
+    assert np.abs(found).max() > 0.1
+
+
+FACTORED = {
+    "Bernoulli": (masks.Bernoulli(0.3), 3),
+    "FeatureBernoulli": (masks.FeatureBernoulli([0.1, 0.5, 1.0]), 3),
+    "Patches": (masks.Patches(0.7, 2), 6),
+    "GridPatches": (masks.GridPatches(0.4, image=(4, 2), patch=(2, 1)), 8),
+}
+
+
+@pytest.mark.parametrize(("mask", "n"), FACTORED.values(), ids=FACTORED)
+def test_the_factors_of_a_row_make_the_listed_rows(mask, n):
+    with jax.enable_x64(True):
+        members, values, weights = mask.factors(n, 3)
+        weights = np.asarray(weights)
+    assert (members.sum(axis=0) == 1).all(), "every entry hangs on exactly one coin"
+    made = {}
+    for sides in itertools.product(range(len(values)), repeat=len(members)):
+        row = tuple(values[list(sides)] @ members)
+        made[row] = math.prod(weights[k, side] for k, side in enumerate(sides))
+    rows, probabilities = rows_of(mask, n)
+    np.testing.assert_allclose([made[tuple(row)] for row in rows], probabilities, rtol=1e-14)
+    assert len(made) == len(rows)
+
+
+@pytest.mark.parametrize("degree", range(1, 9))
+def test_the_places_of_a_normal_number_have_its_moments(degree):
+    with jax.enable_x64(True):
+        members, values, weights = masks.MultiplicativeGaussian(0.3).factors(2, degree)
+        weights = np.asarray(weights)
+    assert (members == np.eye(2, dtype=bool)).all()
+    for d in range(degree + 1):
+        central = 0.3 ** (d / 2) * math.prod(range(1, d, 2)) if d % 2 == 0 else 0.0
+        np.testing.assert_allclose(weights @ (values - 1) ** d, central, rtol=1e-10, atol=1e-12)
+    assert (
+        np.abs(weights @ (values - 1) ** (2 * degree + 4) - 0.3 ** (degree + 2) * math.prod(range(1, 2 * degree + 4, 2))).min() > 1e-6
+    )
+
+
+@pytest.mark.parametrize("degree", range(1, 8))
+def test_the_mixture_of_a_random_ratio_has_its_moments(degree):
+    mask = masks.RandomRatio(0.2, 0.9)
+    with jax.enable_x64(True):
+        parts = [(w, float(m.prob)) for w, m in mask.mixture(degree)]
+    for d in range(degree + 1):
+        found = sum(w * p**d for w, p in parts)
+        assert found == pytest.approx((0.9 ** (d + 1) - 0.2 ** (d + 1)) / (d + 1) / 0.7, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: masks.Bernoulli(1.5), ValueError, r"`prob` must be a probability in \[0, 1\]"),
+        (lambda: masks.Bernoulli(float("nan")), ValueError, "`prob` must be a probability"),
+        (lambda: masks.Bernoulli("half"), ValueError, "`prob` must be"),
+        (lambda: masks.FeatureBernoulli([0.5, -0.1]), ValueError, "`probs` must be a probability"),
+        (lambda: masks.FeatureBernoulli(0.5), ValueError, "`probs` must be a vector"),
+        (lambda: masks.FeatureBernoulli([0.5, 0.5]).mean(3), ValueError, r"`probs` has shape \(2,\), but the mask has 3 columns"),
+        (lambda: masks.Patches(0.5, 0), ValueError, "`patch_size` must be at least 1, but is 0"),
+        (lambda: masks.Patches(0.5, 2.0), TypeError, "`patch_size` must be an integer"),
+        (lambda: masks.Patches(0.5, 2).mean(5), ValueError, "`patch_size` 2 does not divide the 5 columns"),
+        (lambda: masks.GridPatches(2, (2, 2), (1, 1)), ValueError, "`prob` must be a probability"),
+        (lambda: masks.GridPatches(0.5, (4, 4), (3, 2)), ValueError, r"`patch` \(3, 2\) does not divide the `image` \(4, 4\)"),
+        (lambda: masks.GridPatches(0.5, 16, (2, 2)), TypeError, "`image` must be a pair of integers"),
+        (lambda: masks.GridPatches(0.5, (4, 4), (2, 0)), ValueError, "`patch` must be at least 1, but is 0"),
+        (lambda: masks.GridPatches(0.5, (4, 4), (2, 2)).mean(15), ValueError, r"`image` \(4, 4\) has 16 pixels"),
+        (lambda: masks.FixedCount(-1), ValueError, "`count` must be at least 0"),
+        (lambda: masks.FixedCount(4).mean(3), ValueError, "`count` 4 exceeds the 3 columns"),
+        (lambda: masks.Spans(0), ValueError, "`length` must be at least 1"),
+        (lambda: masks.Spans(2.5), TypeError, "`length` must be an integer"),
+        (lambda: masks.Spans(2, keep=1), TypeError, "`keep` must be True or False"),
+        (lambda: masks.Spans(4).second_moment(3), ValueError, "`length` 4 exceeds the 3 columns"),
+        (lambda: masks.RandomRatio(0.8, 0.2), ValueError, "`low` 0.8 must not exceed `high` 0.2"),
+        (lambda: masks.RandomRatio(-0.1, 0.2), ValueError, "`low` must be a probability"),
+        (lambda: masks.RandomRatio(0.1, 1.2), ValueError, "`high` must be a probability"),
+        (lambda: masks.MultiplicativeGaussian(-1), ValueError, "`variance` must be a finite number of at least 0"),
+        (lambda: masks.MultiplicativeGaussian(float("inf")), ValueError, "`variance` must be a finite number"),
+        (lambda: masks.MultiplicativeGaussian(1).support((2, 3)), ValueError, "takes every value, so its masks cannot be listed"),
+        (lambda: masks.Bernoulli(0.5).sample(jax.random.key(0), 3), TypeError, "`shape` must be a sequence of integers"),
+        (lambda: masks.Bernoulli(0.5).sample(jax.random.key(0), (2.5,)), TypeError, "`shape` must be a sequence of integers"),
+        (lambda: masks.Bernoulli(0.5).sample(jax.random.key(0), (2, 0)), ValueError, "`shape` must have at least one axis"),
+        (lambda: masks.Bernoulli(0.5).support((50, 10)), ValueError, r"`shape` \(50, 10\) has 1024\^50 masks, too many"),
+        (lambda: masks.Bernoulli(0.5).support((30,)), ValueError, r"all masks of 30 independent coins a row, 2\^30"),
+        (lambda: masks.FixedCount(32).support((64,)), ValueError, r"C\(64, 32\) masks a row, too many"),
+    ],
+)
+def test_bad_input_is_named_with_what_would_be_right(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_one_patch_grid_and_rows_of_patches_agree():
+    grid, rows = masks.GridPatches(0.3, image=(1, 6), patch=(1, 2)), masks.Patches(0.3, 2)
+    np.testing.assert_array_equal(grid.second_moment(6), rows.second_moment(6))
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(grid.sample(key, (4, 6)), rows.sample(key, (4, 6)))
+
+
+def test_a_patch_of_an_image_is_dropped_whole():
+    draws = np.asarray(masks.GridPatches(0.5, image=(4, 6), patch=(2, 3)).sample(jax.random.key(0), (50, 24)))
+    blocks = draws.reshape(50, 2, 2, 2, 3)  # (image, patch row, line in it, patch column, column in it)
+    assert (blocks == blocks[:, :, :1, :, :1]).all()
+    assert 0.3 < blocks.mean() < 0.7
+
+
+def test_inverted_dropout_and_multiplicative_noise_have_the_same_two_moments():
+    p = 0.4
+    coins, noise = masks.Bernoulli(p), masks.MultiplicativeGaussian((1 - p) / p)
+    np.testing.assert_allclose(coins.mean(3) / p, noise.mean(3), rtol=1e-6)
+    np.testing.assert_allclose(coins.second_moment(3) / p**2, noise.second_moment(3), rtol=1e-6)
+
+
+def test_masks_vmap_over_their_probabilities():
+    means = jax.vmap(lambda p: masks.Bernoulli(p).mean(2))(jnp.array([0.25, 0.5]))
+    np.testing.assert_array_equal(means, [[0.25, 0.25], [0.5, 0.5]])
