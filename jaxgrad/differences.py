@@ -60,7 +60,7 @@ class Prober:
 
     def __init__(self, function: Callable[[dict[str, Tree]], Any], wrt: tuple[str, ...]) -> None:
         """Set up; nothing is compiled yet."""
-        self.function, self.wrt = function, wrt
+        self.wrt = wrt
 
         def values(moving: Any, fixed: Any, index: Any, step: Any, directions: Any, batch: int) -> Any:
             flat, unravel = ravel_pytree(moving)
@@ -147,9 +147,9 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
     closed = jax.jit(problem.closed_form(sizes), compiler_options=check_options())
     prober = Prober(loss, wrt)
     inputs = problem.draw(sizes, 0)
-    meant = has_stop_gradient(loss, inputs)
+    program = jax.make_jaxpr(loss)(inputs)
+    meant, unit = has_stop_gradient(program), working_unit(program)
     reference = jax.jit(lambda x: gradient_of(loss, x, wrt), compiler_options=check_options()) if meant else closed
-    unit = working_unit(loss, inputs)
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
     for number in range(2):

@@ -57,11 +57,6 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     sizes, wrt = choose_sizes(problem), problem.wrt
     derivation = problem.derivation
     inputs = problem.draw(sizes, 0)
-    claimed = labelled(jax.jit(problem.closed_form(sizes), compiler_options=check_options())(inputs))
-    flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in claimed.values()])
-    if not np.all(np.isfinite(flat)):
-        reason = "the closed form is not finite"
-        return [Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, detail=reason) for label in claimed]
     fixed_names = tuple(name for name in inputs if name not in wrt)
 
     def loss(moving: dict[str, Any], fixed: dict[str, Any], mask: Any) -> Any:
@@ -72,7 +67,11 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     args = {name: inputs[name] for name in wrt}, {name: inputs[name] for name in fixed_names}
     sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0)
     key = jax.random.key(problem.seed)
-    double, rounding = _rounding(sampler, key, args)
+    claimed, double, rounding = _closed_form_and_rounding(problem.closed_form(sizes), sampler, key, args)
+    flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in claimed.values()])
+    if not np.all(np.isfinite(flat)):
+        reason = "the closed form is not finite"
+        return [Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, detail=reason) for label in claimed]
     with jax.enable_x64(double):
         outcome = _Sequence(problem, flat, rounding, _labels(claimed)).run(sampler, key, _cast(args, double))
     seconds = (time.perf_counter() - start) / len(claimed)
@@ -92,14 +91,17 @@ def _cast(args: Any, double: bool) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args)
 
 
-def _rounding(sampler: Sampler, key: Any, args: Any) -> tuple[bool, np.ndarray]:
-    """Choose float32 where it is good enough, and measure what its rounding may do to each entry's mean."""
-    draws = jax.jit(lambda k, m: m.sample(k, (8, *sampler.shape)), compiler_options=check_options())(key, sampler.mask)
+def _closed_form_and_rounding(closed: Any, sampler: Sampler, key: Any, args: Any) -> tuple[dict[str, Any], bool, np.ndarray]:
+    """Evaluate the closed form, choose float32 where it is good enough, and measure what its rounding may do to each mean."""
 
     def gradient(args: Any, draws: Any) -> Any:
         return jax.grad(lambda moving: jnp.mean(jax.vmap(lambda d: sampler.f(moving, args[1], mask=d))(draws)))(args[0])
 
-    exact = jax.jit(gradient, compiler_options=check_options())(args, draws)
+    def at_double(key: Any, mask: Any, args: Any) -> Any:
+        draws = mask.sample(key, (8, *sampler.shape))
+        return closed({**args[0], **args[1]}), gradient(args, draws), draws
+
+    claimed, exact, draws = jax.jit(at_double, compiler_options=check_options())(key, sampler.mask, args)
     with jax.enable_x64(False):
         single = jax.jit(gradient, compiler_options=check_options())(_cast(args, False), np.asarray(draws, np.float32))
     pairs = [
@@ -110,7 +112,7 @@ def _rounding(sampler: Sampler, key: Any, args: Any) -> tuple[bool, np.ndarray]:
     eps = float(np.finfo(np.float64 if double else np.float32).eps)
     floors = [np.full(e.shape, SUM_ROUNDING * eps * np.abs(e).max(initial=0.0)) for e, _ in pairs]
     moves = [np.zeros_like(e) if double else 8 * np.abs(e - s) for e, s in pairs]
-    return double, np.concatenate(floors) + np.concatenate(moves)
+    return labelled(claimed), double, np.concatenate(floors) + np.concatenate(moves)
 
 
 class _Sequence:

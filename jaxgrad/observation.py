@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from jax.extend import core
 
 from jaxgrad.interpreter import Domain, Rule, UnsupportedError, walk
 from jaxgrad.tracing import Traced
@@ -18,6 +19,15 @@ class _Floats(Domain):
 
     def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
         return np.concatenate([*(np.ravel(x) for x in operands), [np.nan]])[index]
+
+
+def floating(program: core.ClosedJaxpr, args: Sequence[Any]) -> list[np.ndarray] | None:
+    """Run a program in numpy, without compiling it; None where it has an operation that is only JAX's."""
+    try:
+        with np.errstate(all="ignore"):
+            return walk(program, [np.asarray(x) for x in args], _Floats())
+    except (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError):
+        return None
 
 
 @dataclass(frozen=True)

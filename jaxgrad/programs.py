@@ -1,7 +1,7 @@
 """What a traced program contains, nested programs included."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,15 +19,15 @@ def equations(jaxpr: Any) -> Iterator[Any]:
                     yield from equations(getattr(inner, "jaxpr", inner))
 
 
-def has_stop_gradient(function: Callable[..., Any], *args: Any) -> bool:
-    """Say whether a function uses stop_gradient, so that its gradient need not be the derivative of its value."""
-    return any(eqn.primitive.name == "stop_gradient" for eqn in equations(jax.make_jaxpr(function)(*args).jaxpr))
+def has_stop_gradient(program: core.ClosedJaxpr) -> bool:
+    """Say whether a program uses stop_gradient, so that its gradient need not be the derivative of its value."""
+    return any(eqn.primitive.name == "stop_gradient" for eqn in equations(program.jaxpr))
 
 
-def has_own_rules(function: Callable[..., Any], *args: Any) -> bool:
-    """Say whether a function is differentiated by rules that are neither JAX's primitives' nor shipped with JAX."""
+def has_own_rules(program: core.ClosedJaxpr) -> bool:
+    """Say whether a program is differentiated by rules that are neither JAX's primitives' nor shipped with JAX."""
     home = os.path.dirname(jax.__file__)
-    for eqn in equations(jax.make_jaxpr(function)(*args).jaxpr):
+    for eqn in equations(program.jaxpr):
         if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
             debug = getattr(getattr(eqn.params.get("call_jaxpr"), "jaxpr", None), "debug_info", None)
             if home not in str(getattr(debug, "func_src_info", "")):
@@ -35,8 +35,8 @@ def has_own_rules(function: Callable[..., Any], *args: Any) -> bool:
     return False
 
 
-def working_unit(function: Callable[..., Any], *args: Any) -> float:
-    """Return the unit roundoff of the coarsest floating type that a function computes in."""
-    dtypes = (getattr(out.aval, "dtype", None) for eqn in equations(jax.make_jaxpr(function)(*args).jaxpr) for out in eqn.outvars)
+def working_unit(program: core.ClosedJaxpr) -> float:
+    """Return the unit roundoff of the coarsest floating type that a program computes in."""
+    dtypes = (getattr(out.aval, "dtype", None) for eqn in equations(program.jaxpr) for out in eqn.outvars)
     units = (float(jax.numpy.finfo(d).eps) for d in dtypes if d is not None and jax.numpy.issubdtype(d, np.floating))
     return max(units, default=float(np.finfo(np.float64).eps))

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxgrad.certificates import Certificate, certify
 from jaxgrad.compilation import check_options
+from jaxgrad.observation import floating
 from jaxgrad.problem import Problem, Tree, gradient_of, labelled
 from jaxgrad.programs import has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
@@ -101,12 +102,15 @@ def _prove(claimed: Any, reference: Any, args: Any, seed: int) -> dict[str, Cert
 
 def _doubt(value: Any, loss: Any, args: Any) -> str:
     """Say what keeps a proof about real functions from being a verdict on these; empty where nothing does."""
-    values = jax.jit(value, compiler_options=check_options())(*args)
-    if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(values)):
+    outputs = floating(jax.make_jaxpr(value)(*args), jax.tree.leaves(args))
+    if outputs is None:
+        outputs = jax.tree.leaves(jax.jit(value, compiler_options=check_options())(*args))
+    if not all(np.all(np.isfinite(leaf)) for leaf in outputs):
         return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
-    if has_own_rules(loss, *args):
+    program = jax.make_jaxpr(loss)(*args)
+    if has_own_rules(program):
         return "the loss is differentiated by a rule of its own"
-    if has_stop_gradient(loss, *args):
+    if has_stop_gradient(program):
         return "the loss uses stop_gradient"
     return ""
 

@@ -179,7 +179,7 @@ EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {
 
 
 def _variants(problem: Problem) -> list[dict[str, int]]:
-    return _distinct(problem.choose_sizes(variant) for variant in range(3))
+    return _distinct(problem.choose_sizes(variant) for variant in range(2))
 
 
 def _ways(problem: Problem, most: int) -> tuple[list[tuple[dict[str, int], Plan]], str]:

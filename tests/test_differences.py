@@ -87,13 +87,13 @@ def test_what_a_program_contains_is_seen_through_nested_calls():
         return x
 
     own.defjvp(lambda p, t: (p[0], t[0]))
-    assert has_own_rules(jax.jit(lambda x: own(x)), 1.0)
-    assert not has_own_rules(jax.jit(jax.nn.relu), 1.0)
-    assert has_stop_gradient(jax.jit(lambda x: jax.lax.stop_gradient(x)), 1.0)
-    assert not has_stop_gradient(jnp.sin, 1.0)
+    assert has_own_rules(jax.make_jaxpr(jax.jit(lambda x: own(x)))(1.0))
+    assert not has_own_rules(jax.make_jaxpr(jax.jit(jax.nn.relu))(1.0))
+    assert has_stop_gradient(jax.make_jaxpr(jax.jit(lambda x: jax.lax.stop_gradient(x)))(1.0))
+    assert not has_stop_gradient(jax.make_jaxpr(jnp.sin)(1.0))
     with jax.enable_x64(True):
-        assert working_unit(lambda x: x.astype(jnp.float32) * 2, np.float64(1)) == np.finfo(np.float32).eps
-        assert working_unit(jnp.sin, np.float64(1)) == UNIT
+        assert working_unit(jax.make_jaxpr(lambda x: x.astype(jnp.float32) * 2)(np.float64(1))) == np.finfo(np.float32).eps
+        assert working_unit(jax.make_jaxpr(jnp.sin)(np.float64(1))) == UNIT
 
 
 def test_gradients_are_jacobians_where_the_loss_is_an_array():
