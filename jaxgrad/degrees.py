@@ -115,9 +115,18 @@ def degrees(closed: core.ClosedJaxpr, varying: Sequence[bool], *, fresh: bool = 
     Raises:
         UnsupportedError: when a loop or branch is steered by the chosen inputs.
     """
+    return _analysed(closed, varying, fresh)[0]
+
+
+def bounds(closed: core.ClosedJaxpr, varying: Sequence[bool]) -> tuple[list[Degree], int]:
+    """Return `degrees` with fresh variables, and the largest degree of what an obstacle is applied to."""
+    return _analysed(closed, varying, True)
+
+
+def _analysed(closed: core.ClosedJaxpr, varying: Sequence[bool], fresh: bool) -> tuple[list[Degree], int]:
     domain = _Degrees(fresh)
     inputs = [Degree(v.aval.shape, int(chosen)) for v, chosen in zip(closed.jaxpr.invars, varying, strict=True)]
-    return [_lift(value) for value in walk(closed, inputs, domain)]
+    return [_lift(value) for value in walk(closed, inputs, domain)], domain.inner
 
 
 def _lift(value: Any) -> Degree:
@@ -270,7 +279,7 @@ class _Degrees(Domain):
     rules: Mapping[str, Callable[..., Any]] = _RULES
 
     def __init__(self, fresh: bool) -> None:
-        self.fresh = fresh
+        self.fresh, self.inner = fresh, 1
 
     def constant(self, array: Any) -> Any:
         if isinstance(array, jax.core.Tracer) or jax.dtypes.issubdtype(getattr(array, "dtype", None), jax.dtypes.extended):
@@ -322,6 +331,7 @@ class _Degrees(Domain):
             if self.fresh:
                 return self._all(eqn, _product((), [_join((), moving), *steering]))
         if self.fresh:
+            self.inner = max(self.inner, sum(v.numerator + v.denominator for v in values))
             bound = _FRESH[name](eqn, *operands) if name in _FRESH else _power(bound, 2)
             return self._all(eqn, bound)
         return self._all(eqn, replace(bound, obstacle=bound.obstacle or describe(eqn)))

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from jaxgrad.fields import SMALLEST
-from jaxgrad.residues import COINS, PARTIAL, PIVOT, Coin, ResidueDomain, Residues
+from jaxgrad.residues import COINS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, ResidueDomain, Residues
 
 _RESOLVED = 64.0
 TARGET = -104.0
@@ -54,12 +54,13 @@ class Outcome:
     comparisons: list[Comparison]
 
 
-def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues, *, pivots: bool = False) -> Comparison:
+def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Residues, *, pivots: bool = False) -> Comparison:
     """Compare two arrays of residues of one domain.
 
     Args:
         domain: where they come from.
         degree: a bound on the degree of their difference.
+        inner: a bound on the degree of the arguments of functions whose values are random but fixed.
         f: one of them.
         g: the other.
         pivots: every order of pivots is tried elsewhere, so that what depends on them may be proved.
@@ -77,7 +78,6 @@ def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues, *, piv
         if x.taint is not None:
             taint = taint | x.taint
     bound, coins, needed, resolution = np.zeros(f.shape), 0, 0.0, 0.0
-    base = degree * (1 + domain.collisions()) / SMALLEST
     for bits in np.unique(taint[agree]):
         tossed = domain.coins_of(bits)
         if tossed is None or (bits & PIVOT and not pivots):
@@ -86,6 +86,7 @@ def compare(domain: ResidueDomain, degree: int, f: Residues, g: Residues, *, piv
         draws = valid.sum(0)[mine]
         scarcity = domain.draws.count / int(draws.min())
         m, roots = _coins(tossed, domain.draws.count)
+        base = (degree + inner * domain.collisions(everything=bool(bits & (OPAQUE | STEP)))) / SMALLEST
         missed = 1 - 2.0**-m + base * 2.0**roots * scarcity
         if missed >= 1:  # too few draws were valid to tell anything
             needed, resolution = max(needed, 4.0 * domain.draws.count), max(resolution, 4.0 * domain.draws.count)

@@ -271,9 +271,9 @@ class ResidueDomain(Domain):
         p, q = self.draws.hashed(name, *keys)
         return p, q if self.two else None
 
-    def collisions(self) -> float:
-        """Return how many pairs of arguments could be taken for one another."""
-        return sum(n * n / 2 for n in self._hashes.values())
+    def collisions(self, everything: bool) -> float:
+        """Return how many pairs of arguments could be taken for one another, of comparisons or of everything."""
+        return sum(n * n / 2 for name, n in self._hashes.items() if everything or name in ("positive", "equal"))
 
     # --- coins ---
 

@@ -6,7 +6,7 @@ from itertools import permutations, product
 
 import numpy as np
 
-from jaxgrad.degrees import degrees
+from jaxgrad.degrees import bounds
 from jaxgrad.fields import Draws
 from jaxgrad.identity import Outcome, compare
 from jaxgrad.interpreter import walk
@@ -51,10 +51,10 @@ class Search:
     def __init__(self, traced: Traced, seed: int) -> None:
         """Bound the degrees; nothing is proved yet."""
         self.traced, self.seed = traced, seed
-        bounds = degrees(traced.program, [value is None for value in traced.values], fresh=True)
-        half = len(bounds) // 2
+        found, self.inner = bounds(traced.program, [value is None for value in traced.values])
+        half = len(found) // 2
         self.degrees = [
-            max(a.numerator + b.denominator, b.numerator + a.denominator, 1) for a, b in zip(bounds[:half], bounds[half:], strict=True)
+            max(a.numerator + b.denominator, b.numerator + a.denominator, 1) for a, b in zip(found[:half], found[half:], strict=True)
         ]
         self.two = not traced.primitives.isdisjoint(_EXPONENTIAL)
         self.limit = max(64, 2**22 // largest(traced.program.jaxpr))
@@ -74,7 +74,8 @@ class Search:
         logs = self.two and not self.traced.primitives.isdisjoint(_LOGARITHMIC)
         branches = any((c.taint & BRANCH).any() for c in self.first.comparisons)
         for relaxed, exact in ((True, True), (False, False), (False, True)):
-            if (logs or not exact) and (branches or relaxed):
+            differ = any((~p & ~c.agree).any() for p, c in zip(self.proved, self.first.comparisons, strict=True))
+            if differ and (logs or not exact) and (branches or relaxed):
                 yield self._attempt(relaxed, exact, 16 if relaxed else 128)
 
     def _attempt(self, relaxed: bool, logs: bool, draws: int) -> Outcome:
@@ -128,4 +129,4 @@ class Search:
         outputs = [domain.settled(x) for x in walk(self.traced.program, inputs, domain)]
         half = len(outputs) // 2
         pairs = zip(self.degrees, outputs[:half], outputs[half:], strict=True)
-        return Outcome(domain, [compare(domain, d, f, g, pivots=orders is not None) for d, f, g in pairs])
+        return Outcome(domain, [compare(domain, d, self.inner, f, g, pivots=orders is not None) for d, f, g in pairs])

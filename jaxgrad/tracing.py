@@ -51,6 +51,8 @@ def trace(f: Callable[..., Any], g: Callable[..., Any], example_args: Sequence[A
     flat_g, tree_g = jax.tree_util.tree_flatten_with_path(out_g)
     if tree_f != tree_g:
         raise ValueError(f"`f` returns the tree {tree_f} but `g` returns {tree_g}; make both return the same tree")
+    if not flat_f:
+        raise ValueError("`f` and `g` return no arrays; make them return what is to be compared")
     for (path, a), (_, b) in zip(flat_f, flat_g, strict=True):
         if a.shape != b.shape:
             place = f" at {jax.tree_util.keystr(path)}" if path else ""

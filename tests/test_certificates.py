@@ -170,6 +170,11 @@ def test_arguments_that_hold_no_real_numbers_are_refused_by_name(bad):
         certify(lambda x, y: x, lambda x, y: x, v, {"a": bad})
 
 
+def test_functions_that_return_nothing_are_refused():
+    with pytest.raises(ValueError, match="`f` and `g` return no arrays"):
+        certify(lambda x: None, lambda x: None, v)
+
+
 def test_integers_without_values_are_refused():
     with pytest.raises(TypeError, match=r"`example_args\[0\]` holds int32 and needs values"):
         certify(lambda n: n, lambda n: n, jax.ShapeDtypeStruct((3,), np.int32))
