@@ -189,7 +189,7 @@ class ResidueDomain(Domain):
             np.broadcast_to(bad, (self.draws.count, *array.shape)) if bad.any() else None,
             np.sign(infinite).astype(np.int8) if np.isinf(infinite).any() else None,
             taint,
-            signs.of(array),
+            signs.of(array) | (signs.TRUTH if getattr(value, "dtype", None) == np.bool_ else np.uint8(0)),
         )
 
     def _reduce(self, modulus: Modulus, numbers: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:

@@ -252,8 +252,8 @@ def test_an_operation_without_rule_does_not_hide_a_difference():
 
 # --- random programs ---
 #
-# A program is a tree over + − × ÷ of two vectors and decimal constants. It is rewritten by laws of arithmetic, which must
-# be certified, or edited in one place, which must be refuted unless the edit happens to change nothing.
+# A program is a tree over + − × ÷ of two vectors and decimal constants. It is rewritten by laws of arithmetic, which
+# must be certified, or edited in one place, which must be refuted unless the edit happens to change nothing.
 
 LEAVES = st.sampled_from([("x",), ("y",), ("c", 2.0), ("c", 0.1), ("c", -3.0), ("c", 0.75)])
 TREES = st.recursive(LEAVES, lambda t: st.tuples(st.sampled_from("+-*/"), t, t), max_leaves=12)
