@@ -184,7 +184,7 @@ def plans(mask: Mask, shape: Sequence[int], found: Callable[[], Structure]) -> I
         )
 
 
-def _row_count(mask: Mask, n: int) -> int | None:
+def _row_count(mask: Any, n: int) -> int | None:
     """Return the number of different rows, None where it is not known or infinite."""
     if hasattr(mask, "support_size"):
         return mask.support_size(n)
@@ -212,7 +212,7 @@ def _rows(mask: Mask, shape: Sequence[int], rows: int | None, known: Structure) 
     return Plan("rows", rows, lambda: [(1.0, cubature.rows(mask, shape))])
 
 
-def _coins(mask: Mask, shape: Sequence[int], known: Structure) -> Plan | str:
+def _coins(mask: Any, shape: Sequence[int], known: Structure) -> Plan | str:
     degree, n = known.degree, shape[-1]
     assert degree is not None
     if hasattr(mask, "mixture"):

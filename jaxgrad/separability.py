@@ -237,7 +237,7 @@ class _Rows(Domain):
         values = [_lift(x) for x in operands]
         moving = list(MOVES[eqn.primitive.name](eqn, operands)) if eqn.primitive.name in MOVES else []
         steering = [_bend(_all_of(v.rows)) for i, v in enumerate(values) if i not in moving]
-        moved = reduce(_add, (_all_of(values[i].rows) for i in moving), np.int32(CONSTANT))
+        moved = reduce(_add, (_all_of(values[i].rows) for i in moving), np.asarray(CONSTANT, np.int32))
         return self._results(eqn, operands, reduce(_multiply, steering, moved))
 
     def _results(self, eqn: core.JaxprEqn, operands: Sequence[Any], rows: Any) -> Any:
