@@ -27,6 +27,7 @@ import numpy as np
 
 import jaxgrad as jg
 from jaxgrad.catalog import perceptron, surrogates
+from jaxgrad.compilation import check_options
 
 plt.style.use("style.mplstyle")
 np.set_printoptions(precision=2, suppress=True)
@@ -213,8 +214,11 @@ assert errors.ridge_fresh > errors.mean_gate_fresh
 
 # %%
 with jax.enable_x64(True):
-    d, batches = 128, [16, 32, 64, 96, 120, 128, 136, 160, 256, 512, 1024]
-    experiment = jax.jit(surrogates.abstraction_experiment, static_argnames=("b", "d_in", "hidden", "d_out"))
+    d, batches = 128, [16, 32, 64, 96, 120, 128, 136, 160, 256, 1024]
+    # each size is compiled anew and runs once: options that compile quickly
+    experiment = jax.jit(
+        surrogates.abstraction_experiment, static_argnames=("b", "d_in", "hidden", "d_out"), compiler_options=check_options()
+    )
     one = [experiment(jax.random.key(1), b=b, d_in=d, hidden=64, d_out=32) for b in batches]
     table = {name: np.array([getattr(e, name) for e in one]) for name in one[0]._fields if name.endswith("relative")}
 
