@@ -11,7 +11,7 @@ right closed form refuted, and one confirmed that is off by more than the resolu
 """
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,10 @@ FIRST_LOOK = 256
 """Chunks before the first look: enough that a chunk mean's skewness no longer shows in the tails of t."""
 CHUNK_BUDGET = 2**20
 """Bytes of intermediate values in a chunk: the first look takes many chunks, so they are smaller than an estimate's."""
+PILOT = 8
+"""Samples at each candidate draw of the inputs."""
+CANDIDATES = 4
+"""So many draws of the inputs are tried, and the one whose sampled gradients scatter least is sampled at."""
 SUM_ROUNDING = 256.0
 """Roundoffs of an array's largest entry that a mean over many samples may be off by; far below any resolution."""
 LARGEST_CHUNK = 32
@@ -36,11 +40,12 @@ ROWS = 48
 
 
 def choose_sizes(problem: Problem) -> dict[str, int]:
-    """Choose small sizes, but many rows of the mask."""
-    sizes = problem.choose_sizes(0, few_masks=True)
-    dims = shapes.parse(problem.derivation.shapes["mask"], "mask")
-    if len(dims) > 1 and len(dims[0]) == 1 and dims[0][0] in sizes and dims[0][0] not in problem.sizes:
-        sizes[dims[0][0]] = ROWS
+    """Choose small sizes, but many rows of the mask where the gradient is a sum over them."""
+    sizes, declared = problem.choose_sizes(0, few_masks=True), problem.derivation.shapes
+    rows, *columns = shapes.parse(declared["mask"], "mask")
+    by_row = any(rows in dims for name in problem.wrt for _, dims in shapes.leaves({name: declared[name]}))
+    if columns and len(rows) == 1 and rows[0] in sizes and rows[0] not in problem.sizes and not by_row:
+        sizes[rows[0]] = ROWS
     return sizes
 
 
@@ -56,18 +61,21 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     start = time.perf_counter()
     sizes, wrt = choose_sizes(problem), problem.wrt
     derivation = problem.derivation
-    inputs = problem.draw(sizes, 0)
-    fixed_names = tuple(name for name in inputs if name not in wrt)
+    distribution = derivation.distribution(sizes)
+    assert distribution is not None
 
     def loss(moving: dict[str, Any], fixed: dict[str, Any], mask: Any) -> Any:
         return derivation.loss(**moving, **fixed, mask=mask)
 
-    distribution = derivation.distribution(sizes)
-    assert distribution is not None
-    args = {name: inputs[name] for name in wrt}, {name: inputs[name] for name in fixed_names}
     sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0)
     key = jax.random.key(problem.seed)
-    claimed, double, rounding = _closed_form_and_rounding(problem.closed_form(sizes), sampler, key, args)
+    pilot = _Pilot(problem.closed_form(sizes), sampler, key)
+    draws = [problem.draw(sizes, number) for number in range(1 if len(problem.given) == len(derivation.input_names) else CANDIDATES)]
+    split = [({n: x for n, x in d.items() if n in wrt}, {n: x for n, x in d.items() if n not in wrt}) for d in draws]
+    trials = [pilot.run(args) for args in split]
+    best = int(np.argmin([trial.noise for trial in trials]))
+    args, claimed = split[best], trials[best].claimed
+    double, rounding = pilot.rounding(args, trials[best])
     flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in claimed.values()])
     if not np.all(np.isfinite(flat)):
         reason = "the closed form is not finite"
@@ -91,28 +99,54 @@ def _cast(args: Any, double: bool) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args)
 
 
-def _closed_form_and_rounding(closed: Any, sampler: Sampler, key: Any, args: Any) -> tuple[dict[str, Any], bool, np.ndarray]:
-    """Evaluate the closed form, choose float32 where it is good enough, and measure what its rounding may do to each mean."""
+class _Trial(NamedTuple):
+    """What a few samples tell of one draw of the inputs."""
 
-    def gradient(args: Any, draws: Any) -> Any:
-        return jax.grad(lambda moving: jnp.mean(jax.vmap(lambda d: sampler.f(moving, args[1], mask=d))(draws)))(args[0])
+    claimed: dict[str, Any]
+    gradient: Any
+    masks: Any
+    noise: float
 
-    def at_double(key: Any, mask: Any, args: Any) -> Any:
-        draws = mask.sample(key, (8, *sampler.shape))
-        return closed({**args[0], **args[1]}), gradient(args, draws), draws
 
-    claimed, exact, draws = jax.jit(at_double, compiler_options=check_options())(key, sampler.mask, args)
-    with jax.enable_x64(False):
-        single = jax.jit(gradient, compiler_options=check_options())(_cast(args, False), np.asarray(draws, np.float32))
-    pairs = [
-        np.asarray([np.ravel(np.asarray(x, np.float64)) for x in pair])
-        for pair in zip(*map(jax.tree.leaves, (exact, single)), strict=True)
-    ]
-    double = not all(np.all(np.abs(e - s) <= 1e-4 * np.abs(e).max(initial=0.0)) for e, s in pairs)
-    eps = float(np.finfo(np.float64 if double else np.float32).eps)
-    floors = [np.full(e.shape, SUM_ROUNDING * eps * np.abs(e).max(initial=0.0)) for e, _ in pairs]
-    moves = [np.zeros_like(e) if double else 8 * np.abs(e - s) for e, s in pairs]
-    return labelled(claimed), double, np.concatenate(floors) + np.concatenate(moves)
+class _Pilot:
+    """A few samples in float64, before the many: which draw has the least noise, and whether float32 is good enough."""
+
+    def __init__(self, closed: Any, sampler: Sampler, key: Any) -> None:
+        self.sampler, self.key = sampler, key
+
+        def gradients(args: Any, draws: Any) -> Any:
+            return jax.vmap(lambda draw: jax.grad(sampler.f)(args[0], args[1], mask=draw))(draws)
+
+        def first(key: Any, mask: Any, args: Any) -> Any:
+            draws = mask.sample(key, (PILOT, *sampler.shape))
+            return closed({**args[0], **args[1]}), gradients(args, draws), draws
+
+        self.first = jax.jit(first, compiler_options=check_options())
+        self.again = jax.jit(gradients, compiler_options=check_options())
+
+    def run(self, args: Any) -> _Trial:
+        """Sample a little at one draw of the inputs; the noise is that of a sample relative to the largest entry."""
+        claimed, found, masks = self.first(self.key, self.sampler.mask, args)
+        claimed, found = labelled(claimed), labelled(found)
+        scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in claimed.values()]
+        spreads = [np.std(np.asarray(leaf), axis=0).max(initial=0.0) for leaf in found.values()]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            noise = float(np.nan_to_num(np.max(np.divide(spreads, scales)), nan=0.0, posinf=1e300))
+        return _Trial(claimed, found, masks, noise)
+
+    def rounding(self, args: Any, trial: _Trial) -> tuple[bool, np.ndarray]:
+        """Say whether to sample in float64, and what rounding may do to each entry's mean."""
+        with jax.enable_x64(False):
+            single = labelled(self.again(_cast(args, False), np.asarray(trial.masks, np.float32)))
+        exact = [np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in trial.gradient.values()]
+        moves = [
+            np.abs(np.asarray(leaf, np.float64).reshape(PILOT, -1) - e).mean(0) for leaf, e in zip(single.values(), exact, strict=True)
+        ]
+        scales = [np.abs(e).max(initial=0.0) for e in exact]
+        double = not all(np.all(move <= 1e-4 * scale) for move, scale in zip(moves, scales, strict=True))
+        eps = float(np.finfo(np.float64 if double else np.float32).eps)
+        floors = [np.full(move.shape, SUM_ROUNDING * eps * scale) for move, scale in zip(moves, scales, strict=True)]
+        return double, np.concatenate(floors) + (0.0 if double else 8.0) * np.concatenate(moves)
 
 
 class _Sequence:
