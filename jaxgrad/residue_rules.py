@@ -130,7 +130,7 @@ def integer_power(domain: ResidueDomain, x: Any, n: int) -> Any:
 def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
     """x^y: by squaring for known integers y, and as exp(y·log x) of positive x otherwise."""
     if isinstance(y, np.ndarray):
-        y = Exact(np.frompyfunc(lambda n: Fraction(int(n)), 1, 1)(y))
+        y = Exact(np.asarray(np.frompyfunc(lambda n: Fraction(int(n)), 1, 1)(y), object))
     if isinstance(y, Exact):
         exponents = set(y.array.flat)
         if len(exponents) == 1 and all(isinstance(e, Fraction) and e.denominator == 1 for e in exponents):
