@@ -17,8 +17,18 @@ from jaxgrad.indexing import gather_places, scatter_places
 _SMALL = 32
 
 
+def shape_of(atom: core.Var | core.Literal) -> tuple[int, ...]:
+    """Return the shape of a variable or literal of a program."""
+    return atom.aval.shape  # pyright: ignore[reportAttributeAccessIssue]  # jax declares abstract values without shape and dtype
+
+
+def dtype_of(atom: core.Var | core.Literal) -> np.dtype:
+    """Return the dtype of a variable or literal of a program."""
+    return atom.aval.dtype  # pyright: ignore[reportAttributeAccessIssue]  # jax declares abstract values without shape and dtype
+
+
 def _gather(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    places = gather_places(eqn.params, operand.shape, indices, eqn.outvars[0].aval.shape)
+    places = gather_places(eqn.params, operand.shape, indices, shape_of(eqn.outvars[0]))
     return np.where(places < 0, -1, operand.ravel()[places])
 
 
@@ -211,12 +221,12 @@ def evaluate(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
     """Compute an equation whose operands are all known: an array, or a list of arrays where it has several results."""
     run = _ON_ARRAYS.get(eqn.primitive.name)
     if eqn.primitive.name == "gather":  # what it finds outside depends on the mode
-        places = gather_places(eqn.params, operands[0].shape, operands[1], eqn.outvars[0].aval.shape)
+        places = gather_places(eqn.params, operands[0].shape, operands[1], shape_of(eqn.outvars[0]))
         run = run if (places >= 0).all() else None
     outputs = run(eqn, *operands) if run is not None else _bind(eqn, operands)
     if eqn.primitive.multiple_results:
-        return [np.asarray(o, v.aval.dtype) for o, v in zip(outputs, eqn.outvars, strict=True)]
-    return np.asarray(outputs, eqn.outvars[0].aval.dtype)
+        return [np.asarray(o, dtype_of(v)) for o, v in zip(outputs, eqn.outvars, strict=True)]
+    return np.asarray(outputs, dtype_of(eqn.outvars[0]))
 
 
 def _bind(eqn: core.JaxprEqn, operands: Sequence[np.ndarray], **params: Any) -> Any:

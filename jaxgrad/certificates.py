@@ -215,7 +215,10 @@ def _mismatches(traced: Traced, masks: Sequence[np.ndarray], seen: Observation |
     for i, (path, mask) in enumerate(zip(traced.paths, masks, strict=True)):
         if mask.any():
             index = tuple(int(k) for k in np.argwhere(mask)[0])
-            values = None if seen is None else tuple(float(v[index]) for v in seen.values[i])
+            values = None
+            if seen is not None:
+                f, g = seen.values[i]
+                values = float(f[index]), float(g[index])
             result.append(Mismatch(path, int(mask.sum()), mask.size, index, values))
     return tuple(result)
 

@@ -23,8 +23,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 
+from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.interpreter import Domain, describe, known, walk
 from jaxgrad.moves import MOVES
 
@@ -183,7 +185,7 @@ def _root(value: Degree) -> Degree:
 
 
 def _out(eqn: core.JaxprEqn) -> tuple[int, ...]:
-    return eqn.outvars[0].aval.shape
+    return shape_of(eqn.outvars[0])
 
 
 def _linear(eqn: core.JaxprEqn, *operands: Any) -> Degree:
@@ -222,7 +224,7 @@ _RULES: dict[str, Callable[..., Degree]] = {
 
 
 def _convert(eqn: core.JaxprEqn, x: Degree) -> Degree | None:
-    rounds = np.issubdtype(eqn.invars[0].aval.dtype, np.inexact) and not np.issubdtype(eqn.outvars[0].aval.dtype, np.inexact)
+    rounds = np.issubdtype(dtype_of(eqn.invars[0]), np.inexact) and not np.issubdtype(dtype_of(eqn.outvars[0]), np.inexact)
     return None if rounds else replace(x, shape=_out(eqn))
 
 
@@ -282,7 +284,7 @@ class _Degrees(Domain):
         self.fresh, self.inner = fresh, 1
 
     def constant(self, array: Any) -> Any:
-        if isinstance(array, jax.core.Tracer) or jax.dtypes.issubdtype(getattr(array, "dtype", None), jax.dtypes.extended):
+        if isinstance(array, Tracer) or (hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)):
             return Degree(array.shape)  # a constant of unknown value
         return np.asarray(array)
 
@@ -337,5 +339,5 @@ class _Degrees(Domain):
         return self._all(eqn, replace(bound, obstacle=bound.obstacle or describe(eqn)))
 
     def _all(self, eqn: core.JaxprEqn, bound: Degree) -> Any:
-        outputs = [replace(bound, shape=v.aval.shape) for v in eqn.outvars]
+        outputs = [replace(bound, shape=shape_of(v)) for v in eqn.outvars]
         return outputs if eqn.primitive.multiple_results else outputs[0]

@@ -71,7 +71,7 @@ def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Resi
     same = ((f.p == g.p) | ~valid).all(0)
     if domain.two:
         same |= ((f.q == g.q) | ~valid).all(0)
-    defined = valid.any(0)
+    defined = np.asarray(valid.any(0))
     agree = same & defined
     taint = np.zeros(f.shape, np.uint64)
     for x in (f, g):

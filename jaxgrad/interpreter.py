@@ -33,9 +33,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 
-from jaxgrad.arrays import CREATED, evaluate, moved
+from jaxgrad.arrays import CREATED, dtype_of, evaluate, moved
 from jaxgrad.moves import IDENTITIES, MOVES
 
 Value = Any
@@ -86,8 +87,8 @@ class Domain:
 
     def constant(self, array: Any) -> Value:
         """Return the value of a literal, a constant, or a known result; a `numpy.ndarray` stays known."""
-        concrete = isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
-        return np.asarray(array) if concrete and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended) else array
+        concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
+        return np.asarray(array) if concrete and not jax.numpy.issubdtype(array.dtype, jax.dtypes.extended) else array
 
     def rearrange(self, operands: Sequence[Value], index: np.ndarray) -> Value:
         """Return the entries at `index` of the operands, flattened and concatenated; −1 is an entry outside (NaN)."""
@@ -130,7 +131,7 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Value], args: Sequence[Value], doma
 
     def read(atom: Any) -> Value:
         if isinstance(atom, core.Literal):
-            return domain.constant(np.asarray(atom.val, atom.aval.dtype))
+            return domain.constant(np.asarray(atom.val, dtype_of(atom)))
         return env[atom]
 
     for eqn in _live(jaxpr):

@@ -1,8 +1,8 @@
 """What two functions do in floating point at random points: the witness that no certificate may contradict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jax.extend import core
@@ -15,7 +15,7 @@ _CLEAR = 1e-6
 
 
 class _Floats(Domain):
-    rules: ClassVar[dict[str, Rule]] = {}
+    rules: Mapping[str, Rule] = {}
 
     def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
         return np.concatenate([*(np.ravel(x) for x in operands), [np.nan]])[index]
@@ -80,7 +80,8 @@ def observe(traced: Traced, seed: int) -> Observation | None:
                 seen = (both & (gap > _CLEAR * size) & (gap > 1e4 * noise), both & (gap > 30 * noise), one, both)
             for flag, now in zip(flags[i], seen, strict=True):
                 flag |= now
-    return Observation(*(tuple(flag[j] for flag in flags) for j in range(4)), first or ())
+    differs, visible, undefined, finite = (tuple(flag[j] for flag in flags) for j in range(4))
+    return Observation(differs, visible, undefined, finite, first or ())
 
 
 def same_domain(traced: Traced, seed: int) -> bool:

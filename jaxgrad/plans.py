@@ -16,6 +16,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad import cubature
+from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.cubature import Rule
 from jaxgrad.degrees import Degree, _Degrees
 from jaxgrad.interpreter import UnsupportedError, describe, walk
@@ -147,7 +148,7 @@ def jaxpr_bytes(jaxpr: core.Jaxpr) -> int:
     total = 0
     for eqn in jaxpr.eqns:
         inner = [jaxpr_bytes(j) for j in core.jaxprs_in_params(eqn.params)]
-        shapes = [(v.aval.size, v.aval.dtype.itemsize) for v in eqn.outvars if hasattr(v.aval, "dtype")]
+        shapes = [(math.prod(shape_of(v)), dtype_of(v).itemsize) for v in eqn.outvars if hasattr(v.aval, "dtype")]
         total += sum(inner) + sum(size * width for size, width in shapes)
     return total
 

@@ -22,7 +22,7 @@ def _combined(domain: ResidueDomain, values: Sequence[Residues], shape: tuple[in
     bad = taint = None
     for v in values:
         if v.bad is not None:
-            bad = either(bad, v.bad.reshape(domain.draws.count, -1).any(1))
+            bad = either(bad, np.asarray(v.bad.reshape(domain.draws.count, -1).any(1)))
         if v.taint is not None:
             taint = either(taint, np.bitwise_or.reduce(v.taint, axis=None))
     if bad is not None:
@@ -120,8 +120,9 @@ def dot_general(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     shape = (*(eqn.invars[0].aval.shape[i] for i in batch_a), *free_a, *free_b)
     result = product(domain, left_of, right_of)
     if a.p is b.p and contract_a == contract_b and not free_a:  # a sum of squares
-        sign = signs.total(signs.square(left_of.sign, left_of.shape), -1)[..., None]
-        result = replace(result, sign=sign)
+        sign = signs.total(signs.square(left_of.sign, left_of.shape), -1)
+        assert sign is not None  # that of a square is known
+        result = replace(result, sign=sign[..., None])
     return result.map(lambda x: x.reshape(len(x), *shape))
 
 
@@ -165,7 +166,7 @@ def convolution(domain: ResidueDomain, eqn: Any, x: Any, w: Any) -> Residues:
         *((a, b, d - 1) for (a, b), d in zip(params["padding"], params["lhs_dilation"], strict=True)),
     ]
     images = _padded(images, padding, zero)
-    out = np.empty(eqn.outvars[0].aval.shape).transpose(numbers.out_spec).shape
+    out = tuple(eqn.outvars[0].aval.shape[i] for i in numbers.out_spec)
     n, o = out[:2]
     # (groups, n, c, …) and (groups, o, c, …): either the features or the images are split, and the outputs with them
     if batches > 1:
@@ -212,6 +213,7 @@ def scatter_add(domain: ResidueDomain, eqn: Any, x: Any, indices: Any, updates: 
     sign = -1 if eqn.primitive.name == "scatter-sub" else 1
     source = np.flatnonzero(places >= 0)
     to = places[source]
+    entries: Any = slice(None), to  # numpy's `at` takes slices, but does not declare so
     x, updates = domain.settled(x).map(_flat), domain.settled(updates).map(_flat)
 
     def added(channel: str, empty: Any, union: np.ufunc, lead: int) -> Any:
@@ -220,12 +222,12 @@ def scatter_add(domain: ResidueDomain, eqn: Any, x: Any, indices: Any, updates: 
             return None
         target = np.full((lead, *x.shape), empty) if a is None else np.array(a).reshape(lead, -1)
         if b is not None:
-            union.at(target, (slice(None), to), b.reshape(lead, -1)[:, source])
+            union.at(target, entries, b.reshape(lead, -1)[:, source])
         return target if lead > 1 or channel == "bad" else target[0]
 
     def sums(m: Modulus, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         target = a.copy()
-        np.add.at(target, (slice(None), to), sign * b[:, source])
+        np.add.at(target, entries, sign * b[:, source])
         return m.reduce(target)
 
     p, q = _on_both(domain, sums, x, updates)

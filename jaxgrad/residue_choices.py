@@ -91,7 +91,7 @@ def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
             p = p >> 7 & 1
             q, coin = p, domain.toss("comparison", eqn, key + 1, d.bad, p == 1)
         open_ = tie & (d.p != 0)
-        p, q = np.where(open_, p, truth), np.where(open_, q, truth) if domain.two else None
+        p, q = np.where(open_, p, truth), np.where(open_, q, truth) if domain.two and q is not None else None
         result = replace(result, p=p, q=q, taint=either(d.taint, np.where(tie, coin | GATE, np.uint64(0))))
     return result
 

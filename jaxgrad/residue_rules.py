@@ -130,7 +130,7 @@ def integer_power(domain: ResidueDomain, x: Any, n: int) -> Any:
 def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
     """x^y: by squaring for known integers y, and as exp(y·log x) of positive x otherwise."""
     if isinstance(y, np.ndarray):
-        y = Exact(np.frompyfunc(lambda n: Fraction(int(n)), 1, 1)(y))
+        y = Exact(np.asarray(np.frompyfunc(lambda n: Fraction(int(n)), 1, 1)(y), object))
     if isinstance(y, Exact):
         exponents = set(y.array.flat)
         if len(exponents) == 1 and all(isinstance(e, Fraction) and e.denominator == 1 for e in exponents):
@@ -142,6 +142,7 @@ def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
 
 
 def _positive_power(domain: ResidueDomain, eqn: Any, x: Residues, y: Residues, bits: Any) -> Residues:
+    assert y.q is not None  # a program with powers has residues modulo q
     p = domain.draws.p.power(x.p, y.q)
     base = x.map(lambda v: np.broadcast_to(v, (len(v), *p.shape[1:])))
     positive = domain.draws.positive(base.p)
@@ -196,7 +197,7 @@ def exponential(domain: ResidueDomain, x: Any) -> Residues:
     sign = np.full(x.shape, signs.POSITIVE)
     if x.inf is not None:
         sign = np.where(x.inf == -1, signs.NONNEGATIVE | signs.NONPOSITIVE, sign)
-    return Residues(p, np.where(p == 0, 0, q), bad, inf, taint, sign)
+    return Residues(p, None if q is None else np.where(p == 0, 0, q), bad, inf, taint, sign)
 
 
 def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
@@ -209,7 +210,7 @@ def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
         good = heads if x.bad is None else heads & ~x.bad
         q = domain.draws.log(np.where(good, x.p, 1))
     taint = domain.condition("log", eqn, x, heads) | EXP | OPAQUE
-    result = Residues(np.where(one, 0, p), np.where(one, 0, q), x.bad, None, taint)
+    result = Residues(np.where(one, 0, p), None if q is None else np.where(one, 0, q), x.bad, None, taint)
     return replace(result, bad=worse(domain, result, ~heads))
 
 

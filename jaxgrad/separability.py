@@ -21,8 +21,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 
+from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.interpreter import Domain, describe, walk
 from jaxgrad.moves import MOVES
 
@@ -124,7 +126,7 @@ def _all_of(rows: np.ndarray) -> np.ndarray:
 
 
 def _shape(eqn: core.JaxprEqn) -> tuple[int, ...]:
-    return eqn.outvars[0].aval.shape
+    return shape_of(eqn.outvars[0])
 
 
 def _elementwise(eqn: core.JaxprEqn, *operands: np.ndarray) -> np.ndarray:
@@ -144,7 +146,7 @@ def _cumulative(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
 
 
 def _convert(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
-    return x if np.issubdtype(eqn.outvars[0].aval.dtype, np.inexact) else _bend(x)
+    return x if np.issubdtype(dtype_of(eqn.outvars[0]), np.inexact) else _bend(x)
 
 
 def _select(eqn: core.JaxprEqn, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
@@ -214,7 +216,7 @@ class _Rows(Domain):
     rules: Mapping[str, Callable[..., Any]] = _RULES
 
     def constant(self, array: Any) -> Any:
-        if isinstance(array, jax.core.Tracer) or jax.dtypes.issubdtype(getattr(array, "dtype", None), jax.dtypes.extended):
+        if isinstance(array, Tracer) or (hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)):
             return Dependence(np.full(array.shape, CONSTANT, np.int32))  # of unknown value
         return np.asarray(array)
 
@@ -245,7 +247,7 @@ class _Rows(Domain):
         meeting = _meeting([x for x in operands if isinstance(x, Dependence)])
         if not meeting and np.any(rows == MIXED):
             meeting = describe(eqn)
-        results = [Dependence(np.broadcast_to(rows, v.aval.shape), meeting) for v in eqn.outvars]
+        results = [Dependence(np.broadcast_to(rows, shape_of(v)), meeting) for v in eqn.outvars]
         return results if eqn.primitive.multiple_results else results[0]
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from jaxgrad.arrays import shape_of
 from jaxgrad.interpreter import describe
 
 _RANDOM = ("random_", "threefry", "rng_")
@@ -80,11 +81,11 @@ def _arguments(example_args: Sequence[Any]) -> tuple[list[Any], tuple[np.ndarray
             name = f"example_args[{i}]{jax.tree_util.keystr(path)}"
             if not isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct, np.ndarray, np.generic, int, float)):
                 raise TypeError(f"`{name}` must be an array or a jax.ShapeDtypeStruct, but is {leaf!r}")
-            dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-            if jax.dtypes.issubdtype(dtype, np.floating):
+            dtype = np.asarray(leaf).dtype if isinstance(leaf, (int, float)) else leaf.dtype
+            if jax.numpy.issubdtype(dtype, np.floating):
                 values.append(None)
                 shapes.append(jax.ShapeDtypeStruct(np.shape(leaf), np.float64))
-            elif dtype == np.bool_ or jax.dtypes.issubdtype(dtype, np.integer):
+            elif dtype == np.bool_ or jax.numpy.issubdtype(dtype, np.integer):
                 if isinstance(leaf, jax.ShapeDtypeStruct):
                     raise TypeError(f"`{name}` holds {dtype} and needs values, but is {leaf!r}; pass an array")
                 values.append(np.asarray(leaf))
@@ -104,4 +105,4 @@ def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 
 def largest(jaxpr: core.Jaxpr) -> int:
     """Return the number of entries of the largest array in a program."""
-    return max((math.prod(v.aval.shape) for eqn in _equations(jaxpr) for v in eqn.outvars), default=1) or 1
+    return max((math.prod(shape_of(v)) for eqn in _equations(jaxpr) for v in eqn.outvars), default=1) or 1
