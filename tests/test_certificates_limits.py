@@ -33,6 +33,7 @@ UNDEFINED_FAR_OUT = {
 DIFFERENT_FAR_OUT = {
     "is finite": (lambda x: jnp.isfinite(jnp.log(x + 50)) * x, lambda x: x),
     "is NaN": (lambda x: jnp.where(jnp.isnan(jnp.sqrt(x + 20)), 7.0, x), lambda x: x),
+    "a square by an exponent that is 2 in disguise": (lambda x: (x ** (2.0 + 0 * x)) ** 0.5, lambda x: x),
     "neither greater nor not greater": (
         lambda x: jnp.where(jnp.log(x + 9) > 0, 1.0, 2.0), lambda x: jnp.where(jnp.log(x + 9) <= 0, 2.0, 1.0)),
     "int8 wraps": (lambda x: x.astype(jnp.int8).astype(float), lambda x: x.astype(jnp.int32).astype(float)),
