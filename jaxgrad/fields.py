@@ -36,6 +36,7 @@ SMALLEST = (min(PRIMES) - 1) // 2
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x9E3779B97F4A7C15))
 _BABY = 2**19
+_TERMS = 2**14
 _HASH = 2**22 - 1
 
 
@@ -69,8 +70,13 @@ class Modulus:
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Return the product of matrices (draw, …, m, c) and (draw, …, c, n), in halves so that sums fit in 64 bits."""
-        high = self.reduce((a >> 16) @ b) << 16
-        return self.reduce(high + (a & 0xFFFF) @ b)
+        total = np.zeros((), np.int64)
+        for k in range(0, max(1, a.shape[-1]), _TERMS):
+            left, right = a[..., k : k + _TERMS], b[..., k : k + _TERMS, :]
+            high = self.reduce((left >> 16) @ right) << 16
+            part = self.reduce(high + (left & 0xFFFF) @ right)
+            total = part if k == 0 else self.reduce(total + part)
+        return total
 
     def power(self, x: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
         """Return x^exponent for exponents ≥ 0, one number or an array that broadcasts against x."""

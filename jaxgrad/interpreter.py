@@ -90,6 +90,10 @@ class Domain:
         concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
         return np.asarray(array) if concrete and not jax.numpy.issubdtype(array.dtype, jax.dtypes.extended) else array
 
+    def computed(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], array: Any) -> Value:
+        """Return the value of one result of an equation whose operands are all known."""
+        return self.constant(array)
+
     def rearrange(self, operands: Sequence[Value], index: np.ndarray) -> Value:
         """Return the entries at `index` of the operands, flattened and concatenated; −1 is an entry outside (NaN)."""
         raise NotImplementedError
@@ -162,7 +166,9 @@ def _apply(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> Any:
             outputs = evaluate(eqn, operands)
         except (TypeError, NotImplementedError):  # no numbers, such as PRNG keys
             return domain.otherwise(eqn, operands)
-        return [domain.constant(o) for o in outputs] if eqn.primitive.multiple_results else domain.constant(outputs)
+        if eqn.primitive.multiple_results:
+            return [domain.computed(eqn, operands, o) for o in outputs]
+        return domain.computed(eqn, operands, outputs)
     rule = domain.rule(eqn, operands)
     if rule is not None:
         return rule(eqn, *operands)

@@ -17,12 +17,13 @@ from jax.extend import core
 
 RUNS = 4
 
-_EXACT = frozenset(
+EXACT = frozenset(
     "abs argmax argmin broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p cummax cummin device_put "
     "dynamic_slice dynamic_update_slice eq expand_dims floor gather ge gt imag is_finite le lt max min ne neg not pad real "
     "reduce_max reduce_min reduce_precision reshape rev round scatter select_n sign slice sort split squeeze stop_gradient "
     "transpose".split()
 )
+"""Operations that only move or choose values."""
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr",
           "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
 
@@ -65,7 +66,7 @@ def _evaluate(jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, coun
         else:
             outputs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
             outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
-            if name not in _EXACT:
+            if name not in EXACT:
                 outputs = [_shake(out, number, unit, count) for out in outputs]
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [v.val if isinstance(v, core.Literal) else env[v] for v in jaxpr.outvars]

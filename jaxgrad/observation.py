@@ -1,24 +1,63 @@
-"""What two functions do in floating point at random points: the witness that no certificate may contradict."""
+"""What two functions do in floating point at random points: the witness that no certificate may contradict.
+
+What rounding explains is told by random rounding (`jaxgrad.jitter`): how far a result moves when every input and every
+intermediate value is moved by a few units in the last place of its type. So (x + 1e20) − 1e20 is not taken for 0.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
 from jaxgrad.interpreter import Domain, Rule, UnsupportedError, walk
+from jaxgrad.jitter import EXACT
 from jaxgrad.tracing import Traced
 
 _SCALES = (1.0, 1.0, 3.0, -1.0, -0.3)  # negative: positive entries only, where roots and logarithms are defined
+_DOMAIN_SCALES = (0.1, 1.0, 1.0, 3.0, 10.0) * 10 + (30.0, 100.0, 1000.0) * 10
+_MODERATE = 10.0
 _CLEAR = 1e-6
+_NOISY = 3
+_UNITS = 16
+_UNDERFLOWING = frozenset(("exp", "exp2", "logistic"))
+_FAILURES = (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError)
 
 
 class _Floats(Domain):
+    """Floating point; every value is moved at random where a generator is given."""
+
     rules: Mapping[str, Rule] = {}
+
+    def __init__(self, rng: np.random.Generator | None = None) -> None:
+        self.rng, self.overflows = rng, False
 
     def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
         return np.concatenate([*(np.ravel(x) for x in operands), [np.nan]])[index]
+
+    def computed(self, eqn: Any, operands: Sequence[np.ndarray], array: Any) -> Any:
+        value = self.constant(array)
+        name = eqn.primitive.name
+        if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
+            return value
+        if name not in EXACT:
+            small = name in _UNDERFLOWING and (value == 0).any()
+            self.overflows |= bool(small or np.isinf(value).any())
+        if self.rng is None or (name in EXACT and not _narrows(eqn)):
+            return value
+        return moved(self.rng, value)
+
+
+def _narrows(eqn: Any) -> bool:
+    return eqn.primitive.name in ("convert_element_type", "reduce_precision")
+
+
+def moved(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Move floating-point numbers at random by some units in the last place of their type."""
+    unit = _UNITS * float(jnp.finfo(x.dtype).eps)
+    return np.asarray(x * (1 + unit * rng.uniform(-1, 1, x.shape)).astype(x.dtype), x.dtype)
 
 
 def floating(program: core.ClosedJaxpr, args: Sequence[Any]) -> list[np.ndarray] | None:
@@ -50,57 +89,99 @@ class Observation:
 
 
 def observe(traced: Traced, seed: int) -> Observation | None:
-    """Evaluate f and g in float64 at random points and look at how they differ; None where that is not possible.
-
-    What rounding explains is told by how far either moves when the inputs move by a few units in the last place.
-    """
+    """Evaluate f and g in float64 at random points and look at how they differ; None where that is not possible."""
     rng = np.random.default_rng([seed, 1])
-    count = len(traced.shapes)
     flags = [[np.zeros(shape, bool) for _ in range(4)] for shape in traced.shapes]
     first = None
     for scale in _SCALES:
-        inputs = [value if value is not None else _draw(rng, v.aval.shape, scale)
-                  for v, value in zip(traced.program.jaxpr.invars, traced.values, strict=True)]  # fmt: skip
-        runs = []
-        for run in range(3):
-            moved = [x if run == 0 or v is not None else x * (1 + rng.choice([-1e-15, 1e-15], x.shape))
-                     for x, v in zip(inputs, traced.values, strict=True)]  # fmt: skip
-            try:
-                with np.errstate(all="ignore"):
-                    runs.append([np.asarray(x, float) for x in walk(traced.program, moved, _Floats())])
-            except (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError):
-                return None
-        first = first or tuple(zip(runs[0][:count], runs[0][count:], strict=True))
-        for i in range(count):
-            f, g = (np.stack([run[j] for run in runs]) for j in (i, i + count))
-            with np.errstate(all="ignore"):
-                gap, size = np.abs(f[0] - g[0]), np.maximum(np.abs(f[0]), np.abs(g[0]))
-                noise = np.abs(f - f[0]).max(0) + np.abs(g - g[0]).max(0) + 1e-15 * size
-                both, one = np.isfinite(f[0]) & np.isfinite(g[0]), np.isfinite(f[0]) ^ np.isfinite(g[0])
-                seen = (both & (gap > _CLEAR * size) & (gap > 1e4 * noise), both & (gap > 30 * noise), one, both)
-            for flag, now in zip(flags[i], seen, strict=True):
-                flag |= now
-    differs, visible, undefined, finite = (tuple(flag[j] for flag in flags) for j in range(4))
-    return Observation(differs, visible, undefined, finite, first or ())
+        inputs = _draw(rng, traced, scale)
+        try:
+            pairs, _ = _evaluate(traced, inputs)
+            noise = _noise(traced, inputs, pairs, rng)
+        except _FAILURES:
+            return None
+        first = first or tuple(pairs)
+        for flag, (f, g), wobble in zip(flags, pairs, noise, strict=True):
+            clear, visible = _apart(f, g, wobble)
+            both, one = np.isfinite(f) & np.isfinite(g), np.isfinite(f) ^ np.isfinite(g)
+            for mask, now in zip(flag, (clear, visible, one, both), strict=True):
+                mask |= now
+    differs, seen, undefined, finite = (tuple(flag[j] for flag in flags) for j in range(4))
+    return Observation(differs, seen, undefined, finite, first or ())
 
 
 def same_domain(traced: Traced, seed: int) -> bool:
-    """Say whether at many random points of all sizes f and g are undefined together or not at all."""
+    """Say whether at many random points of all sizes f and g are undefined together or not at all, and equal where defined.
+
+    Large points at which something overflows tell nothing.
+    """
     rng = np.random.default_rng([seed, 2])
-    for scale in (0.1, 1.0, 1.0, 3.0, 10.0) * 10:
-        inputs = [value if value is not None else _draw(rng, v.aval.shape, scale)
-                  for v, value in zip(traced.program.jaxpr.invars, traced.values, strict=True)]  # fmt: skip
+    for scale in _DOMAIN_SCALES:
+        inputs = _draw(rng, traced, scale)
         try:
-            with np.errstate(all="ignore"):
-                outputs = walk(traced.program, inputs, _Floats())
-        except (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError):
-            return False
-        half = len(outputs) // 2
-        if any((np.isnan(f) != np.isnan(g)).any() for f, g in zip(outputs[:half], outputs[half:], strict=True)):
+            pairs, overflows = _evaluate(traced, inputs)
+            if overflows and scale > _MODERATE:
+                continue
+            if any((np.isnan(f) != np.isnan(g)).any() for f, g in pairs):
+                return False
+            if any(_apart(f, g, np.zeros(f.shape))[0].any() for f, g in pairs):
+                noise = _noise(traced, inputs, pairs, rng)
+                if any(_apart(f, g, wobble)[0].any() for (f, g), wobble in zip(pairs, noise, strict=True)):
+                    return False
+        except _FAILURES:
             return False
     return True
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> np.ndarray:
-    x = rng.standard_normal(shape)
-    return scale * x if scale > 0 else np.abs(scale * x)
+def _draw(rng: np.random.Generator, traced: Traced, scale: float) -> list[np.ndarray]:
+    inputs = []
+    for v, value in zip(traced.program.jaxpr.invars, traced.values, strict=True):
+        x = value if value is not None else scale * rng.standard_normal(v.aval.shape)
+        inputs.append(x if value is not None or scale > 0 else np.abs(x))
+    return inputs
+
+
+def _evaluate(
+    traced: Traced, inputs: Sequence[np.ndarray], rng: np.random.Generator | None = None
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
+    """Return the outputs of f and g in pairs, and whether something overflowed on the way."""
+    floats = _Floats(rng)
+    with np.errstate(all="ignore"):
+        outputs = [_real(x) for x in walk(traced.program, inputs, floats)]
+    half = len(outputs) // 2
+    return list(zip(outputs[:half], outputs[half:], strict=True)), floats.overflows
+
+
+def _real(x: Any) -> np.ndarray:
+    if np.iscomplexobj(x):
+        raise TypeError("complex numbers are not compared")
+    return np.asarray(x, float)
+
+
+def _noise(
+    traced: Traced, inputs: Sequence[np.ndarray], pairs: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Return how far f and g together move under random rounding.
+
+    In one run the inputs alone are moved: an exponent that is 2 stays 2, where any other would be undefined.
+    """
+    runs = []
+    for shaken in (*(rng,) * _NOISY, None):
+        nearby = [x if v is not None else moved(rng, np.asarray(x)) for x, v in zip(inputs, traced.values, strict=True)]
+        runs.append(_evaluate(traced, nearby, shaken)[0])
+
+    def move(i: int, j: int) -> np.ndarray:
+        moves = np.abs(np.stack([run[i][j] for run in runs]) - pairs[i][j])
+        return np.where(np.isfinite(moves), moves, 0).max(0)
+
+    with np.errstate(all="ignore"):
+        return [move(i, 0) + move(i, 1) for i in range(len(pairs))]
+
+
+def _apart(f: np.ndarray, g: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Say where f and g are far further apart than rounding explains, and where further."""
+    with np.errstate(all="ignore"):
+        gap, size = np.abs(f - g), np.maximum(np.abs(f), np.abs(g))
+        noise = noise + 1e-15 * size
+        both = np.isfinite(f) & np.isfinite(g)
+        return both & (gap > _CLEAR * size) & (gap > 1e4 * noise), both & (gap > 30 * noise)

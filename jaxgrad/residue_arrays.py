@@ -119,7 +119,7 @@ def dot_general(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     left_of, right_of = a.map(left), b.map(right)
     shape = (*(eqn.invars[0].aval.shape[i] for i in batch_a), *free_a, *free_b)
     result = product(domain, left_of, right_of)
-    if a.p is b.p and contract_a == contract_b and not free_a:  # a sum of squares
+    if a.p is b.p and (contract_a, batch_a) == (contract_b, batch_b) and not free_a:  # a sum of squares
         sign = signs.total(signs.square(left_of.sign, left_of.shape), -1)
         assert sign is not None  # that of a square is known
         result = replace(result, sign=sign[..., None])

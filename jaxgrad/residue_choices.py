@@ -16,7 +16,7 @@ import numpy as np
 from jaxgrad import signs
 from jaxgrad.interpreter import UnsupportedError, describe
 from jaxgrad.residue_rules import Rule, affine, exactly, multiply, negative, subtract
-from jaxgrad.residues import BRANCH, GATE, STEP, ResidueDomain, Residues, aligned, either
+from jaxgrad.residues import BRANCH, CUT, GATE, STEP, ResidueDomain, Residues, aligned, either
 
 
 def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
@@ -185,7 +185,7 @@ def _xor(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
 def _finite(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
     x = domain.lift(x)
     truth = np.ones(x.shape, bool) if x.inf is None else np.asarray(x.inf == 0)
-    return truth if x.bad is None else replace(domain.lift(truth), bad=x.bad)
+    return truth if x.bad is None else replace(domain.lift(truth), bad=x.bad, taint=x.taint)
 
 
 def _convert(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
@@ -194,11 +194,13 @@ def _convert(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
     if np.dtype(after) == np.bool_ and np.dtype(before) != np.bool_:
         return _not(domain, eqn, equal(domain, eqn, x, domain.lift(np.zeros((), int))))
     if np.issubdtype(before, np.inexact) and not np.issubdtype(after, np.inexact):
-        return domain.function("truncate", x, bits=STEP)
+        return domain.function(f"truncate to {np.dtype(after)}", x, bits=STEP | CUT)
     if not isinstance(x, Residues):
         return x
     if after in (np.int8, np.int16) or np.issubdtype(after, np.unsignedinteger):
         raise UnsupportedError(f"{describe(eqn)} makes small or unsigned integers, which wrap around")
+    if np.issubdtype(after, np.integer) and np.issubdtype(before, np.integer) and not np.can_cast(before, after):
+        return domain.function(f"wrap to {np.dtype(after)}", x, bits=STEP | CUT)
     if np.issubdtype(after, np.complexfloating):
         raise UnsupportedError(f"{describe(eqn)} makes complex numbers")
     return x

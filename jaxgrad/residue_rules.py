@@ -102,8 +102,9 @@ def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
     x = domain.settled(x)
     zero = (x.p == 0) if x.q is None else (x.p == 0) | (x.q == 0)
     result = domain.elementwise(Modulus.inverse, x)
-    if domain.may_vanish(x).any():
-        result = replace(result, taint=either(result.taint, np.where(domain.may_vanish(x), PARTIAL, np.uint64(0))))
+    vanishes = domain.may_vanish(x) | (zero if x.bad is None else zero & ~x.bad).any(0)
+    if vanishes.any():
+        result = replace(result, taint=either(result.taint, np.where(vanishes, PARTIAL, np.uint64(0))))
     return replace(result, bad=worse(domain, result, zero), sign=x.sign)
 
 
@@ -281,6 +282,16 @@ def _uninterpreted(name: str) -> Rule:
     return lambda domain, eqn, *operands: domain.function(name, *operands)
 
 
+def _partial(rule: Rule) -> Rule:
+    """A function that is undefined on a region, as arcsine is beyond 1."""
+
+    def wrapped(domain: ResidueDomain, eqn: Any, *operands: Any) -> Residues:
+        result = rule(domain, eqn, *operands)
+        return replace(result, taint=either(np.full(result.shape, PARTIAL), result.taint))
+
+    return wrapped
+
+
 def _step(name: str) -> Rule:
     return lambda domain, eqn, *operands: domain.function(name, *operands, bits=STEP)
 
@@ -311,10 +322,12 @@ ARITHMETIC: dict[str, Rule] = {
     "cos": _circle("cos"),
     "tan": _circle("tan"),
     "erfc": lambda domain, eqn, x: affine(domain, _odd("erf")(domain, eqn, x), -1, 1),
-    **{name: _odd(name) for name in ("erf", "erf_inv", "asin", "atan", "asinh", "atanh", "bessel_i1e")},
+    **{name: _odd(name) for name in ("erf", "atan", "asinh", "bessel_i1e")},
+    **{name: _partial(_odd(name)) for name in ("erf_inv", "asin", "atanh")},
+    **{name: _uninterpreted(name) for name in ("lgamma", "digamma", "bessel_i0e")},
     **{
-        name: _uninterpreted(name)
-        for name in ("acos", "acosh", "lgamma", "digamma", "polygamma", "igamma", "igammac", "zeta", "bessel_i0e",
+        name: _partial(_uninterpreted(name))
+        for name in ("acos", "acosh", "polygamma", "igamma", "igammac", "zeta",
                      "regularized_incomplete_beta", "igamma_grad_a", "random_gamma_grad")
     },
     **{name: _step(name) for name in ("floor", "ceil", "round", "rem", "atan2", "nextafter")},

@@ -24,16 +24,22 @@ import numpy as np
 
 from jaxgrad import signs
 from jaxgrad.fields import Draws, Modulus
-from jaxgrad.interpreter import Domain, Rule, describe
+from jaxgrad.interpreter import Domain, Rule, UnsupportedError, describe
 from jaxgrad.rationals import rational, rationals, surd
 
-COINS = 55
+COINS = 54
 """How many coins are told apart; the bit of this number stands for all others."""
 
-MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL = (np.uint64(1) << np.uint64(COINS + i) for i in range(9))
+MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL, CUT = (np.uint64(1) << np.uint64(COINS + i) for i in range(10))
 """Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or
 log; another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region,
-such as the root of a number that may be negative."""
+such as the root of a number that may be negative; an integer that was a float, and may be as large as its type holds."""
+
+
+_OVERFLOWING = frozenset(
+    "abs add add_any cumprod cumsum dot_general integer_pow mul neg pow reduce_prod reduce_sum scatter-add scatter-sub "
+    "square sub".split()
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,14 @@ class ResidueDomain(Domain):
         self._orders = orders
         self._hashes: dict[str, int] = {}
         self._numbers: dict[Any, int] = {}
+
+    def rule(self, eqn: Any, operands: Sequence[Any]) -> Rule | None:
+        """Return the rule for an equation; refuse arithmetic of integers that were floats, which may overflow."""
+        if eqn.primitive.name in _OVERFLOWING and np.issubdtype(eqn.outvars[0].aval.dtype, np.integer):
+            for x in operands:
+                if isinstance(x, Residues) and x.taint is not None and (x.taint & CUT).any():
+                    raise UnsupportedError(f"{describe(eqn)} may overflow integers that are not known")
+        return super().rule(eqn, operands)
 
     # --- making values ---
 
