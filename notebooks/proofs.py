@@ -80,7 +80,7 @@ axes.loglog(primes, shares, "o", label="share of points where a wrong cube agree
 axes.loglog(primes, 3 / primes, "--", label="bound $d/p$")
 axes.set_xlabel("prime $p$")
 axes.set_ylabel("probability")
-axes.legend()
+axes.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
@@ -143,9 +143,8 @@ assert wrong.verdict == "refuted" and wrong.ratio == Fraction(4)
 # ## Beyond polynomials
 #
 # $\exp$ turns sums into products. In a field there is a function that does the same: with a prime $q$ that divides $p - 1$ and an
-# element
-# $\omega$ of order $q$, $a \mapsto \omega^a$ takes $a + b$ modulo $q$ to a product modulo $p$. So softmax, sigmoid and tanh have their
-# counterparts; roots have them too, among the squares. And a comparison is a coin whose two sides are both followed.
+# element $\omega$ of order $q$, $a \mapsto \omega^a$ takes $a + b$ modulo $q$ to a product modulo $p$. So softmax, sigmoid and tanh
+# have their counterparts; roots have them too, among the squares. And a comparison is a coin whose two sides are both followed.
 
 # %%
 examples = {
@@ -173,7 +172,8 @@ for name, (f, g, example) in examples.items():
 # ## One honest "undecided"
 #
 # A function without a law that the field knows, such as the sine, stands for itself: equal arguments give equal values, and nothing
-# more is known. The double-angle formula is true, and agrees in floating point, but there is no proof of it here; so nothing is claimed.
+# more is known. The double-angle formula is true, and agrees in floating point, but there is no proof of it here; so nothing is
+# claimed.
 
 # %%
 angle = jg.certify(jax.grad(lambda a: jnp.sum(jnp.sin(a) ** 2)), lambda a: jnp.sin(2 * a), jnp.ones(3))
