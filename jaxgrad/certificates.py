@@ -118,6 +118,8 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
 
     Schwartz, J. ACM 27 (1980) 701; Zippel, EUROSAM (1979) 216; Wu et al., OSDI (2025), arXiv 2405.05751.
     """
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"`seed` must be an integer of at least 0, but is {seed!r}")
     start = time.perf_counter()
     traced = trace(f, g, example_args)
     try:

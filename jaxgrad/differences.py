@@ -101,11 +101,18 @@ class Prober:
 
 
 def _step_scales(moving: Any) -> np.ndarray:
-    """Return the size of a step in each coordinate: within a quarter of the entry, or of the array's size where that is 0."""
+    """Return the size of a step in each coordinate: within a quarter of the entry, or of the array's size where that is 0.
+
+    Where the entries differ by far less than they are large, it is what they differ by that a loss will feel.
+    """
     scales = []
     for leaf in jax.tree.leaves(moving):
-        x = np.abs(np.asarray(leaf, np.float64)).ravel()
+        array = np.asarray(leaf, np.float64)
+        x = np.abs(array).ravel()
         typical = np.sqrt(np.mean(x**2)) if x.size and x.any() else 1.0
+        spreads = [np.std(array), *(np.max(np.std(array, axis=a)) for a in range(array.ndim))] if x.size else []
+        spread = min((s for s in spreads if s > 1e-9 * typical), default=typical)
+        typical = spread if spread < typical / 10 else typical
         scales.append(np.where(x > typical * 1e-3, np.minimum(x, typical), typical * 1e-1))
     return np.concatenate(scales)
 

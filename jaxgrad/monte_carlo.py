@@ -35,6 +35,9 @@ SUM_ROUNDING = 256.0
 """Roundoffs of an array's largest entry that a mean over many samples may be off by; far below any resolution."""
 LARGEST_CHUNK = 32
 """The most samples a chunk: so that a gross error is refuted after a few thousand samples."""
+SEEN = 100
+"""So many times, on average, each entry of the mask must have been drawn at its rarer value before anything is confirmed: what
+was never drawn is in no standard error."""
 ROWS = 48
 """Extent of the mask's leading, independent axis where it may be chosen: one sample then averages over many rows."""
 
@@ -81,9 +84,17 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         reason = "the closed form is not finite"
         return [Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, detail=reason) for label in claimed]
     with jax.enable_x64(double):
-        outcome = _Sequence(problem, flat, rounding, _labels(claimed)).run(sampler, key, _cast(args, double))
+        rarest = _rarest(distribution, derivation.mask_shape(sizes))
+        outcome = _Sequence(problem, flat, rounding, _labels(claimed), rarest).run(sampler, key, _cast(args, double))
     seconds = (time.perf_counter() - start) / len(claimed)
     return [outcome.finding(label, seconds, sizes) for label in claimed]
+
+
+def _rarest(distribution: Any, shape: tuple[int, ...]) -> float:
+    """Return the smallest positive probability with which an entry of the mask is kept, or dropped; 1 where none is random."""
+    mean = np.ravel(np.asarray(distribution.mean(shape[-1]), np.float64))
+    either = np.concatenate([mean, 1 - mean])
+    return float(np.min(either[(either > 0) & (either < 1)], initial=1.0))
 
 
 def _labels(claimed: dict[str, Any]) -> dict[str, slice]:
@@ -152,10 +163,11 @@ class _Pilot:
 class _Sequence:
     """The looks at a growing sample, and the verdict on each array."""
 
-    def __init__(self, problem: Problem, closed: np.ndarray, rounding: np.ndarray, parts: dict[str, slice]) -> None:
+    def __init__(self, problem: Problem, closed: np.ndarray, rounding: np.ndarray, parts: dict[str, slice], rarest: float) -> None:
         self.problem, self.closed, self.rounding, self.parts = problem, closed, rounding, parts
         self.scale = {label: float(np.abs(closed[part]).max(initial=0.0)) for label, part in parts.items()}
         self.verdicts = dict.fromkeys(parts, Verdict.UNDECIDED)
+        self.rarest = rarest
         self.samples, self.moments, self.t = 0, Moments.empty(len(closed)), np.inf
 
     def run(self, sampler: Sampler, key: Any, args: Any) -> "_Sequence":
@@ -188,10 +200,14 @@ class _Sequence:
                 continue
             if np.any(off[part] > reach[part]):
                 self.verdicts[label] = Verdict.REFUTED
-            elif np.all(off[part] + reach[part] <= self.problem.resolution * self.scale[label]):
+            elif self._seen and np.all(off[part] + reach[part] <= self.problem.resolution * self.scale[label]):
                 self.verdicts[label] = Verdict.CONFIRMED
             elif self.verdicts[label] != Verdict.CONFIRMED:
                 self.verdicts[label] = Verdict.UNDECIDED
+
+    @property
+    def _seen(self) -> bool:
+        return self.samples * self.rarest >= SEEN
 
     def _off_and_reach(self) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(invalid="ignore"):
@@ -218,12 +234,14 @@ class _Sequence:
             )
         elif verdict == Verdict.UNDECIDED:
             widest = float((off + reach).max() / (self.problem.resolution * scale)) if scale else np.inf
-            if scale == 0:
+            if not self._seen:
+                detail += f"; an entry of the mask takes its rarer value with probability {self.rarest:.1g}, too seldom to be sampled"
+            elif scale == 0:
                 detail += "; the closed form is zero, so there is no scale for `resolution`"
             else:
                 needed = self.samples * max(widest, 1.0) ** 2
                 detail += f"; about {needed:.1g} would be needed for the resolution {self.problem.resolution:g}"
-        if scale == 0 and np.all(off <= self.rounding[part]) and not np.any(self.moments.squares[part]):
+        if self._seen and scale == 0 and np.all(off <= self.rounding[part]) and not np.any(self.moments.squares[part]):
             verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
         unit = scale or 1.0
         return Finding(

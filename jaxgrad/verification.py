@@ -80,6 +80,9 @@ def verify(
     if not isinstance(derivation, Derivation):
         raise TypeError(f"`derivation` must be a jaxgrad.Derivation, but is {derivation!r}")
     _check_options(seed, false_alarm, resolution, max_samples)
+    for name, value in (("inputs", inputs), ("sizes", sizes)):
+        if value is not None and not isinstance(value, Mapping):
+            raise TypeError(f"`{name}` must be a mapping from names, but is {value!r}")
     chosen = _check_evidence(evidence)
     derivation.choose_sizes(0, sizes)
     with jax.enable_x64(True):
@@ -224,8 +227,8 @@ def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Loss:
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0, but is {seed!r}")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"`seed` must be an integer of at least 0 and below 2**63, but is {seed!r}")
     for name, value in (("false_alarm", false_alarm), ("resolution", resolution)):
         if not isinstance(value, (int, float)) or not 0 < value < 1:
             raise ValueError(f"`{name}` must lie between 0 and 1, both excluded, but is {value!r}")

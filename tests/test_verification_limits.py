@@ -1,0 +1,49 @@
+"""Rare masks, data far from zero, and options of the wrong kind."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxgrad import Derivation, Verdict, certify, masks, verify
+
+
+def batch_norm(x):
+    return (x - x.mean(0)) * lax.rsqrt(x.var(0) + 1e-5)
+
+
+def batch_norm_vjp(x, ct):
+    z = batch_norm(x)
+    return {"x": lax.rsqrt(x.var(0) + 1e-5) * (ct - ct.mean(0) - z * (ct * z).mean(0))}
+
+
+square = Derivation(name="square", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+
+
+def test_sampling_confirms_nothing_about_what_it_never_drew():
+    claim = Derivation(
+        name="rare", loss=lambda x, mask: 1e6 * jnp.sum(mask * x) + jnp.sum(x**2), gradient=lambda x, mask: {"x": 2 * x},
+        shapes={"x": "m n", "mask": "m n"}, mask=masks.Bernoulli(1e-6),
+    )  # fmt: skip
+    report = verify(claim, evidence="monte_carlo", max_samples=2**14)
+    assert report.verdict == Verdict.UNDECIDED
+    assert "too seldom" in report.findings[0].detail
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6])
+def test_a_right_gradient_is_not_refuted_at_data_far_from_zero(offset):
+    claim = Derivation.from_vjp("batch norm", batch_norm, batch_norm_vjp, {"x": "m n"})
+    data = offset + np.random.default_rng(0).standard_normal((5, 3))
+    assert verify(claim, inputs={"x": data}).verdict == Verdict.CONFIRMED
+
+
+@pytest.mark.parametrize("option", [{"inputs": [1.0]}, {"sizes": [3]}, {"seed": 2**70}], ids=str)
+def test_options_of_the_wrong_kind_are_refused_by_name(option):
+    with pytest.raises((TypeError, ValueError), match=f"`{next(iter(option))}` must be"):
+        verify(square, **option)
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 1.5])
+def test_certify_refuses_a_seed_that_is_none(seed):
+    with pytest.raises(ValueError, match="`seed` must be"):
+        certify(lambda x: x, lambda x: x, np.ones(3), seed=seed)
