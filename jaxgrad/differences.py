@@ -134,8 +134,12 @@ def _richardson(
     error = np.abs(second[:, 1:] - first[:, 2:]) + np.abs(second[:, 1:] - second[:, :-1]) + 4 * rounding / h[:, 3:]
     error = np.where(np.isfinite(error), error, np.inf)
     best = np.argmin(error, axis=1)[:, None]
-    value, estimate = (np.take_along_axis(a, best, axis=1)[:, 0] for a in (second[:, 1:], error))
-    return value, estimate
+    value, estimate = (np.take_along_axis(a, best, axis=1) for a in (second[:, 1:], error))
+    finer = np.arange(error.shape[1]).reshape(1, -1, *[1] * (error.ndim - 2)) > best
+    with np.errstate(invalid="ignore"):
+        against = np.abs(second[:, 1:] - value) - 3 * error  # a finer step that contradicts: what looked converged was flat
+    against = np.where(finer & np.isfinite(against), against, 0.0)
+    return value[:, 0], np.maximum(estimate[:, 0], against.max(axis=1))
 
 
 def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[str, Tree]], Any]) -> list[Finding]:

@@ -36,8 +36,8 @@ SUM_ROUNDING = 256.0
 LARGEST_CHUNK = 32
 """The most samples a chunk: so that a gross error is refuted after a few thousand samples."""
 SEEN = 100
-"""So many times, on average, each entry of the mask must have been drawn at its rarer value before anything is confirmed: what
-was never drawn is in no standard error."""
+"""So many times, on average, each entry of the mask must have been drawn at its rarer value before anything is said: what was
+never drawn is in no standard error."""
 ROWS = 48
 """Extent of the mask's leading, independent axis where it may be chosen: one sample then averages over many rows."""
 
@@ -198,7 +198,7 @@ class _Sequence:
         for label, part in self.parts.items():
             if self.verdicts[label] == Verdict.REFUTED:
                 continue
-            if np.any(off[part] > reach[part]):
+            if self._seen and np.any(off[part] > reach[part]):
                 self.verdicts[label] = Verdict.REFUTED
             elif self._seen and np.all(off[part] + reach[part] <= self.problem.resolution * self.scale[label]):
                 self.verdicts[label] = Verdict.CONFIRMED

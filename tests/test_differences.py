@@ -99,3 +99,14 @@ def test_what_a_program_contains_is_seen_through_nested_calls():
 def test_gradients_are_jacobians_where_the_loss_is_an_array():
     found = gradient_of(lambda inputs: inputs["a"] @ inputs["x"], {"a": np.eye(3, 2), "x": np.ones(2)}, ("x",))
     np.testing.assert_array_equal(found["x"], np.eye(3, 2))
+
+
+def test_a_feature_finer_than_the_coarse_steps_is_never_taken_for_flatness():
+    with jax.enable_x64(True):
+        for width in (1e-2, 1e-3, 1e-4, 1e-5):
+            x = np.random.default_rng(0).standard_normal(20)
+            spikes = x + 0.3 * width  # every coordinate stands on the flank of a narrow bump
+            f = lambda y, s=spikes, w=width: jnp.sum(jnp.exp(-(((y - s) / w) ** 2)))  # noqa: E731  (one line, used twice)
+            found = slopes(f, x)
+            exact = np.asarray(jax.grad(f)(x))
+            assert np.all(found.kink | (np.abs(found.central - exact) <= 1000 * found.central_error)), width

@@ -47,3 +47,17 @@ def test_options_of_the_wrong_kind_are_refused_by_name(option):
 def test_certify_refuses_a_seed_that_is_none(seed):
     with pytest.raises(ValueError, match="`seed` must be"):
         certify(lambda x: x, lambda x: x, np.ones(3), seed=seed)
+
+
+@pytest.mark.parametrize("prob", [1e-6, 1e-4, 1 - 1e-6])
+def test_sampling_refutes_nothing_that_hangs_on_what_was_never_drawn(prob):
+    claim = Derivation(
+        name="rare",
+        loss=lambda x, w, mask: jnp.sum(mask * x * w**2),
+        gradient=lambda x, w, mask: {"w": 2 * mask.mean(3) * x.sum(0) * w},
+        shapes={"x": "m 3", "w": "3", "mask": "m 3"},
+        mask=masks.Bernoulli(prob),
+    )
+    report = verify(claim, evidence=["monte_carlo", "expectation"])
+    found = {finding.evidence: finding.verdict for finding in report.findings}
+    assert found == {"monte_carlo": Verdict.UNDECIDED, "expectation": Verdict.CONFIRMED}
