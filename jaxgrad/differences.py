@@ -29,7 +29,9 @@ AGREE = 10.0
 DISAGREE = 1000.0
 """An error beyond this many error estimates disagrees; in between nothing is said."""
 MAX_ENTRIES = 256
-"""So many entries of the gradient are differenced one by one; where there are more, a random choice of them is."""
+"""So many entries of each array are differenced one by one; where there are more, a random choice of them is."""
+WORK = 2**23
+"""Numbers that the inputs may hold over all entries differenced: with large inputs fewer entries are."""
 DIRECTIONS = 8
 """So many random directions, through all entries at once, join where entries were left out."""
 BATCH_BYTES = 2**25
@@ -169,7 +171,8 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
         claimed, jitter = labelled(closed(inputs)), None
         reference_of = labelled(reference(inputs))
         moving = labelled({name: inputs[name] for name in wrt})
-        plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]))
+        most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), 16, MAX_ENTRIES))
+        plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]), most)
         index = np.concatenate([plan.probes for plan in plans])
         directions = np.concatenate([plan.directions for plan in plans])
         slope = prober.slopes(inputs, index, directions, unit, number)
@@ -209,14 +212,14 @@ class _Tally(NamedTuple):
     slope: Slope
 
 
-def _plan(sizes: dict[str, int], rng: np.random.Generator) -> list[_Plan]:
+def _plan(sizes: dict[str, int], rng: np.random.Generator, most: int) -> list[_Plan]:
     plans, begin, used, total = [], 0, 0, sum(sizes.values())
     for size in sizes.values():
         part = slice(begin, begin + size)
-        if size <= MAX_ENTRIES:
+        if size <= most:
             entries, directions = np.arange(size), np.zeros((0, total))
         else:
-            entries, directions = np.sort(rng.choice(size, MAX_ENTRIES, replace=False)), np.zeros((DIRECTIONS, total))
+            entries, directions = np.sort(rng.choice(size, most, replace=False)), np.zeros((DIRECTIONS, total))
             directions[:, part] = rng.standard_normal((DIRECTIONS, size))
         index = np.concatenate([begin + entries, -1 - used - np.arange(len(directions))])
         plans.append(_Plan(entries, directions, part, index))
