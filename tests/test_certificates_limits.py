@@ -85,3 +85,9 @@ def test_complex_results_are_not_judged_by_their_real_parts():
 def test_long_sums_of_products_do_not_overflow():
     long = np.ones(2**18)
     assert certify(lambda x: jnp.sum(x * x), lambda x: jnp.vdot(x, x), long).verdict == Verdict.CONFIRMED
+
+
+def test_a_known_integer_exponent_that_is_a_scalar_is_a_power():
+    third = np.int32(3)
+    assert certify(lambda x, n: jax.lax.pow(x, n), lambda x, n: x * x * x, 1.5, third).verdict == Verdict.CONFIRMED
+    assert certify(lambda x, n: jax.lax.pow(x, n), lambda x, n: x * x, 1.5, third).verdict == Verdict.REFUTED
