@@ -98,7 +98,7 @@ def _mend(path: Path) -> None:
     show = warnings.showwarning
     damaged: list[str] = []
 
-    def quiet(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
+    def quiet(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]  # the signature is that of warnings.showwarning
         text = str(message)
         if text.startswith(_UNREADABLE):
             if not damaged:

@@ -202,7 +202,7 @@ class Derivation:
             functools.update_wrapper(wrapper, function)
             vars(wrapper).pop("__wrapped__")  # the signatures here are by name, those of primal and vjp by position
         loss.source = primal  # type: ignore[attr-defined]  # for `jaxgrad show`
-        gradient.source = vjp  # type: ignore[attr-defined]
+        gradient.source = vjp  # type: ignore[attr-defined]  # likewise
         return Derivation(
             name=name,
             loss=loss,

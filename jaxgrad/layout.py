@@ -83,7 +83,7 @@ class Layout:
         evidence: the kinds of evidence, one column each.
         split: whether the heads of these columns take two lines.
         words: whether verdicts are written out behind their mark.
-        detects: whether there is a column for the smallest error that would have been refuted.
+        detects: whether there is a column for the size above which no error is confirmed.
         time: whether there is a column for the time taken.
     """
 

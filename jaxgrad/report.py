@@ -34,7 +34,7 @@ class Finding:
         verdict: confirmed, refuted or undecided.
         error: largest error found, in units of the gradient's largest entry; None where nothing was measured.
         bound: what that error may be for a right gradient, in the same unit.
-        detectable: the smallest error, in the same unit, that would have been refuted.
+        detectable: the size, in the same unit, above which no error is confirmed; larger ones still are refuted.
         diagnosis: how the closed form is wrong, in words; empty where it is not, or where nothing explains it.
         seconds: wall-clock time this evidence took.
         detail: what was done, and the reason where the verdict is undecided.

@@ -7,8 +7,8 @@ from jaxgrad.layout import MARKS, WARNING, WIDTH, Layout, Line, by_strength, num
 from jaxgrad.report import Finding, Report, Verdict
 
 LEGEND = (
-    "Numbers are the largest error found, relative to the gradient's largest entry; under “detects” the smallest error that "
-    "would have been refuted."
+    "Numbers are the largest error found, relative to the gradient's largest entry; under “detects” the size above "
+    "which no error is confirmed."
 )
 
 
