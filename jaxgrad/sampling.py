@@ -159,7 +159,8 @@ class Sampler:
         span = chunks if row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
         program = self._compiled(key, args, chunk, span)
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
-        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), self.mask, args)), begins)
+        mask, args = jax.tree.map(jnp.asarray, (self.mask, args))  # a thread may have another default precision
+        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), mask, args)), begins)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
@@ -175,7 +176,8 @@ class Sampler:
 
                 return jax.lax.scan(step, None, first + jnp.arange(chunks, dtype=jnp.uint32))[1]
 
-            lowered = jax.jit(run, compiler_options=loop_options()).lower(key, np.uint32(0), self.mask, args)
+            example = jax.tree.map(jnp.asarray, (self.mask, args))
+            lowered = jax.jit(run, compiler_options=loop_options()).lower(key, np.uint32(0), *example)
             self._rounds[signature] = lowered.compile()
         return self._rounds[signature]
 
