@@ -86,7 +86,6 @@ class Coin:
     """A branch that draws decide: `defined` and `heads` say in which draws it could be and was taken."""
 
     kind: str
-    place: str
     defined: np.ndarray
     heads: np.ndarray
 
@@ -293,16 +292,21 @@ class ResidueDomain(Domain):
 
     def toss(self, kind: str, eqn: Any, key: np.ndarray, bad: np.ndarray | None, heads: np.ndarray) -> np.ndarray:
         """Return the bit of a coin for each entry: a branch decided by `key`, (draw, *shape), that came up `heads`."""
-        bits = np.zeros(key.shape[1:], np.uint64)
-        for at in np.ndindex(bits.shape):
-            column = (slice(None), *at)
-            name = (kind, key[column][:16].tobytes())
+        columns = np.ascontiguousarray(key[:16].reshape(min(len(key), 16), -1).T)
+        names = columns.view(np.dtype((np.void, columns.itemsize * columns.shape[1]))).ravel()
+        _, first, which = np.unique(names, return_index=True, return_inverse=True)
+        coins = np.full(len(first), COINS)
+        for i in np.argsort(first):
+            at = int(first[i])
+            name = (kind, names[at].tobytes())
             if name not in self._numbers:
+                if len(self.coins) >= COINS:
+                    continue
                 self._numbers[name] = len(self.coins)
-                good = np.ones(len(key), bool) if bad is None else ~bad[column]
-                self.coins.append(Coin(kind, describe(eqn), good, np.array(heads[column], bool)))
-            bits[at] = np.uint64(1) << np.uint64(min(self._numbers[name], COINS))
-        return bits
+                good = np.ones(len(key), bool) if bad is None else ~bad.reshape(len(key), -1)[:, at]
+                self.coins.append(Coin(kind, good, heads.reshape(len(key), -1)[:, at].copy()))
+            coins[i] = self._numbers[name]
+        return (np.uint64(1) << coins.astype(np.uint64))[which.ravel()].reshape(key.shape[1:])
 
     def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:
         """Return the taint of a root or logarithm of x, which draws decide to be positive or not."""
