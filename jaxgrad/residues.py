@@ -27,13 +27,13 @@ from jaxgrad.fields import Draws, Modulus
 from jaxgrad.interpreter import Domain, Rule, UnsupportedError, describe
 from jaxgrad.rationals import rational, rationals, surd
 
-COINS = 54
+COINS = 53
 """How many coins are told apart; the bit of this number stands for all others."""
 
-MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL, CUT = (np.uint64(1) << np.uint64(COINS + i) for i in range(10))
+MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL, CUT, LOGS = (np.uint64(1) << np.uint64(COINS + i) for i in range(11))
 """Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or
 log; another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region,
-such as the root of a number that may be negative; an integer that was a float, and may be as large as its type holds."""
+such as the root of a number that may be negative; an integer that was a float, and may be as large as its type holds; logarithms, where they need no coins of their own."""
 
 
 _OVERFLOWING = frozenset(
@@ -113,6 +113,8 @@ class ResidueDomain(Domain):
         rules: for each primitive a function (domain, eqn, *operands).
         relaxed: the reading of comparisons.
         orders: for the matrices that are factorised, one after the other, orders of rows; as they stand where it ends.
+        rooted: whether the program has roots, of which only those draws tell in which all logarithms exist.
+        skip: tell apart the coins after so many, and not the first.
         two: carry residues modulo q, which only exponentials need.
         logs: compute logarithms modulo q exactly, which takes a while, instead of at random.
     """
@@ -126,13 +128,15 @@ class ResidueDomain(Domain):
         two: bool,
         logs: bool = False,
         orders: Sequence[Sequence[int]] = (),
+        rooted: bool = True,
+        skip: int = 0,
     ) -> None:
         """Start without coins."""
         self.rules = {name: partial(rule, self) for name, rule in rules.items()}
         self.draws, self.relaxed, self.two, self.logs = draws, relaxed, two, logs
         self.coins: list[Coin] = []
         self.matrices: dict[bytes, tuple[int, ...]] = {}
-        self._orders = orders
+        self._orders, self.rooted, self.skip = orders, rooted, skip
         self._hashes: dict[str, int] = {}
         self._numbers: dict[Any, int] = {}
 
@@ -302,17 +306,21 @@ class ResidueDomain(Domain):
             if name not in self._numbers:
                 if len(self.coins) >= COINS:
                     continue
-                self._numbers[name] = len(self.coins)
+                self._numbers[name] = len(self._numbers) - self.skip
+                if self._numbers[name] < 0:
+                    continue
                 good = np.ones(len(key), bool) if bad is None else ~bad.reshape(len(key), -1)[:, at]
                 self.coins.append(Coin(kind, good, heads.reshape(len(key), -1)[:, at].copy()))
-            coins[i] = self._numbers[name]
+            if self._numbers[name] >= 0:
+                coins[i] = self._numbers[name]
         return (np.uint64(1) << coins.astype(np.uint64))[which.ravel()].reshape(key.shape[1:])
 
     def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:
         """Return the taint of a root or logarithm of x, which draws decide to be positive or not."""
         nonnegative = signs.known(x.sign, signs.NONNEGATIVE, x.shape)
         may_fail = ~nonnegative if kind == "root" else ~nonnegative | self.may_vanish(x)
-        taint = self.toss(kind, eqn, x.p, x.bad, positive) | np.where(may_fail, PARTIAL, np.uint64(0))
+        coin = LOGS if kind == "log" and not self.rooted else self.toss(kind, eqn, x.p, x.bad, positive)
+        taint = coin | np.where(may_fail, PARTIAL, np.uint64(0))
         return taint if x.taint is None else taint | x.taint
 
     def may_vanish(self, x: Residues) -> np.ndarray:
