@@ -15,6 +15,8 @@ from jax.extend import core
 from jaxgrad import small_algebra
 from jaxgrad.indexing import gather_places, scatter_places
 
+_LARGE = 2**16
+
 
 def shape_of(atom: core.Var | core.Literal) -> tuple[int, ...]:
     """Return the shape of a variable or literal of a program."""
@@ -100,7 +102,7 @@ def _dot_general(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray
     shared = [left[i] for i in batch_a]
     summed = {left[i] for i in contract_a}
     out = [*shared, *(i for i in (*left, *right) if i not in shared and i not in summed)]
-    return np.einsum(a, left, b, right, out)
+    return np.einsum(a, left, b, right, out, optimize=a.size * b.size > _LARGE)
 
 
 def _triangular_solve(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> Any:

@@ -111,7 +111,16 @@ class Modulus:
 
     def fraction(self, numerator: int, denominator: int) -> np.ndarray:
         """Return one residue per draw of a fraction."""
+        if denominator == 1 and abs(numerator) < 2**62:
+            return numerator % self.of
+        if len(self.of) > len(self._different[0]):
+            return Modulus(self._different[0]).fraction(numerator, denominator)[self._different[1]]
         return np.array([numerator * pow(denominator, -1, int(m)) % int(m) for m in self.of], np.int64)
+
+    @cached_property
+    def _different(self) -> tuple[np.ndarray, np.ndarray]:
+        """The moduli, each once, and which of them every draw has."""
+        return np.unique(self.of, return_inverse=True)
 
 
 class Draws:

@@ -16,10 +16,12 @@ from jax.extend import core
 from jaxgrad.interpreter import Domain, Rule, UnsupportedError, walk
 from jaxgrad.jitter import EXACT
 from jaxgrad.tracing import Traced
+from jaxgrad.work import estimate, size
 
 _SCALES = (1.0, 1.0, 3.0, -1.0, -0.3)  # negative: positive entries only, where roots and logarithms are defined
 _DOMAIN_SCALES = (0.1, 1.0, 1.0, 3.0, 10.0) * 10 + (30.0, 100.0, 1000.0) * 10
 _MODERATE = 10.0
+_LARGEST, _LONGEST = 2**24, 2**31
 _CLEAR = 1e-6
 _NOISY = 3
 _UNITS = 16
@@ -125,6 +127,8 @@ class Observation:
 
 def observe(traced: Traced, seed: int) -> Observation | None:
     """Evaluate f and g in float64 at random points to see how they differ; None where that is not possible."""
+    if size(traced.program.jaxpr) > _LARGEST or estimate(traced.program.jaxpr, 1) > _LONGEST:
+        return None
     rng = np.random.default_rng([seed, 1])
     points = []
     for scale in _SCALES:

@@ -25,7 +25,8 @@ import numpy as np
 from jaxgrad import signs
 from jaxgrad.fields import Draws, Modulus
 from jaxgrad.interpreter import Domain, Rule, UnsupportedError, describe
-from jaxgrad.rationals import rational, rationals, surd
+from jaxgrad.rationals import distinct, rational, rationals, surd
+from jaxgrad.work import Meter, cost
 
 COINS = 53
 """How many coins are told apart; the bit of this number stands for all others."""
@@ -33,7 +34,8 @@ COINS = 53
 MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL, CUT, LOGS = (np.uint64(1) << np.uint64(COINS + i) for i in range(11))
 """Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or
 log; another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region,
-such as the root of a number that may be negative; an integer that was a float, and may be as large as its type holds; logarithms, where they need no coins of their own."""
+such as the root of a number that may be negative; an integer that was a float, and may be as large as its type holds;
+logarithms, where they need no coins of their own."""
 
 
 _OVERFLOWING = frozenset(
@@ -115,6 +117,7 @@ class ResidueDomain(Domain):
         orders: for the matrices that are factorised, one after the other, orders of rows; as they stand where it ends.
         rooted: whether the program has roots, of which only those draws tell in which all logarithms exist.
         skip: tell apart the coins after so many, and not the first.
+        meter: counts the work.
         two: carry residues modulo q, which only exponentials need.
         logs: compute logarithms modulo q exactly, which takes a while, instead of at random.
     """
@@ -130,18 +133,21 @@ class ResidueDomain(Domain):
         orders: Sequence[Sequence[int]] = (),
         rooted: bool = True,
         skip: int = 0,
+        meter: Meter | None = None,
     ) -> None:
         """Start without coins."""
         self.rules = {name: partial(rule, self) for name, rule in rules.items()}
         self.draws, self.relaxed, self.two, self.logs = draws, relaxed, two, logs
         self.coins: list[Coin] = []
         self.matrices: dict[bytes, tuple[int, ...]] = {}
-        self._orders, self.rooted, self.skip = orders, rooted, skip
+        self._orders, self.rooted, self.skip, self.meter = orders, rooted, skip, meter
         self._hashes: dict[str, int] = {}
         self._numbers: dict[Any, int] = {}
 
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Rule | None:
         """Return the rule for an equation; refuse arithmetic of integers that were floats, which may overflow."""
+        if self.meter is not None:
+            self.meter.charge(cost(eqn, self.draws.count))
         if eqn.primitive.name in _OVERFLOWING and np.issubdtype(eqn.outvars[0].aval.dtype, np.integer):
             for x in operands:
                 if isinstance(x, Residues) and x.taint is not None and (x.taint & CUT).any():
@@ -196,26 +202,24 @@ class ResidueDomain(Domain):
             array, meant = value.array, value.meant
         else:
             array, meant = value.astype(object), True
-        infinite = np.array([0 if isinstance(x, (Fraction, int)) else float(x) for x in array.flat]).reshape(array.shape)
-        numbers = [x if isinstance(x, (Fraction, int)) else 0 for x in array.flat]
+        objects, which = distinct(array)
+        numbers = [x if isinstance(x, (Fraction, int)) else 0 for x in objects]
+        infinite = np.array([0.0 if isinstance(x, (Fraction, int)) else float(x) for x in objects])[which]
         taint = None if meant else np.full(array.shape, CONSTANT)
         bad = np.isnan(infinite)
         return Residues(
-            self._reduce(self.draws.p, numbers, array.shape),
-            self._reduce(self.draws.q, numbers, array.shape) if self.two else None,
+            self._reduce(self.draws.p, numbers, which),
+            self._reduce(self.draws.q, numbers, which) if self.two else None,
             np.broadcast_to(bad, (self.draws.count, *array.shape)) if bad.any() else None,
             np.sign(infinite).astype(np.int8) if np.isinf(infinite).any() else None,
             taint,
             signs.of(array) | (signs.TRUTH if getattr(value, "dtype", None) == np.bool_ else np.uint8(0)),
         )
 
-    def _reduce(self, modulus: Modulus, numbers: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
-        distinct: dict[Any, np.ndarray] = {}
-        for x in numbers:
-            if x not in distinct:
-                distinct[x] = modulus.fraction(int(x.numerator), int(x.denominator))
-        columns = [distinct[x] for x in numbers]
-        return np.stack(columns, 1).reshape(-1, *shape) if columns else np.zeros((self.draws.count, *shape), np.int64)
+    def _reduce(self, modulus: Modulus, numbers: Sequence[Any], which: np.ndarray) -> np.ndarray:
+        """Return residues of numbers[which]."""
+        columns = [modulus.fraction(int(x.numerator), int(x.denominator)) for x in numbers]
+        return np.stack(columns, 1)[:, which] if columns else np.zeros((self.draws.count, *which.shape), np.int64)
 
     def rearrange(self, operands: Sequence[Any], index: np.ndarray) -> Any:
         """Gather entries; outside (−1) lies NaN."""

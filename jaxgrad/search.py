@@ -15,7 +15,8 @@ from jaxgrad.residue_arrays import STRUCTURAL
 from jaxgrad.residue_choices import CHOICES
 from jaxgrad.residue_rules import ARITHMETIC
 from jaxgrad.residues import BRANCH, COINS, MANY, PIVOT, ResidueDomain
-from jaxgrad.tracing import Traced, largest
+from jaxgrad.tracing import Traced
+from jaxgrad.work import Meter, estimate, most_draws
 
 RULES = ARITHMETIC | CHOICES | STRUCTURAL | ALGEBRA
 """What each primitive does to residues."""
@@ -46,6 +47,7 @@ class Search:
         error: for each output, log2 of the probability of error where it is proved.
         degrees: for each output, a bound on the degree of f − g.
         first, last: the outcomes of the first and of the last run.
+        meter: what the search has cost.
         runs, draws, coins: how many runs, the most draws of one, the most coins of an entry.
     """
 
@@ -55,6 +57,8 @@ class Search:
     def __init__(self, traced: Traced, seed: int) -> None:
         """Bound the degrees; nothing is proved yet."""
         self.traced, self.seed = traced, seed
+        self.meter, self.limit = Meter(), most_draws(traced.program)
+        self.meter.check(estimate(traced.program.jaxpr, FEW))
         found, self.inner = bounds(traced.program, [value is None for value in traced.values])
         half = len(found) // 2
         self.degrees = [
@@ -62,10 +66,14 @@ class Search:
         ]
         self.two = not traced.primitives.isdisjoint(_EXPONENTIAL)
         self.rooted = not traced.primitives.isdisjoint(_ROOTS)
-        self.limit = max(64, 2**22 // largest(traced.program.jaxpr))
         self.proved = [np.zeros(shape, bool) for shape in traced.shapes]
         self.error = [np.zeros(shape) for shape in traced.shapes]
         self.runs = self.draws = self.coins = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether there is an outcome."""
+        return "first" in vars(self)
 
     @property
     def done(self) -> bool:
@@ -85,11 +93,12 @@ class Search:
 
     def _attempt(self, relaxed: bool, logs: bool, draws: int) -> Outcome:
         """Run, and run again with other coins told apart where there were too many."""
-        for window in range(WINDOWS):
-            before = sum(int(p.sum()) for p in self.proved)
-            outcome = self._settled(relaxed, logs, draws, window * COINS)
-            if sum(int(p.sum()) for p in self.proved) == before or not self._crowded(outcome):
+        proved, outcome = 0, self._settled(relaxed, logs, draws, 0)
+        for window in range(1, WINDOWS):
+            before, proved = proved, sum(int(p.sum()) for p in self.proved)
+            if proved == before or not self._crowded(outcome):
                 break
+            outcome = self._settled(relaxed, logs, draws, window * COINS)
         self.last = outcome
         return outcome
 
@@ -138,12 +147,14 @@ class Search:
         self._record(outcome, bounds, proofs)
 
     def _run(self, relaxed: bool, logs: bool, count: int, orders: Sequence[Sequence[int]] | None = None, skip: int = 0) -> Outcome:
+        self.meter.check(estimate(self.traced.program.jaxpr, count))
         self.runs, self.draws = self.runs + 1, max(self.draws, count)
         seed = hash((self.seed, self.runs)) & 0xFFFFFFFF
         draws = Draws(count, seed, primes=2) if logs else Draws(count, seed)
         domain = ResidueDomain(
-            draws, RULES, relaxed=relaxed, two=self.two, logs=logs, orders=orders or (), rooted=self.rooted, skip=skip
-        )
+            draws, RULES, relaxed=relaxed, two=self.two, logs=logs, orders=orders or (),
+            rooted=self.rooted, skip=skip, meter=self.meter,
+        )  # fmt: skip
         inputs = [domain.variable(v.aval.shape) if value is None else value
                   for v, value in zip(self.traced.program.jaxpr.invars, self.traced.values, strict=True)]  # fmt: skip
         outputs = [domain.settled(x) for x in walk(self.traced.program, inputs, domain)]

@@ -1,6 +1,5 @@
 """Two functions as one program, or a clear refusal."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,6 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import shape_of
 from jaxgrad.interpreter import describe
 
 _RANDOM = ("random_", "threefry", "rng_")
@@ -101,8 +99,3 @@ def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
         yield eqn
         for inner in core.jaxprs_in_params(eqn.params):
             yield from _equations(inner)
-
-
-def largest(jaxpr: core.Jaxpr) -> int:
-    """Return the number of entries of the largest array in a program."""
-    return max((math.prod(shape_of(v)) for eqn in _equations(jaxpr) for v in eqn.outvars), default=1) or 1
