@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad.calling import RefusedError
 from jaxgrad.identity import common_ratio
 from jaxgrad.interpreter import SteeredLoopError, UnsupportedError
 from jaxgrad.observation import Observation, observe, same_domain
@@ -119,19 +120,28 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
 
     Schwartz, J. ACM 27 (1980) 701; Zippel, EUROSAM (1979) 216; Wu et al., OSDI (2025), arXiv 2405.05751.
     """
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"`seed` must be an integer of at least 0, but is {seed!r}")
     start = time.perf_counter()
     traced = trace(f, g, example_args)
     try:
         result = _judged(Search(traced, seed))
     except SteeredLoopError as error:
-        raise ValueError(f"`f` or `g` loops for a time that depends on the data: {error}") from None
+        raise RefusedError(_looping(f, example_args), f"loops for a time that depends on the data: {error}") from None
     except ExhaustedError as error:
         result = _without_proof(traced, seed, str(error))
     except UnsupportedError as error:
         result = _without_proof(traced, seed, f"{error}: no exact arithmetic for it")
     return replace(result, seconds=time.perf_counter() - start)
+
+
+def _looping(f: Callable[..., Any], example_args: Sequence[Any]) -> str:
+    """Return which of f and g it is whose loop depends on the data."""
+    try:
+        Search(trace(f, f, example_args), 0)
+    except SteeredLoopError:
+        return "f"
+    return "g"
 
 
 def _judged(search: Search) -> Certificate:
