@@ -122,7 +122,10 @@ def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes:
         except ValueError as error:
             raise ValueError(f"`inputs`: {name!r} has not the structure of its declared shapes: {error}") from None
         for text, array in zip(declared, arrays, strict=True):
-            array = np.asarray(array)
+            try:
+                array = np.asarray(array)
+            except ValueError as error:
+                raise ValueError(f"`inputs`: {name!r} is ragged; give an array, all of whose rows are equally long") from error
             shapes.solve(shapes.parse(text, name), array.shape, fixed, f"inputs[{name!r}]")
             _check_numbers(derivation, name, array)
         integer = derivation.domains.get(name) == "integer"

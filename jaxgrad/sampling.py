@@ -20,8 +20,10 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad.association import associated
+from jaxgrad.calling import holds_keys, named, refuse
 from jaxgrad.compilation import loop_options
 from jaxgrad.masks import Mask
+from jaxgrad.masks.rows import check_shape
 from jaxgrad.threads import for_each, workers
 
 MEMORY_BUDGET = 256 * 2**20
@@ -140,6 +142,14 @@ class Sampler:
             self._traces[signature] = max(1, _bytes(jaxpr)), out
         return self._traces[signature]
 
+    def check(self, args: tuple[Any, ...]) -> None:
+        """Refuse side effects, and random draws whose keys are no arguments and so the same in every sample."""
+        if self._signature(args) not in self._traces:
+            draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
+            program = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw))(args, draw)
+            if not holds_keys(args):
+                refuse(program, "f")
+
     def plan(self, args: tuple[Any, ...], samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
         """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
         one, out = self.trace(args)
@@ -209,7 +219,8 @@ def estimate(
         rounded up to whole chunks.
 
     Raises:
-        ValueError: when `samples` is less than 2.
+        ValueError: when `samples` is less than 2; when f has side effects, or draws random numbers with a key of its own.
+        TypeError: when an argument is of the wrong kind, or f raised a TypeError.
 
     >>> from jaxgrad import masks
     >>> square = estimate(lambda x, mask: (mask * x).sum() ** 2, masks.Bernoulli(0.5), (2,))
@@ -217,11 +228,18 @@ def estimate(
     >>> bool(abs(mean - 1.5) < 5 * se), samples
     (True, 1008)
     """
-    sampler = Sampler(f, mask, shape, argnums)
+    if not callable(f):
+        raise TypeError(f"`f` must be a function that takes the draw as keyword `mask`, but is {f!r}")
+    if not isinstance(mask, Mask):
+        raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
+    sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
 
     def run(key: Array, *args: Any, samples: int) -> Estimate:
         if not isinstance(samples, int) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
+        if not holds_keys(key):
+            raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
+        sampler.check(args)
         chunk, chunks = sampler.plan(args, samples)
         total = -(-samples // chunk)
         moments: Moments | None = None
