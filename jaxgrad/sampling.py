@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from jaxgrad.compilation import loop_options
 from jaxgrad.masks import Mask
+from jaxgrad.sharding import spread
 
 MEMORY_BUDGET = 256 * 2**20
 """Bytes that the intermediate values of one chunk, and the chunk means of one round, may take."""
@@ -127,15 +128,15 @@ class Sampler:
         """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks, size)."""
         if (chunk, chunks) not in self._rounds:
 
-            def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
+            def run(key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
                 def step(_: None, i: Array) -> tuple[None, Array]:
                     leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, i), mask, args, chunk))
                     return None, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
 
-                return jax.lax.scan(step, None, first + jnp.arange(chunks, dtype=jnp.uint32))[1]
+                return jax.lax.scan(step, None, numbers)[1]
 
-            self._rounds[chunk, chunks] = jax.jit(run, compiler_options=loop_options())
-        return np.asarray(self._rounds[chunk, chunks](key, np.uint32(first), self.mask, args))
+            self._rounds[chunk, chunks] = spread(run, chunks, loop_options())
+        return self._rounds[chunk, chunks](key, first, self.mask, args)
 
     def unflatten(self, rows: np.ndarray, args: tuple[Any, ...]) -> list[Any]:
         """Give each row the structure of f's result, or of its gradient."""
