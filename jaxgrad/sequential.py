@@ -124,12 +124,12 @@ class Sequence:
     def state(self) -> dict[str, np.ndarray]:
         """Return all that is needed to go on."""
         return {
-            "next_chunk": np.int64(self.tails.count),
-            "samples": np.int64(self.samples),
+            "next_chunk": np.array(self.tails.count),
+            "samples": np.array(self.samples),
             "pivot": self.tails.pivot,
             "sums": self.tails.sums,
             "verdicts": np.array([VERDICTS.index(v) for v in self.verdicts.values()], np.int8),
-            "broken": np.int64(-1 if self.broken is None else self.broken),
+            "broken": np.array(-1 if self.broken is None else self.broken),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
