@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
+from jaxgrad.pictures import Path, heat, histogram
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.sampling import Moments, Sampler
@@ -87,7 +88,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         rarest = _rarest(distribution, derivation.mask_shape(sizes))
         outcome = _Sequence(problem, flat, rounding, _labels(claimed), rarest).run(sampler, key, _cast(args, double))
     seconds = (time.perf_counter() - start) / len(claimed)
-    return [outcome.finding(label, seconds, sizes) for label in claimed]
+    return [outcome.finding(label, seconds, sizes, np.shape(claimed[label])) for label in claimed]
 
 
 def _rarest(distribution: Any, shape: tuple[int, ...]) -> float:
@@ -169,6 +170,7 @@ class _Sequence:
         self.verdicts = dict.fromkeys(parts, Verdict.UNDECIDED)
         self.rarest = rarest
         self.samples, self.moments, self.t = 0, Moments.empty(len(closed)), np.inf
+        self.level, self.path = 0.0, Path()
 
     def run(self, sampler: Sampler, key: Any, args: Any) -> "_Sequence":
         from scipy.special import stdtrit  # costs a quarter of a second, and only sampling needs it
@@ -180,14 +182,17 @@ class _Sequence:
         looks = [min(FIRST_LOOK, last)]
         while looks[-1] < last:
             looks.append(min(2 * looks[-1], last))
-        level = problem.false_alarm / (2 * len(looks) * len(self.closed))
+        self.level = problem.false_alarm / (2 * len(looks) * len(self.closed))
         for look in looks:
             while self.moments.count < look:
                 chunks = min(most, FIRST_LOOK, look - self.moments.count)
-                self.moments.add(sampler.round(key, args, self.moments.count, chunk, chunks))
+                means = sampler.round(key, args, self.moments.count, chunk, chunks)
+                self.path.begin(means)
+                self.moments.add(means)
                 self.samples = self.moments.count * chunk
                 problem.report_progress("monte_carlo", self.moments.count / last, f"{self.samples} samples")
-            self.t = -float(stdtrit(self.moments.count - 1, level))
+            self.t = -float(stdtrit(self.moments.count - 1, self.level))
+            self.path.look(self.moments.count, self.moments.mean, self.moments.standard_error())
             self._judge()
             if Verdict.UNDECIDED not in self.verdicts.values():
                 break
@@ -214,7 +219,7 @@ class _Sequence:
             off = np.abs(self.moments.mean - self.closed)
             return np.where(np.isfinite(off), off, np.nan), self.t * self.moments.standard_error() + self.rounding
 
-    def finding(self, label: str, seconds: float, sizes: dict[str, int]) -> Finding:
+    def finding(self, label: str, seconds: float, sizes: dict[str, int], shape: tuple[int, ...]) -> Finding:
         part, verdict = self.parts[label], self.verdicts[label]
         off, reach = (a[part] for a in self._off_and_reach())
         shown = f"{self.samples} samples at " + " ".join(f"{k}={v}" for k, v in sizes.items())
@@ -247,4 +252,17 @@ class _Sequence:
         return Finding(
             evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[i]) / unit, bound=float(reach[i]) / unit,
             detectable=float(reach.max()) / unit, seconds=seconds, detail=detail, warning=warning,
+            pictures=self._pictures(part, i, off, reach, unit, shape),
         )  # fmt: skip
+
+    def _pictures(
+        self, part: slice, i: int, off: np.ndarray, reach: np.ndarray, unit: float, shape: tuple[int, ...]
+    ) -> tuple[Any, ...]:
+        entry, place = tuple(map(int, np.unravel_index(i, shape))), part.start + i
+        closing = self.path.closing(
+            place, entry, self.samples // self.moments.count, float(self.closed[place]), unit, self.problem.resolution,
+            self.level, float(self.rounding[place]),
+        )  # fmt: skip
+        error = np.maximum(self.moments.standard_error()[part], np.finfo(float).tiny)
+        spread = histogram((self.moments.mean - self.closed)[part] / error)
+        return heat(off.reshape(shape), reach.reshape(shape)), closing, spread

@@ -126,7 +126,7 @@ def test_options_reach_verify(run, tmp_path):
 def test_json_holds_every_report_and_the_overall_verdict(run, tmp_path):
     run("verify", write(tmp_path, "right", "open"), "--json", "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
-    assert (written["schema"], written["verdict"], written["errors"]) == (1, "undecided", [])
+    assert (written["schema"], written["verdict"], written["errors"]) == (2, "undecided", [])
     assert [(r["name"], r["verdict"]) for r in written["reports"]] == [("right", "confirmed"), ("open", "undecided")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.py", "out.json"]
 
