@@ -195,7 +195,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
             tallies.setdefault(label, []).append(_Tally(expected, found, plan.entries, np.shape(claimed[label])))
             first += len(expected)
     seconds = (time.perf_counter() - start) / max(1, len(tallies))
-    where = " ".join(f"{k}={v}" for k, v in sizes.items())
+    where = " ".join(f"{k}={v}" for k, v in sizes.items()) or "fixed sizes"
     return [_judge(label, found, seconds, where, meant, label in stopped) for label, found in tallies.items()]
 
 

@@ -106,22 +106,32 @@ def heat(error: Any, bound: Any, *, compared: Any = None, closed: Any = None, re
     ratio = np.where(np.isfinite(error), np.minimum(np.where(np.isnan(ratio), LARGEST, ratio), LARGEST), np.inf)
     ratio = ratio if compared is None else np.where(compared, ratio, -1.0)
     grid = _grid(ratio)
-    edges = tuple(np.linspace(0, n, min(n, most) + 1).astype(int) for n, most in zip(grid.shape, (ROWS, COLUMNS), strict=True))
+    edges = _edges(grid.shape)
     if not grid.size:
         return Heat(shape=error.shape, error=(), against=against)
     worst = np.maximum.reduceat(np.maximum.reduceat(grid, edges[0][:-1], axis=0), edges[1][:-1], axis=1)
-    cells = tuple(tuple(None if v < 0 else math.nan if np.isinf(v) else _short(v) for v in row) for row in worst)
+    cells = _cells(np.where(np.isinf(worst), np.nan, worst), worst >= 0)
     if closed is None or reference is None:
         return Heat(shape=error.shape, error=cells, against=against)
     at = _places(grid, edges)
-    shown = [
-        tuple(tuple(_short(v) for v in row) for row in _grid(np.asarray(side, np.float64)).ravel()[at]) for side in (closed, reference)
-    ]
+    shown = [_cells(np.asarray(side, np.float64).ravel()[at], worst >= 0) for side in (closed, reference)]
     return Heat(shape=error.shape, error=cells, closed=shown[0], reference=shown[1], against=against)
 
 
 def _grid(array: np.ndarray) -> np.ndarray:
     return array.reshape(1, -1) if array.ndim < 2 else array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+
+
+def _cells(values: np.ndarray, compared: np.ndarray) -> Cells:
+    return tuple(tuple(_short(v) if c else None for v, c in zip(*row, strict=True)) for row in zip(values, compared, strict=True))
+
+
+def _edges(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row and the first column of each bin, and the ends; bins are square where both axes are binned."""
+    steps = [-(-n // most) for n, most in zip(shape, (ROWS, COLUMNS), strict=True)]
+    steps = [max(steps)] * 2 if min(steps) > 1 else steps
+    rows, columns = (np.append(np.arange(0, n, max(1, step)), n) for n, step in zip(shape, steps, strict=True))
+    return rows, columns
 
 
 def _places(grid: np.ndarray, edges: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
