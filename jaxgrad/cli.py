@@ -161,6 +161,8 @@ def main(context: click.Context) -> None:
     jaxgrad verify mse relu_mlp     verify some of them
     jaxgrad verify mine.py          verify the derivations in a file
     jaxgrad show mse                see a claim and its closed form
+    jaxgrad new mine.py             begin a file of your own
+    jaxgrad diff old.json new.json  see what changed between two runs
     """  # noqa: D301 - click reads the character \b as "leave these lines as they are"
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -259,3 +261,36 @@ def show(target: str) -> None:
     for i, derivation in enumerate(derivations):
         for line in ([[]] if i else []) + showing.description(derivation, screen.width):
             screen.write(line)
+
+
+@main.command()
+@click.argument("old", metavar="OLD.json")
+@click.argument("new", metavar="NEW.json")
+def diff(old: str, new: str) -> int:
+    """Show what changed between two runs, written by verify --json.
+
+    \b
+    Exit status: 0 nothing got worse, 1 a verdict got worse, or a new derivation
+    is not confirmed, 2 wrong usage or input.
+    """  # noqa: D301 - as above
+    from jaxgrad import changes
+    from jaxgrad.terminal import Screen
+
+    with _usage():
+        runs = changes.read(old), changes.read(new)
+    found = changes.compare(*runs)
+    screen = Screen(sys.stdout)
+    for line in changes.lines(found, *runs):
+        screen.write(line)
+    return REFUTED if any(change.kind == "worse" for change in found) else CONFIRMED
+
+
+@main.command()
+@click.argument("path", metavar="FILE.py")
+def new(path: str) -> None:
+    """Write a commented file of derivations to start from; as it is, it verifies."""
+    from jaxgrad import starter
+
+    with _usage():
+        written = starter.write(path)
+    click.echo(f"wrote {written}; now run: {shlex.join(['jaxgrad', 'verify', path])}")
