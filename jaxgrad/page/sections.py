@@ -84,16 +84,19 @@ def _about(claim: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
     if claim.get("inputs"):
         shown = (
-            f"<code>{escape(i['name'])}</code> ({escape(i['shape'].replace(' ', ' × ') or 'scalar')}"
-            + (f", {escape(i['domain'])})" if i["domain"] != "real" else ")")
+            f"<code>{escape(i['name'])}</code> ({_shape(i['shape'])}" + (f", {escape(i['domain'])})" if i["domain"] != "real" else ")")
             for i in claim["inputs"]
         )
         facts.append(("inputs", ", ".join(shown)))
     if claim.get("mask"):
-        facts.append(("mask", f"<code>{escape(claim['mask'])}</code> ({escape(str(claim['mask_shape']).replace(' ', ' × '))})"))
+        facts.append(("mask", f"<code>{escape(claim['mask'])}</code> ({_shape(claim['mask_shape'])})"))
     if claim.get("reference"):
         facts.append(("reference", linked(claim["reference"])))
     return facts
+
+
+def _shape(text: str) -> str:
+    return escape(text.replace("*", "·").replace(" ", " × ") or "scalar")
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> str:
