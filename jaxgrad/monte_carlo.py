@@ -94,7 +94,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         )  # fmt: skip
     seconds = (time.perf_counter() - start) / len(claimed)
     shown = " at " + " ".join(f"{name}={size}" for name, size in sizes.items())
-    return [sequence.finding(label, seconds, shown) for label in claimed]
+    return [sequence.finding(label, seconds, shown, np.shape(array)) for label, array in claimed.items()]
 
 
 def _rarest(distribution: Any, shape: tuple[int, ...]) -> float:
