@@ -14,6 +14,7 @@ from jaxgrad import catalog, masks
 from jaxgrad.certificates import Certificate, Mismatch, certify
 from jaxgrad.derivation import Derivation
 from jaxgrad.expectations import expectation
+from jaxgrad.intermediates import capture
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.sampling import Estimate, estimate
 from jaxgrad.verification import verify
@@ -26,6 +27,7 @@ __all__ = [
     "Mismatch",
     "Report",
     "Verdict",
+    "capture",
     "catalog",
     "certify",
     "estimate",
