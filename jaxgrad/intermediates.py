@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend import core
+from jax.extend import core, source_info_util
 
 from jaxgrad.interpreter import NESTED, Domain, UnsupportedError, describe, walk
 
@@ -294,5 +294,6 @@ class _Taps(Domain):
 def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     """Run one equation with JAX's own meaning, and return its results as a list."""
     operands = [jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in operands]
-    outputs = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+    with source_info_util.user_context(eqn.source_info.traceback):  # so that it keeps the user's line
+        outputs = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return list(outputs) if eqn.primitive.multiple_results else [outputs]

@@ -112,7 +112,6 @@ class Checker:
         self.float32, self.isolate = float32, isolate
         ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self.side = JaxSide(jax_function, taps=taps, ignore=ignored, buffers=buffers, loss=loss)
-        self.blocks: Any = None
 
     def __call__(self, golden: Golden, *, name: str | None = None) -> Report:
         """Check the function against one golden."""
@@ -143,7 +142,7 @@ class Checker:
         if self.isolate and any(f.verdict == Verdict.REFUTED and f.evidence == "semantic" for f in findings):
             from jaxgrad.parity.isolation import isolated
 
-            findings, told = isolated(side, findings)
+            findings, told = isolated(side, findings, doubles)
             context |= told
         spent = (time.perf_counter() - start) / max(1, len(findings))
         return Report(name=name or golden.name, findings=tuple(replace(f, seconds=spent) for f in findings), context=context)

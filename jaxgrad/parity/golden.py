@@ -7,7 +7,8 @@ A golden is one .npz: arrays without pickle, and a member ``manifest.json`` that
 - ``double/KIND/NAME``, ``single/KIND/NAME``: what came out in float64 and in float32;
 - ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last place on inputs and state.
 
-KIND is value, loss, parameter, input (gradients), activation, cotangent, buffer, or with ``order=2`` curvature_parameter and
+KIND is value, loss, parameter, input (gradients), activation, cotangent, inlet (named ``MODULE<SOURCE``: the part of SOURCE's
+cotangent that comes through MODULE), buffer, or with ``order=2`` curvature_parameter and
 curvature_input.
 """
 

@@ -42,6 +42,7 @@ class JaxSide:
         self.function, self.weights, self.loss = function, weights, loss
         self.taps, self.ignore, self.buffers = dict(taps or {}), tuple(ignore), buffers
         self.shapes: Any = None
+        self.blocks: Any = None
 
     def adopt(self, golden: Golden) -> None:
         """Take a golden; what was compiled for one of the same shapes serves again."""
@@ -53,6 +54,7 @@ class JaxSide:
             self._compiled: dict[str, Any] = {}
             self.partners: dict[str, str] | None = None
             self.shapes = shapes
+            self.blocks = None
             self.permutations: dict[str, tuple[int, ...]] = {}
 
     def given(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> Given:

@@ -14,7 +14,7 @@ from jaxgrad.parity.torch_side import _UNSTEADY, Run, TorchSide
 from jaxgrad.rounding import COPIES, noisy_copies
 
 _EPS = float(np.finfo(np.float64).eps)
-COMPARED = ("value", "loss", "parameter", "input", "activation", "cotangent", "buffer", "curvature_parameter", "curvature_input")
+COMPARED = ("value", "loss", "parameter", "input", "activation", "cotangent", "inlet", "buffer", "curvature_parameter", "curvature_input")
 """Kinds of results that a golden holds."""
 
 

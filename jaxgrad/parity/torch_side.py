@@ -26,6 +26,7 @@ class Run:
 
     results: dict[str, Arrays] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
+    inlets: list[str] = field(default_factory=list)
     draws: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -119,6 +120,7 @@ class TorchSide:
                 f"({str(error).splitlines()[0][:200]}); write that operation out of place"
             ) from error
         self._enter(run, "", wrt, found)
+        run.results["inlet"] = {k: self._numpy(cotangents[k]) for k in run.inlets if k in cotangents}
         run.results["cotangent"] = {k: self._numpy(cotangents[k]) for k in run.order if k in cotangents}
         if directions is not None:
             terms = [
@@ -207,8 +209,14 @@ class TorchSide:
             return
         calls: Counter[str] = Counter()
 
-        def enter(name: str) -> Callable[..., None]:
-            return lambda *_: self.path.append(name)
+        origin: dict[int, tuple[str, Any]] = {}  # the tensors are kept, so that no other gets their identity
+
+        def enter(name: str) -> Callable[..., Any]:
+            def hook(module: Any, args: Any, kwargs: Any) -> Any:
+                self.path.append(name)
+                return self._inlets(run, cotangents, origin, f"{name}#{calls[name]}" if calls[name] else name, args, kwargs)
+
+            return hook
 
         def leave(name: str) -> Callable[..., None]:
             def hook(module: Any, args: Any, output: Any) -> None:
@@ -221,6 +229,7 @@ class TorchSide:
                     if isinstance(tensor, self.torch.Tensor):
                         run.results.setdefault("activation", {})[key] = self._numpy(tensor)
                         run.order.append(key)
+                        origin[id(tensor)] = key, tensor
                         if tensor.requires_grad:
                             tensor.register_hook(lambda g, key=key: cotangents.__setitem__(key, g.detach().clone()))
 
@@ -228,12 +237,32 @@ class TorchSide:
 
         handles = []
         for name, module in self.target.named_modules():
-            handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
+            handles += [module.register_forward_pre_hook(enter(name), with_kwargs=True), module.register_forward_hook(leave(name))]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _inlets(self, run: Run, cotangents: dict[str, Any], origin: Any, label: str, args: Any, kwargs: Any) -> Any:
+        """Hand a module its inputs under another identity, whose cotangents are the module's own contribution alone."""
+        if not label:
+            return None
+        copies: dict[int, Any] = {}
+
+        def copied(value: Any) -> Any:
+            if not isinstance(value, self.torch.Tensor) or not value.requires_grad:
+                return value
+            if id(value) not in copies:
+                copies[id(value)] = value.view_as(value)
+                source = origin.get(id(value), ("", None))[0]
+                if source:
+                    key = f"{label}<{source}"
+                    copies[id(value)].register_hook(lambda g, key=key: cotangents.__setitem__(key, g.detach().clone()))
+                    run.inlets.append(key)
+            return copies[id(value)]
+
+        return tuple(copied(a) for a in args), {k: copied(v) for k, v in kwargs.items()}
 
     def _tape(self, run: Run) -> Any:
         return tape_mode(self.torch)(self, run)
