@@ -10,6 +10,9 @@
 'log_sum_exp'
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jaxgrad import catalog, masks
 from jaxgrad.certificates import Certificate, Mismatch, certify
 from jaxgrad.derivation import Derivation
@@ -18,6 +21,9 @@ from jaxgrad.intermediates import capture
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.sampling import Estimate, estimate
 from jaxgrad.verification import verify
+
+if TYPE_CHECKING:
+    from jaxgrad import parity
 
 __all__ = [
     "Certificate",
@@ -33,5 +39,13 @@ __all__ = [
     "estimate",
     "expectation",
     "masks",
+    "parity",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `jaxgrad.parity` when it is first asked for."""
+    if name == "parity":
+        return importlib.import_module("jaxgrad.parity")
+    raise AttributeError(f"module 'jaxgrad' has no attribute {name!r}")

@@ -8,9 +8,11 @@
 activations and cotangents entry by entry, and where they differ runs every named block alone on torch's own activations.
 """
 
-from jaxgrad.parity.checking import check
+from jaxgrad.parity.checking import Checker, check
+from jaxgrad.parity.conventions import DIFFERENCES, Difference
 from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.parity.noise import noise
 from jaxgrad.parity.recording import record
 
-__all__ = ["Golden", "check", "noise", "record"]
+__all__ = ["DIFFERENCES", "Checker", "Difference", "Golden", "WeightMap", "check", "map_weights", "noise", "record"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.jax_side import JaxSide
+from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.parity.judging import Pair, numerical, semantic
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.rounding import COPIES, noisy_copies
@@ -111,7 +112,18 @@ class Checker:
         self.function, self.weights, self.loss = jax_function, weights, loss
         self.float32, self.isolate = float32, isolate
         ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        self.found: WeightMap | None = None
         self.side = JaxSide(jax_function, taps=taps, ignore=ignored, buffers=buffers, loss=loss)
+
+    def _weights(self, golden: Golden) -> tuple[Any, Any]:
+        """Return the function that makes the port's tree, and the map where there is one."""
+        if self.weights is None or callable(self.weights):
+            return self.weights, self.weights if isinstance(self.weights, WeightMap) else None
+        if self.found is None:
+            side = self.side
+            options = {"taps": side.taps, "ignore": side.ignore, "buffers": side.buffers, "loss": side.loss}
+            self.found = map_weights(self.weights, golden, self.function, **options)
+        return self.found, self.found
 
     def __call__(self, golden: Golden, *, name: str | None = None) -> Report:
         """Check the function against one golden."""
@@ -120,7 +132,7 @@ class Checker:
         if self.loss is not None and not golden.manifest["loss"]:
             raise ValueError("`loss`: none was recorded; record with `loss=`, or leave it out")
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            side.weights, found = _weights(self.weights, golden, self.function)
+            side.weights, found = self._weights(golden)
         side.adopt(golden)
         doubles, moves = _in_double(side, golden)
         singles, beside = _in_single(side, golden) if self.float32 else ([], [])
@@ -146,15 +158,6 @@ class Checker:
             context |= told
         spent = (time.perf_counter() - start) / max(1, len(findings))
         return Report(name=name or golden.name, findings=tuple(replace(f, seconds=spent) for f in findings), context=context)
-
-
-def _weights(weights: Any, golden: Golden, function: Callable[..., Any]) -> tuple[Any, Any]:
-    if weights is None or callable(weights):
-        return weights, weights if hasattr(weights, "lines") else None
-    from jaxgrad.parity.mapping import map_weights
-
-    found = map_weights(weights, golden, function)
-    return found, found
 
 
 def _copies(golden: Golden, unit: float) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
