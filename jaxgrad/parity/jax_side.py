@@ -161,7 +161,8 @@ class JaxSide:
                     f"`ignore=[{name!r}]`"
                 )
             partners[name] = label
-        alone = [k for k in self._with_parameters() if k not in partners.values() and not self._ignored(k)]
+        covered = {str(k).partition("[")[0] for k in partners.values()}
+        alone = [k for k in self._with_parameters() if k.partition("[")[0] not in covered and not self._ignored(k)]
         if partners and alone:
             raise ValueError(
                 f"torch's {', '.join(map(repr, alone[:6]))}{' and others' * (len(alone) > 6)} have parameters and no partner among the JAX "

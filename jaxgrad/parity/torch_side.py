@@ -209,7 +209,7 @@ class TorchSide:
             return
         calls: Counter[str] = Counter()
 
-        origin: dict[int, tuple[str, Any]] = {}  # the tensors are kept, so that no other gets their identity
+        origin: dict[int, tuple[list[str], Any]] = {}  # the tensors are kept, so that no other gets their identity
 
         def enter(name: str) -> Callable[..., Any]:
             def hook(module: Any, args: Any, kwargs: Any) -> Any:
@@ -229,7 +229,7 @@ class TorchSide:
                     if isinstance(tensor, self.torch.Tensor):
                         run.results.setdefault("activation", {})[key] = self._numpy(tensor)
                         run.order.append(key)
-                        origin[id(tensor)] = key, tensor
+                        origin.setdefault(id(tensor), ([], tensor))[0].append(key)
                         if tensor.requires_grad:
                             tensor.register_hook(lambda g, key=key: cotangents.__setitem__(key, g.detach().clone()))
 
@@ -254,11 +254,12 @@ class TorchSide:
             if not isinstance(value, self.torch.Tensor) or not value.requires_grad:
                 return value
             if id(value) not in copies:
-                copies[id(value)] = value.view_as(value)
-                source = origin.get(id(value), ("", None))[0]
-                if source:
+                copies[id(value)] = copy = value.view_as(value)
+                sources = origin.get(id(value), ([], None))[0]
+                origin[id(copy)] = list(sources), copy
+                for source in sources:
                     key = f"{label}<{source}"
-                    copies[id(value)].register_hook(lambda g, key=key: cotangents.__setitem__(key, g.detach().clone()))
+                    copy.register_hook(lambda g, key=key: cotangents.__setitem__(key, g.detach().clone()))
                     run.inlets.append(key)
             return copies[id(value)]
 
@@ -281,8 +282,11 @@ def tape_mode(torch: Any) -> Any:
             kwargs = kwargs or {}
             if torch.Tag.nondeterministic_seeded not in func.tags:
                 return func(*args, **kwargs)
+            before = torch.random.get_rng_state()
             output = func(*args, **kwargs)
             name = func.overloadpacket.__name__
+            if torch.equal(before, torch.random.get_rng_state()):
+                return output  # such as attention whose dropout is 0
             if isinstance(output, tuple) or name == "rrelu_with_noise":
                 raise ValueError(
                     f"torch's {name} draws and uses its draw in one step, so that it cannot be replayed; write it with torch.nn.Dropout, "
