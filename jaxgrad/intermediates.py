@@ -210,9 +210,7 @@ def _exits(jaxpr: core.Jaxpr) -> dict[int, list[_Exit]]:
             while end < len(paths) and paths[end][:depth] == path:
                 end += 1
             if len(path) == depth:
-                out = [
-                    (i, k) for i in range(start, end) for k, v in enumerate(jaxpr.eqns[i].outvars) if last_use.get(v, -1) >= end
-                ]
+                out = [(i, k) for i in range(start, end) for k, v in enumerate(jaxpr.eqns[i].outvars) if last_use.get(v, -1) >= end]
                 if out:
                     leaving.setdefault(out[-1], []).append(path)
             start = end

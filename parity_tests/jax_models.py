@@ -170,7 +170,10 @@ def recurrent(p, x, bug=""):
 def block(p, at, x, heads, bug=""):
     """A vision transformer's block."""
     x = x + attention(p, f"{at}.attn", layer_norm(p, f"{at}.norm1", x, 1e-6, bug), heads, bug=bug)
-    y = tag(jax.nn.gelu(linear(p, f"{at}.fc1", layer_norm(p, f"{at}.norm2", x, 1e-6, bug), bug), approximate=bug == f"tanh in {at}.act"), f"{at}.act")
+    y = tag(
+        jax.nn.gelu(linear(p, f"{at}.fc1", layer_norm(p, f"{at}.norm2", x, 1e-6, bug), bug), approximate=bug == f"tanh in {at}.act"),
+        f"{at}.act",
+    )
     return tag(x + linear(p, f"{at}.fc2", y, bug), at)
 
 
@@ -192,7 +195,9 @@ def masked_autoencoder(p, x, bug="", keep=2, heads=2):
     back = jnp.argsort(order, 1)
     kept = jnp.take_along_axis(tokens, order[:, :keep, None], 1)
     z = linear(p, "bridge", layer_norm(p, "norm", block(p, "encode", kept, heads, bug), bug=bug), bug)
-    fill = jnp.broadcast_to(jax.lax.stop_gradient(p["mask_token"]) if bug == "detached mask token" else p["mask_token"], (b, count - keep, width))
+    fill = jnp.broadcast_to(
+        jax.lax.stop_gradient(p["mask_token"]) if bug == "detached mask token" else p["mask_token"], (b, count - keep, width)
+    )
     z = jnp.concatenate([z, fill], 1)
     z = jnp.take_along_axis(z, (order if bug == "tokens not put back" else back)[:, :, None], 1) + p["decoder_position"]
     hidden = (back >= keep).astype(x.dtype)

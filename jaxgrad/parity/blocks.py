@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxgrad.arrays import dtype_of
 from jaxgrad.compilation import check_options
-from jaxgrad.interpreter import NESTED, Domain, walk
 from jaxgrad.intermediates import bind
+from jaxgrad.interpreter import NESTED, Domain, walk
 from jaxgrad.parity.jax_side import Given, JaxSide
 
 KEPT = frozenset({"_std", "_var", "clip", "median", "quantile", "_resize"})
@@ -87,6 +89,7 @@ class Blocks:
         self.blocks = {name: _slice(name, inlined.jaxpr, results[name], variables, constants) for name in order}
         self.names = {v: k for k, v in taps.items()}
         self._compiled: dict[str, Any] = {}
+        self._ready: dict[tuple[str, bool], tuple[Any, Any]] = {}
 
     def _raw(self, name: str, array: np.ndarray) -> np.ndarray:
         """Bring torch's array into our tap's order of axes."""
@@ -128,10 +131,12 @@ class Blocks:
             value = np.transpose(value, self.side.permutations[self.names[block.name]]) if tapped else value
             return value, {k: self.ordered(k, np.asarray(p)) for k, p in zip(moving, parts, strict=False)}
         arguments = (list(block.constants.values()), [given[k] for k in moving], [given[k] for k in fixed], c)
-        program = jax.make_jaxpr(run)(*arguments)
-        flat = jax.tree.leaves(arguments)
-        compiled = self._compiled.setdefault(str(program.jaxpr), jax.jit(_runner(program.jaxpr), compiler_options=check_options()))
-        value, *parts = [np.asarray(o) for o in compiled(program.consts, flat)]
+        ready = self._ready.get((block.name, c is None))
+        if ready is None:
+            program = jax.make_jaxpr(run)(*arguments)
+            compiled = self._compiled.setdefault(str(program.jaxpr), jax.jit(_runner(program.jaxpr), compiler_options=check_options()))
+            ready = self._ready[block.name, c is None] = compiled, program.consts
+        value, *parts = [np.asarray(o) for o in ready[0](ready[1], jax.tree.leaves(arguments))]
         value = np.transpose(value, self.side.permutations[self.names[block.name]]) if tapped else value
         return value, {k: self.ordered(k, p) for k, p in zip(moving, parts, strict=False)}
 
@@ -146,7 +151,7 @@ def _runner(jaxpr: core.Jaxpr) -> Callable[..., list[Any]]:
 
 def evaluate(equations: Sequence[core.JaxprEqn], output: Any, env: dict[Any, Any], substitutes: Substitutes) -> Any:
     """Run some equations; those with a substitute by their number give what it gives."""
-    read = lambda atom: jnp.asarray(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else env[atom]  # noqa: E731
+    read = lambda atom: jnp.asarray(atom.val, dtype_of(atom)) if isinstance(atom, core.Literal) else env[atom]  # noqa: E731
     for i, eqn in enumerate(equations):
         operands = [read(atom) for atom in eqn.invars]
         results = substitutes[i](eqn, operands) if i in substitutes else bind(eqn, operands)

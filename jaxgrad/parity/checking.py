@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.jax_side import JaxSide
-from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.parity.judging import Pair, numerical, semantic
+from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.rounding import COPIES, noisy_copies
 
@@ -219,7 +219,7 @@ def _pairs(golden: Golden, base: Results, moves: Results, singles: Sequence[Resu
                 moves[kind].get(label, none),
                 their_moves.get(label, none).astype(np.float64),
                 single,
-                theirs_single.get(label) if singles else None,
+                theirs_single.get(label),
             )
             wrt = words.format(label)
             wrt = f"{wrt} ({kind})" if wrt in names else wrt

@@ -16,6 +16,7 @@ import numpy as np
 from jaxgrad.parity.blocks import Block, Blocks, Key
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic
+from jaxgrad.parity.parts import spread, wholes
 from jaxgrad.parity.remedies import buffer_remedy, remedy
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, noisy_copies
@@ -39,7 +40,7 @@ class Suspect:
         name = self.block.name
         theirs = self.torchs["value"][name]
         move = self.torchs["move"].get(name, np.zeros(theirs.shape)).astype(np.float64)
-        return Pair(runs[0], theirs, spread(runs if moved is None else moved), move)
+        return Pair(runs[0], theirs, spread(runs if moved is None else moved), move, None, self.torchs["single"].get(name))
 
 
 def isolated(side: JaxSide, findings: list[Finding], results: Mapping[str, Any]) -> tuple[list[Finding], dict[str, Any]]:
@@ -95,10 +96,11 @@ def _examine(side: JaxSide, blocks: Blocks) -> dict[str, Suspect]:
     cotangents = golden.group("double/cotangent") | golden.seed
     values = golden.group("double/activation") | golden.group("double/value")
     moves = golden.group("move/activation") | golden.group("move/value")
+    singles = golden.group("single/activation") | golden.group("single/value")
     numbers = blocks.numbers(given, golden.activations)
     suspects = {}
     for name, block in blocks.blocks.items():
-        suspect = suspects[name] = Suspect(block, {"value": values, "move": moves})
+        suspect = suspects[name] = Suspect(block, {"value": values, "move": moves, "single": singles})
         suspect.cotangent = cotangents.get(name)
         if suspect.cotangent is None and values[name].dtype.kind == "f":
             suspect.cotangent = np.zeros(values[name].shape)
@@ -112,30 +114,15 @@ def _examine(side: JaxSide, blocks: Blocks) -> dict[str, Suspect]:
     return suspects
 
 
-def spread(runs: list[np.ndarray]) -> np.ndarray:
-    """Return how far each entry moves from the first run."""
-    if runs[0].dtype.kind != "f":
-        return np.zeros(runs[0].shape)
-    return np.max([np.abs(r - runs[0]) for r in runs[1:]], axis=0) if len(runs) > 1 else np.zeros(runs[0].shape)
-
-
-def wholes(golden: Any) -> tuple[dict[Key, np.ndarray], dict[Key, np.ndarray]]:
-    """Return torch's cotangent of every tap, parameter and input, and how far each moves."""
-    names = {"tap": "cotangent", "parameter": "parameter", "input": "input"}
-    both = [{Key(k, n): v.astype(float) for k, kind in names.items() for n, v in golden.group(f"{p}/{kind}").items()} for p in ("double", "move")]
-    return both[0], both[1]
-
-
 def _backward(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Suspect]) -> dict[Key, tuple[list[str], Finding]]:
     """Compare the sum of all parts with torch's cotangents; return what differs, and who reads it."""
-    theirs, moves = wholes(side.golden)
     wrong = {}
-    for key, whole in theirs.items():
+    for key, whole in wholes(side.golden).items():
         if key.kind == "tap" and key.name not in blocks.names:
             continue
         readers = [name for name, s in suspects.items() if s.parts and key in s.parts[0]]
-        runs = [sum((suspects[name].parts[i][key] for name in readers), np.zeros(whole.shape)) for i in range(COPIES + 1)]
-        finding = semantic(Pair(np.asarray(runs[0]), whole, spread(runs), moves.get(key, np.zeros(whole.shape))), f"d {key.name}")
+        runs = [sum((suspects[name].parts[i][key] for name in readers), np.zeros(whole.double.shape)) for i in range(COPIES + 1)]
+        finding = semantic(whole.beside(runs[0], spread(runs)), f"d {key.name}")
         if finding.verdict == Verdict.REFUTED:
             wrong[key] = _guilty(side, suspects, key, readers), finding
     return wrong

@@ -101,7 +101,8 @@ class JaxSide:
                 near = difflib.get_close_matches(name, params, n=1, cutoff=0.3)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise ValueError(
-                    f"`jax_function` takes the parameter {name!r}, which torch's state_dict has not; {hint}it has {', '.join(params) or 'none'}"
+                    f"`jax_function` takes the parameter {name!r}, which torch's state_dict has not; {hint}"
+                    f"it has {', '.join(params) or 'none'}"
                 ) from error
             raise
 
@@ -135,8 +136,8 @@ class JaxSide:
         for label, shape in shapes.items():
             if shape.shape != theirs[label].shape:
                 raise ValueError(
-                    f"`jax_function`: {label} has shape {list(shape.shape)}, and torch's {list(theirs[label].shape)}, on the recorded inputs "
-                    + ", ".join(f"{k} {list(v.shape)}" for k, v in self.golden.inputs.items())
+                    f"`jax_function`: {label} has shape {list(shape.shape)}, and torch's {list(theirs[label].shape)}, "
+                    "on the recorded inputs " + ", ".join(f"{k} {list(v.shape)}" for k, v in self.golden.inputs.items())
                 )
 
     def _match(self, program: Program, given: Given) -> dict[str, str]:
@@ -165,8 +166,8 @@ class JaxSide:
         alone = [k for k in self._with_parameters() if k.partition("[")[0] not in covered and not self._ignored(k)]
         if partners and alone:
             raise ValueError(
-                f"torch's {', '.join(map(repr, alone[:6]))}{' and others' * (len(alone) > 6)} have parameters and no partner among the JAX "
-                "function's taps; name them by jax.ad_checkpoint.checkpoint_name(value, name), or leave them out by "
+                f"torch's {', '.join(map(repr, alone[:6]))}{' and others' * (len(alone) > 6)} have parameters and no partner "
+                "among the JAX function's taps; name them by jax.ad_checkpoint.checkpoint_name(value, name), or leave them out by "
                 f"`ignore=[{alone[0]!r}]` (patterns such as '*' too)"
             )
         return {k: v for k, v in partners.items() if v is not None}
@@ -176,7 +177,9 @@ class JaxSide:
         return [k for k in self.golden.manifest["order"] if modules.get(k.partition("[")[0].partition("#")[0], {}).get("parameters")]
 
     def _ignored(self, name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.partition("[")[0], pattern) for pattern in self.ignore)
+        return any(
+            fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.partition("[")[0], pattern) for pattern in self.ignore
+        )
 
     def __call__(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
         """Run forward and backward and return the results by kind and name, in torch's names."""

@@ -11,7 +11,7 @@ at every one of several noisy copies: a gate that rounding flips at one of them 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
     'entry [0]: ours 1, torch 1.0000001'
     """
     ours, theirs = pair.ours, pair.theirs
-    finding = {"evidence": evidence, "wrt": wrt, "seconds": seconds}
+    finding: dict[str, Any] = {"evidence": evidence, "wrt": wrt, "seconds": seconds}
     if ours.shape != theirs.shape:
         detail = f"ours has shape {list(ours.shape)}, torch's {list(theirs.shape)}"
         return Finding(**finding, verdict=Verdict.REFUTED, detail=detail)
@@ -72,14 +72,15 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         moves = np.nan_to_num(np.maximum(pair.our_move, pair.their_move), nan=np.inf)
         bound = SAFETY * np.maximum(moves, UNIT[np.dtype(np.float64)] * magnitude)
         if np.any(error > bound):
-            bound = np.maximum(bound, SAFETY * _RATIO * _between_precisions(pair))
+            between = _between_precisions(pair)
+            bound = np.maximum(bound, SAFETY * _RATIO * np.maximum(between, _rms(between)))
     scale = float(magnitude.max(initial=0.0)) or 1.0
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.where(error > 0, error / np.maximum(bound, np.finfo(float).tiny), 0.0)
     worst = np.unravel_index(np.argmax(excess), excess.shape) if excess.size else ()
     vacuous = bool(np.all(magnitude <= bound))
     detectable = float(bound.max(initial=0.0)) / scale
-    measured = finding | {
+    measured: dict[str, Any] = finding | {
         "error": float(error[worst]) / scale if error.size else 0.0,
         "bound": float(bound[worst]) / scale if error.size else 0.0,
         "detectable": None if vacuous else detectable,
@@ -99,7 +100,7 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
     return Finding(**measured, verdict=Verdict.CONFIRMED, detail=f"{ours.size} entries")
 
 
-def _exact(ours: np.ndarray, theirs: np.ndarray, finding: dict) -> Finding:
+def _exact(ours: np.ndarray, theirs: np.ndarray, finding: dict[str, Any]) -> Finding:
     if (ours.dtype.kind == "f") != (theirs.dtype.kind == "f"):
         return Finding(**finding, verdict=Verdict.REFUTED, detail=f"ours holds {ours.dtype}, torch's {theirs.dtype}")
     wrong = np.argwhere(ours != theirs)
@@ -141,9 +142,9 @@ def numerical(
         seconds: time spent.
     """
     theirs = pair.theirs_single
-    if theirs is None or not pair.theirs.size or not np.all(np.isfinite(theirs)) or pair.theirs.dtype.kind != "f":
+    if not singles or theirs is None or not pair.theirs.size or not np.all(np.isfinite(theirs)) or pair.theirs.dtype.kind != "f":
         return None
-    finding = {"evidence": "float32", "wrt": wrt, "seconds": seconds}
+    finding: dict[str, Any] = {"evidence": "float32", "wrt": wrt, "seconds": seconds}
     if not np.all(np.isfinite(singles[0])):
         at = tuple(np.argwhere(~np.isfinite(singles[0]))[0])
         detail = f"entry {_index(at)}: ours is {singles[0][at]} in float32, where torch's is {theirs[at]:.6g}"
@@ -155,7 +156,7 @@ def numerical(
         return None
     ours = min(_rms(s - d) for s, d in zip(singles, doubles, strict=True))
     torchs = _rms(theirs - pair.theirs)
-    measured = finding | {"error": ours / size, "bound": LIMIT * expected / size}
+    measured: dict[str, Any] = finding | {"error": ours / size, "bound": LIMIT * expected / size}
     told = f"off the float64 result by {ours / size:.1e} (rms), torch by {torchs / size:.1e}"
     if ours > LIMIT * expected:
         diagnosis = f"{ours / expected:.3g} times less accurate than torch in float32"
@@ -169,5 +170,5 @@ def _rms(x: np.ndarray) -> float:
     return largest * float(np.sqrt(np.mean((x / largest) ** 2))) if 0 < largest < np.inf else largest
 
 
-def _index(index: Sequence[int]) -> str:
+def _index(index: Sequence[Any]) -> str:
     return "[" + ", ".join(str(int(i)) for i in index) + "]"

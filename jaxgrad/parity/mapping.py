@@ -74,7 +74,9 @@ class WeightMap:
 
     def lines(self) -> list[str]:
         """Return the map in words, one line per array."""
-        return [f"{path} is {name}" + (f" ({layout})" if layout != layouts.SAME else "") for path, (name, layout) in self.entries.items()]
+        return [
+            f"{path} is {name}" + (f" ({layout})" if layout != layouts.SAME else "") for path, (name, layout) in self.entries.items()
+        ]
 
     def __str__(self) -> str:
         """Return the map in words."""
@@ -142,7 +144,9 @@ def map_weights(template: Any, golden: Golden, jax_function: Callable[..., Any],
     unused = [n for n in names if n not in best.values() and theirs[n].trainable]
     if alone or unused:
         what = f"{alone[0]} of the port" if alone else f"torch's {theirs[unused[0]].name}"
-        raise ValueError(f"`weights`: {what} has no partner; pass the map yourself, as a function of torch's {{name: array}} or a WeightMap")
+        raise ValueError(
+            f"`weights`: {what} has no partner; pass the map yourself, as a function of torch's {{name: array}} or a WeightMap"
+        )
     choices = {}
     for r, path in enumerate(ours):
         near = [n for c, n in enumerate(names) if cost[r, c] <= cost[r, names.index(best[path])] + MARGIN]
@@ -169,7 +173,7 @@ def _arrays(template: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)
+    parts: list[str] = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)
     return tuple(_SAME_WORD.get(p.lower(), p.lower()) for p in parts)
 
 
@@ -210,12 +214,16 @@ def _costs(ours: list[str], theirs: Mapping[str, _Partner], possible: Mapping[st
         kinds = {_class(our_words[path]), _class(their_words[key])}
         return key in possible[path] and (len(kinds) == 1 or "" in kinds)
 
-    our_groups = _grouped(sorted(ours, key=_natural), lambda p: _TREES.sub("", p).rpartition("[")[0] or _TREES.sub("", p).rpartition(".")[0])
+    our_groups = _grouped(
+        sorted(ours, key=_natural), lambda p: _TREES.sub("", p).rpartition("[")[0] or _TREES.sub("", p).rpartition(".")[0]
+    )
     their_groups = _grouped(list(theirs), lambda k: f"{theirs[k].name.rpartition('.')[0]} {theirs[k].third or ''}")
     home = {key: group for group, keys in their_groups.items() for key in keys}
     partners = {
         group: [
-            other for other, keys in their_groups.items() if len(keys) == len(paths) and all(any(fits(p, k) for k in keys) for p in paths)
+            other
+            for other, keys in their_groups.items()
+            if len(keys) == len(paths) and all(any(fits(p, k) for k in keys) for p in paths)
         ]
         for group, paths in our_groups.items()
     }
@@ -273,8 +281,8 @@ def _settled(
                 continue
             if math.prod(len(choices[path]) for path in left) > MOST:
                 raise ValueError(
-                    f"`weights`: {', '.join(left[:4])} and others are ambiguous all at once, since no value between them is named; name "
-                    "activations by jax.ad_checkpoint.checkpoint_name, or pass the map yourself"
+                    f"`weights`: {', '.join(left[:4])} and others are ambiguous all at once, since no value between them is named; "
+                    "name activations by jax.ad_checkpoint.checkpoint_name, or pass the map yourself"
                 )
             fitting = []
             for combination in itertools.product(*(range(len(choices[path])) for path in left)):
@@ -290,8 +298,8 @@ def _settled(
             if len(fitting) != 1:
                 words = "none of its layouts agrees" if not fitting else "more than one of its layouts agrees"
                 raise ValueError(
-                    f"`weights`: {' and '.join(left)}: {words} with torch at {name}, so that the map would be a guess; pass it yourself, as a "
-                    "function of torch's {name: array} or a WeightMap"
+                    f"`weights`: {' and '.join(left)}: {words} with torch at {name}, so that the map would be a guess; pass it "
+                    "yourself, as a function of torch's {name: array} or a WeightMap"
                 )
             chosen |= fitting[0]
     unread = [path for path in choices if path not in chosen]

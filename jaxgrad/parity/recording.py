@@ -14,7 +14,18 @@ from jaxgrad.parity.torch_side import _UNSTEADY, Run, TorchSide
 from jaxgrad.rounding import COPIES, noisy_copies
 
 _EPS = float(np.finfo(np.float64).eps)
-COMPARED = ("value", "loss", "parameter", "input", "activation", "cotangent", "inlet", "buffer", "curvature_parameter", "curvature_input")
+COMPARED = (
+    "value",
+    "loss",
+    "parameter",
+    "input",
+    "activation",
+    "cotangent",
+    "inlet",
+    "buffer",
+    "curvature_parameter",
+    "curvature_input",
+)
 """Kinds of results that a golden holds."""
 
 
@@ -71,7 +82,9 @@ def record(
     rng = np.random.default_rng(seed)
     state = _state(side, rng, randomize)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(nested|Nested).*", category=UserWarning)  # encoder layers speak of their fast path
+        warnings.filterwarnings(
+            "ignore", message=".*(nested|Nested).*", category=UserWarning
+        )  # encoder layers speak of their fast path
         first = side("float64", state, given, loss=loss)
         seeds = first.results["seed"] if loss is not None else _seeds(first, rng)
         side.draws = first.draws
@@ -165,7 +178,9 @@ def _directions(
 
 def _demand_steady(first: Run, again: Run) -> None:
     same = first.results["value"].keys() == again.results["value"].keys() and len(first.draws) == len(again.draws)
-    if not same or any(not np.array_equal(v, again.results["value"][k], equal_nan=v.dtype.kind == "f") for k, v in first.results["value"].items()):
+    if not same or any(
+        not np.array_equal(v, again.results["value"][k], equal_nan=v.dtype.kind == "f") for k, v in first.results["value"].items()
+    ):
         raise ValueError(_UNSTEADY)
 
 
@@ -210,10 +225,14 @@ def _modules(side: TorchSide) -> dict[str, Any]:
         return {}
     found = {}
     for name, module in side.target.named_modules():
-        plain = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str)) and not k.startswith("_")}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(module).items() if not k.startswith("_") and _is_plain(v)}
         own = [k for k, _ in module.named_parameters(recurse=False)]
         found[name] = {"type": type(module).__name__, "options": plain, "parameters": own, "text": module.extra_repr()}
     return found
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str)) or (isinstance(value, tuple) and all(isinstance(v, (int, float)) for v in value))
 
 
 def _slim(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ import numpy as np
 from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
 from jaxgrad.parity.jax_side import JaxSide
-from jaxgrad.parity.judging import Pair, semantic
+from jaxgrad.parity.judging import semantic
+from jaxgrad.parity.parts import spread, wholes
 from jaxgrad.parity.rewriting import Attempt, Scene
 from jaxgrad.report import Verdict
 
@@ -56,15 +57,13 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
 
 
 def _adds_up(golden: Any, suspects: Mapping[str, Any], name: str, parts: Mapping[Key, np.ndarray], wrong: Mapping[Key, Any]) -> bool:
-    from jaxgrad.parity.isolation import spread, wholes
-
-    theirs, moves = wholes(golden)
+    theirs = wholes(golden)
     for key in wrong:
         others = [s for other, s in suspects.items() if other != name and key in s.parts[0]]
-        total = sum((s.parts[0][key] for s in others), np.asarray(parts.get(key, np.zeros(theirs[key].shape))))
-        none = np.zeros(theirs[key].shape)
+        total = sum((s.parts[0][key] for s in others), np.asarray(parts.get(key, np.zeros(theirs[key].double.shape))))
+        none = np.zeros(theirs[key].double.shape)
         shift = sum((np.nan_to_num(spread([p[key] for p in s.parts])) for s in suspects.values() if key in s.parts[0]), none)
-        if semantic(Pair(np.asarray(total), theirs[key], shift, moves.get(key, none)), name).verdict != Verdict.CONFIRMED:
+        if semantic(theirs[key].beside(total, shift), name).verdict != Verdict.CONFIRMED:
             return False
     return bool(wrong)
 
@@ -85,7 +84,10 @@ def _missing_term(golden: Any, suspect: Any, name: str) -> str:
             shape[axis] = array.size
             term = array.astype(np.float64).reshape(shape)
             for sign, words in ((1, "adding"), (-1, "leaving out")):
-                if semantic(suspect.pair([ours + sign * term, *suspect.value[1:]], moved=suspect.value), name).verdict == Verdict.CONFIRMED:
+                if (
+                    semantic(suspect.pair([ours + sign * term, *suspect.value[1:]], moved=suspect.value), name).verdict
+                    == Verdict.CONFIRMED
+                ):
                     return f"{words} {parameter} restores parity"
     return ""
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.interpreter import location
+from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.intermediates import bind
+from jaxgrad.interpreter import location
 from jaxgrad.parity.blocks import Block, Substitutes
 
 _EPS = (1e-5, 1e-6, float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps), 1e-8, 1e-12, 1e-10, 1e-7, 1e-3)
@@ -44,7 +46,7 @@ class Scene(NamedTuple):
         """Yield the plain real numbers among operands: equation, operand and value."""
         for i, eqn in self.each(*names) if names else enumerate(self.block.equations):
             for k, atom in enumerate(eqn.invars):
-                if isinstance(atom, core.Literal) and atom.aval.dtype.kind == "f" and not atom.aval.shape:
+                if isinstance(atom, core.Literal) and dtype_of(atom).kind == "f" and not shape_of(atom):
                     yield i, k, float(atom.val)
 
     def readers(self, eqn: core.JaxprEqn) -> list[core.JaxprEqn]:
@@ -141,7 +143,7 @@ def transposes(scene: Scene) -> Iterator[Attempt]:
     parameters = {v: key.name for key, v in scene.block.reads.items() if key.kind in ("parameter", "fixed")}
     for i, eqn in scene.each("dot_general"):
         for k, atom in enumerate(eqn.invars):
-            shape = atom.aval.shape  # pyright: ignore[reportAttributeAccessIssue]  # abstract values are declared without shape
+            shape = shape_of(atom)
             if len(shape) == 2 and shape[0] == shape[1]:
                 name = parameters.get(atom, "the square matrix") if isinstance(atom, core.Var) else "the square matrix"
                 yield Attempt({i: _with_operand(k, jnp.transpose)}, f"transposing {name}{_at(eqn)} restores parity")
@@ -152,7 +154,9 @@ def paddings(scene: Scene) -> Iterator[Attempt]:
     for i, eqn in scene.each("conv_general_dilated"):
         used = eqn.params["padding"]
         widths = {tuple(sum(p) for p in used)}
-        guesses = [tuple((w // 2, w - w // 2) for w in ws) for ws in widths] + [tuple((w - w // 2, w // 2) for w in ws) for ws in widths]
+        guesses = [tuple((w // 2, w - w // 2) for w in ws) for ws in widths] + [
+            tuple((w - w // 2, w // 2) for w in ws) for ws in widths
+        ]
         guesses.append(tuple((max(p), max(p)) for p in used))
         own = scene.options.get("padding")
         if isinstance(own, (list, tuple)) and len(own) == len(used):
@@ -165,7 +169,7 @@ def paddings(scene: Scene) -> Iterator[Attempt]:
 def _padded(padding: Any) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
     def run(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
         out = eqn.primitive.bind(*xs, **{**eqn.params, "padding": padding})
-        if out.shape != eqn.outvars[0].aval.shape:
+        if out.shape != shape_of(eqn.outvars[0]):
             raise ValueError("another shape")
         return [out]
 
@@ -183,7 +187,7 @@ def kernels(scene: Scene) -> Iterator[Attempt]:
 def corrections(scene: Scene) -> Iterator[Attempt]:
     """A variance or deviation divided by n − 1 in place of n, or the other way round."""
     for i, eqn in scene.each("_std", "_var"):
-        n = math.prod(eqn.invars[0].aval.shape) // max(1, math.prod(eqn.outvars[0].aval.shape))  # pyright: ignore[reportAttributeAccessIssue]
+        n = math.prod(shape_of(eqn.invars[0])) // max(1, math.prod(shape_of(eqn.outvars[0])))
         ratio = n / max(1, n - 1)
         power = 0.5 if eqn.params["name"] == "_std" else 1.0
         yield Attempt({i: _times(ratio**power)}, f"dividing by n − 1 (ddof=1){_at(eqn)} restores parity")
@@ -199,7 +203,7 @@ def corrections(scene: Scene) -> Iterator[Attempt]:
 def medians(scene: Scene) -> Iterator[Attempt]:
     """The lower of the two entries in the middle."""
     for i, eqn in scene.each("median", "quantile"):
-        shape, out = (v.aval.shape for v in (eqn.invars[0], eqn.outvars[0]))  # pyright: ignore[reportAttributeAccessIssue]
+        shape, out = (shape_of(v) for v in (eqn.invars[0], eqn.outvars[0]))
         axes = [None] if not out else [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == out]
         for axis in axes:
 
@@ -225,7 +229,9 @@ def _one_sided(slope: float) -> Callable[[core.JaxprEqn, Sequence[Any]], list[An
         x = xs[0]
         passed = jnp.where(value == x, x, jax.lax.stop_gradient(value)) if slope else None
         tied = (
-            jnp.any(jnp.stack([jnp.broadcast_to(value == b, value.shape) for b in xs[1:]]), 0) if len(xs) > 1 else jnp.zeros(value.shape, bool)
+            jnp.any(jnp.stack([jnp.broadcast_to(value == b, value.shape) for b in xs[1:]]), 0)
+            if len(xs) > 1
+            else jnp.zeros(value.shape, bool)
         )
         if slope:
             return [jnp.asarray(passed)]
@@ -293,7 +299,7 @@ def factors(scene: Scene) -> Iterator[Attempt]:
 def scales(scene: Scene) -> Iterator[Attempt]:
     """A product divided by the root of the contracted length, or multiplied by it."""
     for i, eqn in scene.each("dot_general"):
-        ((contracted, _), _), shape = eqn.params["dimension_numbers"], eqn.invars[0].aval.shape  # pyright: ignore[reportAttributeAccessIssue]
+        ((contracted, _), _), shape = eqn.params["dimension_numbers"], shape_of(eqn.invars[0])
         d = math.prod(shape[a] for a in contracted)
         if d > 1:
             yield Attempt({i: _times(d**-0.5)}, f"a factor of 1/√{d} after the product{_at(eqn)} restores parity")
@@ -306,7 +312,7 @@ def resizes(scene: Scene) -> Iterator[Attempt]:
         for method in ("linear", "cubic"):
 
             def plain(eqn: core.JaxprEqn, xs: Sequence[Any], method: str = method) -> list[Any]:
-                return [jax.image.resize(xs[0], eqn.outvars[0].aval.shape, method, antialias=False)]
+                return [jax.image.resize(xs[0], shape_of(eqn.outvars[0]), method, antialias=False)]
 
             yield Attempt({i: plain}, f"jax.image.resize(…, {method!r}, antialias=False){_at(eqn)} restores parity")
 
@@ -344,5 +350,9 @@ def rules(scene: Scene) -> Iterator[Attempt]:
 
 def stops(scene: Scene) -> Iterator[Attempt]:
     """No stop_gradient."""
-    for i, eqn in scene.each("stop_gradient"):
+    every = dict(scene.each("stop_gradient"))
+    if len(every) > 1:
+        words = f"without any stop_gradient, of which the first is{_at(next(iter(every.values())))}, parity is restored"
+        yield Attempt(dict.fromkeys(every, lambda eqn, xs: list(xs)), words)
+    for i, eqn in every.items():
         yield Attempt({i: lambda eqn, xs: list(xs)}, f"without stop_gradient{_at(eqn)}, parity is restored")

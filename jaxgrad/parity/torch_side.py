@@ -38,8 +38,10 @@ class TorchSide:
         self.torch, self.device, self.seed = torch, torch.device(device), seed
         self.is_module = isinstance(target, torch.nn.Module)
         if not self.is_module and not callable(target):
-            raise ValueError(f"`torch_module_or_function` is a {type(target).__name__}; give a torch.nn.Module or a function of tensors")
-        self.target = copy.deepcopy(target) if self.is_module else target
+            raise ValueError(
+                f"`torch_module_or_function` is a {type(target).__name__}; give a torch.nn.Module or a function of tensors"
+            )
+        self.target: Any = copy.deepcopy(target) if self.is_module else target
         self.draws: list[dict[str, Any]] | None = None
         if self.is_module:
             self.target.train(train).requires_grad_(True)
@@ -84,10 +86,10 @@ class TorchSide:
             outputs = leaves(output, "output")
             run.results["value"] = {k: self._numpy(v) for k, v in outputs.items()}
             moving = {k: v for k, v in outputs.items() if v.is_floating_point() and v.requires_grad}
-            if loss is not None:
-                value = self._loss(loss, output)
+            value = None if loss is None else self._loss(loss, output)
+            if value is not None:
                 run.results["loss"] = {"loss": self._numpy(value)}
-            if seeds is None and loss is not None:
+            if seeds is None and value is not None:
                 found = torch.autograd.grad(value, list(moving.values()), retain_graph=True, allow_unused=True)
                 grads = [torch.zeros_like(v) if g is None else g for g, v in zip(found, moving.values(), strict=True)]
                 seeds = {k: self._numpy(g) for k, g in zip(moving, grads, strict=True)}
@@ -198,7 +200,9 @@ class TorchSide:
         value = loss(output)
         if not isinstance(value, self.torch.Tensor) or value.numel() != 1 or not value.requires_grad:
             shape = list(value.shape) if isinstance(value, self.torch.Tensor) else type(value).__name__
-            raise ValueError(f"`loss` must give one number that depends on the output, and gives {shape}; reduce it with .mean() or .sum()")
+            raise ValueError(
+                f"`loss` must give one number that depends on the output, and gives {shape}; reduce it with .mean() or .sum()"
+            )
         return value.reshape(())
 
     @contextlib.contextmanager
@@ -289,8 +293,8 @@ def tape_mode(torch: Any) -> Any:
                 return output  # such as attention whose dropout is 0
             if isinstance(output, tuple) or name == "rrelu_with_noise":
                 raise ValueError(
-                    f"torch's {name} draws and uses its draw in one step, so that it cannot be replayed; write it with torch.nn.Dropout, "
-                    "or with torch.rand and arithmetic"
+                    f"torch's {name} draws and uses its draw in one step, so that it cannot be replayed; write it "
+                    "with torch.nn.Dropout, or with torch.rand and arithmetic"
                 )
             if output.numel() == 0:
                 return output
