@@ -10,7 +10,8 @@ it: taps inside are seen forward, and no cotangent reaches them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -223,7 +224,7 @@ def _exits(jaxpr: core.Jaxpr) -> dict[int, list[_Exit]]:
 class _Taps(Domain):
     """JAX's own values and operations, with a visitor at every tap."""
 
-    rules: dict[str, Any] = {}  # noqa: RUF012 - `rule` gives the one rule there is
+    rules: Mapping[str, Any] = MappingProxyType({})  # `rule` gives the one rule there is
 
     def __init__(self, plan: _Plan, visit: Visit) -> None:
         self.plan, self.visit = plan, visit

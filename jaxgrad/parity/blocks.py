@@ -9,6 +9,7 @@ with equal equations share one compiled program, and only one block's values are
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -168,7 +169,7 @@ class _Flat(NamedTuple):
 class _Open(Domain):
     """Write calls out, but for those whose names say what they are."""
 
-    rules: dict[str, Any] = {}  # noqa: RUF012 - `rule` gives the one rule there is
+    rules: Mapping[str, Any] = MappingProxyType({})  # `rule` gives the one rule there is
 
     def constant(self, array: Any) -> Any:
         return jnp.asarray(array)

@@ -6,7 +6,7 @@ where these do not explain a difference, the move of either side between float32
 units. Beyond GAP bounds it is a difference; in between nothing is said.
 
 Numerical. In float32, each side's root-mean-square distance e from the float64 result. A port is worse when e(ours) exceeds
-LIMIT times the largest of e(torch), of what noise of one unit in the last place of float32 would do, and of the unit roundoff,
+LIMIT times the largest of e(torch), of what noise of one unit in the last place of float32 does to torch's, and of the unit roundoff,
 at every one of several noisy copies: a gate that rounding flips at one of them is bad luck and no property of the port.
 """
 
@@ -151,7 +151,7 @@ def numerical(
         return Finding(**finding, verdict=Verdict.REFUTED, detail=detail)
     size = _rms(pair.theirs)
     unit = UNIT[np.dtype(np.float32)]
-    expected = max(_rms(theirs - pair.theirs), _rms(pair.their_move) / _RATIO, _rms(pair.our_move) / _RATIO, unit * size)
+    expected = max(_rms(theirs - pair.theirs), _rms(pair.their_move) / _RATIO, unit * size)
     if size == 0 or expected == 0 or not np.isfinite(expected):
         return None
     ours = min(_rms(s - d) for s, d in zip(singles, doubles, strict=True))
