@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad import shapes
+from jaxgrad.association import associated
 from jaxgrad.compilation import check_options
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.report import Finding, Verdict
@@ -126,7 +127,7 @@ class _Pilot:
         self.sampler, self.key = sampler, key
 
         def gradients(args: Any, draws: Any) -> Any:
-            return jax.vmap(lambda draw: jax.grad(sampler.f)(args[0], args[1], mask=draw))(draws)
+            return jax.vmap(lambda draw: jax.grad(lambda moving: associated(sampler.f, (moving, args[1]), draw))(args[0]))(draws)
 
         def first(key: Any, mask: Any, args: Any) -> Any:
             draws = mask.sample(key, (PILOT, *sampler.shape))

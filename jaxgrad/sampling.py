@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxgrad.association import associated
 from jaxgrad.compilation import loop_options
 from jaxgrad.masks import Mask
+from jaxgrad.threads import for_each, workers
 
 MEMORY_BUDGET = 256 * 2**20
 """Bytes that the intermediate values of one chunk, and the chunk means of one round, may take."""
@@ -28,8 +30,21 @@ MEMORY_BUDGET = 256 * 2**20
 CACHE_BUDGET = 12 * 2**20
 """Bytes of intermediate values, counted before any are fused away, at which a chunk runs quickest; chunks aim at it."""
 
+DEALT_OUT = 8 * 2**20
+"""Bytes of chunk means in a round up to which its chunks are dealt out to the cores; XLA fills the cores with larger ones itself."""
+
+FIXED_SHARE = 32
+"""A chunk may be larger than the cache by so many times the result, whose own cost is paid once a chunk."""
+
+MERGED_AT_ONCE = 2**17
+"""Entries of chunk means that are converted to float64 and merged at once: they stay in the cache."""
+
 MIN_CHUNKS = 16
 """The fewest chunks of an estimate: its standard error is then itself good to 1/√30, about a fifth."""
+
+
+_COUNTED = 1009
+"""Samples in the chunk whose arrays are counted: a prime, so that the arrays that grow with the samples are known by their size."""
 
 
 class Estimate(NamedTuple):
@@ -63,12 +78,19 @@ class Moments:
 
     def add(self, chunk_means: np.ndarray) -> None:
         """Merge a block of chunk means, of shape (chunks, size)."""
-        block = chunk_means.astype(np.float64)
-        count, mean = len(block), block.mean(axis=0)
-        squares = ((block - mean) ** 2).sum(axis=0)
-        total, delta = self.count + count, mean - self.mean
-        self.squares += squares + delta**2 * (self.count * count / total)
-        self.mean += delta * (count / total)
+        count, size = chunk_means.shape
+        total, width = self.count + count, max(1, MERGED_AT_ONCE // count)
+
+        def merge(begin: int) -> None:
+            part = slice(begin, begin + width)
+            block = chunk_means[:, part].astype(np.float64)
+            mean = block.mean(axis=0)
+            block -= mean
+            delta = mean - self.mean[part]
+            self.squares[part] += np.einsum("ij,ij->j", block, block) + delta**2 * (self.count * count / total)
+            self.mean[part] += delta * (count / total)
+
+        for_each(merge, range(0, size, width))
         self.count = total
 
     def standard_error(self) -> np.ndarray:
@@ -92,7 +114,7 @@ class Sampler:
         """Set up; nothing is traced yet."""
         self.f, self.mask, self.shape = f, mask, tuple(shape)
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
-        self._rounds: dict[tuple[int, int], Any] = {}
+        self._rounds: dict[Any, Any] = {}
         self._traces: dict[Any, tuple[int, Any]] = {}
 
     def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Any:
@@ -100,32 +122,51 @@ class Sampler:
         draws = mask.sample(key, (chunk, *self.shape))
 
         def mean(*args: Any) -> Any:
-            values = jax.vmap(lambda draw: self.f(*args, mask=draw))(draws)
+            values = jax.vmap(lambda draw: associated(self.f, args, draw))(draws)
             return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
 
         return mean(*args) if self.argnums is None else jax.grad(mean, argnums=self.argnums)(*args)
 
+    def _signature(self, args: tuple[Any, ...]) -> Any:
+        leaves, treedef = jax.tree.flatten((self.mask, args))
+        return treedef, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+
     def trace(self, args: tuple[Any, ...]) -> tuple[int, Any]:
         """Return the bytes of intermediate values that one sample needs, and the shapes of the result."""
-        leaves, treedef = jax.tree.flatten((self.mask, args))
-        signature = treedef, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        signature = self._signature(args)
         if signature not in self._traces:
             key = jax.eval_shape(lambda: jax.random.key(0))
-            jaxpr, out = jax.make_jaxpr(self.chunk_mean, static_argnums=3, return_shape=True)(key, self.mask, args, 2)
-            self._traces[signature] = max(1, _bytes(jaxpr) // 2), out
+            jaxpr, out = jax.make_jaxpr(self.chunk_mean, static_argnums=3, return_shape=True)(key, self.mask, args, _COUNTED)
+            self._traces[signature] = max(1, _bytes(jaxpr)), out
         return self._traces[signature]
 
     def plan(self, args: tuple[Any, ...], samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
         """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
         one, out = self.trace(args)
-        chunk = max(1, min(-(-samples // MIN_CHUNKS), max(8, cache // one), max(1, MEMORY_BUDGET // one)))
         row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
+        # what a gradient costs once a chunk, however large, is of the size of the result
+        best = max(8, (cache + FIXED_SHARE * row) // one)
+        chunk = max(1, min(-(-samples // MIN_CHUNKS), best, MEMORY_BUDGET // (workers() * one)))
         chunks = min(-(-samples // chunk), max(MIN_CHUNKS, min(1024, MEMORY_BUDGET // max(1, 4 * row))))
         return chunk, max(1, chunks)
 
     def round(self, key: Array, args: tuple[Any, ...], first: int, chunk: int, chunks: int) -> np.ndarray:
-        """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks, size)."""
-        if (chunk, chunks) not in self._rounds:
+        """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks, size).
+
+        The chunks are dealt out to as many threads as there are cores, which small chunks by themselves would leave idle.
+        """
+        row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.trace(args)[1]))
+        span = chunks if row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
+        program = self._compiled(key, args, chunk, span)
+        begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
+        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), self.mask, args)), begins)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
+
+    def _compiled(self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int) -> Callable[..., Array]:
+        signature = self._signature(args), chunk, chunks
+        if signature not in self._rounds:
 
             def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
                 def step(_: None, i: Array) -> tuple[None, Array]:
@@ -134,8 +175,9 @@ class Sampler:
 
                 return jax.lax.scan(step, None, first + jnp.arange(chunks, dtype=jnp.uint32))[1]
 
-            self._rounds[chunk, chunks] = jax.jit(run, compiler_options=loop_options())
-        return np.asarray(self._rounds[chunk, chunks](key, np.uint32(first), self.mask, args))
+            lowered = jax.jit(run, compiler_options=loop_options()).lower(key, np.uint32(0), self.mask, args)
+            self._rounds[signature] = lowered.compile()
+        return self._rounds[signature]
 
     def unflatten(self, rows: np.ndarray, args: tuple[Any, ...]) -> list[Any]:
         """Give each row the structure of f's result, or of its gradient."""
@@ -193,10 +235,11 @@ def estimate(
 
 
 def _bytes(jaxpr: Any) -> int:
-    """Add up the sizes of all intermediate values of a closed jaxpr: an upper bound on what is alive at once."""
-    return sum(
+    """Add up the sizes, for one sample of _COUNTED, of all intermediate values: an upper bound on what is alive at once."""
+    sizes = [
         math.prod(v.aval.shape) * (v.aval.dtype.itemsize if hasattr(v.aval.dtype, "itemsize") else 8)
         for eqn in jaxpr.jaxpr.eqns
         for v in eqn.outvars
-        if hasattr(v.aval, "shape")
-    )
+        if hasattr(v.aval, "shape") and math.prod(v.aval.shape) % _COUNTED == 0
+    ]
+    return sum(sizes) // _COUNTED

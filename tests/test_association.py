@@ -1,0 +1,88 @@
+"""Products associated by cost: the same function, in fewer operations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgrad.association import associated
+from jaxgrad.programs import equations
+
+
+def arrays(*shapes):
+    rng = np.random.default_rng(7)
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+def dots(f, args, draw):
+    """Return the output shapes of all products in the associated program."""
+    program = jax.make_jaxpr(lambda *a: associated(f, a[:-1], a[-1]))(*args, draw)
+    return [eqn.outvars[0].aval.shape for eqn in equations(program.jaxpr) if eqn.primitive.name == "dot_general"]
+
+
+CHAINS = {
+    "two factors on the right": (lambda a, b, mask: mask @ a @ b, [(4, 5), (5, 3)], (50, 4)),
+    "three factors on the right": (lambda a, b, c, mask: mask @ a @ b @ c, [(4, 4), (4, 4), (4, 3)], (50, 4)),
+    "on the left": (lambda a, b, mask: b @ (a @ mask), [(5, 4), (3, 5)], (4, 50)),
+    "on both sides": (lambda a, b, mask: a @ mask @ b, [(5, 50), (4, 3)], (50, 4)),
+    "left, right and left": (lambda a, b, c, mask: c @ (a @ mask @ b), [(5, 50), (4, 3), (2, 5)], (50, 4)),
+    "transposed factors": (lambda a, b, mask: mask @ a.T @ b.T, [(5, 4), (3, 5)], (50, 4)),
+    "inside jit": (lambda a, b, mask: jax.jit(lambda x, y: x @ y)(jax.jit(jnp.matmul)(mask, a), b), [(4, 4), (4, 4)], (50, 4)),
+    "used twice": (lambda a, b, mask: (lambda h: (h @ b).sum(1) + h.sum(1))(mask @ a), [(4, 4), (4, 4)], (50, 4)),
+    "two contracted axes": (lambda a, b, mask: jnp.tensordot(jnp.tensordot(mask, a, 2), b, 2), [(2, 3, 3, 2), (3, 2, 4)], (50, 2, 3)),
+    "contracted axes in another order": (
+        lambda a, b, mask: jnp.tensordot(jnp.tensordot(mask, a, ((2, 1), (1, 0))), b, ((2, 1), (0, 1))),
+        [(2, 3, 4, 2), (2, 4, 5)],
+        (50, 2, 3),
+    ),
+    "relu between": (lambda a, b, mask: jax.nn.relu(mask @ a) @ b, [(4, 5), (5, 3)], (50, 4)),
+    "a bias between": (lambda a, b, mask: (mask @ a + b[0]) @ b, [(4, 3), (3, 3)], (50, 4)),
+    "scan between": (lambda a, b, mask: jax.lax.scan(lambda h, _: (h @ a, None), mask @ b, None, 3)[0], [(4, 4), (4, 4)], (50, 4)),
+    "batched": (lambda a, b, mask: jnp.einsum("bmk,bkl,bln->bmn", mask, a, b), [(2, 4, 4), (2, 4, 4)], (2, 9, 4)),
+    "a mask times a mask": (lambda a, b, mask: (mask @ a) @ (mask @ b).T, [(4, 4), (4, 4)], (50, 4)),
+    "vectors": (lambda a, b, mask: (mask @ a) @ b, [(4, 4), (4,)], (50, 4)),
+    "scalars too": (lambda a, b, mask: {"x": mask @ a @ b, "n": a.sum(), "m": mask}, [(4, 4), (4, 4)], (50, 4)),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_associated_function_is_the_same_in_value_and_gradient(name):
+    f, shapes, mask = CHAINS[name]
+    args, (draws,) = arrays(*shapes), arrays((3, *mask))
+
+    def total(function):
+        def loss(args):
+            outputs = jax.vmap(lambda draw: function(args, draw))(draws)
+            return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(outputs))
+
+        return jax.jit(jax.value_and_grad(loss))(args)
+
+    with jax.enable_x64(True):
+        args, draws = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), (args, draws))
+        expected, found = total(lambda args, draw: f(*args, mask=draw)), total(lambda args, draw: associated(f, args, draw))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), found, expected)
+
+
+def test_a_chain_of_any_length_multiplies_the_samples_once():
+    a, draw = arrays((8, 8), (50, 8))
+    assert dots(lambda a, mask: mask @ a @ a @ a @ a, (a,), draw) == [(8, 8), (8, 8), (8, 8), (50, 8)]
+
+
+def test_a_narrow_layer_is_not_widened():
+    a, b, draw = arrays((100, 3), (3, 100), (50, 100))
+    assert dots(lambda a, b, mask: mask @ a @ b, (a, b), draw) == [(50, 3), (50, 100)]
+
+
+def test_a_layer_too_large_for_the_samples_that_share_it_stays():
+    a, b, draw = arrays((64, 64), (64, 64), (1, 64))
+    assert dots(lambda a, b, mask: mask @ a @ b, (a, b), draw) == [(1, 64), (1, 64)]
+
+
+def test_the_program_does_not_depend_on_the_chunk():
+    a, b, draws = arrays((8, 8), (8, 8), (40, 9, 8))
+
+    def one(count):
+        value = jax.vmap(lambda draw: associated(lambda a, b, mask: mask @ a @ b, (a, b), draw))(draws[:count])
+        return np.asarray(value[0])
+
+    assert all(np.array_equal(one(40), one(count)) for count in (2, 16))
