@@ -90,7 +90,11 @@ SENTENCES = [
         "a",
         "b and c are swapped",
     ),
-    (wrong("no diagonal", lambda a: {"a": 2 * a * (1 - jnp.eye(len(a)))}, lambda a: jnp.sum(a**2), {"a": "n n"}), "a", "on the diagonal"),
+    (
+        wrong("no diagonal", lambda a: {"a": 2 * a * (1 - jnp.eye(len(a)))}, lambda a: jnp.sum(a**2), {"a": "n n"}),
+        "a",
+        "a is zero on the diagonal",
+    ),
     (wrong("row", lambda x: {"x": (2 * x).at[0].multiply(2)}), "x", "twice what it should be in the first row"),
     (wrong("column", lambda x: {"x": (2 * x).at[:, -1].set(0)}), "x", "zero in the last column"),
     (wrong("entry", lambda x: {"x": (2 * x).at[1, 2].multiply(-1)}), "x", "in entry [1, 2]"),

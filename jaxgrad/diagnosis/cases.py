@@ -50,7 +50,7 @@ class Program:
         return {label: np.asarray(x, np.float64) for label, x in zip(self.labels, outputs, strict=True)}
 
 
-@dataclass
+@dataclass(eq=False)
 class Setting:
     """A claim at one choice of sizes: its programs, traced when they are first asked for.
 
@@ -100,7 +100,7 @@ class Setting:
         return Program(lambda x, mask: labelled(gradient_of(lambda z: loss(z, mask), x, wrt)), self.example, self.mask)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One draw: the inputs, what the closed form says and what is true."""
 

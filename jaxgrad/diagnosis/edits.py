@@ -16,14 +16,14 @@ def explanations(search: Search, edit: Edit, labels: Sequence[str]) -> dict[str,
     Where the programs differ in their steps from one choice of sizes to another, nothing is predicted at the others.
     """
     where, text = search.flat.steps[edit.step].place
-    tries = {id(t.case): t for t in search.tries}
-    outputs: dict[int, dict[str, np.ndarray] | None] = {}
+    tries = {t.case: t for t in search.tries}
+    outputs: dict[Case, dict[str, np.ndarray] | None] = {}
 
     def predict(case: Case, label: str) -> np.ndarray | None:
-        if id(case) not in outputs:
-            mine = tries.get(id(case)) or _fresh(search, case)
-            outputs[id(case)] = None if mine is None else mine.outputs(edit)
-        changed = outputs[id(case)]
+        if case not in outputs:
+            mine = tries.get(case) or _fresh(search, case)
+            outputs[case] = None if mine is None else mine.outputs(edit)
+        changed = outputs[case]
         if changed is None:
             return None
         return changed[label] if search.mirrored else case.claimed[label] - changed[label] + case.truth[label]

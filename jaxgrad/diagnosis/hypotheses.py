@@ -78,7 +78,7 @@ def _diagnosed_at(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> d
 
 
 def _settings(cases: Cases) -> list[Setting]:
-    return list({id(c.setting): c.setting for c in cases.plain}.values())
+    return list({c.setting: c.setting for c in cases.plain}.values())
 
 
 def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case]) -> dict[str, Diagnosis]:
@@ -117,12 +117,12 @@ def _edits(found: dict[str, Diagnosis], cases: Cases, trials: dict[str, Trial], 
     every = list(cases.plain[0].truth)
     budget = MOST
     for mirrored in (False, True):
-        flats: dict[int, Flat] = {}
+        flats: dict[Setting, Flat] = {}
         for labels in ([every] if len(trials) > 1 and not mirrored else []) + [[label] for label in trials]:
             missing = [label for label in labels if label in trials and label not in found]
             if not missing or budget <= 0:
                 continue
-            flats = flats or {id(c.setting): Flat.of((c.setting.truth if mirrored else c.setting.closed).closed) for c in cases.plain}
+            flats = flats or {c.setting: Flat.of((c.setting.truth if mirrored else c.setting.closed).closed) for c in cases.plain}
             try:
                 search = Search(
                     cases.plain, flats, labels, mirrored=mirrored, varied=cases.varied, most=budget // (2 if len(labels) > 1 else 1)
@@ -145,9 +145,9 @@ def _enter(
             trials[label].second = min(trials[label].second, search.least)
     if edit is None:
         return
-    alike = {id(t.case) for t in search.tries}
+    alike = {t.case for t in search.tries}
     for label, explanation in explanations(search, edit, labels).items():
-        trial = Trial(label, [c for c in trials[label].cases if id(c) in alike])
+        trial = Trial(label, [c for c in trials[label].cases if c in alike])
         trial.second = trials[label].second
         with np.errstate(all="ignore"):
             holds = trial(explanation) and _holds(explanation, label, fresh)

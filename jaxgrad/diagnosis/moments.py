@@ -30,22 +30,25 @@ def moments(label: str, cases: Cases) -> Iterator[Explanation]:
     """C is right with the true moments of the mask in the place of its own."""
     if cases.plain[0].setting.problem.derivation.mask is None:
         return
-    known = {id(case.setting): true_moments(case.setting) for case in cases.plain}
-    flats = {id(case.setting): Flat.of(case.setting.closed.closed) for case in cases.plain}
-    runs: dict[int, Run | None] = {}
+    known: dict[Setting, Moments] = {}
+    flats: dict[Setting, Flat] = {}
+    runs: dict[Case, Run | None] = {}
 
     def run_of(case: Case) -> Run | None:
-        if id(case) not in runs:
-            flat = flats.get(id(case.setting)) or Flat.of(case.setting.closed.closed)
-            runs[id(case)] = flat.run(leaves_of(case.inputs, case.mask))
-        return runs[id(case)]
+        setting = case.setting
+        if setting not in known:
+            known[setting], flats[setting] = true_moments(setting), Flat.of(setting.closed.closed)
+        if case not in runs:
+            runs[case] = flats[setting].run(leaves_of(case.inputs, case.mask))
+        return runs[case]
 
     first = cases.plain[0]
-    candidates = _candidates(flats[id(first.setting)], first, run_of(first), known[id(first.setting)])
+    begun = run_of(first)
+    candidates = _candidates(flats[first.setting], first, begun, known[first.setting])
     for chosen in candidates:
 
         def predict(case: Case, chosen: dict[int, str] = chosen) -> np.ndarray | None:
-            run, mine = run_of(case), known[id(case.setting)]
+            run, mine = run_of(case), known[case.setting]
             if run is None or any(s not in run.env or run.env[s].shape != mine[k].shape for s, k in chosen.items()):
                 return None
             outputs = run.with_slots({slot: mine[kind] for slot, kind in chosen.items()})
@@ -61,7 +64,7 @@ def moments(label: str, cases: Cases) -> Iterator[Explanation]:
         told = [_told(kind, slot, cases.plain, run_of, known) for slot, kind in chosen.items()]
         if len(told) > 1 and all("of another mask" in words for words in told):
             slot = next(s for s, kind in chosen.items() if kind == "mean")
-            run, true = run_of(first), known[id(first.setting)]["mean"]
+            run, true = run_of(first), known[first.setting]["mean"]
             mine = "" if run is None else f": of mean {_numbers(run.env[slot])} where the mask's mean is {_numbers(true)}"
             told = [f"the moments are those of another mask{mine}"]
         yield Explanation("moments", f"in {label}, {' and '.join(told)}", predict)
@@ -85,13 +88,13 @@ def _candidates(flat: Flat, case: Case, run: Run | None, known: Moments) -> list
     return singles[::-1] + pairs[:64][::-1]
 
 
-def _told(kind: str, slot: int, plain: Sequence[Case], run_of: Callable[[Case], Run | None], known: dict[int, Moments]) -> str:
+def _told(kind: str, slot: int, plain: Sequence[Case], run_of: Callable[[Case], Run | None], known: dict[Setting, Moments]) -> str:
     """Say how a moment is wrong."""
     pairs = []
     for case in plain:
         run = run_of(case)
-        if run is not None and slot in run.env and run.env[slot].shape == known[id(case.setting)][kind].shape:
-            pairs.append((run.env[slot], known[id(case.setting)], case.mask))
+        if run is not None and slot in run.env and run.env[slot].shape == known[case.setting][kind].shape:
+            pairs.append((run.env[slot], known[case.setting], case.mask))
     for words, wrong in _WRONG[kind]:
         try:
             if all(same(found, wrong(true, mask)) for found, true, mask in pairs):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxgrad.diagnosis import factors
-from jaxgrad.diagnosis.cases import Case, symbols
+from jaxgrad.diagnosis.cases import Case, Setting, symbols
 from jaxgrad.diagnosis.explanations import EXPLAINS
 from jaxgrad.diagnosis.flat import Flat, Run, Step, leaves_of
 from jaxgrad.diagnosis.moments import true_moments
@@ -80,7 +80,7 @@ class Search:
 
     Args:
         cases: the cases.
-        flats: {id of the setting: program}.
+        flats: {setting: program}.
         labels: the arrays.
         mirrored: whether it is the true gradient that is changed until it is what the closed form says.
         varied: cases with other probabilities of the mask, by which factors are named.
@@ -90,7 +90,7 @@ class Search:
     def __init__(
         self,
         cases: Sequence[Case],
-        flats: dict[int, Flat],
+        flats: dict[Setting, Flat],
         labels: Sequence[str],
         *,
         mirrored: bool = False,
@@ -98,12 +98,12 @@ class Search:
         most: int = MOST,
     ) -> None:
         """Nothing is tried yet."""
-        self.flat = first = flats[id(cases[0].setting)]
+        self.flat = first = flats[cases[0].setting]
         self.labels, self.mirrored = labels, mirrored
 
         def tries(given: Sequence[Case]) -> list[Try]:
-            alike = [c for c in given if id(c.setting) in flats and flats[id(c.setting)].names == first.names]
-            return [Try(flats[id(case.setting)], case, labels, mirrored=mirrored) for case in alike]
+            alike = [c for c in given if c.setting in flats and flats[c.setting].names == first.names]
+            return [Try(flats[case.setting], case, labels, mirrored=mirrored) for case in alike]
 
         self.tries = tries(cases)
         self.count = len(self.tries)

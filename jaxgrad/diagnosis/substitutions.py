@@ -77,10 +77,10 @@ def masks(label: str, cases: Cases) -> Iterator[Explanation]:
         ("mask family", "the entries of the mask are taken for independent: {} is right for coins of the same means", _independent),
     )
     for kind, words, loss_of in told:
-        programs: dict[int, Program | None] = {}
+        programs: dict[Setting, Program | None] = {}
 
-        def predict(case: Case, loss_of: Any = loss_of, programs: dict[int, Any] = programs) -> np.ndarray | None:
-            key = id(case.setting)
+        def predict(case: Case, loss_of: Any = loss_of, programs: dict[Setting, Any] = programs) -> np.ndarray | None:
+            key = case.setting
             if key not in programs:
                 loss = loss_of(case.setting)
                 programs[key] = None if loss is None else case.setting.gradient_program(loss)
