@@ -187,6 +187,7 @@ def verify(targets: tuple[str, ...], json_path: str | None, quiet: bool, inputs:
     from jaxgrad import cache, files, loading, running
 
     running.hush()
+    running.tune_collector()
     with _usage():
         path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
         with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():

@@ -108,7 +108,7 @@ def _labels(claimed: dict[str, Any]) -> dict[str, slice]:
 
 def _cast(args: Any, double: bool) -> Any:
     dtype = np.float64 if double else np.float32
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args)
+    return jax.tree.map(lambda x: np.asarray(x, dtype if jnp.issubdtype(jnp.result_type(x), jnp.floating) else None), args)
 
 
 class _Trial(NamedTuple):

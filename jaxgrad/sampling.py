@@ -20,8 +20,10 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad.association import associated
+from jaxgrad.calling import holds_keys, named, refuse
 from jaxgrad.compilation import loop_options
 from jaxgrad.masks import Mask
+from jaxgrad.masks.rows import check_shape
 from jaxgrad.threads import for_each, workers
 
 MEMORY_BUDGET = 256 * 2**20
@@ -33,7 +35,7 @@ CACHE_BUDGET = 12 * 2**20
 DEALT_OUT = 8 * 2**20
 """Bytes of chunk means in a round up to which its chunks are dealt out to the cores; XLA fills the cores with larger ones itself."""
 
-FIXED_SHARE = 8
+FIXED_SHARE = 32
 """A chunk may be larger than the cache by so many times the result, whose own cost is paid once a chunk."""
 
 MERGED_AT_ONCE = 2**17
@@ -140,6 +142,14 @@ class Sampler:
             self._traces[signature] = max(1, _bytes(jaxpr)), out
         return self._traces[signature]
 
+    def check(self, args: tuple[Any, ...]) -> None:
+        """Refuse side effects, and random draws whose keys are no arguments and so the same in every sample."""
+        if self._signature(args) not in self._traces:
+            draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
+            program = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw))(args, draw)
+            if not holds_keys(args):
+                refuse(program, "f")
+
     def plan(self, args: tuple[Any, ...], samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
         """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
         one, out = self.trace(args)
@@ -159,7 +169,8 @@ class Sampler:
         span = chunks if row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
         program = self._compiled(key, args, chunk, span)
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
-        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), self.mask, args)), begins)
+        mask, args = jax.tree.map(jnp.asarray, (self.mask, args))  # a thread may have another default precision
+        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), mask, args)), begins)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
@@ -175,7 +186,8 @@ class Sampler:
 
                 return jax.lax.scan(step, None, first + jnp.arange(chunks, dtype=jnp.uint32))[1]
 
-            lowered = jax.jit(run, compiler_options=loop_options()).lower(key, np.uint32(0), self.mask, args)
+            example = jax.tree.map(jnp.asarray, (self.mask, args))
+            lowered = jax.jit(run, compiler_options=loop_options()).lower(key, np.uint32(0), *example)
             self._rounds[signature] = lowered.compile()
         return self._rounds[signature]
 
@@ -207,7 +219,8 @@ def estimate(
         rounded up to whole chunks.
 
     Raises:
-        ValueError: when `samples` is less than 2.
+        ValueError: when `samples` is less than 2; when f has side effects, or draws random numbers with a key of its own.
+        TypeError: when an argument is of the wrong kind, or f raised a TypeError.
 
     >>> from jaxgrad import masks
     >>> square = estimate(lambda x, mask: (mask * x).sum() ** 2, masks.Bernoulli(0.5), (2,))
@@ -215,11 +228,18 @@ def estimate(
     >>> bool(abs(mean - 1.5) < 5 * se), samples
     (True, 1008)
     """
-    sampler = Sampler(f, mask, shape, argnums)
+    if not callable(f):
+        raise TypeError(f"`f` must be a function that takes the draw as keyword `mask`, but is {f!r}")
+    if not isinstance(mask, Mask):
+        raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
+    sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
 
     def run(key: Array, *args: Any, samples: int) -> Estimate:
         if not isinstance(samples, int) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
+        if not holds_keys(key):
+            raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
+        sampler.check(args)
         chunk, chunks = sampler.plan(args, samples)
         total = -(-samples // chunk)
         moments: Moments | None = None
