@@ -96,7 +96,7 @@ def verify(
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
-    if any(finding.verdict == Verdict.REFUTED for finding in findings):
+    if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
     findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
@@ -104,7 +104,7 @@ def verify(
 
 
 def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    from jaxgrad.diagnosis import explain  # for what is refuted alone
+    from jaxgrad.diagnosis import explain  # for what is not confirmed alone
 
     with jax.enable_x64(True):
         return explain(problem, findings, lambda sizes: _loss_of_mask(problem, sizes))

@@ -11,12 +11,14 @@ The first that explains everything at every size and draw, and at one more that 
     patterns        places in an array, rows and columns
     substitutions   the gradient of another problem
     moments         the mask's mean and second moment
-    edits           one step of the closed form
-    kinks           one-sided derivatives
+    changes, edits  one step of the closed form, and what is said of it
+    omissions       what is left out of the true gradient
+    conventions     one-sided derivatives at kinks, and rules of the loss's own
     cancellation    digits lost in float32
 """
 
+from jaxgrad.diagnosis.cancellation import digits_lost
 from jaxgrad.diagnosis.explanations import Diagnosis
 from jaxgrad.diagnosis.hypotheses import diagnose, explain
 
-__all__ = ["Diagnosis", "diagnose", "explain"]
+__all__ = ["Diagnosis", "diagnose", "digits_lost", "explain"]

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxgrad.diagnosis import changes, conventions, moments, omissions, patterns, proportions, substitutions
+from jaxgrad.diagnosis.cancellation import cancellations
 from jaxgrad.diagnosis.cases import Case, LossOf, Setting, case, draws, settings, small, with_other_probabilities, without_data
 from jaxgrad.diagnosis.edits import explanations
 from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, differs, residual
@@ -15,7 +16,7 @@ from jaxgrad.diagnosis.flat import Flat
 from jaxgrad.diagnosis.proportions import Cases
 from jaxgrad.diagnosis.search import MOST, Edit, Search
 from jaxgrad.problem import Problem
-from jaxgrad.report import Finding, Verdict
+from jaxgrad.report import Finding, Verdict, combine
 
 DEBUG = "JAXGRAD_DEBUG"
 FRESH = 17
@@ -185,18 +186,22 @@ def _gather(problem: Problem, loss_of: LossOf) -> tuple[Cases, list[Case]]:
 def explain(problem: Problem, findings: Sequence[Finding], loss_of: LossOf) -> list[Finding]:
     """Return the findings, each that refutes with the sentence that says how the closed form is wrong.
 
+    A gradient on which no verdict was reached because of rounding is told where it loses its digits.
+
     Args:
         problem: the claim.
-        findings: all findings on it; where none refutes they are returned as they are.
+        findings: all findings on it.
         loss_of: as of `diagnose`.
     """
-    refuted = list(dict.fromkeys(f.wrt for f in findings if f.verdict == Verdict.REFUTED))
-    if not refuted:
-        return list(findings)
+    by_input = {wrt: combine([f.verdict for f in findings if f.wrt == wrt]) for wrt in dict.fromkeys(f.wrt for f in findings)}
+    refuted = [wrt for wrt, verdict in by_input.items() if verdict == Verdict.REFUTED]
+    rounded = [f.wrt for f in findings if by_input[f.wrt] == Verdict.UNDECIDED and "rounding" in f.detail]
+    told: dict[str, str] = {}
     try:
-        told = {label: str(diagnosis) for label, diagnosis in diagnose(problem, refuted, loss_of).items()}
+        told |= {label: str(diagnosis) for label, diagnosis in diagnose(problem, refuted, loss_of).items()} if refuted else {}
+        told |= {label: diagnosis.sentence for label, diagnosis in cancellations(problem, rounded).items()} if rounded else {}
     except Exception:  # a verdict stands without a diagnosis, whatever the user's functions do at other inputs
         if DEBUG in os.environ:
             raise
-        told = {}
-    return [dataclasses.replace(f, diagnosis=told[f.wrt]) if f.verdict == Verdict.REFUTED and f.wrt in told else f for f in findings]
+    shown = {wrt: verdict for wrt, verdict in by_input.items() if wrt in told}
+    return [dataclasses.replace(f, diagnosis=told[f.wrt]) if f.verdict == shown.get(f.wrt) else f for f in findings]
