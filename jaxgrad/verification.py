@@ -97,9 +97,18 @@ def verify(
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
+    if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
+        findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
     findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
     return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
+
+
+def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    from jaxgrad.diagnosis import explain  # for what is not confirmed alone
+
+    with jax.enable_x64(True):
+        return explain(problem, findings, lambda sizes: _loss_of_mask(problem, sizes))
 
 
 def _gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
