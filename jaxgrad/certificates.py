@@ -118,8 +118,8 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
 
     Raises:
         TypeError: when an argument is no array; when f or g raises a TypeError, or returns what is no array.
-        ValueError: when f or g raises another exception, which stands as the cause; when the outputs differ in tree or shape, or a function draws random numbers, has side effects, or
-            loops for a time that depends on the data.
+        ValueError: when f or g raises another exception, which stands as the cause; when the outputs differ in tree or
+            shape, or a function draws random numbers, has side effects, or loops for a time that depends on the data.
 
     >>> import jax, jax.numpy as jnp
     >>> w = jnp.ones((3, 2))
