@@ -39,7 +39,7 @@ def check_writable(path: str | Path, argument: str) -> Path:
     return resolved
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str | bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between.
 
     Args:
@@ -49,13 +49,14 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: when it cannot be written; then nothing is changed.
     """
+    content = text.encode() if isinstance(text, str) else text
     if _is_special(path):
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
         return
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())

@@ -7,6 +7,7 @@ closed form, and the loss, or the loss's exact expectation over the mask.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ class Problem:
         max_samples: number of mask samples at which sampling gives up.
         progress: called with (evidence, fraction done, text).
         chosen: names of the sizes that the user chose, not only gave data for.
+        checkpoint: name of the file in which sampling keeps its state, if any.
     """
 
     derivation: Derivation
@@ -45,6 +47,7 @@ class Problem:
     max_samples: int = 2**20
     progress: Progress | None = None
     chosen: frozenset[str] = frozenset()
+    checkpoint: str | Path | None = None
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
         """Tell the listener, if there is one."""
