@@ -54,8 +54,10 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_numbers_of_one_that
         if (tmp_path / "state.npz").exists():
             seen.append(int(np.load(tmp_path / "state.npz")["state_next_chunk"]))
     assert seen == sorted(seen) and len(set(seen)) > 3  # it never went back, and it went on
-    assert child(tmp_path / "state.npz", tmp_path / "end.npz").wait() == 0
-    assert child(tmp_path / "other.npz", tmp_path / "whole.npz").wait() == 0
+    for state, numbers in (("state.npz", "end.npz"), ("other.npz", "whole.npz")):
+        process = child(tmp_path / state, tmp_path / numbers)
+        process.communicate()
+        assert process.returncode == 0
     end, whole = np.load(tmp_path / "end.npz"), np.load(tmp_path / "whole.npz")
     for name in ("mean", "error", "samples", "chunks"):
         np.testing.assert_array_equal(end[name], whole[name])
