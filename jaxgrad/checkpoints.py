@@ -76,7 +76,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         np.savez(buffer, **{name: np.asarray(value) for name, value in head.items()}, **arrays)
         try:
-            files.write_atomically(self.path, buffer.getvalue())
+            files.write_bytes_atomically(self.path, buffer.getvalue())
         except OSError as error:
             raise ValueError(f"`checkpoint` {self.given} could not be written: {error.strerror}; choose another place") from None
 

@@ -39,8 +39,8 @@ def check_writable(path: str | Path, argument: str) -> Path:
     return resolved
 
 
-def write_atomically(path: Path, text: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between.
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader, or a crash, sees the old one or the new one and nothing between.
 
     Args:
         path: where; pipes and devices are written directly.
@@ -49,7 +49,11 @@ def write_atomically(path: Path, text: str | bytes) -> None:
     Raises:
         OSError: when it cannot be written; then nothing is changed.
     """
-    content = text.encode() if isinstance(text, str) else text
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file of bytes, like `write_atomically`."""
     if _is_special(path):
         path.write_bytes(content)
         return

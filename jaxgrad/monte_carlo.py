@@ -105,7 +105,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         )
     seconds = (time.perf_counter() - start) / len(claimed)
     shown = " at " + " ".join(f"{name}={size}" for name, size in sizes.items())
-    return [sequence.finding(label, seconds, shown) for label in claimed]
+    return [sequence.finding(label, seconds, shown, np.shape(array)) for label, array in claimed.items()]
 
 
 def _rarest(distribution: Any, shape: tuple[int, ...]) -> float:
@@ -125,7 +125,7 @@ def _labels(claimed: dict[str, Any]) -> dict[str, slice]:
 
 def _cast(args: Any, double: bool) -> Any:
     dtype = np.float64 if double else np.float32
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args)
+    return jax.tree.map(lambda x: np.asarray(x, dtype if jnp.issubdtype(jnp.result_type(x), jnp.floating) else None), args)
 
 
 class _Trial(NamedTuple):

@@ -22,10 +22,12 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad.association import associated
+from jaxgrad.calling import holds_keys, named, refuse
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import loop_options
 from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
+from jaxgrad.masks.rows import check_shape
 from jaxgrad.sharding import block_size, devices, spread
 from jaxgrad.threads import for_each, workers
 
@@ -153,6 +155,14 @@ class Sampler:
             self._blocks[signature] = block_size(jaxpr, _COUNTED)
         return self._traces[signature]
 
+    def check(self, args: tuple[Any, ...]) -> None:
+        """Refuse side effects, and random draws whose keys are no arguments and so the same in every sample."""
+        if self._signature(args) not in self._traces:
+            draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
+            program = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw))(args, draw)
+            if not holds_keys(args):
+                refuse(program, "f")
+
     def plan(self, args: tuple[Any, ...], samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
         """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
         one, out = self.trace(args)
@@ -176,7 +186,8 @@ class Sampler:
         span = chunks if row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
         program = self._compiled(key, args, chunk, span, options)
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
-        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), self.mask, args)), begins)
+        mask, args = jax.tree.map(jnp.asarray, (self.mask, args))  # a thread may have another default precision
+        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), mask, args)), begins)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
@@ -190,7 +201,8 @@ class Sampler:
             def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
                 return self._run(key, first + jnp.arange(chunks, dtype=jnp.uint32), mask, args, chunk)
 
-            lowered = jax.jit(run, compiler_options=options).lower(key, np.uint32(0), self.mask, args)
+            example = jax.tree.map(jnp.asarray, (self.mask, args))
+            lowered = jax.jit(run, compiler_options=options).lower(key, np.uint32(0), *example)
             self._rounds[signature] = lowered.compile()
         return self._rounds[signature]
 
@@ -248,7 +260,9 @@ def estimate(
         every round, and from which the same call goes on, to the same last bit, when it was interrupted.
 
     Raises:
-        ValueError: when `samples` is less than 2, or `checkpoint` names a file that is no checkpoint of this call.
+        ValueError: when `samples` is less than 2, or `checkpoint` names a file that is no checkpoint of this call; when f has side
+            effects, or draws random numbers with a key of its own.
+        TypeError: when an argument is of the wrong kind, or f raised a TypeError.
         FloatingPointError: when f is not finite for some draw; the message says how to draw it again.
 
     >>> from jaxgrad import masks
@@ -257,11 +271,18 @@ def estimate(
     >>> bool(abs(mean - 1.5) < 5 * se), samples
     (True, 1008)
     """
-    sampler = Sampler(f, mask, shape, argnums)
+    if not callable(f):
+        raise TypeError(f"`f` must be a function that takes the draw as keyword `mask`, but is {f!r}")
+    if not isinstance(mask, Mask):
+        raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
+    sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
 
     def run(key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None) -> Estimate:
         if not isinstance(samples, int) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
+        if not holds_keys(key):
+            raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
+        sampler.check(args)
         chunk, chunks = (int(n) for n in agree("{} {}".format(*sampler.plan(args, samples)).encode()).split())
         total = -(-samples // chunk)
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(sampler.trace(args)[1]))

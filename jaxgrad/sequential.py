@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgrad import progress
+from jaxgrad.pictures import Path, Picture, heat, histogram
 from jaxgrad.rarities import Rarities
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.sampling import replay
@@ -84,6 +85,7 @@ class Sequence:
         self.odds = log_odds(limits.false_alarm, len(limits.looks), len(claimed))
         self.tails = Tails.empty(len(claimed))
         self.broken: int | None = None
+        self.path = Path()
 
     @property
     def samples(self) -> int:
@@ -108,6 +110,8 @@ class Sequence:
             while self.tails.count < look and self.broken is None:
                 first = self.tails.count
                 block = sample(first, min(self.limits.round, FIRST_LOOK, look - first))
+                if not first:
+                    self.path.begin(block)
                 self.tails.add(block)
                 if not np.all(np.isfinite(self.tails.sums[0])):
                     self.broken = first + int(np.argmin(np.isfinite(block).all(axis=1)))
@@ -142,9 +146,10 @@ class Sequence:
         self.broken = None if state["broken"] < 0 else int(state["broken"])
 
     def _judge(self) -> None:
+        off, reach = self._off_and_reach()
+        self.path.look(self.tails.count, self.tails.mean - self.claimed, reach)
         if not self._seen:
             return
-        off, reach = self._off_and_reach()
         for label, part in self.parts.items():
             if self.verdicts[label] == Verdict.REFUTED:
                 continue
@@ -192,8 +197,8 @@ class Sequence:
         likely = off - chance
         return bool(np.all(likely + chance / math.sqrt(times) + reach <= self.wanted[part]) or np.any(likely > reach))
 
-    def finding(self, label: str, seconds: float, shown: str) -> Finding:
-        """Put into words what was found on one array."""
+    def finding(self, label: str, seconds: float, shown: str, shape: tuple[int, ...] = ()) -> Finding:
+        """Put into words and pictures what was found on one array, of this shape; without one there are no pictures."""
         part, verdict, scale = self.parts[label], self.verdicts[label], self.scale[label]
         shown = f"{self.samples} samples{shown}"
         if self.broken is not None and not np.all(np.isfinite(self.tails.sums[0][part])):
@@ -217,7 +222,25 @@ class Sequence:
         return Finding(
             evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[i]) / unit, bound=float(reach[i]) / unit,
             detectable=float(reach.max(initial=0.0)) / unit, seconds=seconds, detail=detail, warning=warning,
+            pictures=self._pictures(part, i, off, reach, unit, shape) if math.prod(shape) == len(off) else (),
         )  # fmt: skip
+
+    def _pictures(
+        self, part: slice, i: int, off: np.ndarray, reach: np.ndarray, unit: float, shape: tuple[int, ...]
+    ) -> tuple[Picture, ...]:
+        place = part.start + i
+
+        def before(means: np.ndarray) -> tuple[float, float]:
+            tails = Tails.empty(1)
+            tails.add(means[:, None])
+            allowed = np.broadcast_to(self.rare.allowance(len(means) * self.limits.chunk, self.odds), len(self.claimed))[place]
+            return float(tails.mean[0] - self.claimed[place]), float(tails.half_width(self.odds)[0] + self.rounding[place] + allowed)
+
+        entry = tuple(map(int, np.unravel_index(i, shape)))
+        closing = self.path.closing(place, entry, self.limits.chunk, unit, self.limits.resolution, before)
+        error = np.maximum(self.tails.standard_error()[part], np.finfo(float).tiny)
+        spread = histogram((self.tails.mean - self.claimed)[part] / error)
+        return heat(off.reshape(shape), reach.reshape(shape)), closing, spread
 
     def _reason(self, label: str) -> str:
         part = self.parts[label]
