@@ -344,7 +344,8 @@ def table(done):
     times = sorted(r["seconds"] for r in every if "seconds" in r)
     rows += [
         "",
-        f"A diagnosis takes {statistics.median(times):.2f} s in the median; 99 of 100 take at most {times[int(0.99 * len(times))]:.1f} s.",
+        f"A diagnosis takes {statistics.median(times):.2f} s in the median; 99 of 100 take at most "
+        f"{times[int(0.99 * len(times))]:.1f} s.",
     ]
     kinds = {}
     for r in every:
