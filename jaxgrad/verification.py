@@ -25,6 +25,7 @@ from jaxgrad.plans import METHODS, Plan
 from jaxgrad.problem import Problem, Progress, check_functions, check_given
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
+from jaxgrad.statement import statement
 
 MAX_MASKS = 2**13
 """The most masks, or rows, that an exact expectation lists."""
@@ -100,7 +101,7 @@ def verify(
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
     findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
-    return Report(name=derivation.name, findings=tuple(findings), context=_context(problem))
+    return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
 
 
 def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
