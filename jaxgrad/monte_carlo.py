@@ -253,11 +253,11 @@ class _Sequence:
         return Finding(
             evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[i]) / unit, bound=float(reach[i]) / unit,
             detectable=float(reach.max()) / unit, seconds=seconds, detail=detail, warning=warning,
-            pictures=self._pictures(part, i, off, reach, unit, shape),
+            pictures=self._pictures(part, i, off, reach, unit, shape, verdict != Verdict.CONFIRMED),
         )  # fmt: skip
 
     def _pictures(
-        self, part: slice, i: int, off: np.ndarray, reach: np.ndarray, unit: float, shape: tuple[int, ...]
+        self, part: slice, i: int, off: np.ndarray, reach: np.ndarray, unit: float, shape: tuple[int, ...], both: bool
     ) -> tuple[Any, ...]:
         entry, place = tuple(map(int, np.unravel_index(i, shape))), part.start + i
         closing = self.path.closing(
@@ -266,4 +266,6 @@ class _Sequence:
         )  # fmt: skip
         error = np.maximum(self.moments.standard_error()[part], np.finfo(float).tiny)
         spread = histogram((self.moments.mean - self.closed)[part] / error)
-        return heat(off.reshape(shape), reach.reshape(shape)), closing, spread
+        sides = [side[part].reshape(shape) for side in (self.closed, self.moments.mean)]
+        values = {"closed": sides[0], "reference": sides[1], "against": "samples"} if both else {}
+        return heat(off.reshape(shape), reach.reshape(shape), **values), closing, spread
