@@ -42,7 +42,8 @@ def reason(report: Report) -> str:
     if not against:
         open_inputs = {wrt for wrt, verdict in report.by_input.items() if verdict == Verdict.UNDECIDED}
         against = [f for f in report.findings if f.wrt in open_inputs and f.verdict == Verdict.UNDECIDED]
-    told = next((f for f in against if f.detail), None)
+    by_entry = sorted(against, key=lambda f: f.evidence == "certificate")  # the others name an entry and both values
+    told = next((f for f in by_entry if f.detail), None)
     if told is None:
         return "no evidence applies to it" if not report.findings else "no evidence confirms it"
     return f"{told.wrt}, by {told.evidence}: {told.detail}"
