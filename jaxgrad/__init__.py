@@ -14,10 +14,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxgrad import catalog, masks
+    from jaxgrad import catalog, masks, parity
     from jaxgrad.certificates import Certificate, Mismatch, certify
     from jaxgrad.derivation import Derivation
     from jaxgrad.expectations import expectation
+    from jaxgrad.intermediates import capture
     from jaxgrad.report import Finding, Report, Verdict
     from jaxgrad.sampling import Estimate, estimate
     from jaxgrad.verification import verify
@@ -30,11 +31,13 @@ __all__ = [
     "Mismatch",
     "Report",
     "Verdict",
+    "capture",
     "catalog",
     "certify",
     "estimate",
     "expectation",
     "masks",
+    "parity",
     "verify",
 ]
 
@@ -46,12 +49,13 @@ _HOMES = {
     "Mismatch": "certificates",
     "Report": "report",
     "Verdict": "report",
+    "capture": "intermediates",
     "certify": "certificates",
     "estimate": "sampling",
     "expectation": "expectations",
     "verify": "verification",
 }
-_MODULES = frozenset({"catalog", "masks"})
+_MODULES = frozenset({"catalog", "masks", "parity"})
 
 
 def __getattr__(name: str) -> Any:

@@ -149,6 +149,8 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
         copied, stacked = stack(unit)
     claimed, reference, finite = pair(stacked, prepared=True)
     rows = COPIES + 1
+    for number in range(DRAWS):
+        problem.remember(pair.sizes, number, {label: array[number * rows] for label, array in claimed.items()})
     for label in claimed:
         ledger = ledgers.setdefault(label, _Ledger())
         for number, draw in enumerate(draws):

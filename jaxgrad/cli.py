@@ -196,6 +196,7 @@ def verify(
     from jaxgrad import cache, files, loading, reproduction, running
 
     running.hush()
+    running.tune_collector()
     with _usage():
         path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
         page_path = files.check_writable(html_path, "--html") if html_path is not None else None

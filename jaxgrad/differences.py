@@ -158,19 +158,18 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
     """
     start = time.perf_counter()
     wrt = problem.wrt
-    closed = jax.jit(problem.closed_form(sizes), compiler_options=check_options())
     prober = Prober(loss, wrt)
     inputs = problem.draw(sizes, 0)
     program = jax.make_jaxpr(loss)(inputs)
     meant, unit = has_stop_gradient(program), working_unit(program)
-    reference = jax.jit(lambda x: gradient_of(loss, x, wrt), compiler_options=check_options()) if meant else closed
+    reference = jax.jit(lambda x: gradient_of(loss, x, wrt), compiler_options=check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
     for number in range(2):
         problem.report_progress("differences", number / 2, "")
         inputs = problem.draw(sizes, number)
-        claimed, jitter = labelled(closed(inputs)), None
-        reference_of = labelled(reference(inputs))
+        claimed, jitter = problem.claimed(sizes, number), None
+        reference_of = labelled(reference(inputs)) if meant else claimed
         moving = labelled({name: inputs[name] for name in wrt})
         most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), 16, MAX_ENTRIES))
         plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]), most)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgrad.calling import named, refuse
 from jaxgrad.cubature import Rule
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
@@ -62,9 +63,10 @@ def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, meth
         raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
     if method is not None and method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, or None for the shortest, but is {method!r}")
-    shape = check_shape(shape)
+    shape, f = check_shape(shape), named("f", f)
 
     def expected(*args: Any, **kwargs: Any) -> Any:
+        refuse(trace(f, shape, args, kwargs), "f", "its expectation over the mask alone is not exact: make what is drawn an argument")
         plan = choose(f, mask, shape, args, kwargs, method)
         total = None
         for weight, rule in plan.build():

@@ -40,7 +40,7 @@ def check_writable(path: str | Path, argument: str) -> Path:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between.
+    """Write a text file so that a reader, or a crash, sees the old one or the new one and nothing between.
 
     Args:
         path: where; pipes and devices are written directly.
@@ -49,13 +49,18 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: when it cannot be written; then nothing is changed.
     """
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file of bytes, like `write_atomically`."""
     if _is_special(path):
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
         return
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())

@@ -5,7 +5,7 @@ standardised errors. They hold numbers and no drawing, so that they can be writt
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -168,46 +168,38 @@ class Path:
 
     def __init__(self) -> None:
         """Keep nothing yet."""
-        self._first: np.ndarray | None = None
-        self._looks: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self.first = np.zeros((0, 0))
+        self._looks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def begin(self, chunk_means: np.ndarray) -> None:
         """Take the first round's chunk means, of shape (chunks, entries), if they are few enough to keep."""
-        if self._first is None:
-            self._first = chunk_means if chunk_means.size <= KEPT else np.zeros((0, 0))
+        if chunk_means.size <= KEPT:
+            self.first = chunk_means
 
-    def look(self, chunks: int, mean: np.ndarray, standard_error: np.ndarray) -> None:
-        """Take what was seen at a look, after `chunks` chunks."""
-        if mean.size * (len(self._looks) + 1) <= KEPT:
-            self._looks.append((chunks, mean.copy(), standard_error))
+    def look(self, chunks: int, off: np.ndarray, reach: np.ndarray) -> None:
+        """Take what was seen at a look, after `chunks` chunks: the mean less the closed form, and half the interval's width."""
+        if off.size * (len(self._looks) + 1) <= KEPT:
+            self._looks[chunks] = off.copy(), reach.copy()
 
     def closing(
-        self, i: int, entry: tuple[int, ...], chunk: int, closed: float, scale: float, resolution: float, level: float, rounding: float
-    ) -> Closing:
-        """Return the interval of flat entry `i`, with Student's t at `level` a side, from 16 chunks on.
+        self, i: int, entry: tuple[int, ...], chunk: int, scale: float, resolution: float,
+        before: Callable[[np.ndarray], tuple[float, float]],
+    ) -> Closing:  # fmt: skip
+        """Return the interval of flat entry `i`, from 16 chunks on.
 
         Args:
             i: place of the entry among all that are sampled.
             entry: its index in its array.
             chunk: samples a chunk.
-            closed: the closed form's value there.
             scale: the gradient's largest entry; the unit of what is returned.
             resolution: the largest error that a confirmation may leave open, in that unit.
-            level: probability beyond the interval on each side.
-            rounding: what rounding adds to the interval.
+            before: gives distance and reach that the entry's first few chunk means would have had at a look.
         """
-        from scipy.special import stdtrit
-
-        points: dict[int, tuple[float, float]] = {}
-        column = self._first[:, i].astype(np.float64) if self._first is not None and self._first.size else np.zeros(0)
-        for count in (16, 32, 64, 128):
-            if count <= len(column):
-                points[count] = float(column[:count].mean()), float(column[:count].std(ddof=1) / math.sqrt(count))
-        points |= {chunks: (float(mean[i]), float(error[i])) for chunks, mean, error in self._looks if chunks > 1}
-        shown = []
-        for count, (mean, error) in sorted(points.items()):
-            reach = -float(stdtrit(count - 1, level)) * error + rounding
-            shown.append((count * chunk, _short((mean - closed) / scale), _short(reach / scale)))
+        counts = [count for count in (16, 32, 64, 128) if count <= len(self.first)]
+        points = {count: before(self.first[:count, i].astype(np.float64)) for count in counts}
+        points |= {count: (float(off[i]), float(reach[i])) for count, (off, reach) in self._looks.items()}
+        finite = sorted((count, point) for count, point in points.items() if np.all(np.isfinite(point)))
+        shown = [(count * chunk, _short(off / scale), _short(reach / scale)) for count, (off, reach) in finite]
         samples, off, reaches = zip(*shown, strict=True) if shown else ((), (), ())
         return Closing(entry=entry, samples=samples, off=off, reach=reaches, resolution=resolution)
 

@@ -63,9 +63,13 @@ def test_the_interval_of_a_sample_closes_in_as_one_over_the_root_of_its_size():
     means = rng.normal([0.0, 3.0], size=(4096, 2))
     path = Path()
     path.begin(means[:256])
+
+    def interval(seen):
+        return seen.mean(0) - np.array([0.0, 3.0])[-seen.shape[1] :], 5 * seen.std(0, ddof=1) / math.sqrt(len(seen))
+
     for count in (256, 1024, 4096):
-        path.look(count, means[:count].mean(0), means[:count].std(0, ddof=1) / math.sqrt(count))
-    closing = path.closing(1, (1,), 8, 3.0, 1.0, 0.1, 1e-6, 0.0)
+        path.look(count, *interval(means[:count]))
+    closing = path.closing(1, (1,), 8, 1.0, 0.1, lambda column: tuple(x[0] for x in interval(column[:, None])))
     assert closing.samples == tuple(8 * n for n in (16, 32, 64, 128, 256, 1024, 4096))
     assert closing.reach[-2] / closing.reach[-1] == pytest.approx(2, rel=0.1)
     assert all(abs(off) <= reach for off, reach in zip(closing.off, closing.reach, strict=True))

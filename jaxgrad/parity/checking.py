@@ -1,0 +1,246 @@
+"""check: the JAX function against a golden, array by array, and where they part."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.jax_side import JaxSide
+from jaxgrad.parity.judging import Pair, numerical, semantic
+from jaxgrad.parity.mapping import WeightMap, map_weights
+from jaxgrad.report import Finding, Report, Verdict
+from jaxgrad.rounding import COPIES, noisy_copies
+
+KINDS = {
+    "value": "{}", "loss": "{}", "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
+    "input": "d {}", "curvature_parameter": "dd {}", "curvature_input": "dd {}",
+}  # fmt: skip
+"""How the arrays of each kind are called in a report: d for a gradient, dd for a Hessian-vector product."""
+_GRADIENTS = ("parameter", "input")
+
+Results = dict[str, dict[str, np.ndarray]]
+
+
+def check(
+    jax_function: Callable[..., Any],
+    golden_or_path: Golden | str | Path,
+    *,
+    weights: Any = None,
+    taps: Mapping[str, str] | None = None,
+    ignore: str | Sequence[str] = (),
+    buffers: bool = False,
+    loss: Callable[[Any], Any] | None = None,
+    float32: bool = True,
+    isolate: bool = True,
+    name: str | None = None,
+) -> Report:
+    """Compare a JAX function with what torch computed: values, gradients, activations and cotangents.
+
+    Equation:
+        |ours − torch| ≤ 64 · max(move of ours, move of torch's, ε |torch|) in float64, entry by entry, where a move is what noise
+        of one unit in the last place on inputs and state does; and in float32 e(ours) ≤ 10 · e(torch).
+
+    Args:
+        jax_function: called as ``jax_function(params, **inputs)``; returns what torch's forward returns. Values inside are compared
+            where `jax.ad_checkpoint.checkpoint_name` gives them the name of a torch module.
+        golden_or_path: from `record`, or the file it was saved in.
+        weights: turns torch's ``{name: array}`` into the port's own tree: a function, a `WeightMap`, or a tree of arrays shaped like
+            the port's parameters, for which a map is then found. Without it `params` is torch's state dict.
+        taps: {our name: torch's module}, for scopes and for names that differ.
+        ignore: names, or patterns such as ``"dropout*"``, that need no partner.
+        buffers: whether the function returns ``(output, {buffer name: new value})``.
+        loss: the loss in JAX, a scalar of the output, where one was recorded.
+        float32: whether accuracy in float32 is compared too.
+        isolate: whether, after a difference, each named block is run alone on torch's activations.
+        name: what the report is called; by default the golden's name.
+
+    Returns:
+        A `Report`, one line per array: outputs and activations by their name, ``d x`` for a gradient or cotangent, ``dd x`` for a
+        Hessian-vector product. Errors are relative to the array's largest entry. In `context`, ``first_forward`` and ``first_vjp``
+        name the first block that differs by itself.
+
+    Raises:
+        ValueError: for a golden that cannot be read, a tap or parameter without a partner, noise that is missing or not used, and
+            shapes that differ.
+
+    >>> import torch
+    >>> from jaxgrad import parity
+    >>> golden = parity.record(torch.nn.Linear(3, 2), {"x": np.linspace(0, 1, 12).reshape(4, 3)})
+    >>> parity.check(lambda params, x: x @ params["weight"].T + params["bias"], golden).verdict
+    <Verdict.CONFIRMED: 'confirmed'>
+
+    Source: entrywise bounds from conditioning, Higham, Accuracy and Stability of Numerical Algorithms, 2002, chapter 1.
+    """
+    golden = golden_or_path if isinstance(golden_or_path, Golden) else Golden.load(golden_or_path)
+    options = {"weights": weights, "taps": taps, "ignore": ignore, "buffers": buffers, "loss": loss, "float32": float32}
+    return Checker(jax_function, **options, isolate=isolate)(golden, name=name)
+
+
+class Checker:
+    """A JAX function, checked against golden after golden; those of the same shapes share compiled programs.
+
+    Takes the arguments of `check`, but for the golden, with which it is called.
+
+    >>> checker = Checker(lambda params, x: 2 * x)
+    >>> from jaxgrad.parity import record
+    >>> golden = record(lambda x: x + x, {"x": np.ones(3)})
+    >>> checker(golden).verdict
+    <Verdict.CONFIRMED: 'confirmed'>
+    """
+
+    def __init__(
+        self,
+        jax_function: Callable[..., Any],
+        *,
+        weights: Any = None,
+        taps: Mapping[str, str] | None = None,
+        ignore: str | Sequence[str] = (),
+        buffers: bool = False,
+        loss: Callable[[Any], Any] | None = None,
+        float32: bool = True,
+        isolate: bool = True,
+    ) -> None:
+        """Keep the options; nothing is run yet."""
+        if not callable(jax_function):
+            raise ValueError(f"`jax_function` is a {type(jax_function).__name__}; give a function, called as f(params, **inputs)")
+        self.function, self.weights, self.loss = jax_function, weights, loss
+        self.float32, self.isolate = float32, isolate
+        ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        self.found: WeightMap | None = None
+        self.side = JaxSide(jax_function, taps=taps, ignore=ignored, buffers=buffers, loss=loss)
+
+    def _weights(self, golden: Golden) -> tuple[Any, Any]:
+        """Return the function that makes the port's tree, and the map where there is one."""
+        if self.weights is None or callable(self.weights):
+            return self.weights, self.weights if isinstance(self.weights, WeightMap) else None
+        if self.found is None:
+            side = self.side
+            options = {"taps": side.taps, "ignore": side.ignore, "buffers": side.buffers, "loss": side.loss}
+            self.found = map_weights(self.weights, golden, self.function, **options)
+        return self.found, self.found
+
+    def __call__(self, golden: Golden, *, name: str | None = None) -> Report:
+        """Check the function against one golden."""
+        start = time.perf_counter()
+        side = self.side
+        if self.loss is not None and not golden.manifest["loss"]:
+            raise ValueError("`loss`: none was recorded; record with `loss=`, or leave it out")
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            side.weights, found = self._weights(golden)
+        side.adopt(golden)
+        doubles, moves = _in_double(side, golden)
+        singles, beside = _in_single(side, golden) if self.float32 else ([], [])
+        findings: list[Finding] = []
+        for kind, label, wrt, pair in _pairs(golden, doubles, moves, singles):
+            finding = semantic(pair, wrt)
+            findings.append(finding)
+            if singles and finding.verdict == Verdict.CONFIRMED and not finding.warning:
+                ours = [run[kind][label] for run in singles]
+                accuracy = numerical(pair, ours, [run[kind][label] for run in beside], wrt)
+                findings += [accuracy] if accuracy is not None else []
+        findings += _left_out(golden, doubles)
+        context: dict[str, Any] = {
+            "device": jax.devices()[0].platform, "seed": golden.manifest["seed"], "jax": jax.__version__,
+            "torch": golden.manifest["torch"], "taps": side.partners,
+        }  # fmt: skip
+        if found is not None:
+            context["weights"] = found.lines()
+        if self.isolate and any(f.verdict == Verdict.REFUTED and f.evidence == "semantic" for f in findings):
+            from jaxgrad.parity.isolation import isolated
+
+            findings, told = isolated(side, findings, doubles)
+            context |= told
+        spent = (time.perf_counter() - start) / max(1, len(findings))
+        return Report(name=name or golden.name, findings=tuple(replace(f, seconds=spent) for f in findings), context=context)
+
+
+def _copies(golden: Golden, unit: float) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Return state and inputs as recorded, and copies with noise of one unit in the last place."""
+    aliases = golden.manifest["aliases"]
+    widen = lambda group: {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in group.items()}  # noqa: E731
+    state = {k: v for k, v in widen(golden.state).items() if k not in aliases}
+    stacked = noisy_copies({"state": state, "inputs": widen(golden.inputs)}, unit, golden.manifest["seed"])
+    return [
+        ({k: v[i] for k, v in stacked["state"].items()}, {k: v[i] for k, v in stacked["inputs"].items()}) for i in range(COPIES + 1)
+    ]
+
+
+def _in_double(side: JaxSide, golden: Golden) -> tuple[Results, Results]:
+    """Run in float64 at the recorded numbers and at noisy copies; return the results and how far each entry moves."""
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        runs = [side("float64", *copy) for copy in _copies(golden, float(np.finfo(np.float64).eps))]
+    base = runs[0]
+    with np.errstate(invalid="ignore"):
+        moves = {
+            kind: {
+                k: functools.reduce(np.maximum, [np.abs(run[kind][k] - v) for run in runs[1:]])
+                for k, v in group.items()
+                if v.dtype.kind == "f"
+            }
+            for kind, group in base.items()
+        }
+    return base, moves
+
+
+def _in_single(side: JaxSide, golden: Golden) -> tuple[list[Results], list[Results]]:
+    """Run in float32 at the recorded numbers and noisy copies, and in float64 at the same numbers."""
+    copies = [
+        tuple({k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in part.items()} for part in copy)
+        for copy in _copies(golden, float(np.finfo(np.float32).eps))
+    ]
+    with jax.enable_x64(False), jax.default_matmul_precision("highest"):
+        singles = [side("float32", *copy) for copy in copies]
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        doubles = [side("float64", *copy) for copy in copies]
+    return singles, doubles
+
+
+def _pairs(golden: Golden, base: Results, moves: Results, singles: Sequence[Results]) -> Iterator[tuple[str, str, str, Pair]]:
+    """Yield kind, label, name in the report, and both sides, of everything that both sides have."""
+    names: set[str] = set()
+    for kind, words in KINDS.items():
+        theirs, their_moves, theirs_single = (golden.group(f"{part}/{kind}") for part in ("double", "move", "single"))
+        labels = [k for k in (golden.manifest["order"] if kind in ("activation", "cotangent") else theirs) if k in theirs]
+        for label in labels:
+            if label not in base.get(kind, {}):
+                continue
+            ours = base[kind][label]
+            none = np.zeros(ours.shape)
+            single = singles[0][kind][label] if singles else None
+            pair = Pair(
+                ours,
+                theirs[label],
+                moves[kind].get(label, none),
+                their_moves.get(label, none).astype(np.float64),
+                single,
+                theirs_single.get(label),
+            )
+            wrt = words.format(label)
+            wrt = f"{wrt} ({kind})" if wrt in names else wrt
+            names.add(wrt)
+            yield kind, label, wrt, pair
+
+
+def _left_out(golden: Golden, base: Results) -> list[Finding]:
+    """Tell of what was recorded and not compared, and of gradients that compare nothing."""
+    out = []
+    changed = [k for k, v in golden.group("double/buffer").items() if v.dtype.kind == "f" and k not in base["buffer"]]
+    if changed:
+        detail = f"torch updates {', '.join(changed)}, and the JAX function does not return it"
+        remedy = "return (output, {buffer name: new value}) and pass `buffers=True`"
+        out.append(Finding(evidence="semantic", wrt="buffers", verdict=Verdict.UNDECIDED, detail=f"{detail}; {remedy}"))
+    gradients = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"double/{kind}").items()}
+    moved = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"move/{kind}").items()}
+    if gradients and all(np.all(np.abs(v) <= 64 * moved[k]) for k, v in gradients.items() if k in moved):
+        detail = (
+            "every gradient is zero, to rounding, in torch: the loss does not depend on anything, as a softmax under a mean; "
+            "record without `loss`, or with one that tells"
+        )
+        out.append(Finding(evidence="semantic", wrt="gradients", verdict=Verdict.UNDECIDED, detail=detail))
+    return out

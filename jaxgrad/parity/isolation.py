@@ -1,0 +1,163 @@
+"""Which block is the first to differ by itself, forward and backward.
+
+Every block is run alone, on torch's activations and cotangents. Forward, the first in torch's order whose value differs is
+named. Backward, the parts of all blocks must add up to torch's cotangent of each tap, parameter and input; where they do
+not, one of the blocks that read it is wrong. Torch's own part through one module, recorded at the module's inlet, acquits or
+convicts that block; a sole reader is convicted; and a block whose forward value differs explains its VJP by it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgrad.parity.blocks import Block, Blocks, Key
+from jaxgrad.parity.jax_side import JaxSide
+from jaxgrad.parity.judging import Pair, semantic
+from jaxgrad.parity.parts import spread, wholes
+from jaxgrad.parity.remedies import buffer_remedy, remedy
+from jaxgrad.report import Finding, Verdict
+from jaxgrad.rounding import COPIES, noisy_copies
+
+_UNIT = float(np.finfo(np.float64).eps)
+
+
+class Suspect:
+    """One block with all that is known of it."""
+
+    def __init__(self, block: Block, torchs: dict[str, dict[str, np.ndarray]]) -> None:
+        """Start with a block that nothing is known of."""
+        self.block, self.torchs = block, torchs
+        self.forward: Finding | None = None
+        self.cotangent: np.ndarray | None = None
+        self.value: list[np.ndarray] = []
+        self.parts: list[dict[Key, np.ndarray]] = []
+
+    def pair(self, runs: list[np.ndarray], moved: list[np.ndarray] | None = None) -> Pair:
+        """Return the block's value, at torch's numbers and at noisy copies, beside torch's."""
+        name = self.block.name
+        theirs = self.torchs["value"][name]
+        move = self.torchs["move"].get(name, np.zeros(theirs.shape)).astype(np.float64)
+        return Pair(runs[0], theirs, spread(runs if moved is None else moved), move, None, self.torchs["single"].get(name))
+
+
+def isolated(side: JaxSide, findings: list[Finding], results: Mapping[str, Any]) -> tuple[list[Finding], dict[str, Any]]:
+    """Run every block alone, and name the first that differs.
+
+    Args:
+        side: the JAX function, after it was run on its golden.
+        findings: of the comparison as a whole.
+        results: of the JAX function, by kind and name.
+
+    Returns:
+        The findings, with one more for each block that differs alone and the diagnosis beside the first; and for the context
+        ``first_forward``, ``first_vjp`` and ``remedies``.
+    """
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        if side.blocks is None:
+            side.blocks = Blocks(side)
+        blocks = side.blocks
+        suspects = _examine(side, blocks)
+        forward = [s for s in suspects.values() if s.forward is not None and s.forward.verdict == Verdict.REFUTED]
+        vjps = _backward(side, blocks, suspects)
+        first = forward[0].block.name if forward else None
+        last = _first_vjp(side, suspects, vjps)
+        guilty = [name for name in (first, *(last or ())) if name is not None]
+        remedies = {name: remedy(side, blocks, suspects, name, vjps) for name in dict.fromkeys(guilty)}
+    for f in findings:
+        if f.verdict == Verdict.REFUTED and f.wrt.removesuffix(" updated") in results["buffer"]:
+            name = f.wrt.removesuffix(" updated")
+            remedies[f.wrt] = buffer_remedy(side.golden, name, results["buffer"][name])
+    remedies = {k: v for k, v in remedies.items() if v}
+    findings = [replace(f, diagnosis=remedies.get(f.wrt, f.diagnosis)) for f in findings]
+    added = [_alone(s.forward, remedies.get(s.block.name, "")) for s in forward if s.forward is not None]
+    for name in last or ():
+        if name != first:
+            blamed = next(f for readers, f in vjps.values() if name in readers)
+            words = " or ".join(last or ())
+            detail = f"alone on torch's activations and cotangents, the VJP of {words} differs: {blamed.wrt}, {blamed.detail}"
+            added.append(replace(blamed, wrt=f"{name} VJP alone", detail=detail, diagnosis=remedies.get(name, "")))
+    told = {"first_forward": first, "first_vjp": list(last) if last else None, "remedies": remedies}
+    return [*added, *findings], told
+
+
+def _alone(finding: Finding, remedy: str) -> Finding:
+    diagnosis = remedy
+    detail = f"alone, on torch's activations, it differs: {finding.detail}"
+    return replace(finding, wrt=f"{finding.wrt} alone", detail=detail, diagnosis=diagnosis)
+
+
+def _examine(side: JaxSide, blocks: Blocks) -> dict[str, Suspect]:
+    """Run every block at torch's numbers and at noisy copies of them."""
+    golden = side.golden
+    given = side.given("float64", golden.state, golden.inputs)
+    cotangents = golden.group("double/cotangent") | golden.seed
+    values = golden.group("double/activation") | golden.group("double/value")
+    moves = golden.group("move/activation") | golden.group("move/value")
+    singles = golden.group("single/activation") | golden.group("single/value")
+    numbers = blocks.numbers(given, golden.activations)
+    suspects = {}
+    for name, block in blocks.blocks.items():
+        suspect = suspects[name] = Suspect(block, {"value": values, "move": moves, "single": singles})
+        suspect.cotangent = cotangents.get(name)
+        if suspect.cotangent is None and values[name].dtype.kind == "f":
+            suspect.cotangent = np.zeros(values[name].shape)
+        own = {k: numbers[k] for k in block.reads}
+        copies = noisy_copies(list(own.values()), _UNIT, golden.manifest["seed"])
+        for i in range(COPIES + 1):
+            value, parts = blocks.both(block, dict(zip(own, [c[i] for c in copies], strict=True)), suspect.cotangent)
+            suspect.value.append(value)
+            suspect.parts.append(parts)
+        suspect.forward = semantic(suspect.pair(suspect.value), name)
+    return suspects
+
+
+def _backward(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Suspect]) -> dict[Key, tuple[list[str], Finding]]:
+    """Compare the sum of all parts with torch's cotangents; return what differs, and who reads it."""
+    wrong = {}
+    for key, whole in wholes(side.golden).items():
+        if key.kind == "tap" and key.name not in blocks.names:
+            continue
+        readers = [name for name, s in suspects.items() if s.parts and key in s.parts[0]]
+        runs = [sum((suspects[name].parts[i][key] for name in readers), np.zeros(whole.double.shape)) for i in range(COPIES + 1)]
+        finding = semantic(whole.beside(runs[0], spread(runs)), f"d {key.name}")
+        if finding.verdict == Verdict.REFUTED:
+            wrong[key] = _guilty(side, suspects, key, readers), finding
+    return wrong
+
+
+def _guilty(side: JaxSide, suspects: Mapping[str, Suspect], key: Key, readers: list[str]) -> list[str]:
+    """Return which of the readers may be wrong: torch's own parts acquit and convict."""
+    if not readers:
+        owner = key.name.rpartition(".")[0]
+        return [name for name in suspects if name.partition("[")[0].partition("#")[0] == owner] or list(suspects)[-1:]
+    inlets, moves = side.golden.group("double/inlet"), side.golden.group("move/inlet")
+    left = []
+    for name in readers:
+        label = f"{name.partition('[')[0]}<{key.name}"
+        if key.kind != "tap" or label not in inlets:
+            left.append(name)
+            continue
+        runs = [part[key] for part in suspects[name].parts]
+        pair = Pair(runs[0], inlets[label], spread(runs), moves.get(label, np.zeros(runs[0].shape)).astype(float))
+        verdict = semantic(pair, name).verdict
+        if verdict == Verdict.REFUTED:
+            return [name]
+        if verdict == Verdict.UNDECIDED:
+            left.append(name)
+    return left or readers
+
+
+def _first_vjp(side: JaxSide, suspects: Mapping[str, Suspect], vjps: Mapping[Key, tuple[list[str], Finding]]) -> tuple[str, ...] | None:
+    """Return the block whose VJP is the first to differ on the way back, or several where they cannot be told apart."""
+    if not vjps:
+        return None
+    order = list(suspects)
+    ranked = sorted(vjps.values(), key=lambda entry: (-max((order.index(r) for r in entry[0]), default=len(order)), len(entry[0])))
+    readers = ranked[0][0]
+    for others, _ in ranked:
+        common = [name for name in readers if name in others]
+        readers = common or readers
+    return tuple(readers) or None

@@ -1,0 +1,260 @@
+"""The JAX function, run on a golden's numbers, with the same things written down as on torch's side.
+
+Gradients are taken in torch's own parameters: a weight map is part of what is differentiated, so that a kernel that is stored
+transposed in the port is compared in torch's layout.
+"""
+
+import difflib
+import fnmatch
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgrad.compilation import check_options
+from jaxgrad.intermediates import Program
+from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.noise import Tape
+from jaxgrad.parity.structure import leaves
+
+Arrays = dict[str, Any]
+Given = dict[str, Arrays]
+"""All that the function runs on: parameter, input (real), fixed (other state), whole (other inputs), noise."""
+
+
+class JaxSide:
+    """A JAX function, and the golden it is compared with."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        weights: Callable[[dict[str, Any]], Any] | None = None,
+        taps: Mapping[str, str] | None = None,
+        ignore: Sequence[str] = (),
+        buffers: bool = False,
+        loss: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Keep what is to be run."""
+        self.function, self.weights, self.loss = function, weights, loss
+        self.taps, self.ignore, self.buffers = dict(taps or {}), tuple(ignore), buffers
+        self.shapes: Any = None
+        self.blocks: Any = None
+
+    def adopt(self, golden: Golden) -> None:
+        """Take a golden; what was compiled for one of the same shapes serves again."""
+        self.golden = golden
+        self.trainable = [k for k in golden.manifest["parameters"] if k in golden.state]
+        shapes = golden.manifest["modules"], {k: (v.shape, v.dtype.str) for k, v in golden.arrays.items()}
+        if shapes != self.shapes:
+            self.programs: dict[str, Program] = {}
+            self._compiled: dict[str, Any] = {}
+            self.partners: dict[str, str] | None = None
+            self.shapes = shapes
+            self.blocks = None
+            self.permutations: dict[str, tuple[int, ...]] = {}
+
+    def given(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> Given:
+        """Return all numbers that the function runs on, in a precision; what is differentiated stands apart."""
+        golden = self.golden
+
+        def cast(group: Mapping[str, Any]) -> Arrays:
+            arrays = {k: np.asarray(v) for k, v in group.items()}
+            return {k: v.astype(dtype) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+
+        state, inputs = cast(state), cast(inputs)
+        real = {k for k, v in inputs.items() if v.dtype.kind == "f"}
+        return {
+            "parameter": {k: state[k] for k in self.trainable},
+            "input": {k: inputs[k] for k in inputs if k in real},
+            "fixed": {k: v for k, v in state.items() if k not in self.trainable and k not in golden.manifest["aliases"]},
+            "whole": {k: v for k, v in inputs.items() if k not in real},
+            "noise": cast(golden.noise),
+        }
+
+    def model(self, given: Given) -> tuple[Arrays, Arrays, Arrays]:
+        """Return labelled outputs, updated buffers, and the loss."""
+        golden = self.golden
+        params = {k: jnp.asarray(v) for k, v in {**given["fixed"], **given["parameter"]}.items()}
+        params |= {alias: params[name] for alias, name in golden.manifest["aliases"].items()}
+        inputs = {k: jnp.asarray(given["input"].get(k, given["whole"].get(k))) for k in golden.inputs}
+        tape = Tape(given["noise"])
+        with tape.replay():
+            output = self._call(params, inputs)
+        tape.demand_all_used()
+        updated: Any = {}
+        if self.buffers:
+            output, updated = self._split(output)
+        loss = {} if self.loss is None else {"loss": self.loss(output)}
+        return leaves(output, "output"), updated, loss
+
+    def _call(self, params: Arrays, given: Arrays) -> Any:
+        tree = params if self.weights is None else self.weights(dict(params))
+        try:
+            return self.function(tree, **given)
+        except KeyError as error:
+            name = error.args[0] if error.args else ""
+            if self.weights is None and isinstance(name, str) and name not in params:
+                near = difflib.get_close_matches(name, params, n=1, cutoff=0.3)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise ValueError(
+                    f"`jax_function` takes the parameter {name!r}, which torch's state_dict has not; {hint}"
+                    f"it has {', '.join(params) or 'none'}"
+                ) from error
+            raise
+
+    def _split(self, output: Any) -> tuple[Any, dict[str, Any]]:
+        if not (isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], Mapping)):
+            raise ValueError("with `buffers=True` the JAX function must return (output, {torch's buffer name: array})")
+        unknown = [k for k in output[1] if k not in self.golden.state]
+        if unknown:
+            raise ValueError(f"`buffers`: torch has no buffer {unknown[0]!r}; it has {', '.join(self.golden.state)}")
+        return output[0], dict(output[1])
+
+    def program(self, dtype: str) -> Program:
+        """Return the traced function in a precision, with partners found for its taps."""
+        if dtype not in self.programs:
+            given = self.given(dtype, self.golden.state, self.golden.inputs)
+            program = Program(self.model, given, scopes=bool(self.taps))
+            self._demand_outputs(program, given)
+            if self.partners is None:
+                self.partners = self._match(program, given)
+            self.programs[dtype] = program
+        return self.programs[dtype]
+
+    def _demand_outputs(self, program: Program, given: Given) -> None:
+        shapes = jax.eval_shape(lambda: program(Program.flat(given), lambda _, v: v))[0]
+        theirs = self.golden.group("double/value")
+        if shapes.keys() != theirs.keys():
+            raise ValueError(
+                f"`jax_function` returns {', '.join(shapes) or 'nothing'}, and torch {', '.join(theirs) or 'nothing'}; "
+                "return the same structure of tuples and dictionaries"
+            )
+        for label, shape in shapes.items():
+            if shape.shape != theirs[label].shape:
+                raise ValueError(
+                    f"`jax_function`: {label} has shape {list(shape.shape)}, and torch's {list(theirs[label].shape)}, "
+                    "on the recorded inputs " + ", ".join(f"{k} {list(v.shape)}" for k, v in self.golden.inputs.items())
+                )
+
+    def _match(self, program: Program, given: Given) -> dict[str, str]:
+        """Find for each of our taps torch's; refuse what has no partner and is not ignored."""
+        seen: list[str] = []
+        jax.eval_shape(lambda: program(Program.flat(given), lambda name, v: (seen.append(name), v)[1]))
+        theirs = self.golden.manifest["order"]
+        partners = {}
+        for name, partner in self.taps.items():
+            if name not in seen:
+                raise ValueError(f"`taps`: {_hint(name, seen, 'the JAX function has no tap')}")
+            if _label(partner, theirs) is None:
+                raise ValueError(f"`taps`: {_hint(partner, theirs, 'torch has no module output')}")
+            partners[name] = _label(partner, theirs)
+        for name in seen:
+            if name in partners or name.partition("#")[0] not in program.explicit or self._ignored(name):
+                continue
+            label = _label(name, theirs)
+            if label is None:
+                raise ValueError(
+                    f"{_hint(name, theirs, 'torch has no module output')}; give `taps={{{name!r}: torch name}}`, or leave it out by "
+                    f"`ignore=[{name!r}]`"
+                )
+            partners[name] = label
+        covered = {str(k).partition("[")[0] for k in partners.values()}
+        alone = [k for k in self._with_parameters() if k.partition("[")[0] not in covered and not self._ignored(k)]
+        if partners and alone:
+            raise ValueError(
+                f"torch's {', '.join(map(repr, alone[:6]))}{' and others' * (len(alone) > 6)} have parameters and no partner "
+                "among the JAX function's taps; name them by jax.ad_checkpoint.checkpoint_name(value, name), or leave them out by "
+                f"`ignore=[{alone[0]!r}]` (patterns such as '*' too)"
+            )
+        return {k: v for k, v in partners.items() if v is not None}
+
+    def _with_parameters(self) -> list[str]:
+        modules = self.golden.manifest["modules"]
+        return [k for k in self.golden.manifest["order"] if modules.get(k.partition("[")[0].partition("#")[0], {}).get("parameters")]
+
+    def _ignored(self, name: str) -> bool:
+        return any(
+            fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.partition("[")[0], pattern) for pattern in self.ignore
+        )
+
+    def __call__(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+        """Run forward and backward and return the results by kind and name, in torch's names."""
+        program, given = self.program(dtype), self.given(dtype, state, inputs)
+        if dtype not in self._compiled:
+            shapes = jax.eval_shape(lambda: self._seen(program, given, {}, self.golden.seed)[1][2])
+            self.zeros = {k: s for k, s in shapes.items() if jnp.issubdtype(s.dtype, jnp.floating) and k not in program.plan.opaque}
+            self._compiled[dtype] = jax.jit(self._backward(program), compiler_options=check_options())
+        zeros = {k: np.zeros(s.shape, dtype) for k, s in self.zeros.items()}
+        cotangents = {part: {k: v.astype(dtype) for k, v in self.golden.group(part).items()} for part in ("seed", "direction")}
+        found = jax.tree.map(np.asarray, self._compiled[dtype](given, zeros, cotangents["seed"], cotangents["direction"]))
+        if not self.permutations:
+            self.permutations = {k: self._permutation(k, v) for k, v in found["activation"].items()}
+        for kind in ("activation", "cotangent"):
+            found[kind] = {self.partners[k]: np.transpose(v, self.permutations[k]) for k, v in found[kind].items()}  # type: ignore[index]
+        return found
+
+    def _seen(self, program: Program, given: Given, zeros: Arrays, seeds: Arrays) -> tuple[Any, tuple[Any, Any, Any, Any]]:
+        seen: Arrays = {}
+        partners = self.partners or {}
+
+        def visit(name: str, value: Any) -> Any:
+            if name not in partners:
+                return value
+            seen[name] = value
+            return value + zeros[name] if name in zeros else value
+
+        values, updated, loss = program(Program.flat(given), visit)
+        total = sum(jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v) for k, v in values.items() if k in seeds)
+        return jnp.asarray(total), (values, updated, seen, loss)
+
+    def _backward(self, program: Program) -> Callable[..., Any]:
+        def run(given: Given, zeros: Arrays, seeds: Arrays, directions: Arrays) -> dict[str, Any]:
+            def total(theta: Arrays, moving: Arrays, zeros: Arrays) -> Any:
+                return self._seen(program, {**given, "parameter": theta, "input": moving}, zeros, seeds)
+
+            at = given["parameter"], given["input"]
+            differentiate = jax.grad(total, argnums=(0, 1, 2), has_aux=True)
+            (by_parameter, by_input, by_tap), (values, updated, seen, loss) = differentiate(*at, zeros)
+            found = {
+                "value": values, "loss": loss, "parameter": by_parameter, "input": by_input, "activation": seen,
+                "cotangent": by_tap, "buffer": updated,
+            }  # fmt: skip
+            if directions:
+                along = tuple({k: directions[f"{kind}/{k}"] for k in given[kind]} for kind in ("parameter", "input"))
+                slope = jax.grad(lambda t, m: total(t, m, {})[0], argnums=(0, 1))
+                found["curvature_parameter"], found["curvature_input"] = jax.jvp(slope, at, along)[1]
+            return found
+
+        return run
+
+    def _permutation(self, name: str, raw: np.ndarray) -> tuple[int, ...]:
+        """Return the order of axes that brings one of our taps into torch's: `jax.vmap` may have moved its batch axis."""
+        partner = (self.partners or {})[name]
+        theirs = self.golden.activations[partner]
+        same = tuple(range(raw.ndim))
+        if raw.ndim != theirs.ndim or sorted(raw.shape) != sorted(theirs.shape):
+            raise ValueError(
+                f"the tap {name!r} has shape {list(raw.shape)}, and torch's {partner!r} {list(theirs.shape)}; name the value "
+                "that corresponds, or leave it out by `ignore`"
+            )
+        if raw.ndim < 2:
+            return same
+        moved = [(k, *(i for i in same if i != k)) for k in range(1, raw.ndim)]
+        fitting = [p for p in dict.fromkeys((same, *moved)) if np.transpose(raw, p).shape == theirs.shape]
+        fitting = fitting or [p for p in itertools.permutations(same) if np.transpose(raw, p).shape == theirs.shape]
+        with np.errstate(invalid="ignore"):
+            return min(fitting, key=lambda p: float(np.nan_to_num(np.abs(np.transpose(raw, p) - theirs), nan=0.0).max(initial=0.0)))
+
+
+def _label(name: str, theirs: Sequence[str]) -> str | None:
+    return next((label for label in (name, f"{name}[0]") if label in theirs), None)
+
+
+def _hint(name: str, known: Sequence[str], what: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    listed = ", ".join(list(known)[:12]) + (", …" if len(known) > 12 else "")
+    return f"{what} {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}there are {listed or 'none'}"

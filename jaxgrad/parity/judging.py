@@ -1,0 +1,174 @@
+"""From two arrays to a verdict: the same function (semantic), and as accurate as torch (numerical).
+
+Semantic. Both sides in float64. Entry by entry the bound is SAFETY times the largest of what rounding was measured to do:
+the move of either side under noise of one unit in the last place on inputs and state, the unit roundoff of the entry, and,
+where these do not explain a difference, the move of either side between float32 and float64, scaled by the ratio of their
+units. Beyond GAP bounds it is a difference; in between nothing is said.
+
+Numerical. In float32, each side's root-mean-square distance e from the float64 result. A port is worse when e(ours) exceeds
+LIMIT times the largest of e(torch), of what noise of one unit in the last place of float32 does to torch's, and of the unit roundoff,
+at every one of several noisy copies: a gate that rounding flips at one of them is bad luck and no property of the port.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgrad.autodiff import INSENSITIVE
+from jaxgrad.report import Finding, Verdict
+from jaxgrad.rounding import GAP, SAFETY
+
+LIMIT = 10.0
+"""A port this many times worse than torch is named."""
+
+UNIT = {np.dtype(np.float64): float(np.finfo(np.float64).eps), np.dtype(np.float32): float(np.finfo(np.float32).eps)}
+_RATIO = UNIT[np.dtype(np.float64)] / UNIT[np.dtype(np.float32)]
+
+
+class Pair(NamedTuple):
+    """One array on both sides.
+
+    Attributes:
+        ours: in float64.
+        theirs: torch's, in float64.
+        our_move: how far ours moves under noise, entry by entry.
+        their_move: how far torch's moves.
+        ours_single: in float32, or None.
+        theirs_single: in float32, or None.
+    """
+
+    ours: np.ndarray
+    theirs: np.ndarray
+    our_move: np.ndarray
+    their_move: np.ndarray
+    ours_single: np.ndarray | None = None
+    theirs_single: np.ndarray | None = None
+
+
+def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float = 0.0) -> Finding:
+    """Judge whether both sides compute the same function.
+
+    >>> x = np.ones(3)
+    >>> semantic(Pair(x, x, 0 * x, 0 * x), "output").verdict
+    <Verdict.CONFIRMED: 'confirmed'>
+    >>> semantic(Pair(x, x + 1e-7, 0 * x, 0 * x), "output").detail
+    'entry [0]: ours 1, torch 1.0000001'
+    """
+    ours, theirs = pair.ours, pair.theirs
+    finding: dict[str, Any] = {"evidence": evidence, "wrt": wrt, "seconds": seconds}
+    if ours.shape != theirs.shape:
+        detail = f"ours has shape {list(ours.shape)}, torch's {list(theirs.shape)}"
+        return Finding(**finding, verdict=Verdict.REFUTED, detail=detail)
+    if ours.dtype.kind != "f" or theirs.dtype.kind != "f":
+        return _exact(ours, theirs, finding)
+    strange = _not_finite(ours, theirs)
+    if strange:
+        same = strange.startswith("both")
+        return Finding(**finding, verdict=Verdict.UNDECIDED if same else Verdict.REFUTED, detail=strange)
+    with np.errstate(invalid="ignore", over="ignore"):
+        magnitude = np.maximum(np.abs(ours), np.abs(theirs))
+        error = np.abs(ours - theirs)
+        moves = np.nan_to_num(np.maximum(pair.our_move, pair.their_move), nan=np.inf)
+        bound = SAFETY * np.maximum(moves, UNIT[np.dtype(np.float64)] * magnitude)
+        if np.any(error > bound):
+            between = _between_precisions(pair)
+            bound = np.maximum(bound, SAFETY * _RATIO * np.maximum(between, _rms(between)))
+    scale = float(magnitude.max(initial=0.0)) or 1.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        excess = np.where(error > 0, error / np.maximum(bound, np.finfo(float).tiny), 0.0)
+    worst = np.unravel_index(np.argmax(excess), excess.shape) if excess.size else ()
+    vacuous = bool(np.all(magnitude <= bound))
+    detectable = float(bound.max(initial=0.0)) / scale
+    measured: dict[str, Any] = finding | {
+        "error": float(error[worst]) / scale if error.size else 0.0,
+        "bound": float(bound[worst]) / scale if error.size else 0.0,
+        "detectable": None if vacuous else detectable,
+    }
+    where = f"entry {_index(worst)}: ours {ours[worst]:.8g}, torch {theirs[worst]:.8g}" if error.size else "no entries"
+    if np.any(error > GAP * bound):
+        return Finding(**measured, verdict=Verdict.REFUTED, detail=where)
+    if np.any(error > bound):
+        detail = f"{where}; that is more than rounding was seen to explain, but less than {GAP:g} times that"
+        return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
+    if vacuous:
+        warning = "vacuous: it is zero, to rounding, on both sides, so nothing was compared"
+        return Finding(**measured, verdict=Verdict.CONFIRMED, warning=warning)
+    if detectable > INSENSITIVE:
+        detail = f"rounding alone moves it by up to {detectable:.1g} of its largest entry; check at better conditioned inputs"
+        return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
+    return Finding(**measured, verdict=Verdict.CONFIRMED, detail=f"{ours.size} entries")
+
+
+def _exact(ours: np.ndarray, theirs: np.ndarray, finding: dict[str, Any]) -> Finding:
+    if (ours.dtype.kind == "f") != (theirs.dtype.kind == "f"):
+        return Finding(**finding, verdict=Verdict.REFUTED, detail=f"ours holds {ours.dtype}, torch's {theirs.dtype}")
+    wrong = np.argwhere(ours != theirs)
+    if len(wrong):
+        at = tuple(wrong[0])
+        return Finding(**finding, verdict=Verdict.REFUTED, detail=f"entry {_index(at)}: ours {ours[at]}, torch {theirs[at]}")
+    return Finding(**finding, verdict=Verdict.CONFIRMED, error=0.0, bound=0.0, detail=f"{ours.size} whole numbers")
+
+
+def _not_finite(ours: np.ndarray, theirs: np.ndarray) -> str:
+    patterns = [np.stack([np.isnan(x), np.isposinf(x), np.isneginf(x)]) for x in (ours, theirs)]
+    differing = np.argwhere(np.any(patterns[0] != patterns[1], axis=0))
+    if len(differing):
+        at = tuple(differing[0])
+        return f"entry {_index(at)}: ours {ours[at]:.8g}, torch {theirs[at]:.8g}"
+    count = int(patterns[0].any(axis=0).sum())
+    return f"both are not finite at the same {count} of {ours.size} entries, where nothing can be compared" if count else ""
+
+
+def _between_precisions(pair: Pair) -> np.ndarray:
+    moves = [
+        np.abs(single.astype(np.float64) - double)
+        for single, double in ((pair.ours_single, pair.ours), (pair.theirs_single, pair.theirs))
+        if single is not None and single.shape == double.shape
+    ]
+    return np.max([np.where(np.isfinite(m), m, 0.0) for m in moves], axis=0) if moves else np.zeros(pair.ours.shape)
+
+
+def numerical(
+    pair: Pair, singles: Sequence[np.ndarray], doubles: Sequence[np.ndarray], wrt: str, *, seconds: float = 0.0
+) -> Finding | None:
+    """Judge whether ours is as accurate as torch in float32; None where there is nothing to judge.
+
+    Args:
+        pair: both sides.
+        singles: ours in float32, at the recorded numbers and at noisy copies.
+        doubles: ours in float64 at the same numbers.
+        wrt: what the array is.
+        seconds: time spent.
+    """
+    theirs = pair.theirs_single
+    if not singles or theirs is None or not pair.theirs.size or not np.all(np.isfinite(theirs)) or pair.theirs.dtype.kind != "f":
+        return None
+    finding: dict[str, Any] = {"evidence": "float32", "wrt": wrt, "seconds": seconds}
+    if not np.all(np.isfinite(singles[0])):
+        at = tuple(np.argwhere(~np.isfinite(singles[0]))[0])
+        detail = f"entry {_index(at)}: ours is {singles[0][at]} in float32, where torch's is {theirs[at]:.6g}"
+        return Finding(**finding, verdict=Verdict.REFUTED, detail=detail)
+    size = _rms(pair.theirs)
+    unit = UNIT[np.dtype(np.float32)]
+    expected = max(_rms(theirs - pair.theirs), _rms(pair.their_move) / _RATIO, unit * size)
+    if size == 0 or expected == 0 or not np.isfinite(expected):
+        return None
+    ours = min(_rms(s - d) for s, d in zip(singles, doubles, strict=True))
+    torchs = _rms(theirs - pair.theirs)
+    measured: dict[str, Any] = finding | {"error": ours / size, "bound": LIMIT * expected / size}
+    told = f"off the float64 result by {ours / size:.1e} (rms), torch by {torchs / size:.1e}"
+    if ours > LIMIT * expected:
+        diagnosis = f"{ours / expected:.3g} times less accurate than torch in float32"
+        return Finding(**measured, verdict=Verdict.REFUTED, detail=told, diagnosis=diagnosis)
+    return Finding(**measured, verdict=Verdict.CONFIRMED, detail=told)
+
+
+def _rms(x: np.ndarray) -> float:
+    x = np.asarray(x, np.float64)
+    largest = float(np.abs(x).max(initial=0.0))
+    return largest * float(np.sqrt(np.mean((x / largest) ** 2))) if 0 < largest < np.inf else largest
+
+
+def _index(index: Sequence[Any]) -> str:
+    return "[" + ", ".join(str(int(i)) for i in index) + "]"

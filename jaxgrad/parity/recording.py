@@ -1,0 +1,239 @@
+"""record: run torch once, in float64 and float32, and keep all of it in a golden."""
+
+import importlib
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.randomizing import randomized
+from jaxgrad.parity.torch_side import _UNSTEADY, Run, TorchSide
+from jaxgrad.rounding import COPIES, noisy_copies
+
+_EPS = float(np.finfo(np.float64).eps)
+COMPARED = (
+    "value",
+    "loss",
+    "parameter",
+    "input",
+    "activation",
+    "cotangent",
+    "inlet",
+    "buffer",
+    "curvature_parameter",
+    "curvature_input",
+)
+"""Kinds of results that a golden holds."""
+
+
+def record(
+    torch_module_or_function: Any,
+    inputs: Mapping[str, Any],
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    train: bool = False,
+    randomize: bool = True,
+    order: int = 1,
+    seed: int = 0,
+    device: str = "cpu",
+    name: str | None = None,
+) -> Golden:
+    """Run a torch module or function and keep what it computes, forward and backward.
+
+    Equation:
+        y = f(θ, x); and with the cotangent c of y, ∂⟨c, y⟩/∂θ, ∂⟨c, y⟩/∂x, every module's output ŷ and ∂⟨c, y⟩/∂ŷ. With
+        ``order=2`` also ∂/∂(θ, x) ⟨∂⟨c, y⟩/∂(θ, x), v⟩ in a random direction v.
+
+    Args:
+        torch_module_or_function: a `torch.nn.Module`, of which a copy is run, or a function of tensors.
+        inputs: {name: array or tensor} of any shapes and units; passed by name where `forward` has these names, and in this order
+            otherwise. Real numbers are rounded to float32, so that both precisions see the same.
+        loss: a scalar of torch's output; then c is its gradient. Otherwise c is drawn.
+        train: whether the module is in training; then dropout draws and batch statistics are recorded.
+        randomize: whether parameters and running statistics get random numbers first; a port tested at its first zeros and ones
+            is hardly tested.
+        order: 2 for second derivatives.
+        seed: seed of all that is drawn.
+        device: torch's device.
+        name: what the golden is called; by default the class or function's name.
+
+    Returns:
+        A `Golden`; ``golden.save("model.npz")`` keeps it.
+
+    Raises:
+        ImportError: when there is no torch.
+        ValueError: for inputs that do not fit, and for a function that cannot be replayed.
+
+    >>> import torch
+    >>> golden = record(torch.nn.Linear(3, 2), {"input": np.ones((4, 3))})
+    >>> sorted(golden.state), golden.group("double/parameter")["weight"].shape
+    (['bias', 'weight'], (2, 3))
+
+    Source: torch.testing compares values alone; the float64 reference beside both sides is that of PyTorch/XLA's precision tests.
+    """
+    torch = _torch()
+    if order not in (1, 2):
+        raise ValueError(f"`order` is {order!r}; it is 1 for gradients, or 2 for Hessian-vector products too")
+    given = _inputs(inputs)
+    side = TorchSide(torch, torch_module_or_function, train=train, device=device, seed=seed)
+    rng = np.random.default_rng(seed)
+    state = _state(side, rng, randomize)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=".*(nested|Nested).*", category=UserWarning
+        )  # encoder layers speak of their fast path
+        first = side("float64", state, given, loss=loss)
+        seeds = first.results["seed"] if loss is not None else _seeds(first, rng)
+        side.draws = first.draws
+        directions = _directions(side, state, given, rng) if order == 2 else None
+        double = side("float64", state, given, seeds=seeds, loss=loss, directions=directions)
+        _demand_steady(first, double)
+        moves = _moves(side, state, given, seeds, loss, directions, double)
+        single = side("float32", state, given, seeds=seeds, loss=loss, directions=directions)
+    draws = _named(first.draws)
+    arrays = {f"input/{k}": _slim(v) for k, v in given.items()} | {f"state/{k}": _slim(v) for k, v in state.items()}
+    arrays |= {f"noise/{k}": v for k, v in draws.items()} | {f"seed/{k}": v for k, v in seeds.items()}
+    arrays |= {f"direction/{k}": v for k, v in (directions or {}).items()}
+    for prefix, run in (("double", double), ("single", single)):
+        arrays |= {f"{prefix}/{kind}/{k}": v for kind in COMPARED for k, v in run.results.get(kind, {}).items()}
+    arrays |= {f"move/{kind}/{k}": v for kind in moves for k, v in moves[kind].items()}
+    manifest = {
+        "name": name or getattr(torch_module_or_function, "__name__", type(torch_module_or_function).__name__),
+        "torch": torch.__version__,
+        "device": str(side.device),
+        "seed": seed,
+        "train": train,
+        "randomized": randomize and side.is_module,
+        "order": double.order,
+        "parameters": list(double.results.get("parameter", {})),
+        "aliases": side.aliases,
+        "modules": _modules(side),
+        "noise": [{"name": k, "operation": d["operation"]} for k, d in zip(draws, first.draws, strict=True)],
+        "loss": loss is not None,
+    }
+    return Golden(manifest, arrays)
+
+
+def _torch() -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            f"recording needs torch, which cannot be imported here ({error}); install it, or record where it is and load the golden "
+            "with jaxgrad.parity.Golden.load: checking needs no torch"
+        ) from None
+
+
+def _inputs(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if not isinstance(inputs, Mapping) or not all(isinstance(k, str) and k for k in inputs):
+        raise ValueError("`inputs` must be a dictionary {name: array}, as {'x': numpy.ones((4, 3))}")
+    found = {}
+    for name, value in inputs.items():
+        array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"`inputs`: {name} holds {array.dtype}, not real numbers, integers or booleans; pass an array of these")
+        if array.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                exact = array.astype(np.float32)
+            if not np.array_equal(np.isfinite(exact), np.isfinite(array)):
+                raise ValueError(f"`inputs`: {name} has numbers beyond float32, {np.abs(array).max():.3g}; scale them down")
+            array = exact.astype(np.float64)
+        found[name] = array
+    return found
+
+
+def _state(side: TorchSide, rng: np.random.Generator, randomize: bool) -> dict[str, np.ndarray]:
+    state: dict[str, np.ndarray] = {}
+    for name, tensor in side.state.items():
+        if not isinstance(tensor, side.torch.Tensor):
+            continue
+        if name in side.aliases:
+            state[name] = state[side.aliases[name]]
+            continue
+        if tensor.is_complex():
+            raise ValueError(f"`torch_module_or_function`: {name} is complex; parity compares real parameters alone")
+        array = side._numpy(tensor.double() if tensor.is_floating_point() else tensor)
+        if array.dtype.kind == "f":
+            array = array.astype(np.float32).astype(np.float64)
+        state[name] = randomized(name, array, rng, buffer=name not in side.parameters) if randomize else array
+    return state
+
+
+def _seeds(run: Run, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    floats = {k: v for k, v in run.results["value"].items() if v.dtype.kind == "f"}
+    return {k: rng.standard_normal(v.shape).astype(np.float32).astype(np.float64) for k, v in floats.items()}
+
+
+def _directions(
+    side: TorchSide, state: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    around = {f"parameter/{k}": state[k] for k in side.parameters if state[k].dtype.kind == "f"}
+    around |= {f"input/{k}": v for k, v in inputs.items() if v.dtype.kind == "f"}
+    scale = lambda x: float(np.sqrt(np.mean(np.square(x)))) or 1.0 if x.size else 1.0  # noqa: E731 - used once, below
+    return {k: (scale(x) * rng.standard_normal(x.shape)).astype(np.float32).astype(np.float64) for k, x in around.items()}
+
+
+def _demand_steady(first: Run, again: Run) -> None:
+    same = first.results["value"].keys() == again.results["value"].keys() and len(first.draws) == len(again.draws)
+    if not same or any(
+        not np.array_equal(v, again.results["value"][k], equal_nan=v.dtype.kind == "f") for k, v in first.results["value"].items()
+    ):
+        raise ValueError(_UNSTEADY)
+
+
+def _moves(
+    side: TorchSide, state: Any, inputs: Any, seeds: Any, loss: Any, directions: Any, base: Run
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return how far each entry moves under noise of about one unit in the last place on state and inputs."""
+    copies = noisy_copies({"state": {k: v for k, v in state.items() if k not in side.aliases}, "inputs": dict(inputs)}, _EPS, side.seed)
+    moves: dict[str, dict[str, np.ndarray]] = {}
+    for number in range(1, COPIES + 1):
+        pick = {part: {k: v[number] for k, v in group.items()} for part, group in copies.items()}
+        noisy = pick["state"] | {alias: pick["state"][name] for alias, name in side.aliases.items()}
+        run = side("float64", noisy, pick["inputs"], seeds=seeds, loss=loss, directions=directions)
+        for kind in COMPARED:
+            for k, v in base.results.get(kind, {}).items():
+                if v.dtype.kind != "f" or k not in run.results.get(kind, {}):
+                    continue
+                with np.errstate(invalid="ignore"):
+                    moved = np.abs(run.results[kind][k] - v)
+                so_far = moves.setdefault(kind, {}).setdefault(k, np.zeros(v.shape))
+                moves[kind][k] = np.maximum(so_far, moved)
+    return {kind: {k: _rounded_up(v) for k, v in group.items()} for kind, group in moves.items()}
+
+
+def _rounded_up(array: np.ndarray) -> np.ndarray:
+    low = array.astype(np.float32)
+    return np.where(low < array, np.nextafter(low, np.float32(np.inf)), low)
+
+
+def _named(draws: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    named: dict[str, np.ndarray] = {}
+    times: Counter[str] = Counter()
+    for draw in draws:
+        name = draw["path"] or "noise"
+        named[f"{name}#{times[name]}" if times[name] else name] = draw["array"]
+        times[name] += 1
+    return named
+
+
+def _modules(side: TorchSide) -> dict[str, Any]:
+    if not side.is_module:
+        return {}
+    found = {}
+    for name, module in side.target.named_modules():
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(module).items() if not k.startswith("_") and _is_plain(v)}
+        own = [k for k, _ in module.named_parameters(recurse=False)]
+        found[name] = {"type": type(module).__name__, "options": plain, "parameters": own, "text": module.extra_repr()}
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str)) or (isinstance(value, tuple) and all(isinstance(v, (int, float)) for v in value))
+
+
+def _slim(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype.kind == "f" else array

@@ -1,0 +1,33 @@
+"""Outputs that are tuples, lists or dictionaries, as one dictionary of labelled leaves; the same for torch and JAX."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_NUMBERS = (bool, int, float, complex, np.generic)
+
+
+def leaves(tree: Any, label: str = "") -> dict[str, Any]:
+    """Return the arrays or tensors of an output by their path; None is left out.
+
+    Raises:
+        ValueError: when the output holds something that is no array.
+
+    >>> leaves((1.0, {"a": 2.0, "b": None}), "output")
+    {'output[0]': 1.0, "output[1]['a']": 2.0}
+    """
+    if tree is None:
+        return {}
+    if isinstance(tree, Mapping):
+        items = [(f"[{key!r}]", tree[key]) for key in sorted(tree, key=str)]
+    elif isinstance(tree, (tuple, list)):
+        items = [(f"[{i}]", item) for i, item in enumerate(tree)]
+    elif isinstance(tree, _NUMBERS) or (hasattr(tree, "shape") and hasattr(tree, "dtype")):
+        return {label: tree}
+    else:
+        raise ValueError(
+            f"{label or 'the output'} is a {type(tree).__name__}; a parity check compares arrays, and tuples, lists and dictionaries "
+            "of them; return these"
+        )
+    return {k: v for part, item in items for k, v in leaves(item, label + part).items()}

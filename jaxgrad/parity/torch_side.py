@@ -1,0 +1,316 @@
+"""One torch function, run in a chosen precision at chosen numbers, with everything that happens inside written down.
+
+The only module of jaxgrad that runs torch, which it gets handed: nothing is imported here. Activations are cloned in forward
+hooks, and cotangents come from hooks on these tensors rather than on modules, so that in-place operations do no harm. Random
+operations are seen in torch's dispatcher, whichever function of torch they hide in.
+"""
+
+import contextlib
+import copy
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxgrad.parity.structure import leaves
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class Run:
+    """What one run gave, as numpy arrays by kind and name."""
+
+    results: dict[str, Arrays] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    inlets: list[str] = field(default_factory=list)
+    draws: list[dict[str, Any]] = field(default_factory=list)
+
+
+class TorchSide:
+    """A copy of a torch module or function that can be run again and again at other numbers."""
+
+    def __init__(self, torch: Any, target: Any, *, train: bool, device: str, seed: int) -> None:
+        """Copy the target, so that the user's own is left as it is."""
+        self.torch, self.device, self.seed = torch, torch.device(device), seed
+        self.is_module = isinstance(target, torch.nn.Module)
+        if not self.is_module and not callable(target):
+            raise ValueError(
+                f"`torch_module_or_function` is a {type(target).__name__}; give a torch.nn.Module or a function of tensors"
+            )
+        self.target: Any = copy.deepcopy(target) if self.is_module else target
+        self.draws: list[dict[str, Any]] | None = None
+        if self.is_module:
+            self.target.train(train).requires_grad_(True)
+        self.parameters = dict(self.target.named_parameters()) if self.is_module else {}
+        self.state: dict[str, Any] = dict(self.target.state_dict(keep_vars=True)) if self.is_module else {}
+        by_identity = {id(p): name for name, p in self.parameters.items()}
+        self.aliases = {
+            name: by_identity[id(p)] for name, p in self.state.items() if by_identity.get(id(p), name) != name
+        }  # tied parameters
+
+    def __call__(
+        self,
+        dtype: str,
+        state: Mapping[str, np.ndarray],
+        inputs: Mapping[str, np.ndarray],
+        *,
+        seeds: Mapping[str, np.ndarray] | None = None,
+        loss: Callable[[Any], Any] | None = None,
+        directions: Mapping[str, np.ndarray] | None = None,
+    ) -> Run:
+        """Run forward and backward.
+
+        Args:
+            dtype: "float64" or "float32".
+            state: parameters and buffers.
+            inputs: by name.
+            seeds: cotangent of each output; without it `loss`, or else the outputs alone.
+            loss: a scalar of the output, whose gradient becomes the cotangent.
+            directions: of second derivatives: {parameter/NAME or input/NAME: v}.
+        """
+        torch = self.torch
+        wanted = getattr(torch, dtype)
+        run = Run()
+        with self._factory(wanted), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self._load(state, wanted)
+            tensors = {k: self._tensor(v, wanted) for k, v in inputs.items()}
+            leaf_inputs = {k: t.requires_grad_() for k, t in tensors.items() if t.is_floating_point()}
+            cotangents: dict[str, Any] = {}
+            with self._hooks(run, cotangents), self._tape(run):
+                output = self._call(tensors)
+            outputs = leaves(output, "output")
+            run.results["value"] = {k: self._numpy(v) for k, v in outputs.items()}
+            moving = {k: v for k, v in outputs.items() if v.is_floating_point() and v.requires_grad}
+            value = None if loss is None else self._loss(loss, output)
+            if value is not None:
+                run.results["loss"] = {"loss": self._numpy(value)}
+            if seeds is None and value is not None:
+                found = torch.autograd.grad(value, list(moving.values()), retain_graph=True, allow_unused=True)
+                grads = [torch.zeros_like(v) if g is None else g for g, v in zip(found, moving.values(), strict=True)]
+                seeds = {k: self._numpy(g) for k, g in zip(moving, grads, strict=True)}
+            run.results["seed"] = dict(seeds) if seeds is not None else {}
+            if seeds is not None:
+                self._backward(run, moving, seeds, leaf_inputs, cotangents, directions)
+            run.results["buffer"] = self._changed_buffers(state)
+        return run
+
+    def _backward(
+        self, run: Run, moving: Any, seeds: Mapping[str, np.ndarray], inputs: Any, cotangents: dict[str, Any], directions: Any
+    ) -> None:
+        torch = self.torch
+        wrt = {**{f"parameter/{k}": p for k, p in self.parameters.items() if p.is_floating_point()}}
+        wrt |= {f"input/{k}": t for k, t in inputs.items()}
+        used = {k: v for k, v in moving.items() if k in seeds}
+        run.results |= {"parameter": {}, "input": {}}
+        if not wrt or not used:
+            return
+        c = [self._tensor(seeds[k], v.dtype) for k, v in used.items()]
+        try:
+            found = torch.autograd.grad(
+                list(used.values()), list(wrt.values()), c, allow_unused=True, create_graph=directions is not None
+            )
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+            raise ValueError(
+                f"torch cannot differentiate `torch_module_or_function`: it changes in place what the backward pass needs "
+                f"({str(error).splitlines()[0][:200]}); write that operation out of place"
+            ) from error
+        self._enter(run, "", wrt, found)
+        run.results["inlet"] = {k: self._numpy(cotangents[k]) for k in run.inlets if k in cotangents}
+        run.results["cotangent"] = {k: self._numpy(cotangents[k]) for k in run.order if k in cotangents}
+        if directions is not None:
+            terms = [
+                (g * self._tensor(directions[k], g.dtype)).sum()
+                for k, g in zip(wrt, found, strict=True)
+                if g is not None and g.requires_grad
+            ]
+            second = torch.autograd.grad(sum(terms), list(wrt.values()), allow_unused=True) if terms else [None] * len(wrt)
+            self._enter(run, "curvature_", wrt, second)
+
+    def _enter(self, run: Run, prefix: str, wrt: Mapping[str, Any], found: Any) -> None:
+        for (label, leaf), gradient in zip(wrt.items(), found, strict=True):
+            kind, _, name = label.partition("/")
+            array = np.zeros(leaf.shape, self._numpy(leaf).dtype) if gradient is None else self._numpy(gradient)
+            run.results.setdefault(prefix + kind, {})[name] = array
+
+    @contextlib.contextmanager
+    def _factory(self, dtype: Any) -> Iterator[None]:
+        """Let tensors that the function makes by itself have the run's precision."""
+        before = self.torch.get_default_dtype()
+        self.torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            self.torch.set_default_dtype(before)
+
+    def _load(self, state: Mapping[str, np.ndarray], dtype: Any) -> None:
+        if not self.is_module:
+            return
+        self.target.to(device=self.device, dtype=dtype)
+        self.parameters = dict(self.target.named_parameters())
+        with self.torch.no_grad():
+            for name, tensor in self.target.state_dict(keep_vars=True).items():
+                if name in state:
+                    tensor.copy_(self.torch.from_numpy(np.array(state[name])))
+
+    def _changed_buffers(self, state: Mapping[str, np.ndarray]) -> Arrays:
+        if not self.is_module:
+            return {}
+        buffers = {k: self._numpy(v) for k, v in self.target.named_buffers() if k in state}
+        return {k: v for k, v in buffers.items() if not np.array_equal(v, state[k].astype(v.dtype), equal_nan=v.dtype.kind == "f")}
+
+    def _tensor(self, array: np.ndarray, dtype: Any) -> Any:
+        tensor = self.torch.from_numpy(np.array(array)).to(self.device)
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    def _numpy(self, tensor: Any) -> np.ndarray:
+        if not isinstance(tensor, self.torch.Tensor):
+            return np.asarray(tensor)
+        return tensor.detach().cpu().resolve_conj().numpy().copy()
+
+    def _call(self, tensors: dict[str, Any]) -> Any:
+        function = self.target.forward if self.is_module else self.target
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # a builtin without a signature
+            return self.target(*tensors.values())
+        kinds = [p.kind for p in signature.parameters.values()]
+        by_name = set(tensors) <= set(signature.parameters) or inspect.Parameter.VAR_KEYWORD in kinds
+        try:
+            signature.bind(*(() if by_name else tensors.values()), **(tensors if by_name else {}))
+        except TypeError as error:
+            raise ValueError(f"`inputs` are {', '.join(tensors)}, but torch's function takes {signature}: {error}") from None
+        try:
+            return self.target(**tensors) if by_name else self.target(*tensors.values())
+        except RuntimeError as error:
+            if "leaf Variable that requires grad" in str(error):
+                raise ValueError(
+                    "`torch_module_or_function` changes one of its inputs in place, so that its gradient has no meaning; "
+                    "let it work on a copy, x = x.clone()"
+                ) from error
+            raise
+
+    def _loss(self, loss: Callable[[Any], Any], output: Any) -> Any:
+        value = loss(output)
+        if not isinstance(value, self.torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+            shape = list(value.shape) if isinstance(value, self.torch.Tensor) else type(value).__name__
+            raise ValueError(
+                f"`loss` must give one number that depends on the output, and gives {shape}; reduce it with .mean() or .sum()"
+            )
+        return value.reshape(())
+
+    @contextlib.contextmanager
+    def _hooks(self, run: Run, cotangents: dict[str, Any]) -> Iterator[None]:
+        self.path: list[str] = []
+        if not self.is_module:
+            yield
+            return
+        calls: Counter[str] = Counter()
+
+        origin: dict[int, tuple[list[str], Any]] = {}  # the tensors are kept, so that no other gets their identity
+
+        def enter(name: str) -> Callable[..., Any]:
+            def hook(module: Any, args: Any, kwargs: Any) -> Any:
+                self.path.append(name)
+                return self._inlets(run, cotangents, origin, f"{name}#{calls[name]}" if calls[name] else name, args, kwargs)
+
+            return hook
+
+        def leave(name: str) -> Callable[..., None]:
+            def hook(module: Any, args: Any, output: Any) -> None:
+                self.path.pop()
+                if not name:
+                    return
+                label = f"{name}#{calls[name]}" if calls[name] else name
+                calls[name] += 1
+                for key, tensor in leaves(output, label).items():
+                    if isinstance(tensor, self.torch.Tensor):
+                        run.results.setdefault("activation", {})[key] = self._numpy(tensor)
+                        run.order.append(key)
+                        origin.setdefault(id(tensor), ([], tensor))[0].append(key)
+                        if tensor.requires_grad:
+                            tensor.register_hook(lambda g, key=key: cotangents.__setitem__(key, g.detach().clone()))
+
+            return hook
+
+        handles = []
+        for name, module in self.target.named_modules():
+            handles += [module.register_forward_pre_hook(enter(name), with_kwargs=True), module.register_forward_hook(leave(name))]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _inlets(self, run: Run, cotangents: dict[str, Any], origin: Any, label: str, args: Any, kwargs: Any) -> Any:
+        """Hand a module its inputs under another identity, whose cotangents are the module's own contribution alone."""
+        if not label:
+            return None
+        copies: dict[int, Any] = {}
+
+        def copied(value: Any) -> Any:
+            if not isinstance(value, self.torch.Tensor) or not value.requires_grad:
+                return value
+            if id(value) not in copies:
+                copies[id(value)] = copy = value.view_as(value)
+                sources = origin.get(id(value), ([], None))[0]
+                origin[id(copy)] = list(sources), copy
+                for source in sources:
+                    key = f"{label}<{source}"
+                    copy.register_hook(lambda g, key=key: cotangents.__setitem__(key, g.detach().clone()))
+                    run.inlets.append(key)
+            return copies[id(value)]
+
+        return tuple(copied(a) for a in args), {k: copied(v) for k, v in kwargs.items()}
+
+    def _tape(self, run: Run) -> Any:
+        return tape_mode(self.torch)(self, run)
+
+
+def tape_mode(torch: Any) -> Any:
+    """Return the dispatch mode that records random draws, or hands out those recorded before."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Tape(TorchDispatchMode):
+        def __init__(self, side: TorchSide, run: Run) -> None:
+            super().__init__()
+            self.side, self.run, self.next = side, run, 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if torch.Tag.nondeterministic_seeded not in func.tags:
+                return func(*args, **kwargs)
+            before = torch.random.get_rng_state()
+            output = func(*args, **kwargs)
+            name = func.overloadpacket.__name__
+            if torch.equal(before, torch.random.get_rng_state()):
+                return output  # such as attention whose dropout is 0
+            if isinstance(output, tuple) or name == "rrelu_with_noise":
+                raise ValueError(
+                    f"torch's {name} draws and uses its draw in one step, so that it cannot be replayed; write it "
+                    "with torch.nn.Dropout, or with torch.rand and arithmetic"
+                )
+            if output.numel() == 0:
+                return output
+            if self.side.draws is not None:
+                if self.next >= len(self.side.draws) or self.side.draws[self.next]["array"].shape != tuple(output.shape):
+                    raise ValueError(_UNSTEADY)
+                output.copy_(torch.from_numpy(self.side.draws[self.next]["array"]))
+            path = self.side.path[-1] if self.side.path else ""
+            self.next += 1
+            self.run.draws.append({"path": path, "operation": name, "array": self.side._numpy(output)})
+            return output
+
+    return Tape
+
+
+_UNSTEADY = (
+    "`torch_module_or_function` does not do the same twice at the same numbers and draws; its randomness must come from torch "
+    "(not from `random` or numpy), and it may keep no state but parameters and buffers"
+)

@@ -1,0 +1,185 @@
+"""check: what it says of ports that are wrong, where it says so, and of ports that are right but hard."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from jax.ad_checkpoint import checkpoint_name as tag
+from torch import nn
+
+import jaxgrad as jg
+from jaxgrad import parity
+from parity_tests import jax_models, torch_models
+
+RNG = np.random.default_rng(1)
+X = RNG.standard_normal((7, 6))
+MLP = parity.record(torch_models.MLP(), {"x": X})
+
+
+def planted(bug):
+    return parity.check(lambda p, x: jax_models.mlp(p, x, bug), MLP, float32=False)
+
+
+@pytest.mark.parametrize(
+    ("bug", "forward", "vjp", "remedy"),
+    [
+        ("eps of norm", "norm", ["norm"], "eps=1e-05 restores parity"),
+        ("tanh in act1", "act1", ["act1"], "the erf form of GELU (approximate=False) restores parity"),
+        ("no bias in fc1", "fc1", ["fc1"], "adding fc1.bias restores parity"),
+        ("transposed fc2", "fc2", ["fc2"], "transposing "),
+        ("float32 in fc2", "fc2", ["fc2"], "float64 throughout"),
+        ("wrong rule in act2", None, ["act2"], "without its custom derivative rule"),
+        ("detached input of out", None, ["out"], "without stop_gradient at jax_models.py"),
+    ],
+)
+def test_a_mistake_is_found_its_block_named_and_the_remedy_told(bug, forward, vjp, remedy):
+    report = planted(bug)
+    assert report.verdict == "refuted"
+    assert report.context["first_forward"] == forward and report.context["first_vjp"] == vjp
+    (told,) = report.context["remedies"].values()
+    assert told.startswith(remedy)
+    assert report.findings[0].verdict == "refuted" and report.findings[0].diagnosis == told, "it stands first"
+    assert told in str(report)
+
+
+def test_two_mistakes_are_both_named():
+    def port(p, x):
+        return jax_models.mlp({k: v for k, v in p.items() if k != "out.bias"}, x, "eps of norm")
+
+    report = parity.check(port, MLP, float32=False)
+    assert report.context["remedies"] == {"norm": "eps=1e-05 restores parity", "out": "adding out.bias restores parity"}
+
+
+def test_a_detached_residual_is_told_from_the_branch_beside_it():
+    golden = parity.record(torch_models.encoder(), {"src": RNG.standard_normal((2, 5, 8))}, train=True)
+    port = lambda p, src: jax_models.encoder(p, src, "detached residual in layers.1")  # noqa: E731
+    report = parity.check(port, golden, ignore="layers.?", float32=False)
+    assert report.context["first_forward"] is None and report.context["first_vjp"] == ["layers.1.norm1"]
+
+
+def test_flax_fast_variance_at_a_large_mean_is_named_as_less_accurate():
+    golden = parity.record(nn.LayerNorm(64), {"x": 300 + RNG.standard_normal((8, 64))})
+    for bug, verdict in (("", "confirmed"), ("fast variance in norm", "refuted")):
+        rename = lambda p: {f"norm.{k}": v for k, v in p.items()}  # noqa: E731
+        report = parity.check(lambda p, x, bug=bug: jax_models.layer_norm(p, "norm", x, bug=bug), golden, weights=rename, ignore="norm")
+        assert report.verdict == verdict
+    worse = next(f for f in report.findings if f.verdict == "refuted")
+    assert worse.evidence == "float32" and "times less accurate than torch in float32" in worse.diagnosis
+    assert {f.verdict for f in report.findings if f.evidence == "semantic"} == {"confirmed"}
+
+
+def test_batch_norms_conventions_are_recognised_in_its_running_statistics():
+    golden = parity.record(torch_models.CNN(), {"x": RNG.standard_normal((3, 3, 8, 8))}, train=True)
+    for bug, words in (
+        ("momentum of bn1", "a weight of 0.1 for the batch, in place of 0.9"),
+        ("biased running variance in bn2", "the variance times n/(n − 1)"),
+    ):
+        report = parity.check(lambda p, x, bug=bug: jax_models.cnn(p, x, bug), golden, buffers=True, float32=False)
+        assert report.verdict == "refuted"
+        assert {words in f.diagnosis for f in report.findings if f.verdict == "refuted"} == {True}
+    plain = parity.check(lambda p, x: jax_models.cnn(p, x)[0], golden, float32=False)
+    assert plain.verdict == "undecided" and "does not return it" in plain.findings[-1].detail
+
+
+def test_gradients_that_vanish_by_construction_confirm_nothing():
+    module = nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1))
+    golden = parity.record(module, {"x": X[:, :4]}, loss=lambda y: y.mean())
+
+    def port(p, x):
+        return jax.nn.softmax(x @ p["0.weight"].T + p["0.bias"])
+
+    report = parity.check(port, golden, loss=jnp.mean)
+    assert report.verdict == "undecided"
+    assert any("every gradient is zero" in f.detail for f in report.findings)
+    assert any("d 0.weight: vacuous" in w for w in report.warnings)
+
+
+def test_a_parameter_that_the_port_never_reads_is_refuted():
+    report = parity.check(lambda p, x: x @ p["weight"].T + 0 * X[0, :3], parity.record(nn.Linear(6, 3), {"x": X}))
+    assert report.verdict == "refuted"
+    assert {"output", "d bias"} <= {f.wrt for f in report.findings if f.verdict == "refuted"}
+
+
+def test_outputs_may_be_tuples_and_dictionaries_and_inputs_whole_numbers():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.out = nn.Embedding(11, 4), nn.Linear(4, 2)
+
+        def forward(self, tokens, scale):
+            y = self.table(tokens) * scale
+            return {"y": self.out(y), "rest": (y.sum(), tokens.argmax(-1))}
+
+    golden = parity.record(Model(), {"tokens": RNG.integers(0, 11, (3, 5)), "scale": np.float64(1.5)})
+
+    def port(p, tokens, scale):
+        y = tag(p["table.weight"][tokens], "table") * scale
+        return {"y": tag(y @ p["out.weight"].T + p["out.bias"], "out"), "rest": (y.sum(), tokens.argmax(-1))}
+
+    report = parity.check(port, golden)
+    report.assert_confirmed()
+    assert {"output['rest'][1]", "d scale", "d table.weight"} <= set(report.by_input)
+
+
+def test_tied_parameters_and_modules_called_twice():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.b.weight = self.a.weight
+            self.act = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            return self.act(self.b(self.act(self.a(x)))) + x
+
+    golden = parity.record(Model(), {"x": X[:, :4]})
+    assert golden.manifest["aliases"] == {"b.weight": "a.weight"} and "act#1" in golden.manifest["order"]
+
+    def port(p, x):
+        y = tag(jax.nn.relu(tag(x @ p["a.weight"].T + p["a.bias"], "a")), "act")
+        return tag(jax.nn.relu(tag(y @ p["b.weight"].T + p["b.bias"], "b")), "act") + x
+
+    report = parity.check(port, golden)
+    report.assert_confirmed()
+    assert {"act#1", "d act", "d a.weight"} <= set(report.by_input)
+
+
+def test_a_function_of_tensors_needs_no_module():
+    golden = parity.record(lambda a, b: torch.linalg.norm(a @ b, dim=-1), {"a": X, "b": X.T[:, :4]}, order=2)
+    parity.check(lambda _, a, b: jnp.linalg.norm(a @ b, axis=-1), golden).assert_confirmed()
+
+
+def test_a_vmapped_port_may_have_its_batch_axis_elsewhere():
+    golden = parity.record(nn.Sequential(nn.Linear(6, 7), nn.Tanh()), {"x": X})
+
+    def port(p, x):
+        return tag(jax.vmap(lambda x: jnp.tanh(tag(p["0.weight"] @ x + p["0.bias"], "0")))(x), "1")
+
+    parity.check(port, golden).assert_confirmed()
+
+
+def test_a_checker_serves_goldens_of_one_shape_with_one_compilation():
+    checker = parity.Checker(jax_models.mlp)
+    programs = []
+    for seed in range(3):
+        checker(parity.record(torch_models.MLP(), {"x": X + seed}, seed=seed)).assert_confirmed()
+        programs.append(checker.side.programs["float64"])
+    assert programs[0] is programs[2]
+    checker(parity.record(torch_models.MLP(), {"x": X[:3]})).assert_confirmed()
+    assert checker.side.programs["float64"] is not programs[0]
+
+
+def test_jaxs_configuration_is_left_alone_and_parity_is_part_of_jaxgrad():
+    before = dict(jax.config.values)
+    assert jg.parity.check is parity.check
+    planted("eps of norm")
+    assert jax.config.values == before
+
+
+def test_a_golden_survives_the_file_and_the_file_is_the_same_each_time(tmp_path):
+    one, two = (MLP.save(tmp_path / name) for name in ("one.npz", "two.npz"))
+    assert one.read_bytes() == two.read_bytes()
+    again = parity.Golden.load(one)
+    assert again.arrays.keys() == MLP.arrays.keys() and "fc1.weight [6, 6]" in str(again)
+    parity.check(jax_models.mlp, str(one), float32=False).assert_confirmed()
