@@ -170,13 +170,13 @@ class Sequence:
     def _ahead(self) -> tuple[float, float]:
         """Return the widest interval in units of the resolution, and samples at which it may be narrow enough, for progress."""
         widest = self._widest(slice(None))
-        needed = self.samples * max(widest, 1.0) ** 2 if math.isfinite(widest) else math.inf
+        needed = self.samples * max(widest, 1.0) * max(widest, 1.0)  # a power would raise where this becomes infinite
         return widest, min(needed, self.limits.looks[-1] * self.limits.chunk)
 
     def _widest(self, part: slice, times: float = 1.0) -> float:
         off, reach = self._off_and_reach(times)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.max(np.nan_to_num((off + reach)[part] / self.wanted[part], nan=np.inf), initial=0.0))
+            return float(np.max(np.nan_to_num((off + reach)[part] / self.wanted[part], nan=np.inf, posinf=np.inf), initial=0.0))
 
     def needed(self, part: slice) -> float:
         """Return the samples at which the part would be decided if what is to come is like what was seen; infinite if never."""
