@@ -170,7 +170,7 @@ class Sequence:
     def _ahead(self) -> tuple[float, float]:
         """Return the widest interval in units of the resolution, and samples at which it may be narrow enough, for progress."""
         widest = self._widest(slice(None))
-        needed = self.samples * max(widest, 1.0) * max(widest, 1.0)  # a power would raise where this becomes infinite
+        needed = self.samples * max(widest, 1.0) * max(widest, 1.0)  # infinite where it overflows
         return widest, min(needed, self.limits.looks[-1] * self.limits.chunk)
 
     def _widest(self, part: slice, times: float = 1.0) -> float:
