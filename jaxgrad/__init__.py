@@ -13,17 +13,15 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxgrad import catalog, masks
-from jaxgrad.certificates import Certificate, Mismatch, certify
-from jaxgrad.derivation import Derivation
-from jaxgrad.expectations import expectation
-from jaxgrad.intermediates import capture
-from jaxgrad.report import Finding, Report, Verdict
-from jaxgrad.sampling import Estimate, estimate
-from jaxgrad.verification import verify
-
 if TYPE_CHECKING:
-    from jaxgrad import parity
+    from jaxgrad import catalog, masks, parity
+    from jaxgrad.certificates import Certificate, Mismatch, certify
+    from jaxgrad.derivation import Derivation
+    from jaxgrad.expectations import expectation
+    from jaxgrad.intermediates import capture
+    from jaxgrad.report import Finding, Report, Verdict
+    from jaxgrad.sampling import Estimate, estimate
+    from jaxgrad.verification import verify
 
 __all__ = [
     "Certificate",
@@ -43,9 +41,32 @@ __all__ = [
     "verify",
 ]
 
+_HOMES = {
+    "Certificate": "certificates",
+    "Derivation": "derivation",
+    "Estimate": "sampling",
+    "Finding": "report",
+    "Mismatch": "certificates",
+    "Report": "report",
+    "Verdict": "report",
+    "capture": "intermediates",
+    "certify": "certificates",
+    "estimate": "sampling",
+    "expectation": "expectations",
+    "verify": "verification",
+}
+_MODULES = frozenset({"catalog", "masks", "parity"})
+
 
 def __getattr__(name: str) -> Any:
-    """Import `jaxgrad.parity` when it is first asked for."""
-    if name == "parity":
-        return importlib.import_module("jaxgrad.parity")
-    raise AttributeError(f"module 'jaxgrad' has no attribute {name!r}")
+    """Import what is asked for when it is first asked for, so that neither pytest nor ``jaxgrad --help`` waits for JAX."""
+    if name in _MODULES:
+        return importlib.import_module(f"jaxgrad.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxgrad' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"jaxgrad.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from jaxgrad import small_algebra
 from jaxgrad.indexing import gather_places, scatter_places
 
-_SMALL = 32
+_LARGE = 2**16
 
 
 def shape_of(atom: core.Var | core.Literal) -> tuple[int, ...]:
@@ -101,24 +102,26 @@ def _dot_general(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray
     shared = [left[i] for i in batch_a]
     summed = {left[i] for i in contract_a}
     out = [*shared, *(i for i in (*left, *right) if i not in shared and i not in summed)]
-    return np.einsum(a, left, b, right, out)
+    return np.einsum(a, left, b, right, out, optimize=a.size * b.size > _LARGE)
 
 
-def _triangular_solve(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Substitute row by row, which for small matrices takes less time than starting the threads of a BLAS."""
-    p = eqn.params
-    if a.shape[-1] > _SMALL or p["conjugate_a"]:
+def _triangular_solve(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> Any:
+    if a.shape[-1] > small_algebra.SMALL or eqn.params["conjugate_a"]:
         return _bind(eqn, [a, b])
-    flip = p["transpose_a"] != (not p["left_side"])  # X·M = B is Mᵀ·Xᵀ = Bᵀ
-    a, lower = (a.swapaxes(-1, -2), not p["lower"]) if flip else (a, p["lower"])
-    x = np.array(b if p["left_side"] else b.swapaxes(-1, -2))
-    n = x.shape[-2]
-    for i in range(n) if lower else range(n)[::-1]:
-        done = slice(0, i) if lower else slice(i + 1, n)
-        x[..., i, :] -= (a[..., i, done, None] * x[..., done, :]).sum(-2)
-        if not p["unit_diagonal"]:
-            x[..., i, :] /= a[..., i, i, None]
-    return x if p["left_side"] else x.swapaxes(-1, -2)
+    return small_algebra.triangular_solve(eqn.params, a, b)
+
+
+def _lu(eqn: core.JaxprEqn, a: np.ndarray) -> Any:
+    if a.ndim != 2 or len(a) > small_algebra.SMALL or a.dtype.kind != "f" or not np.isfinite(a).all():
+        return _bind(eqn, [a])
+    return small_algebra.lu(a)
+
+
+def _sort(eqn: core.JaxprEqn, *operands: np.ndarray) -> Any:
+    keys = operands[: eqn.params["num_keys"]]
+    if any(k.dtype.kind not in "biuf" or (k.dtype.kind == "f" and np.isnan(k).any()) for k in keys):
+        return _bind(eqn, operands)
+    return small_algebra.ordered(keys, operands, eqn.params["dimension"])
 
 
 def _cumulative(f: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -167,6 +170,11 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "logistic": lambda eqn, x: 1 / (1 + np.exp(-x)),
     "dot_general": _dot_general,
     "triangular_solve": _triangular_solve,
+    "lu": _lu,
+    "sort": _sort,
+    "stop_gradient": lambda eqn, x: x,
+    "copy": lambda eqn, x: x,
+    "rem": lambda eqn, a, b: np.fmod(a, b) if (b != 0).all() and np.isfinite(a).all() else _bind(eqn, [a, b]),
     "cumsum": _cumulative(np.cumsum),
     "cumprod": _cumulative(np.cumprod),
     "cummax": _cumulative(np.maximum.accumulate),

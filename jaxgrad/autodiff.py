@@ -22,6 +22,7 @@ import numpy as np
 from jaxgrad.compilation import check_options
 from jaxgrad.differences import Prober
 from jaxgrad.jitter import movement
+from jaxgrad.pictures import heat
 from jaxgrad.problem import Problem, Tree, gradient_of, labelled
 from jaxgrad.programs import has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
@@ -57,6 +58,7 @@ class _Ledger:
     refuted: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    seen: tuple[np.ndarray, Any, np.ndarray, np.ndarray] | None = None
 
 
 class _Pair:
@@ -147,6 +149,8 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
         copied, stacked = stack(unit)
     claimed, reference, finite = pair(stacked, prepared=True)
     rows = COPIES + 1
+    for number in range(DRAWS):
+        problem.remember(pair.sizes, number, {label: array[number * rows] for label, array in claimed.items()})
     for label in claimed:
         ledger = ledgers.setdefault(label, _Ledger())
         for number, draw in enumerate(draws):
@@ -172,6 +176,7 @@ def _enter_generic(
     ledger: _Ledger, found: Comparison, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
 ) -> None:
     ledger.generic += 1
+    ledger.seen = _worse(ledger.seen, (found.error, found.bound, claimed, reference))
     if not np.all(np.isfinite(found.error)):
         side = "autodiff" if not np.all(np.isfinite(reference)) else "the closed form"
         ledger.doubts.append(f"{side} is not finite at {_text(pair.sizes)}")
@@ -207,6 +212,8 @@ def _enter_special(
     wrong = np.abs(claimed - reference) > max(COARSE * scale, GAP * ledger.rounding)
     if np.any(wrong):
         _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at exact zeros or ties")
+        if ledger.refuted:
+            ledger.seen = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding), claimed, reference
 
 
 def _adjudicate(
@@ -265,6 +272,15 @@ def _slopes_at(pair: _Pair, draw: Any, label: str, entries: list[tuple[int, ...]
     return pair.prober.slopes(draw, index, np.zeros((0, total)), unit)
 
 
+def _worse(seen: Any, other: tuple[np.ndarray, Any, np.ndarray, np.ndarray]) -> tuple[np.ndarray, Any, np.ndarray, np.ndarray]:
+    """Of two comparisons, return the one with the larger error in units of its bound; NaN counts as the largest."""
+    if seen is None:
+        return other
+    with np.errstate(all="ignore"):
+        sizes = [np.max(error / np.maximum(bound, np.finfo(float).tiny), initial=0.0) for error, bound, *_ in (seen, other)]
+    return seen if np.isnan(sizes[0]) or sizes[0] >= sizes[1] else other
+
+
 def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: float) -> Finding:
     detail, verdict, warning = where, Verdict.CONFIRMED, ""
     if ledger.special:
@@ -282,9 +298,14 @@ def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: floa
         warning = "vacuous: the gradient is zero, to rounding, at every draw"
     for note in dict.fromkeys(ledger.notes):
         detail += f"; {note}"
+    shown = ()
+    if ledger.seen is not None:
+        error, bound, claimed, reference = ledger.seen
+        values = {} if verdict == Verdict.CONFIRMED else {"closed": claimed, "reference": reference, "against": "autodiff"}
+        shown = (heat(error, bound, **values),)
     return Finding(
         evidence=evidence, wrt=label, verdict=verdict, error=ledger.error, bound=ledger.bound,
-        detectable=ledger.detectable or None, seconds=seconds, detail=detail, warning=warning,
+        detectable=ledger.detectable or None, seconds=seconds, detail=detail, warning=warning, pictures=shown,
     )  # fmt: skip
 
 

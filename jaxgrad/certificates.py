@@ -10,6 +10,13 @@ decimal constants mean the decimals they show; it speaks of points in general po
 kinks and ties, where derivatives are a convention, it says nothing. *refuted*: they are not. *undecided*: neither is
 known, for the reason given.
 
+Constants. A floating-point constant means the simplest rational number within two units in its last place, so that 0.6**2
+and 9/25 are one constant; by design so are 1 + 4e-16 and 1, and x·(1 + 4e-16) = x is confirmed. Factors further apart,
+such as 1 + 1e-9 and 1, are different.
+
+Work. A proof that would take more operations or memory than `jaxgrad.work` allows is not tried, and the answer is
+"undecided"; what holds at all shapes is proved at small ones as well.
+
 The bound. A polynomial that is not zero vanishes at a random point with probability at most degree/q, in each draw
 anew. A result that depends on m coins, branches that a draw decides, is tested in any one branch by at least 2⁻ᵐ of
 the draws, so n draws leave (1 − 2⁻ᵐ + degree/q)ⁿ. The sign of a root is a coin unless the draws show that its
@@ -25,13 +32,15 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad.calling import RefusedError
 from jaxgrad.identity import common_ratio
 from jaxgrad.interpreter import SteeredLoopError, UnsupportedError
 from jaxgrad.observation import Observation, observe, same_domain
 from jaxgrad.report import Verdict
-from jaxgrad.residues import BRANCH, CONSTANT, EXP, OPAQUE, PIVOT, STEP
+from jaxgrad.residues import BRANCH, CONSTANT, EXP, MANY, OPAQUE, PIVOT, STEP
 from jaxgrad.search import Search
 from jaxgrad.tracing import Traced, trace
+from jaxgrad.work import ExhaustedError
 
 _FAR_APART = "further apart in float64 at a random point than rounding explains"
 _MEANING = {
@@ -93,6 +102,9 @@ class Certificate:
 def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, seed: int = 0) -> Certificate:
     """Say whether two functions are equal: f(*args) = g(*args) for all arguments of these shapes.
 
+    Floating-point constants within two units in the last place of one simple rational number are that number: x·(1 + 4e-16) = x
+    is confirmed. At shapes where a proof would take long, the answer is "undecided"; certify at smaller ones.
+
     Args:
         f: a JAX function of pytrees of arrays; jax.grad, jvp, vmap, hessian, jit of functions are welcome.
         g: another of the same arguments, with outputs of the same tree and shapes.
@@ -105,9 +117,9 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
         differ, or "undecided" with the reason.
 
     Raises:
-        TypeError: when an argument is no array.
-        ValueError: when the outputs differ in tree or shape, or a function draws random numbers, has side effects, or
-            loops for a time that depends on the data.
+        TypeError: when an argument is no array; when f or g raises a TypeError, or returns what is no array.
+        ValueError: when f or g raises another exception, which stands as the cause; when the outputs differ in tree or
+            shape, or a function draws random numbers, has side effects, or loops for a time that depends on the data.
 
     >>> import jax, jax.numpy as jnp
     >>> w = jnp.ones((3, 2))
@@ -118,28 +130,46 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
 
     Schwartz, J. ACM 27 (1980) 701; Zippel, EUROSAM (1979) 216; Wu et al., OSDI (2025), arXiv 2405.05751.
     """
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"`seed` must be an integer of at least 0, but is {seed!r}")
     start = time.perf_counter()
     traced = trace(f, g, example_args)
     try:
         result = _judged(Search(traced, seed))
     except SteeredLoopError as error:
-        raise ValueError(f"`f` or `g` loops for a time that depends on the data: {error}") from None
+        raise RefusedError(_looping(f, example_args), f"loops for a time that depends on the data: {error}") from None
+    except ExhaustedError as error:
+        result = _without_proof(traced, seed, str(error))
     except UnsupportedError as error:
         result = _without_proof(traced, seed, f"{error}: no exact arithmetic for it")
     return replace(result, seconds=time.perf_counter() - start)
 
 
+def _looping(f: Callable[..., Any], example_args: Sequence[Any]) -> str:
+    """Return which of f and g it is whose loop depends on the data."""
+    try:
+        Search(trace(f, f, example_args), 0)
+    except SteeredLoopError:
+        return "f"
+    return "g"
+
+
 def _judged(search: Search) -> Certificate:
     """Search until all is proved or something was seen to be wrong, and conclude."""
-    seen = None
-    for i, _ in enumerate(search.steps()):
-        if i == 0:
-            seen = observe(search.traced, search.seed)
-        if search.done or (seen is not None and _any(seen.differs)):
-            break
+    seen, exhausted = None, ""
+    try:
+        for i, _ in enumerate(search.steps()):
+            if i == 0:
+                seen = observe(search.traced, search.seed)
+            if search.done or (seen is not None and _any(seen.differs)):
+                break
+    except ExhaustedError as error:
+        if not search.started:
+            raise
+        exhausted = str(error)
     result = _confirmation(search, seen) if search.done else _difference(search, seen)
+    if exhausted and result.verdict == Verdict.UNDECIDED:
+        result = replace(result, reason=f"{result.reason}; {exhausted}")
     return replace(result, draws=search.draws, degree=max(search.degrees, default=0), coins=search.coins)
 
 
@@ -199,9 +229,11 @@ def _why(search: Search, unequal: Sequence[np.ndarray], pure: Sequence[np.ndarra
         if (stuck & ((c.taint & PIVOT) != 0)).any():
             return "equal for one choice of pivots only"
         if stuck.any():
+            many = (stuck & ((c.taint & MANY) != 0)).any()
+            coins = f"{'very many' if many else c.coins} coins (branches and signs of roots that draws decide)"
             return (
-                f"equal in all draws, but these are too few: an entry depends on {c.coins or 'many'} coins (branches "
-                f"and signs of roots that draws decide), and f − g has degree up to {max(search.degrees)}"
+                f"equal in all draws, but these are too few: an entry depends on {coins}, f − g has degree up to "
+                f"{max(search.degrees)}, and functions are taken of many arguments; certify at smaller shapes"
             )
         if (~p & ~c.defined).any():
             return "undefined (a division by zero, a negative number under a root or logarithm, infinity) in most draws"

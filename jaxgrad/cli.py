@@ -1,11 +1,14 @@
 """The command ``jaxgrad``: verify, list and show derivations.
 
 Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong usage or input, 3 when something is undecided,
-70 for a mistake of jaxgrad's own, 130 when interrupted.
+4 when another of several processes was lost, 70 for a mistake of jaxgrad's own, 130 when interrupted.
 """
 
 import contextlib
+import io
 import os
+import pathlib
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -159,6 +162,8 @@ def main(context: click.Context) -> None:
     jaxgrad verify mse relu_mlp     verify some of them
     jaxgrad verify mine.py          verify the derivations in a file
     jaxgrad show mse                see a claim and its closed form
+    jaxgrad new mine.py             begin a file of your own
+    jaxgrad diff old.json new.json  see what changed between two runs
     """  # noqa: D301 - click reads the character \b as "leave these lines as they are"
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -174,24 +179,55 @@ def main(context: click.Context) -> None:
 @click.option("--false-alarm", type=_Share(), default=1e-6, show_default=True, help="Chance that a right gradient is refuted.")
 @click.option("--resolution", type=_Share(), default=1e-2, show_default=True, help="Relative error Monte Carlo must resolve.")
 @click.option("--json", "json_path", metavar="PATH", help="Write the reports as JSON; - is standard output.")
+@click.option("--html", "html_path", metavar="PATH", help="Write the reports as one self-contained HTML page.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell only of what is not confirmed.")
-def verify(targets: tuple[str, ...], json_path: str | None, quiet: bool, inputs: str | None, **options: Any) -> int:
+@click.option("--checkpoint", metavar="FILE", help="Keep the state of sampling in FILE, and go on from it.")
+@click.option("--coordinator", metavar="HOST:PORT", help="Where process 0 of several listens.")
+@click.option("--num-processes", type=_Whole(1, 2**20), help="How many processes share the sampling.")
+@click.option("--process-id", type=_Whole(0, 2**20), help="Which of them this is, from 0.")
+@click.pass_context
+def verify(
+    context: click.Context, targets: tuple[str, ...], json_path: str | None, html_path: str | None, quiet: bool, inputs: str | None,
+    checkpoint: str | None, coordinator: str | None, num_processes: int | None, process_id: int | None, **options: Any,
+) -> int:  # fmt: skip
     """Verify derivations, all of the catalogue where none is named.
 
     \b
     Exit status: 0 all confirmed, 1 something refuted, 2 wrong usage or input,
-    3 something undecided.
+    3 something undecided, 4 another of several processes was lost.
+    Several processes share the sampling of masks, one started for each
+    --process-id; under SLURM, srun suffices. Process 0 writes the report.
     Compiled programs are kept in the user's cache folder; JAXGRAD_CACHE=off
     turns that off. JAXGRAD_DEBUG=1 shows tracebacks.
     """  # noqa: D301 - as above
-    from jaxgrad import cache, files, loading, running
+    from jaxgrad import machines, running
 
     running.hush()
+    if checkpoint is not None:
+        options["checkpoint"] = checkpoint
+    with _usage():
+        place = machines.place(coordinator, num_processes, process_id)
+        membership = contextlib.nullcontext(True) if place is None else machines.part(place)
+        with membership as first, contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+            pages = (json_path, html_path) if first else (None, None)
+            return _verify(context, targets, *pages, quiet, inputs, alone=place is None, **options)
+
+
+def _verify(
+    context: click.Context, targets: tuple[str, ...], json_path: str | None, html_path: str | None, quiet: bool, inputs: str | None,
+    *, alone: bool, **options: Any,
+) -> int:  # fmt: skip
+    from jaxgrad import cache, files, loading, reproduction, running
+
+    running.tune_collector()
     with _usage():
         path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
+        page_path = files.check_writable(html_path, "--html") if html_path is not None else None
         with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
             derivations = loading.find(targets)
         arrays = loading.load_arrays(inputs, derivations) if inputs is not None else None
+        if "checkpoint" in options and len(derivations) != 1:
+            raise ValueError(f"`--checkpoint` keeps the state of one derivation, and {len(derivations)} are to be verified; name one")
     cache.turn_on()
     ours = all(":" not in target and not target.endswith(".py") for target in targets)  # users' functions may not be thread-safe
     outcome = running.run(
@@ -200,17 +236,31 @@ def verify(targets: tuple[str, ...], json_path: str | None, quiet: bool, inputs:
         quiet=quiet,
         to_stderr=json_path == "-",
         debug=debug(),
-        parallel=ours and arrays is None,
+        parallel=ours and arrays is None and alone and "checkpoint" not in options,
         **options,
     )
+    defaults = {option.name: option.default for option in context.command.params if option.name}
+    typed = {**options, "inputs": inputs}
+    outcome.reports = reproduction.stamp(outcome.reports, targets, typed, defaults)
     if json_path == "-":
         click.echo(outcome.to_json())
     elif path is not None:
-        try:
-            files.write_atomically(path, outcome.to_json() + "\n")
-        except OSError as error:
-            raise click.ClickException(f"`--json` {json_path} could not be written: {error.strerror}") from None
+        _write(path, outcome.to_json() + "\n", f"`--json` {json_path}")
+    if page_path is not None:
+        from jaxgrad import page
+
+        words = ["jaxgrad", "verify", *targets, *reproduction.shown(typed, defaults)]
+        _write(page_path, page.render(outcome.reports, errors=outcome.errors, command=shlex.join(words)), f"`--html` {html_path}")
     return outcome.status
+
+
+def _write(path: pathlib.Path, text: str, what: str) -> None:
+    from jaxgrad import files
+
+    try:
+        files.write_atomically(path, text)
+    except OSError as error:
+        raise click.ClickException(f"{what} could not be written: {error.strerror}") from None
 
 
 @main.command("list")
@@ -237,6 +287,39 @@ def show(target: str) -> None:
     for i, derivation in enumerate(derivations):
         for line in ([[]] if i else []) + showing.description(derivation, screen.width):
             screen.write(line)
+
+
+@main.command()
+@click.argument("old", metavar="OLD.json")
+@click.argument("new", metavar="NEW.json")
+def diff(old: str, new: str) -> int:
+    """Show what changed between two runs, written by verify --json.
+
+    \b
+    Exit status: 0 nothing got worse, 1 a verdict got worse, or a new derivation
+    is not confirmed, 2 wrong usage or input.
+    """  # noqa: D301 - as above
+    from jaxgrad import changes
+    from jaxgrad.terminal import Screen
+
+    with _usage():
+        runs = changes.read(old), changes.read(new)
+    found = changes.compare(*runs)
+    screen = Screen(sys.stdout)
+    for line in changes.lines(found, *runs):
+        screen.write(line)
+    return REFUTED if any(change.kind == "worse" for change in found) else CONFIRMED
+
+
+@main.command()
+@click.argument("path", metavar="FILE.py")
+def new(path: str) -> None:
+    """Write a commented file of derivations to start from; as it is, it verifies."""
+    from jaxgrad import starter
+
+    with _usage():
+        written = starter.write(path)
+    click.echo(f"wrote {written}; now run: {shlex.join(['jaxgrad', 'verify', path])}")
 
 
 @main.command()

@@ -32,6 +32,12 @@ def check_options() -> dict[str, Any] | None:
     return _CHECK if jax.default_backend() == "cpu" and _accepted(tuple(_CHECK.items())) else None
 
 
-def loop_options() -> dict[str, Any] | None:
-    """Options for a sampling loop; None away from the CPU."""
-    return _LOOP if jax.default_backend() == "cpu" and _accepted(tuple(_LOOP.items())) else None
+def loop_options(*, side_by_side: bool = False) -> dict[str, Any] | None:
+    """Options for a sampling loop; None away from the CPU.
+
+    Args:
+        side_by_side: whether several such loops run at once. Then each keeps to one thread, and a product is summed in an order that
+            does not depend on how many threads there are.
+    """
+    options = _LOOP | ({"xla_cpu_multi_thread_eigen": False} if side_by_side else {})
+    return options if jax.default_backend() == "cpu" and _accepted(tuple(options.items())) else None

@@ -213,6 +213,59 @@ class Derivation:
             reference=reference,
         )
 
+    @staticmethod
+    def from_custom_vjp(
+        f: Callable[..., Any],
+        plain: Callable[..., Any],
+        shapes: Mapping[str, Any],
+        *,
+        name: str = "",
+        cotangent: Any = None,
+        second_order: bool = True,
+        domains: Mapping[str, str | Callable[..., Any]] | None = None,
+        formula: str = "",
+        reference: str = "",
+    ) -> "Derivation":
+        """Claim that `f`, with a rule by `jax.custom_vjp` or `jax.custom_jvp`, is differentiated as `plain` is.
+
+        The claim has a row for the value and the VJP under jit (``x``, ``cotangent``), for both under vmap (``x_batch``,
+        ``cotangent_batch``), and for the derivative of the VJP (``x_twice``), each at inputs of its own.
+
+        Args:
+            f: the function with the rule, called with the inputs in the order of `shapes`.
+            plain: the same function without a rule.
+            shapes: {input name: dimension string, or a pytree of them}.
+            name: a short name; that of `f` where it is empty.
+            cotangent: dimension string, or a pytree of them, of the output; found by tracing where it is None.
+            second_order: whether the derivative of the rule is claimed to be right too.
+            domains: as of `Derivation`; inputs that are "integer" or "binary" are not differentiated.
+            formula: the rule in LaTeX.
+            reference: where it comes from.
+
+        Raises:
+            TypeError: when `f` or `plain` is no function.
+            ValueError: when the output's shape cannot be found.
+
+        >>> @jax.custom_vjp
+        ... def square(x):
+        ...     return x**2
+        >>> square.defvjp(lambda x: (x**2, x), lambda x, ct: (2 * x * ct,))
+        >>> Derivation.from_custom_vjp(square, lambda x: x**2, {"x": "n"}).input_names[:3]
+        ('x', 'cotangent', 'x_batch')
+        """
+        from jaxgrad.custom_rules import claim_parts, output_shapes
+
+        for argument, function in (("f", f), ("plain", plain)):
+            if not callable(function):
+                raise TypeError(f"`{argument}` must be a function, but is {function!r}")
+        for taken in ("cotangent", "direction"):
+            if any(own.startswith(taken) for own in shapes):
+                raise ValueError(f"`shapes` must not name inputs {taken!r}: these are drawn; give the input another name")
+        found = output_shapes(plain, shapes) if cotangent is None else cotangent
+        parts = claim_parts(f, plain, shapes, found, domains or {}, second_order)
+        label = name or str(getattr(f, "__name__", "") or "custom rule")
+        return Derivation(name=label, formula=formula, reference=reference, **parts)
+
 
 def _check_arguments(argument: str, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
     try:

@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxgrad.compilation import check_options
 from jaxgrad.jitter import movement
+from jaxgrad.pictures import Heat, heat
 from jaxgrad.problem import Problem, Tree, gradient_of, labelled
 from jaxgrad.programs import has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
@@ -157,19 +158,18 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
     """
     start = time.perf_counter()
     wrt = problem.wrt
-    closed = jax.jit(problem.closed_form(sizes), compiler_options=check_options())
     prober = Prober(loss, wrt)
     inputs = problem.draw(sizes, 0)
     program = jax.make_jaxpr(loss)(inputs)
     meant, unit = has_stop_gradient(program), working_unit(program)
-    reference = jax.jit(lambda x: gradient_of(loss, x, wrt), compiler_options=check_options()) if meant else closed
+    reference = jax.jit(lambda x: gradient_of(loss, x, wrt), compiler_options=check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
     for number in range(2):
         problem.report_progress("differences", number / 2, "")
         inputs = problem.draw(sizes, number)
-        claimed, jitter = labelled(closed(inputs)), None
-        reference_of = labelled(reference(inputs))
+        claimed, jitter = problem.claimed(sizes, number), None
+        reference_of = labelled(reference(inputs)) if meant else claimed
         moving = labelled({name: inputs[name] for name in wrt})
         most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), 16, MAX_ENTRIES))
         plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]), most)
@@ -191,10 +191,10 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
             if np.any(np.abs(expected - found.central) > DISAGREE * found.central_error):
                 jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())
                 found = found.blur(jitter, _step_scales(moving).min(initial=1.0))
-            tallies.setdefault(label, []).append(_Tally(expected, found))
+            tallies.setdefault(label, []).append(_Tally(expected, found, plan.entries, np.shape(claimed[label])))
             first += len(expected)
     seconds = (time.perf_counter() - start) / max(1, len(tallies))
-    where = " ".join(f"{k}={v}" for k, v in sizes.items())
+    where = " ".join(f"{k}={v}" for k, v in sizes.items()) or "fixed sizes"
     return [_judge(label, found, seconds, where, meant, label in stopped) for label, found in tallies.items()]
 
 
@@ -210,6 +210,30 @@ class _Plan(NamedTuple):
 class _Tally(NamedTuple):
     claimed: np.ndarray
     slope: Slope
+    entries: np.ndarray
+    shape: tuple[int, ...]
+
+    @property
+    def standardised(self) -> np.ndarray:
+        """Errors in units of what is still agreed to; NaN at kinks, which are left out."""
+        with np.errstate(all="ignore"):
+            off = np.abs(self.claimed - self.slope.central)
+            ratio = np.where(off == 0, 0.0, off / (AGREE * self.slope.central_error))
+        return np.where(self.slope.kink & np.isfinite(self.claimed), np.nan, ratio)
+
+    def picture(self, values: bool) -> Heat:
+        """Lay the entries that were differenced out in their array, with both sides' values where asked for."""
+        outer = self.claimed.shape[1:]
+
+        def spread(column: np.ndarray) -> np.ndarray:
+            whole = np.full((int(np.prod(self.shape[len(outer) :], dtype=int)), *outer), np.nan)
+            whole[self.entries] = column[: len(self.entries)]
+            return np.moveaxis(whole, 0, -1).reshape(self.shape)
+
+        ratio, claimed = spread(self.standardised), spread(self.claimed)
+        compared = spread(~(self.slope.kink & np.isfinite(self.claimed))) == 1
+        both = {"closed": claimed, "reference": spread(self.slope.central), "against": "differences"} if values else {}
+        return heat(np.where(np.isfinite(claimed), ratio, np.nan), 1.0, compared=compared, **both)
 
 
 def _plan(sizes: dict[str, int], rng: np.random.Generator, most: int) -> list[_Plan]:
@@ -264,8 +288,10 @@ def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, meant:
         detail += "; " + (
             f"differences see no errors below {detectable:.1g} here" if detectable > 1e-2 else "some differences do not converge"
         )
+    worst_draw = max(tallies, key=lambda t: np.max(np.nan_to_num(t.standardised[: len(t.entries)], nan=0.0), initial=0.0))
     return Finding(
         evidence="differences", wrt=label, verdict=verdict, error=worst[0], bound=worst[1],
         detectable=detectable or None, seconds=seconds, detail=detail,
         warning="vacuous: the loss does not change with this input" if vacuous and verdict == Verdict.CONFIRMED else "",
+        pictures=(worst_draw.picture(verdict != Verdict.CONFIRMED),),
     )  # fmt: skip

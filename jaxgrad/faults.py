@@ -2,22 +2,18 @@
 
 import functools
 import inspect
-import os
 import re
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FrameType, TracebackType
+from types import CodeType
 from typing import Any
 
+from jaxgrad.calling import RefusedError, frames, place, remedy, summary
 from jaxgrad.derivation import Derivation
 
 _HERE = str(Path(__file__).parent)
-_REMEDIES = {
-    "TracerArrayConversionError": "; use jax.numpy in place of numpy",
-    "TracerBoolConversionError": "; use jax.numpy.where or jax.lax.cond in place of if",
-    "SystemExit": "; leave the exit to the command",
-}
+_EXITS = {"SystemExit": "; leave the exit to the command"}
 
 
 def tell(error: BaseException, derivation: Derivation) -> str | None:
@@ -27,14 +23,11 @@ def tell(error: BaseException, derivation: Derivation) -> str | None:
         error: what verifying the derivation raised.
         derivation: the derivation.
     """
-    frames = _frames(error.__traceback__)
-    for role, function in _functions(derivation):
-        code = _code(function)
-        depth = next((i for i, (frame, _) in enumerate(frames) if frame.f_code is code), None)
-        if depth is not None:
-            remedy = next((text for name, text in _REMEDIES.items() if type(error).__name__ == name), "")
-            return f"{role} of {derivation.name} raised {summary(error)} ({_place(frames[depth:])}){remedy}"
-    raised_here = bool(frames) and frames[-1][0].f_code.co_filename.startswith(_HERE)
+    stack = frames(error.__traceback__)
+    raised = _raised_by(error, derivation)
+    if raised:
+        return raised
+    raised_here = bool(stack) and stack[-1][0].f_code.co_filename.startswith(_HERE)
     if isinstance(error, (ValueError, TypeError)) and raised_here:
         return str(error) if f" of {derivation.name} " in str(error) else f"{derivation.name}: {error}"
     foreign = re.search(r"returned a value of type <class '([^']+)'>", str(error))
@@ -45,11 +38,32 @@ def tell(error: BaseException, derivation: Derivation) -> str | None:
     return None
 
 
-def summary(error: BaseException) -> str:
-    """Return an exception's type and the first line of its message."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    line = line if len(line) <= 300 else line[:299] + "…"
-    return f"{type(error).__name__}: {line.rstrip('.')}" if line else type(error).__name__
+@contextmanager
+def telling(derivation: Derivation) -> Iterator[None]:
+    """Tell of an exception in a derivation's functions by the function's name; the exception stands as the cause."""
+    try:
+        yield
+    except RefusedError as error:
+        role = {"f": "loss", "g": "gradient"}.get(error.role, error.role)
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"`{role}` of {derivation.name} {error.what}") from (error.__cause__ or error)
+    except Exception as error:
+        text = _raised_by(error, derivation)
+        if text is None:
+            raise
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error
+
+
+def _raised_by(error: BaseException, derivation: Derivation) -> str | None:
+    """Say which function of a derivation raised an exception, or None where none did."""
+    stack = frames(error.__traceback__)
+    for role, function in _functions(derivation):
+        code = _code(function)
+        depth = next((i for i, (frame, _) in enumerate(stack) if frame.f_code is code), None)
+        if depth is not None:
+            mend = _EXITS.get(type(error).__name__, remedy(error))
+            return f"{role} of {derivation.name} raised {summary(error)} ({place(stack[depth:])}){mend}"
+    return None
 
 
 def _functions(derivation: Derivation) -> list[tuple[str, Any]]:
@@ -71,22 +85,3 @@ def _code(function: Callable[..., Any]) -> CodeType | None:
     function = innermost(function)
     code = getattr(function, "__code__", None)
     return code if code is not None else getattr(type(function).__call__, "__code__", None)
-
-
-def _frames(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
-    return list(traceback.walk_tb(trace))
-
-
-def _place(frames: list[tuple[FrameType, int]]) -> str:
-    """Return file, line and function of the innermost frame that is no library's."""
-    own = [(frame, line) for frame, line in frames if not _is_library(frame.f_code.co_filename)]
-    frame, line = (own or frames[:1])[-1]
-    path = Path(frame.f_code.co_filename)
-    if path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return f"{path}:{line}, in {frame.f_code.co_name}"
-
-
-def _is_library(filename: str) -> bool:
-    ours = filename.startswith(_HERE) and not filename.startswith(f"{_HERE}{os.sep}catalog")
-    return ours or filename.startswith("<") or any(name in Path(filename).parts for name in ("jax", "jaxlib", "numpy", "jaxtyping"))

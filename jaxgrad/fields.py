@@ -16,9 +16,12 @@ primes are those between 2³¹ and 2^31.5 with p ≡ 7 (mod 8) and with 2, 3, 5,
 and the constants of programs are positive when they look so.
 """
 
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
+
+from jaxgrad.logarithms import log4
 
 PRIMES = (
     3024630839, 3023947079, 3022032719, 3010205519, 2987875679, 2979318359, 2960181839, 2952375599, 2940126719,
@@ -31,13 +34,9 @@ PRIMES = (
 )  # fmt: skip
 """Safe primes p = 2q + 1; both p and q are prime."""
 
-SMALLEST = (min(PRIMES) - 1) // 2
-"""The smallest modulus a residue is taken by."""
-
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x9E3779B97F4A7C15))
-_BABY = 2**19
 _TERMS = 2**14
-_HASH = 2**22 - 1
+_LARGE = 2**16
 
 
 def scramble(words: np.ndarray) -> np.ndarray:
@@ -70,13 +69,24 @@ class Modulus:
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Return the product of matrices (draw, …, m, c) and (draw, …, c, n), in halves so that sums fit in 64 bits."""
+        multiply = self._in_floats if a.size * b.shape[-1] > _LARGE else self._in_integers
         total = np.zeros((), np.int64)
         for k in range(0, max(1, a.shape[-1]), _TERMS):
-            left, right = a[..., k : k + _TERMS], b[..., k : k + _TERMS, :]
-            high = self.reduce((left >> 16) @ right) << 16
-            part = self.reduce(high + (left & 0xFFFF) @ right)
+            part = multiply(a[..., k : k + _TERMS], b[..., k : k + _TERMS, :])
             total = part if k == 0 else self.reduce(total + part)
         return total
+
+    def _in_integers(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        high = self.reduce((a >> 16) @ b) << 16
+        return self.reduce(high + (a & 0xFFFF) @ b)
+
+    def _in_floats(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Multiply halves of 16 bits in float64, which BLAS is fast at; sums of 2·2¹⁴ products stay below 2⁵³ and exact."""
+        above, below = (a >> 16).astype(float), (a & 0xFFFF).astype(float)
+        over, under = (b >> 16).astype(float), (b & 0xFFFF).astype(float)
+        middle = (above @ under + below @ over).astype(np.int64)
+        high = self.reduce((self.reduce((above @ over).astype(np.int64)) << 16) + middle) << 16
+        return self.reduce(high + (below @ under).astype(np.int64))
 
     def power(self, x: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
         """Return x^exponent for exponents ≥ 0, one number or an array that broadcasts against x."""
@@ -99,7 +109,16 @@ class Modulus:
 
     def fraction(self, numerator: int, denominator: int) -> np.ndarray:
         """Return one residue per draw of a fraction."""
+        if denominator == 1 and abs(numerator) < 2**62:
+            return numerator % self.of
+        if len(self.of) > len(self._different[0]):
+            return Modulus(self._different[0]).fraction(numerator, denominator)[self._different[1]]
         return np.array([numerator * pow(denominator, -1, int(m)) % int(m) for m in self.of], np.int64)
+
+    @cached_property
+    def _different(self) -> tuple[np.ndarray, np.ndarray]:
+        """The moduli, each once, and which of them every draw has."""
+        return np.unique(self.of, return_inverse=True)
 
 
 class Draws:
@@ -108,20 +127,25 @@ class Draws:
     Args:
         count: number of draws.
         seed: chooses the primes, the bases of exp, and all random values.
-        primes: choose among so many of `PRIMES`; tables for logarithms are kept for each of them.
+        primes: choose among these; tables for logarithms are kept for each of them.
     """
 
-    def __init__(self, count: int, seed: int, primes: int = len(PRIMES)) -> None:
+    def __init__(self, count: int, seed: int, primes: Sequence[int] = PRIMES) -> None:
         """Choose primes and bases."""
         self.count, self.seed = count, seed
         self.random = np.random.default_rng(seed)
-        pool = np.array(PRIMES[:primes], np.int64)
+        pool = np.array(primes, np.int64)
         chosen = self.random.permutation(pool)[: max(1, count)]
         self.which = np.arange(count) % len(chosen)
         self.p, self.q = Modulus(chosen[self.which]), Modulus((chosen[self.which] - 1) // 2)
         self.salt = scramble(chosen.astype(np.uint64) + np.uint64(seed))[self.which]
         bases = [int(pow(int(self.random.integers(2, m - 1)), 2, int(m))) for m in chosen]
         self.bases, self.primes = bases, chosen
+
+    @property
+    def smallest(self) -> int:
+        """The smallest modulus a residue is taken by."""
+        return int(min(self.p.of.min(), self.q.of.min()))
 
     @cached_property
     def _windows(self) -> np.ndarray:
@@ -166,41 +190,7 @@ class Draws:
         result = np.zeros(x.shape, np.int64)
         for k in np.unique(self.which):
             mine, p = self.which == k, int(self.primes[k])
-            values, inverse = np.unique(x[mine], return_inverse=True)
-            base = _log(p, self.bases[k])
-            scale = pow(base, -1, (p - 1) // 2)
-            logs = np.array([_log(p, int(value)) for value in values], np.int64) * scale % ((p - 1) // 2)
-            result[mine] = logs[inverse].reshape(x[mine].shape)
+            q = (p - 1) // 2
+            scale = pow(int(log4(p, np.array(self.bases[k]))), -1, q)
+            result[mine] = log4(p, x[mine]) * scale % q
         return result
-
-
-@lru_cache(maxsize=8)
-def _steps(p: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return 4^i for the baby steps i, for each of their hashes such an i or −1, and 4^(−i·number of baby steps)."""
-
-    def powers(base: int, count: int) -> np.ndarray:
-        result = np.ones(1, np.int64)
-        while len(result) < count:
-            result = np.concatenate([result, result * pow(base, len(result), p) % p])
-        return result
-
-    babies = powers(4, _BABY)
-    slots = np.full(_HASH + 1, -1, np.int32)
-    slots[babies & _HASH] = np.arange(_BABY)
-    return babies, slots, powers(pow(4, -_BABY, p), (p - 1) // 2 // _BABY + 1)
-
-
-@lru_cache(maxsize=4096)
-def _log(p: int, value: int) -> int:
-    """Return the a with 4^a = value modulo p, by baby and giant steps (Shanks 1971).
-
-    A baby step whose hash another one shares may be missed; then the search starts again from 4·value.
-    """
-    babies, slots, giants = _steps(p)
-    for shift in range(64):
-        values = giants * (value * pow(4, shift, p) % p) % p
-        found = slots[values & _HASH]
-        (hits,) = np.nonzero((found >= 0) & (babies[found] == values))
-        if len(hits):
-            return (int(hits[0]) * _BABY + int(found[hits[0]]) - shift) % ((p - 1) // 2)
-    raise ArithmeticError(f"no logarithm of {value} modulo {p}")

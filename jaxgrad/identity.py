@@ -6,8 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxgrad.fields import SMALLEST
-from jaxgrad.residues import COINS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, ResidueDomain, Residues
+from jaxgrad.residues import COINS, LOGS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, ResidueDomain, Residues
 
 _RESOLVED = 64.0
 TARGET = -104.0
@@ -86,7 +85,9 @@ def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Resi
         draws = valid.sum(0)[mine]
         scarcity = domain.draws.count / int(draws.min())
         m, roots = _coins(tossed, domain.draws.count)
-        base = (degree + inner * domain.collisions(everything=bool(bits & (OPAQUE | STEP)))) / SMALLEST
+        base = (degree + inner * domain.collisions(everything=bool(bits & (OPAQUE | STEP)))) / domain.draws.smallest
+        if base * 2.0**roots >= 1:  # no number of draws would do
+            continue
         missed = 1 - 2.0**-m + base * 2.0**roots * scarcity
         if missed >= 1:  # too few draws were valid to tell anything
             needed, resolution = max(needed, 4.0 * domain.draws.count), max(resolution, 4.0 * domain.draws.count)
@@ -99,7 +100,7 @@ def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Resi
     proved = agree & (bound <= TARGET) & (domain.draws.count >= min(resolution, _RESOLVED))
     partial = bool((taint & PARTIAL).any())
     coin_bits = (np.uint64(1) << np.uint64(COINS + 1)) - np.uint64(1)
-    hope = (taint & coin_bits) != 0
+    hope = (taint & (coin_bits | LOGS)) != 0
     return Comparison(f, g, defined, hope, agree, bound, proved, taint, coins, needed, resolution, partial)
 
 

@@ -30,6 +30,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
@@ -46,6 +47,7 @@ _JAX = os.path.dirname(jax.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
 _CATALOG = _HERE + "catalog" + os.sep
 _STEPS = 10_000
+_LIVE: WeakKeyDictionary[core.Jaxpr, list[core.JaxprEqn]] = WeakKeyDictionary()
 _CALLS: ContextVar[tuple[core.JaxprEqn, ...]] = ContextVar("calls", default=())
 
 
@@ -147,13 +149,16 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Value], args: Sequence[Value], doma
 
 def _live(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
     """Return the equations that outputs depend on or that have effects, in order."""
+    if jaxpr in _LIVE:
+        return _LIVE[jaxpr]
     needed = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
     live = []
     for eqn in reversed(jaxpr.eqns):
         if eqn.effects or any(v in needed for v in eqn.outvars):
             live.append(eqn)
             needed.update(v for v in eqn.invars if isinstance(v, core.Var))
-    return live[::-1]
+    _LIVE[jaxpr] = live[::-1]
+    return _LIVE[jaxpr]
 
 
 def _apply(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> Any:

@@ -1,13 +1,9 @@
 """The closed form of an expected gradient against sampling, until the verdict is sure either way.
 
-Samples come in chunks, and after 256, 512, 1024 … chunks their mean ḡ and its standard error se are looked at. With t the
-quantile of Student's distribution at false_alarm / (looks · entries), two-sided, an entry of the closed form g is
-
-    refuted      when |ḡ − g| > t·se + r
-    confirmed    when |ḡ − g| + t·se + r ≤ resolution · max|g|
-
-where r is what rounding may do (measured, float32 against float64). So both wrong verdicts are bounded by `false_alarm`: a
-right closed form refuted, and one confirmed that is off by more than the resolution.
+Samples come in chunks, and after 256, 512, 1024 … chunks their mean is looked at (`jaxgrad.sequential`), within bounds that take
+nothing for normal (`jaxgrad.tails`). Before that a few samples in float64 tell which draw of the inputs scatters least and what
+rounding does, and a few built masks tell what rare events would move (`jaxgrad.rarities`). Both wrong verdicts are bounded by
+`false_alarm`: a right closed form refuted, and one confirmed that is off by more than the resolution.
 """
 
 import time
@@ -19,26 +15,26 @@ import numpy as np
 
 from jaxgrad import shapes
 from jaxgrad.association import associated
+from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import check_options
+from jaxgrad.machines import agree
 from jaxgrad.problem import Problem, labelled
+from jaxgrad.rarities import BATCH as PILOT
+from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.sampling import Moments, Sampler
+from jaxgrad.sampling import Sampler
+from jaxgrad.sequential import FIRST_LOOK, Limits, Sequence
 
-FIRST_LOOK = 256
-"""Chunks before the first look: enough that a chunk mean's skewness no longer shows in the tails of t."""
 CHUNK_BUDGET = 2**20
 """Bytes of intermediate values in a chunk: the first look takes many chunks, so they are smaller than an estimate's."""
-PILOT = 8
-"""Samples at each candidate draw of the inputs."""
 CANDIDATES = 4
 """So many draws of the inputs are tried, and the one whose sampled gradients scatter least is sampled at."""
 SUM_ROUNDING = 256.0
 """Roundoffs of an array's largest entry that a mean over many samples may be off by; far below any resolution."""
 LARGEST_CHUNK = 32
 """The most samples a chunk: so that a gross error is refuted after a few thousand samples."""
-SEEN = 100
-"""So many times, on average, each entry of the mask must have been drawn at its rarer value before anything is said: what was
-never drawn is in no standard error."""
+NEGLIGIBLE = 1e-3
+"""Part of the resolution that a rare event may move the gradient by without being counted."""
 ROWS = 48
 """Extent of the mask's leading, independent axis where it may be chosen: one sample then averages over many rows."""
 
@@ -77,18 +73,39 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     draws = [problem.draw(sizes, number) for number in range(1 if len(problem.given) == len(derivation.input_names) else CANDIDATES)]
     split = [({n: x for n, x in d.items() if n in wrt}, {n: x for n, x in d.items() if n not in wrt}) for d in draws]
     trials = [pilot.run(args) for args in split]
-    best = int(np.argmin([trial.noise for trial in trials]))
+    best = int(agree(str(int(np.argmin([trial.noise for trial in trials]))).encode()))
     args, claimed = split[best], trials[best].claimed
     double, rounding = pilot.rounding(args, trials[best])
+    double = agree(str(int(double)).encode()) == b"1"
     flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in claimed.values()])
     if not np.all(np.isfinite(flat)):
         reason = "the closed form is not finite"
         return [Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, detail=reason) for label in claimed]
+    parts, shape = _labels(claimed), derivation.mask_shape(sizes)
+    rare = pilot.rare(args, trials[best], parts, problem.resolution)
     with jax.enable_x64(double):
-        rarest = _rarest(distribution, derivation.mask_shape(sizes))
-        outcome = _Sequence(problem, flat, rounding, _labels(claimed), rarest).run(sampler, key, _cast(args, double))
+        final = _cast(args, double)
+        chunk, most = sampler.plan(final, problem.max_samples, cache=CHUNK_BUDGET)
+        chunk = max(1, min(chunk, LARGEST_CHUNK, problem.max_samples // FIRST_LOOK))
+        chunk, most = (int(n) for n in agree(f"{chunk} {most}".encode()).split())
+        limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
+        sequence = Sequence(
+            flat, rounding, parts, limits, rarest=_rarest(distribution, shape), rare=rare, seed=problem.seed, shape=shape
+        )  # fmt: skip
+        checkpoint = None
+        if problem.checkpoint is not None:
+            known = sampler.fingerprint(key, final, chunk, most), program(problem.closed_form(sizes), {**final[0], **final[1]})
+            checkpoint = Checkpoint(problem.checkpoint, fingerprint(*known, *limits, sorted(sizes.items()), list(parts.items())))
+            if (state := checkpoint.load()) is not None:
+                sequence.restore(state)
+        sequence.run(
+            lambda first, chunks: sampler.round(key, final, first, chunk, chunks),
+            tell=None if problem.progress is None else lambda done, line: problem.report_progress("monte_carlo", done, line),
+            keep=None if checkpoint is None else lambda state: checkpoint.save({"key": jax.random.key_data(key), **state}),
+        )
     seconds = (time.perf_counter() - start) / len(claimed)
-    return [outcome.finding(label, seconds, sizes) for label in claimed]
+    shown = " at " + " ".join(f"{name}={size}" for name, size in sizes.items())
+    return [sequence.finding(label, seconds, shown, np.shape(array)) for label, array in claimed.items()]
 
 
 def _rarest(distribution: Any, shape: tuple[int, ...]) -> float:
@@ -108,7 +125,7 @@ def _labels(claimed: dict[str, Any]) -> dict[str, slice]:
 
 def _cast(args: Any, double: bool) -> Any:
     dtype = np.float64 if double else np.float32
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else jnp.asarray(x), args)
+    return jax.tree.map(lambda x: np.asarray(x, dtype if jnp.issubdtype(jnp.result_type(x), jnp.floating) else None), args)
 
 
 class _Trial(NamedTuple):
@@ -160,92 +177,15 @@ class _Pilot:
         floors = [np.full(move.shape, SUM_ROUNDING * eps * scale) for move, scale in zip(moves, scales, strict=True)]
         return double, np.concatenate(floors) + (0.0 if double else 8.0) * np.concatenate(moves)
 
+    def rare(self, args: Any, trial: _Trial, parts: dict[str, slice], resolution: float) -> Rarities:
+        """Look for rare events of the mask that move the gradient."""
 
-class _Sequence:
-    """The looks at a growing sample, and the verdict on each array."""
+        def evaluate(masks: np.ndarray) -> np.ndarray:
+            found = labelled(self.again(args, masks))
+            return np.concatenate([np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in found.values()], axis=1)
 
-    def __init__(self, problem: Problem, closed: np.ndarray, rounding: np.ndarray, parts: dict[str, slice], rarest: float) -> None:
-        self.problem, self.closed, self.rounding, self.parts = problem, closed, rounding, parts
-        self.scale = {label: float(np.abs(closed[part]).max(initial=0.0)) for label, part in parts.items()}
-        self.verdicts = dict.fromkeys(parts, Verdict.UNDECIDED)
-        self.rarest = rarest
-        self.samples, self.moments, self.t = 0, Moments.empty(len(closed)), np.inf
-
-    def run(self, sampler: Sampler, key: Any, args: Any) -> "_Sequence":
-        from scipy.special import stdtrit  # costs a quarter of a second, and only sampling needs it
-
-        problem = self.problem
-        chunk, most = sampler.plan(args, problem.max_samples, cache=CHUNK_BUDGET)
-        chunk = max(1, min(chunk, LARGEST_CHUNK, problem.max_samples // FIRST_LOOK))
-        last = max(2, problem.max_samples // chunk)
-        looks = [min(FIRST_LOOK, last)]
-        while looks[-1] < last:
-            looks.append(min(2 * looks[-1], last))
-        level = problem.false_alarm / (2 * len(looks) * len(self.closed))
-        for look in looks:
-            while self.moments.count < look:
-                chunks = min(most, FIRST_LOOK, look - self.moments.count)
-                self.moments.add(sampler.round(key, args, self.moments.count, chunk, chunks))
-                self.samples = self.moments.count * chunk
-                problem.report_progress("monte_carlo", self.moments.count / last, f"{self.samples} samples")
-            self.t = -float(stdtrit(self.moments.count - 1, level))
-            self._judge()
-            if Verdict.UNDECIDED not in self.verdicts.values():
-                break
-        return self
-
-    def _judge(self) -> None:
-        off, reach = self._off_and_reach()
-        for label, part in self.parts.items():
-            if self.verdicts[label] == Verdict.REFUTED:
-                continue
-            if self._seen and np.any(off[part] > reach[part]):
-                self.verdicts[label] = Verdict.REFUTED
-            elif self._seen and np.all(off[part] + reach[part] <= self.problem.resolution * self.scale[label]):
-                self.verdicts[label] = Verdict.CONFIRMED
-            elif self.verdicts[label] != Verdict.CONFIRMED:
-                self.verdicts[label] = Verdict.UNDECIDED
-
-    @property
-    def _seen(self) -> bool:
-        return self.samples * self.rarest >= SEEN
-
-    def _off_and_reach(self) -> tuple[np.ndarray, np.ndarray]:
-        with np.errstate(invalid="ignore"):
-            off = np.abs(self.moments.mean - self.closed)
-            return np.where(np.isfinite(off), off, np.nan), self.t * self.moments.standard_error() + self.rounding
-
-    def finding(self, label: str, seconds: float, sizes: dict[str, int]) -> Finding:
-        part, verdict = self.parts[label], self.verdicts[label]
-        off, reach = (a[part] for a in self._off_and_reach())
-        shown = f"{self.samples} samples at " + " ".join(f"{k}={v}" for k, v in sizes.items())
-        scale = self.scale[label]
-        if not np.all(np.isfinite(off)):
-            return Finding(
-                evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, seconds=seconds,
-                detail=f"{shown}; the sampled gradient is not finite",
-            )  # fmt: skip
-        i = int(np.argmax(off / np.maximum(reach, np.finfo(float).tiny)))
-        detail, warning = shown, ""
-        if verdict == Verdict.REFUTED:
-            se = max(float(self.moments.standard_error()[part][i]), np.finfo(float).tiny)
-            detail += (
-                f"; flat entry {i}: closed form {self.closed[part][i]:.6g}, sampled {self.moments.mean[part][i]:.6g}, "
-                f"{off[i] / se:.3g} standard errors away"
-            )
-        elif verdict == Verdict.UNDECIDED:
-            widest = float((off + reach).max() / (self.problem.resolution * scale)) if scale else np.inf
-            if not self._seen:
-                detail += f"; an entry of the mask takes its rarer value with probability {self.rarest:.1g}, too seldom to be sampled"
-            elif scale == 0:
-                detail += "; the closed form is zero, so there is no scale for `resolution`"
-            else:
-                needed = self.samples * max(widest, 1.0) ** 2
-                detail += f"; about {needed:.1g} would be needed for the resolution {self.problem.resolution:g}"
-        if self._seen and scale == 0 and np.all(off <= self.rounding[part]) and not np.any(self.moments.squares[part]):
-            verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
-        unit = scale or 1.0
-        return Finding(
-            evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[i]) / unit, bound=float(reach[i]) / unit,
-            detectable=float(reach.max()) / unit, seconds=seconds, detail=detail, warning=warning,
-        )  # fmt: skip
+        scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in trial.claimed.values()]
+        lengths = [part.stop - part.start for part in parts.values()]
+        tolerance = NEGLIGIBLE * resolution * np.repeat(scales, lengths)
+        masks = np.asarray(trial.masks, np.float64)
+        return rarities(self.sampler.mask, self.sampler.shape, evaluate, masks, tolerance, seed=0)

@@ -6,6 +6,7 @@ intermediate value is moved by a few units in the last place of its type. So (x 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,10 +16,12 @@ from jax.extend import core
 from jaxgrad.interpreter import Domain, Rule, UnsupportedError, walk
 from jaxgrad.jitter import EXACT
 from jaxgrad.tracing import Traced
+from jaxgrad.work import estimate, size
 
 _SCALES = (1.0, 1.0, 3.0, -1.0, -0.3)  # negative: positive entries only, where roots and logarithms are defined
 _DOMAIN_SCALES = (0.1, 1.0, 1.0, 3.0, 10.0) * 10 + (30.0, 100.0, 1000.0) * 10
 _MODERATE = 10.0
+_LARGEST, _LONGEST = 2**24, 2**31
 _CLEAR = 1e-6
 _NOISY = 3
 _UNITS = 16
@@ -70,44 +73,71 @@ def floating(program: core.ClosedJaxpr, args: Sequence[Any]) -> list[np.ndarray]
 
 
 @dataclass(frozen=True)
+class _Point:
+    """Inputs of a program, and f and g there."""
+
+    inputs: list[np.ndarray]
+    pairs: list[tuple[np.ndarray, np.ndarray]]
+
+
 class Observation:
-    """What was seen of each output, entry by entry.
+    """What was seen of each output at a few random points, entry by entry.
 
     Attributes:
-        differs: at some point f and g are finite and far further apart than rounding explains.
-        visible: at some point they are further apart than rounding explains.
-        undefined: at some point one is NaN or infinite and the other is not.
+        undefined: at some point one of f and g is NaN or infinite and the other is not.
         finite: at some point both are finite.
         values: f and g at the first point.
     """
 
-    differs: tuple[np.ndarray, ...]
-    visible: tuple[np.ndarray, ...]
-    undefined: tuple[np.ndarray, ...]
-    finite: tuple[np.ndarray, ...]
-    values: tuple[tuple[np.ndarray, np.ndarray], ...]
+    def __init__(self, traced: Traced, seed: int, points: Sequence[_Point]) -> None:
+        """Look at f and g at some points; how far rounding moves them is measured only where that matters."""
+        self._traced, self._seed, self._points = traced, seed, points
+        self._noises: dict[int, list[np.ndarray]] = {}
+        self.values = tuple(points[0].pairs)
+        each = [[(np.isfinite(f), np.isfinite(g)) for f, g in point.pairs] for point in points]
+        self.undefined = tuple(np.logical_or.reduce([f ^ g for f, g in seen]) for seen in zip(*each, strict=True))
+        self.finite = tuple(np.logical_or.reduce([f & g for f, g in seen]) for seen in zip(*each, strict=True))
+
+    @cached_property
+    def differs(self) -> tuple[np.ndarray, ...]:
+        """At some point f and g are finite and far further apart than rounding explains."""
+        return self._further(0)
+
+    @cached_property
+    def visible(self) -> tuple[np.ndarray, ...]:
+        """At some point they are further apart than rounding explains."""
+        return self._further(1)
+
+    def _further(self, which: int) -> tuple[np.ndarray, ...]:
+        found = [np.zeros(shape, bool) for shape in self._traced.shapes]
+        for i, point in enumerate(self._points):
+            exact = [_apart(f, g, np.zeros(f.shape))[which] for f, g in point.pairs]
+            if not any(a.any() for a in exact):  # rounding explains at least so much
+                continue
+            if i not in self._noises:
+                rng = np.random.default_rng([self._seed, 3, i])
+                try:
+                    self._noises[i] = _noise(self._traced, point.inputs, point.pairs, rng)
+                except _FAILURES:
+                    self._noises[i] = [np.full(shape, np.inf) for shape in self._traced.shapes]
+            for mask, (f, g), wobble in zip(found, point.pairs, self._noises[i], strict=True):
+                mask |= _apart(f, g, wobble)[which]
+        return tuple(found)
 
 
 def observe(traced: Traced, seed: int) -> Observation | None:
-    """Evaluate f and g in float64 at random points and look at how they differ; None where that is not possible."""
+    """Evaluate f and g in float64 at random points to see how they differ; None where that is not possible."""
+    if size(traced.program.jaxpr) > _LARGEST or estimate(traced.program.jaxpr, 1) > _LONGEST:
+        return None
     rng = np.random.default_rng([seed, 1])
-    flags = [[np.zeros(shape, bool) for _ in range(4)] for shape in traced.shapes]
-    first = None
+    points = []
     for scale in _SCALES:
         inputs = _draw(rng, traced, scale)
         try:
-            pairs, _ = _evaluate(traced, inputs)
-            noise = _noise(traced, inputs, pairs, rng)
+            points.append(_Point(inputs, _evaluate(traced, inputs)[0]))
         except _FAILURES:
             return None
-        first = first or tuple(pairs)
-        for flag, (f, g), wobble in zip(flags, pairs, noise, strict=True):
-            clear, visible = _apart(f, g, wobble)
-            both, one = np.isfinite(f) & np.isfinite(g), np.isfinite(f) ^ np.isfinite(g)
-            for mask, now in zip(flag, (clear, visible, one, both), strict=True):
-                mask |= now
-    differs, seen, undefined, finite = (tuple(flag[j] for flag in flags) for j in range(4))
-    return Observation(differs, seen, undefined, finite, first or ())
+    return Observation(traced, seed, points)
 
 
 def same_domain(traced: Traced, seed: int) -> bool:

@@ -7,6 +7,7 @@ closed form, and the loss, or the loss's exact expectation over the mask.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad import shapes
+from jaxgrad.compilation import check_options
 from jaxgrad.derivation import Derivation
 
 Tree = Any
@@ -34,6 +36,7 @@ class Problem:
         max_samples: number of mask samples at which sampling gives up.
         progress: called with (evidence, fraction done, text).
         chosen: names of the sizes that the user chose, not only gave data for.
+        checkpoint: name of the file in which sampling keeps its state, if any.
     """
 
     derivation: Derivation
@@ -45,6 +48,8 @@ class Problem:
     max_samples: int = 2**20
     progress: Progress | None = None
     chosen: frozenset[str] = frozenset()
+    checkpoint: str | Path | None = None
+    _claimed: dict[Any, dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
         """Tell the listener, if there is one."""
@@ -66,6 +71,18 @@ class Problem:
         distribution = self.derivation.distribution(sizes)
         extra = {} if distribution is None else {"mask": distribution}
         return lambda inputs: dict(self.derivation.gradient(**inputs, **extra))
+
+    def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
+        """Keep the labelled values of the closed form at a draw, so that other evidence need not compile it again."""
+        self._claimed[(*sizes.items(), number)] = claimed
+
+    def claimed(self, sizes: Mapping[str, int], number: int) -> dict[str, np.ndarray]:
+        """Return the labelled values of the closed form at a draw."""
+        if (*sizes.items(), number) not in self._claimed:
+            closed = jax.jit(self.closed_form(sizes), compiler_options=check_options())
+            for other in dict.fromkeys((number, 0, 1)):
+                self.remember(sizes, other, jax.tree.map(np.asarray, labelled(closed(self.draw(sizes, other)))))
+        return self._claimed[(*sizes.items(), number)]
 
     @functools.cached_property
     def wrt(self) -> tuple[str, ...]:
@@ -108,7 +125,10 @@ def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes:
         except ValueError as error:
             raise ValueError(f"`inputs`: {name!r} has not the structure of its declared shapes: {error}") from None
         for text, array in zip(declared, arrays, strict=True):
-            array = np.asarray(array)
+            try:
+                array = np.asarray(array)
+            except ValueError as error:
+                raise ValueError(f"`inputs`: {name!r} is ragged; give an array, all of whose rows are equally long") from error
             shapes.solve(shapes.parse(text, name), array.shape, fixed, f"inputs[{name!r}]")
             _check_numbers(derivation, name, array)
         integer = derivation.domains.get(name) == "integer"

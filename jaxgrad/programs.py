@@ -24,15 +24,17 @@ def has_stop_gradient(program: core.ClosedJaxpr) -> bool:
     return any(eqn.primitive.name == "stop_gradient" for eqn in equations(program.jaxpr))
 
 
+def is_own_rule(eqn: Any) -> bool:
+    """Say whether an equation brings a differentiation rule that is neither a JAX primitive's nor shipped with JAX."""
+    if eqn.primitive.name not in ("custom_jvp_call", "custom_vjp_call"):
+        return False
+    debug = getattr(getattr(eqn.params.get("call_jaxpr"), "jaxpr", None), "debug_info", None)
+    return os.path.dirname(jax.__file__) not in str(getattr(debug, "func_src_info", ""))
+
+
 def has_own_rules(program: core.ClosedJaxpr) -> bool:
     """Say whether a program is differentiated by rules that are neither JAX's primitives' nor shipped with JAX."""
-    home = os.path.dirname(jax.__file__)
-    for eqn in equations(program.jaxpr):
-        if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
-            debug = getattr(getattr(eqn.params.get("call_jaxpr"), "jaxpr", None), "debug_info", None)
-            if home not in str(getattr(debug, "func_src_info", "")):
-                return True
-    return False
+    return any(is_own_rule(eqn) for eqn in equations(program.jaxpr))
 
 
 def working_unit(program: core.ClosedJaxpr) -> float:

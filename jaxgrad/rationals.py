@@ -10,6 +10,7 @@ decimal; what is neither is not what was meant.
 import math
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -76,12 +77,21 @@ def surd(value: float) -> tuple[Fraction, int] | None:
 
 def rationals(array: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return an array of fractions (infinities and NaN stay floats), and whether all are what was meant."""
-    result = np.empty(array.shape, object)
-    meant = True
-    for at, value in np.ndenumerate(np.asarray(array, float)):
-        if math.isfinite(value):
-            result[at], simple = rational(float(value))
-            meant &= simple
-        else:
-            result[at] = float(value)
-    return result, meant
+    values, which = np.unique(np.asarray(array, float), return_inverse=True)
+    found = [rational(float(x)) if math.isfinite(x) else (float(x), True) for x in values]
+    result = np.empty(len(found), object)
+    result[:] = [fraction for fraction, _ in found]
+    return np.asarray(result[which.reshape(array.shape)], object), all(simple for _, simple in found)
+
+
+def distinct(array: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """Return the objects in an array, each once, and for every entry which one it is.
+
+    >>> distinct(np.array([[None, 5], [5, None]], object))[1].tolist()
+    [[0, 1], [1, 0]]
+    """
+    names = np.fromiter(map(id, array.flat), np.int64, array.size)
+    _, first, which = np.unique(names, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))
+    flat = array.ravel()
+    return [flat[i] for i in np.sort(first)], order[which.ravel()].reshape(array.shape)

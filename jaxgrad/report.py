@@ -7,13 +7,17 @@ when every input is.
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-SCHEMA = 1
-"""Version of the JSON form."""
+from jaxgrad.pictures import KINDS, Picture
+from jaxgrad.pictures import from_dict as picture_from_dict
+from jaxgrad.pictures import to_dict as picture_to_dict
+
+SCHEMA = 2
+"""Version of the JSON form, which docs/json.md describes."""
 
 
 class Verdict(StrEnum):
@@ -39,6 +43,7 @@ class Finding:
         seconds: wall-clock time this evidence took.
         detail: what was done, and the reason where the verdict is undecided.
         warning: what weakens a confirmation, such as "vacuous"; empty otherwise.
+        pictures: what can be drawn of it; see `jaxgrad.pictures`.
     """
 
     evidence: str
@@ -51,6 +56,20 @@ class Finding:
     seconds: float = 0.0
     detail: str = ""
     warning: str = ""
+    pictures: tuple[Picture, ...] = field(default=(), repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as plain dictionaries and lists; a number that is not finite becomes None."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
+        return plain | {"verdict": str(self.verdict), "pictures": [picture_to_dict(p) for p in self.pictures]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Finding":
+        """Return the finding that `to_dict` wrote."""
+        drawn = tuple(picture_from_dict(p) for p in data.get("pictures", ()) if p["kind"] in KINDS)
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        return cls(**known | {"verdict": Verdict(data["verdict"]), "pictures": drawn})
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
@@ -69,6 +88,7 @@ class Report:
         name: name of the derivation.
         findings: the evidence, in the order in which it was gathered.
         context: how to do it again: seed, sizes, versions, device.
+        claim: what was claimed, in words; see `jaxgrad.statement`. Empty where the report is not on a `Derivation`.
 
     >>> report = Report(name="square", findings=(Finding(evidence="autodiff", wrt="x", verdict=Verdict.CONFIRMED),))
     >>> report.verdict
@@ -78,6 +98,7 @@ class Report:
     name: str
     findings: tuple[Finding, ...]
     context: dict[str, Any] = field(default_factory=dict)
+    claim: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def by_input(self) -> dict[str, Verdict]:
@@ -109,22 +130,28 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain dictionaries and lists."""
-        findings = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(f).items()} for f in self.findings
-        ]
         return {
             "schema": SCHEMA,
             "name": self.name,
-            "verdict": self.verdict,
+            "verdict": str(self.verdict),
             "warnings": list(self.warnings),
-            "findings": findings,
+            "findings": [finding.to_dict() for finding in self.findings],
             "context": self.context,
+            "claim": self.claim,
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Report":
+        """Return the report that `to_dict` wrote; its verdict follows from the findings."""
+        findings = tuple(Finding.from_dict(finding) for finding in data["findings"])
+        return cls(name=data["name"], findings=findings, context=dict(data["context"]), claim=dict(data.get("claim", {})))
+
     def assert_confirmed(self) -> None:
-        """Raise an AssertionError that carries the table unless the verdict is confirmed."""
+        """Raise an AssertionError unless the verdict is confirmed: what is wrong comes first, then the table."""
         if self.verdict != Verdict.CONFIRMED:
-            raise AssertionError(f"{self.name}: the gradient is {self.verdict}\n\n{self}")
+            from jaxgrad.complaint import complaint
+
+            raise AssertionError(complaint(self))
 
     def __str__(self) -> str:
         """Return the table as plain text."""

@@ -20,26 +20,21 @@ from jaxgrad.residue_rules import Rule, multiply, reciprocal, square_root, subtr
 from jaxgrad.residues import PIVOT, ResidueDomain, Residues, either
 
 
-def _rows(x: Residues) -> list[Residues]:
-    """Return the rows (…, n) of matrices (…, m, n)."""
-    return [x.map(lambda v, i=i: v[..., i, :]) for i in range(x.shape[-2])]
+def _part(x: Residues, rows: Any, columns: Any) -> Residues:
+    """Return a block (…, rows, columns) of matrices (…, m, n)."""
+    return x.map(lambda v: v[..., rows, :][..., columns])
 
 
-def _cell(row: Residues, j: int) -> Residues:
-    """Return one column (…, 1) of a row."""
-    return row.map(lambda v: v[..., j : j + 1])
+def _places(x: Any) -> np.ndarray:
+    """Return the place of every entry in the flattened array."""
+    return np.arange(int(np.prod(x.shape))).reshape(x.shape)
 
 
-def _matrix(domain: ResidueDomain, rows: Sequence[Residues]) -> Residues:
-    """Stack rows (…, n) into matrices (…, m, n)."""
-    index = np.arange(len(rows) * int(np.prod(rows[0].shape))).reshape(len(rows), *rows[0].shape)
-    return domain.rearrange(rows, np.moveaxis(index, 0, -2))
-
-
-def _joined(domain: ResidueDomain, cells: Sequence[Residues]) -> Residues:
-    """Join columns (…, 1) into a row (…, n)."""
-    index = np.arange(len(cells) * int(np.prod(cells[0].shape))).reshape(len(cells), *cells[0].shape)
-    return domain.rearrange(cells, np.moveaxis(index, 0, -2)[..., 0])
+def _stacked(domain: ResidueDomain, blocks: Sequence[Residues], axis: int) -> Residues:
+    """Join matrices along rows (axis −2) or columns (axis −1)."""
+    offsets = np.cumsum([0, *(int(np.prod(b.shape)) for b in blocks)])
+    places = [_places(b) + offset for b, offset in zip(blocks, offsets, strict=False)]
+    return domain.rearrange(blocks, np.concatenate(places, axis))
 
 
 def _transposed(x: Residues) -> Residues:
@@ -49,23 +44,25 @@ def _transposed(x: Residues) -> Residues:
 def lu(domain: ResidueDomain, eqn: Any, a: Any) -> list[Any]:
     """Factorise P·A = L·U; returns L and U in one matrix, the row swaps, and P as an order of rows."""
     a = domain.settled(a)
-    rows, count = _rows(a), min(a.shape[-2:])
-    order = domain.pivot_order(a.p, len(rows))
-    rows = [rows[i] for i in order]
+    order = domain.pivot_order(a.p, a.shape[-2])
+    count, result = min(a.shape[-2:]), _part(a, order, slice(None))
     for k in range(count):
-        usable = [i for i in range(k, len(rows)) if (_cell(rows[i], k).p != 0).any(0).all()]
-        if not usable:
+        usable = (result.p[..., k:, k] != 0).any(0).reshape(-1, len(order) - k).all(0)
+        if not usable.any():
             raise UnsupportedError(f"{describe(eqn)} meets a singular matrix")
-        if usable[0] != k:
-            rows[k], rows[usable[0]] = rows[usable[0]], rows[k]
-            order[k], order[usable[0]] = order[usable[0]], order[k]
-        inverse = reciprocal(domain, _cell(rows[k], k))
-        for i in range(k + 1, len(rows)):
-            factor = multiply(domain, eqn, _cell(rows[i], k), inverse)
-            reduced = subtract(domain, eqn, rows[i], multiply(domain, eqn, factor, rows[k]))
-            cells = [_cell(rows[i], j) if j < k else factor if j == k else _cell(reduced, j) for j in range(a.shape[-1])]
-            rows[i] = _joined(domain, cells)
-    result = _matrix(domain, rows)
+        j = k + int(usable.argmax())
+        if j != k:
+            swapped = list(range(len(order)))
+            swapped[k], swapped[j] = j, k
+            result = _part(result, swapped, slice(None))
+            order[k], order[j] = order[j], order[k]
+        below = slice(k + 1, None)
+        inverse = reciprocal(domain, _part(result, slice(k, k + 1), slice(k, k + 1)))
+        factors = multiply(domain, eqn, _part(result, below, slice(k, k + 1)), inverse)
+        rest = multiply(domain, eqn, factors, _part(result, slice(k, k + 1), below))
+        rest = subtract(domain, eqn, _part(result, below, below), rest)
+        lower = _stacked(domain, [_part(result, below, slice(None, k)), factors, rest], -1)
+        result = _stacked(domain, [_part(result, slice(None, k + 1), slice(None)), lower], -2)
     result = replace(result, taint=either(np.full(result.shape, PIVOT), result.taint))
     batch = a.shape[:-2]
     swaps = np.broadcast_to(np.array(_swaps(order)[:count], np.int32), (*batch, count))
@@ -95,36 +92,35 @@ def triangular_solve(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residue
     flip = p["transpose_a"] != (not p["left_side"])  # X·M = B is Mᵀ·Xᵀ = Bᵀ
     a, lower = (_transposed(a), not p["lower"]) if flip else (a, p["lower"])
     b = b if p["left_side"] else _transposed(b)
-    matrix, rows = _rows(a), _rows(b)
-    n = len(rows)
-    order = range(n) if lower else range(n)[::-1]
-    solved: dict[int, Residues] = {}
-    for i in order:
-        row = rows[i]
-        for j, x in solved.items():
-            row = subtract(domain, eqn, row, multiply(domain, eqn, _cell(matrix[i], j), x))
-        solved[i] = row if p["unit_diagonal"] else multiply(domain, eqn, row, reciprocal(domain, _cell(matrix[i], i)))
-    result = _matrix(domain, [solved[i] for i in range(n)])
+    n = b.shape[-2]
+    solved: list[Residues] = []
+    for i in range(n) if lower else range(n)[::-1]:  # b is what remains of it when the solved unknowns are put in
+        row, here = _part(b, slice(0, 1) if lower else slice(-1, None), slice(None)), slice(i, i + 1)
+        if not p["unit_diagonal"]:
+            row = multiply(domain, eqn, row, reciprocal(domain, _part(a, here, here)))
+        solved.append(row)
+        rest, others = (slice(1, None), slice(i + 1, None)) if lower else (slice(0, -1), slice(0, i))
+        if len(solved) < n:
+            b = subtract(domain, eqn, _part(b, rest, slice(None)), multiply(domain, eqn, _part(a, others, here), row))
+    result = _stacked(domain, solved if lower else solved[::-1], -2)
     return result if p["left_side"] else _transposed(result)
 
 
 def cholesky(domain: ResidueDomain, eqn: Any, a: Any) -> Residues:
     """Factorise A = L·Lᵀ, reading the lower triangle; bad where a pivot is not positive."""
     a = domain.settled(a)
-    n = a.shape[-1]
-    left = {(i, j): a.map(lambda v, i=i, j=j: v[..., i, j : j + 1]) for i in range(n) for j in range(i + 1)}
-    zero = domain.lift(np.zeros((*a.shape[:-2], 1), int))
-    cells = {(i, j): zero for i in range(n) for j in range(n)}
-    for k in range(n):
-        root = square_root(domain, eqn, left[k, k])
-        inverse, pivot = reciprocal(domain, root), reciprocal(domain, left[k, k])
-        cells[k, k] = replace(root, sign=np.full(root.shape, signs.POSITIVE))
-        for i in range(k + 1, n):
-            cells[i, k] = multiply(domain, eqn, left[i, k], inverse)
-            for j in range(k + 1, i + 1):
-                both = multiply(domain, eqn, left[i, k], left[j, k])
-                left[i, j] = subtract(domain, eqn, left[i, j], multiply(domain, eqn, both, pivot))
-    return _matrix(domain, [_joined(domain, [cells[i, j] for j in range(n)]) for i in range(n)])
+    places = _places(a)
+    rest = domain.rearrange([a], np.tril(places) + np.tril(places, -1).swapaxes(-1, -2))
+    columns: list[Residues] = []
+    for k in range(a.shape[-1]):
+        pivot, first, below = _part(rest, slice(0, 1), slice(0, 1)), _part(rest, slice(1, None), slice(0, 1)), slice(1, None)
+        root = square_root(domain, eqn, pivot)
+        root = replace(root, sign=np.full(root.shape, signs.POSITIVE))
+        above = domain.lift(np.zeros((*a.shape[:-2], k, 1), int))
+        columns.append(_stacked(domain, [above, root, multiply(domain, eqn, first, reciprocal(domain, root))], -2))
+        both = multiply(domain, eqn, multiply(domain, eqn, first, _transposed(first)), reciprocal(domain, pivot))
+        rest = subtract(domain, eqn, _part(rest, below, below), both)
+    return _stacked(domain, columns, -1)
 
 
 def linear_solve(domain: ResidueDomain, eqn: Any, *operands: Any) -> list[Any]:

@@ -25,15 +25,17 @@ import numpy as np
 from jaxgrad import signs
 from jaxgrad.fields import Draws, Modulus
 from jaxgrad.interpreter import Domain, Rule, UnsupportedError, describe
-from jaxgrad.rationals import rational, rationals, surd
+from jaxgrad.rationals import distinct, rational, rationals, surd
+from jaxgrad.work import Meter, cost
 
-COINS = 54
+COINS = 53
 """How many coins are told apart; the bit of this number stands for all others."""
 
-MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL, CUT = (np.uint64(1) << np.uint64(COINS + i) for i in range(10))
+MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL, CUT, LOGS = (np.uint64(1) << np.uint64(COINS + i) for i in range(11))
 """Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or
 log; another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region,
-such as the root of a number that may be negative; an integer that was a float, and may be as large as its type holds."""
+such as the root of a number that may be negative; an integer that was a float, and may be as large as its type holds;
+logarithms, where they need no coins of their own."""
 
 
 _OVERFLOWING = frozenset(
@@ -86,7 +88,6 @@ class Coin:
     """A branch that draws decide: `defined` and `heads` say in which draws it could be and was taken."""
 
     kind: str
-    place: str
     defined: np.ndarray
     heads: np.ndarray
 
@@ -114,6 +115,9 @@ class ResidueDomain(Domain):
         rules: for each primitive a function (domain, eqn, *operands).
         relaxed: the reading of comparisons.
         orders: for the matrices that are factorised, one after the other, orders of rows; as they stand where it ends.
+        rooted: whether the program has roots, of which only those draws tell in which all logarithms exist.
+        skip: tell apart the coins after so many, and not the first.
+        meter: counts the work.
         two: carry residues modulo q, which only exponentials need.
         logs: compute logarithms modulo q exactly, which takes a while, instead of at random.
     """
@@ -127,18 +131,23 @@ class ResidueDomain(Domain):
         two: bool,
         logs: bool = False,
         orders: Sequence[Sequence[int]] = (),
+        rooted: bool = True,
+        skip: int = 0,
+        meter: Meter | None = None,
     ) -> None:
         """Start without coins."""
         self.rules = {name: partial(rule, self) for name, rule in rules.items()}
         self.draws, self.relaxed, self.two, self.logs = draws, relaxed, two, logs
         self.coins: list[Coin] = []
         self.matrices: dict[bytes, tuple[int, ...]] = {}
-        self._orders = orders
+        self._orders, self.rooted, self.skip, self.meter = orders, rooted, skip, meter
         self._hashes: dict[str, int] = {}
         self._numbers: dict[Any, int] = {}
 
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Rule | None:
         """Return the rule for an equation; refuse arithmetic of integers that were floats, which may overflow."""
+        if self.meter is not None:
+            self.meter.charge(cost(eqn, self.draws.count))
         if eqn.primitive.name in _OVERFLOWING and np.issubdtype(eqn.outvars[0].aval.dtype, np.integer):
             for x in operands:
                 if isinstance(x, Residues) and x.taint is not None and (x.taint & CUT).any():
@@ -193,26 +202,24 @@ class ResidueDomain(Domain):
             array, meant = value.array, value.meant
         else:
             array, meant = value.astype(object), True
-        infinite = np.array([0 if isinstance(x, (Fraction, int)) else float(x) for x in array.flat]).reshape(array.shape)
-        numbers = [x if isinstance(x, (Fraction, int)) else 0 for x in array.flat]
+        objects, which = distinct(array)
+        numbers = [x if isinstance(x, (Fraction, int)) else 0 for x in objects]
+        infinite = np.array([0.0 if isinstance(x, (Fraction, int)) else float(x) for x in objects])[which]
         taint = None if meant else np.full(array.shape, CONSTANT)
         bad = np.isnan(infinite)
         return Residues(
-            self._reduce(self.draws.p, numbers, array.shape),
-            self._reduce(self.draws.q, numbers, array.shape) if self.two else None,
+            self._reduce(self.draws.p, numbers, which),
+            self._reduce(self.draws.q, numbers, which) if self.two else None,
             np.broadcast_to(bad, (self.draws.count, *array.shape)) if bad.any() else None,
             np.sign(infinite).astype(np.int8) if np.isinf(infinite).any() else None,
             taint,
             signs.of(array) | (signs.TRUTH if getattr(value, "dtype", None) == np.bool_ else np.uint8(0)),
         )
 
-    def _reduce(self, modulus: Modulus, numbers: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
-        distinct: dict[Any, np.ndarray] = {}
-        for x in numbers:
-            if x not in distinct:
-                distinct[x] = modulus.fraction(int(x.numerator), int(x.denominator))
-        columns = [distinct[x] for x in numbers]
-        return np.stack(columns, 1).reshape(-1, *shape) if columns else np.zeros((self.draws.count, *shape), np.int64)
+    def _reduce(self, modulus: Modulus, numbers: Sequence[Any], which: np.ndarray) -> np.ndarray:
+        """Return residues of numbers[which]."""
+        columns = [modulus.fraction(int(x.numerator), int(x.denominator)) for x in numbers]
+        return np.stack(columns, 1)[:, which] if columns else np.zeros((self.draws.count, *which.shape), np.int64)
 
     def rearrange(self, operands: Sequence[Any], index: np.ndarray) -> Any:
         """Gather entries; outside (−1) lies NaN."""
@@ -253,7 +260,7 @@ class ResidueDomain(Domain):
         q = operation(self.draws.q, *(v.q for v in values)) if self.two else None
         return Residues(p, q, *self.about(values, p.shape[1:], bits))
 
-    def about(self, values: Sequence[Residues], shape: tuple[int, ...], bits: np.uint64 | None = None) -> tuple[Any, None, Any]:
+    def about(self, values: Sequence[Residues], shape: tuple[int, ...], bits: Any = None) -> tuple[Any, None, Any]:
         """Unite what aligned values carry besides residues: bad, no inf, and taint with additional bits."""
         bad = taint = None
         for v in values:
@@ -293,22 +300,31 @@ class ResidueDomain(Domain):
 
     def toss(self, kind: str, eqn: Any, key: np.ndarray, bad: np.ndarray | None, heads: np.ndarray) -> np.ndarray:
         """Return the bit of a coin for each entry: a branch decided by `key`, (draw, *shape), that came up `heads`."""
-        bits = np.zeros(key.shape[1:], np.uint64)
-        for at in np.ndindex(bits.shape):
-            column = (slice(None), *at)
-            name = (kind, key[column][:16].tobytes())
+        columns = np.ascontiguousarray(key[:16].reshape(min(len(key), 16), -1).T)
+        names = columns.view(np.dtype((np.void, columns.itemsize * columns.shape[1]))).ravel()
+        _, first, which = np.unique(names, return_index=True, return_inverse=True)
+        coins = np.full(len(first), COINS)
+        for i in np.argsort(first):
+            at = int(first[i])
+            name = (kind, names[at].tobytes())
             if name not in self._numbers:
-                self._numbers[name] = len(self.coins)
-                good = np.ones(len(key), bool) if bad is None else ~bad[column]
-                self.coins.append(Coin(kind, describe(eqn), good, np.array(heads[column], bool)))
-            bits[at] = np.uint64(1) << np.uint64(min(self._numbers[name], COINS))
-        return bits
+                if len(self.coins) >= COINS:
+                    continue
+                self._numbers[name] = len(self._numbers) - self.skip
+                if self._numbers[name] < 0:
+                    continue
+                good = np.ones(len(key), bool) if bad is None else ~bad.reshape(len(key), -1)[:, at]
+                self.coins.append(Coin(kind, good, heads.reshape(len(key), -1)[:, at].copy()))
+            if self._numbers[name] >= 0:
+                coins[i] = self._numbers[name]
+        return (np.uint64(1) << coins.astype(np.uint64))[which.ravel()].reshape(key.shape[1:])
 
     def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:
         """Return the taint of a root or logarithm of x, which draws decide to be positive or not."""
         nonnegative = signs.known(x.sign, signs.NONNEGATIVE, x.shape)
         may_fail = ~nonnegative if kind == "root" else ~nonnegative | self.may_vanish(x)
-        taint = self.toss(kind, eqn, x.p, x.bad, positive) | np.where(may_fail, PARTIAL, np.uint64(0))
+        coin = LOGS if kind == "log" and not self.rooted else self.toss(kind, eqn, x.p, x.bad, positive)
+        taint = coin | np.where(may_fail, PARTIAL, np.uint64(0))
         return taint if x.taint is None else taint | x.taint
 
     def may_vanish(self, x: Residues) -> np.ndarray:

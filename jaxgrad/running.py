@@ -2,9 +2,9 @@
 
 import contextlib
 import functools
+import gc
 import json
 import logging
-import os
 import sys
 import threading
 from collections import deque
@@ -18,8 +18,23 @@ import jax
 from jaxgrad import faults, terminal
 from jaxgrad.derivation import Derivation
 from jaxgrad.report import SCHEMA, Report, Verdict
+from jaxgrad.threads import cores
+from jaxgrad.twins import Twin, TwinLostError, can_fork
 
 Progress = Callable[[str, float, str], None]
+JOBS_A_HELPER = 4
+"""A further process or thread for so many derivations: each compiles anew what they share."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What to say where a derivation could not be verified, and whether that is a mistake of jaxgrad's own."""
+
+    message: str
+    own: bool
+
+
+Attempt = Callable[[int, Progress], Report | _Failure]
 
 
 @dataclass
@@ -70,6 +85,12 @@ def hush() -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
 
+def tune_collector() -> None:
+    """Let Python's garbage collector leave what was imported alone, and come less often: tracing makes much, and keeps most of it."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 @contextlib.contextmanager
 def _whole_tracebacks() -> Iterator[None]:
     """Keep JAX from cutting its frames out of tracebacks, from which is read whose mistake an exception is."""
@@ -107,21 +128,28 @@ def run(
     kinds = _applicable if chosen is None else lambda _: chosen
     screen = terminal.Screen(sys.stderr if to_stderr else sys.stdout)
     redirect = contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext()
+
+    def attempt(number: int, tell: Progress) -> Report | _Failure:
+        derivation = derivations[number]
+        try:
+            return verify(derivation, progress=tell, **options)
+        except (Exception, SystemExit) as error:  # an exit in a loss must not end the run with its status
+            if debug:
+                raise
+            return _Failure(*_message(error, derivation))
+
+    helpers = _helpers(attempt, len(derivations)) if parallel and not debug else []
     with redirect, _whole_tracebacks(), terminal.Run(screen, derivations, kinds, quiet=quiet) as table:
-        work = [functools.partial(verify, derivation, **options) for derivation in derivations]
-        with _results(work, table.progress, _workers(len(work)) if parallel else 1) as results:
+        with _results(attempt, len(derivations), helpers, table.progress) as results:
             for derivation, result in zip(derivations, results, strict=True):
-                try:
-                    report = result()
-                except (Exception, SystemExit) as error:  # an exit in a loss must not end the run with its status
-                    if debug:
-                        raise
-                    outcome.errors[derivation.name], own = _message(error, derivation)
-                    outcome.broken |= own
-                    table.fail(derivation.name, outcome.errors[derivation.name])
+                found = result()
+                if isinstance(found, _Failure):
+                    outcome.errors[derivation.name] = found.message
+                    outcome.broken |= found.own
+                    table.fail(derivation.name, found.message)
                 else:
-                    outcome.reports.append(report)
-                    table.add(report)
+                    outcome.reports.append(found)
+                    table.add(found)
         table.finish()
     return outcome
 
@@ -137,58 +165,60 @@ def _message(error: BaseException, derivation: Derivation) -> tuple[str, bool]:
     ), True
 
 
-def _workers(jobs: int) -> int:
-    """Return how many threads pay off: compiling, which takes most of the time, does not hold Python's lock."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, 4, jobs))
+def _helpers(attempt: Attempt, jobs: int) -> list[Twin | None]:
+    """Return one helper for each further core that pays off: a twin, or None for a thread where there can be no twins."""
+    count = min(cores(), 4, max(1, jobs // JOBS_A_HELPER)) - 1
+    return [Twin(attempt) for _ in range(count)] if count and can_fork() else [None] * count
 
 
 @contextlib.contextmanager
 def _results(
-    work: Sequence[Callable[..., Report]], progress: Callable[[int], Progress | None], workers: int
-) -> Iterator[list[Callable[[], Report]]]:
-    """Do the work in threads, from both ends so that they finish together; yield functions that wait for each result."""
-    if workers == 1:
-        yield [functools.partial(_call, job, progress, i) for i, job in enumerate(work)]
-        return
-    futures: list[Future[Report]] = [Future() for _ in work]
-    waiting = deque(range(len(work)))
+    attempt: Attempt, jobs: int, helpers: Sequence[Twin | None], progress: Callable[[int], Progress | None]
+) -> Iterator[list[Callable[[], Report | _Failure]]]:
+    """Do the jobs here and with helpers, from both ends; yield functions that wait for each result."""
+    futures: list[Future[Report | _Failure]] = [Future() for _ in range(jobs)]
+    waiting = deque(range(jobs))
     stop = threading.Event()
 
-    def attend(take: Callable[[], int]) -> None:
+    def do(number: int, helper: Twin | None) -> Report | _Failure:
+        show = progress(number)
+
+        def tell(evidence: str, fraction: float, text: str) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            if show is not None:
+                show(evidence, fraction, text)
+
+        if helper is not None:
+            with contextlib.suppress(TwinLostError):
+                return helper.ask(number, tell)
+        return attempt(number, tell)
+
+    def attend(take: Callable[[], int], helper: Twin | None) -> None:
         while not stop.is_set():
             try:
-                i = take()
+                number = take()
             except IndexError:
                 return
             try:
-                futures[i].set_result(_call(work[i], progress, i, stop))
+                futures[number].set_result(do(number, helper))
             except BaseException as error:
-                futures[i].set_exception(error)
+                futures[number].set_exception(error)
 
-    threads = [threading.Thread(target=attend, args=(waiting.pop if k else waiting.popleft,)) for k in range(workers)]
+    threads = [threading.Thread(target=attend, args=(waiting.pop, helper)) for helper in helpers]
+    if helpers:  # else the jobs are done one by one as their results are asked for
+        threads.append(threading.Thread(target=attend, args=(waiting.popleft, None)))
     for thread in threads:
         thread.start()
     try:
-        yield [future.result for future in futures]
+        yield [future.result for future in futures] if helpers else [functools.partial(do, i, None) for i in range(jobs)]
     finally:
         stop.set()
+        for helper in helpers:
+            if helper is not None:
+                helper.stop()
         for thread in threads:
             thread.join()
-
-
-def _call(
-    job: Callable[..., Report], progress: Callable[[int], Progress | None], index: int, stop: threading.Event | None = None
-) -> Report:
-    show = progress(index)
-
-    def tell(evidence: str, fraction: float, text: str) -> None:
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt
-        if show is not None:
-            show(evidence, fraction, text)
-
-    return job(progress=tell)
 
 
 def _applicable(derivation: Derivation) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ over the chunk; a `lax.scan` runs over chunks under one jit. Chunk i draws from 
 and both are gathered in float64 on the host by Chan, Golub & LeVeque's pairwise update (1983, eq. 2.1).
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +22,13 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad.association import associated
+from jaxgrad.calling import holds_keys, named, refuse
+from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import loop_options
+from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
+from jaxgrad.masks.rows import check_shape
+from jaxgrad.sharding import block_size, devices, spread
 from jaxgrad.threads import for_each, workers
 
 MEMORY_BUDGET = 256 * 2**20
@@ -116,16 +123,23 @@ class Sampler:
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
         self._rounds: dict[Any, Any] = {}
         self._traces: dict[Any, tuple[int, Any]] = {}
+        self._blocks: dict[Any, int] = {}
 
-    def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Any:
-        """Return the mean over one chunk of samples, of f or of its gradient."""
+    def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, blocks: int = 1) -> Any:
+        """Return the mean over one chunk of samples, of f or of its gradient, taken block by block."""
         draws = mask.sample(key, (chunk, *self.shape))
 
-        def mean(*args: Any) -> Any:
-            values = jax.vmap(lambda draw: associated(self.f, args, draw))(draws)
-            return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
+        def mean(draws: Array) -> Any:
+            def of_args(*args: Any) -> Any:
+                values = jax.vmap(lambda draw: associated(self.f, args, draw))(draws)
+                return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
 
-        return mean(*args) if self.argnums is None else jax.grad(mean, argnums=self.argnums)(*args)
+            return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)
+
+        if blocks == 1:
+            return mean(draws)
+        means = jax.vmap(mean)(draws.reshape(blocks, chunk // blocks, *self.shape))
+        return jax.tree.map(lambda v: jnp.mean(v, axis=0), jax.lax.optimization_barrier(means))
 
     def _signature(self, args: tuple[Any, ...]) -> Any:
         leaves, treedef = jax.tree.flatten((self.mask, args))
@@ -138,7 +152,16 @@ class Sampler:
             key = jax.eval_shape(lambda: jax.random.key(0))
             jaxpr, out = jax.make_jaxpr(self.chunk_mean, static_argnums=3, return_shape=True)(key, self.mask, args, _COUNTED)
             self._traces[signature] = max(1, _bytes(jaxpr)), out
+            self._blocks[signature] = block_size(jaxpr, _COUNTED)
         return self._traces[signature]
+
+    def check(self, args: tuple[Any, ...]) -> None:
+        """Refuse side effects, and random draws whose keys are no arguments and so the same in every sample."""
+        if self._signature(args) not in self._traces:
+            draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
+            program = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw))(args, draw)
+            if not holds_keys(args):
+                refuse(program, "f")
 
     def plan(self, args: tuple[Any, ...], samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
         """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
@@ -147,6 +170,7 @@ class Sampler:
         # what a gradient costs once a chunk, however large, is of the size of the result
         best = max(8, (cache + FIXED_SHARE * row) // one)
         chunk = max(1, min(-(-samples // MIN_CHUNKS), best, MEMORY_BUDGET // (workers() * one)))
+        chunk = max(chunk // self._block(args), 1) * min(chunk, self._block(args))
         chunks = min(-(-samples // chunk), max(MIN_CHUNKS, min(1024, MEMORY_BUDGET // max(1, 4 * row))))
         return chunk, max(1, chunks)
 
@@ -156,28 +180,56 @@ class Sampler:
         The chunks are dealt out to as many threads as there are cores, which small chunks by themselves would leave idle.
         """
         row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.trace(args)[1]))
+        options = loop_options(side_by_side=row * chunks <= DEALT_OUT)
+        if len(devices()) > 1:
+            return self._spread(args, chunk, chunks, options)(key, first, self.mask, args)
         span = chunks if row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
-        program = self._compiled(key, args, chunk, span)
+        program = self._compiled(key, args, chunk, span, options)
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
-        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), self.mask, args)), begins)
+        mask, args = jax.tree.map(jnp.asarray, (self.mask, args))  # a thread may have another default precision
+        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), mask, args)), begins)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
 
-    def _compiled(self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int) -> Callable[..., Array]:
-        signature = self._signature(args), chunk, chunks
+    def _compiled(
+        self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int, options: dict[str, Any] | None
+    ) -> Callable[..., Array]:
+        signature = self._signature(args), chunk, chunks, str(options)
         if signature not in self._rounds:
 
             def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
-                def step(_: None, i: Array) -> tuple[None, Array]:
-                    leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, i), mask, args, chunk))
-                    return None, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+                return self._run(key, first + jnp.arange(chunks, dtype=jnp.uint32), mask, args, chunk)
 
-                return jax.lax.scan(step, None, first + jnp.arange(chunks, dtype=jnp.uint32))[1]
-
-            lowered = jax.jit(run, compiler_options=loop_options()).lower(key, np.uint32(0), self.mask, args)
+            example = jax.tree.map(jnp.asarray, (self.mask, args))
+            lowered = jax.jit(run, compiler_options=options).lower(key, np.uint32(0), *example)
             self._rounds[signature] = lowered.compile()
         return self._rounds[signature]
+
+    def _block(self, args: tuple[Any, ...]) -> int:
+        self.trace(args)
+        return self._blocks[self._signature(args)]
+
+    def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:
+        block = self._block(args)
+        blocks = chunk // block if chunk % block == 0 else 1
+
+        def step(_: None, i: Array) -> tuple[None, Array]:
+            leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, i), mask, args, chunk, blocks))
+            return None, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+
+        return jax.lax.scan(step, None, numbers)[1]
+
+    def _spread(self, args: tuple[Any, ...], chunk: int, chunks: int, options: dict[str, Any] | None) -> Callable[..., np.ndarray]:
+        signature = "spread", self._signature(args), chunk, chunks, str(options)
+        if signature not in self._rounds:
+            self._rounds[signature] = spread(functools.partial(self._run, chunk=chunk), chunks, options)
+        return self._rounds[signature]
+
+    def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
+        """Return a hash of all that the chunk means depend on."""
+        text = program(functools.partial(self.chunk_mean, chunk=2), key, self.mask, args)
+        return fingerprint(text, jax.random.key_data(key), *jax.tree.leaves((self.mask, args)), self.shape, self.argnums, *plan)
 
     def unflatten(self, rows: np.ndarray, args: tuple[Any, ...]) -> list[Any]:
         """Give each row the structure of f's result, or of its gradient."""
@@ -203,11 +255,15 @@ def estimate(
         argnums: argument numbers of f; given, the expected gradient of f (then a scalar) in those arguments is estimated.
 
     Returns:
-        A function ``(key, *args, samples=…) -> Estimate``; compiled once, quick when called again. The number of samples is
-        rounded up to whole chunks.
+        A function ``(key, *args, samples=…, checkpoint=None) -> Estimate``; compiled once, quick when called again. The number of
+        samples is rounded up to whole chunks. All devices share the work. A `checkpoint` is the name of a file that is written after
+        every round, and from which the same call goes on, to the same last bit, when it was interrupted.
 
     Raises:
-        ValueError: when `samples` is less than 2.
+        ValueError: when `samples` is less than 2, or `checkpoint` names a file that is no checkpoint of this call; when f has side
+            effects, or draws random numbers with a key of its own.
+        TypeError: when an argument is of the wrong kind, or f raised a TypeError.
+        FloatingPointError: when f is not finite for some draw; the message says how to draw it again.
 
     >>> from jaxgrad import masks
     >>> square = estimate(lambda x, mask: (mask * x).sum() ** 2, masks.Bernoulli(0.5), (2,))
@@ -215,23 +271,48 @@ def estimate(
     >>> bool(abs(mean - 1.5) < 5 * se), samples
     (True, 1008)
     """
-    sampler = Sampler(f, mask, shape, argnums)
+    if not callable(f):
+        raise TypeError(f"`f` must be a function that takes the draw as keyword `mask`, but is {f!r}")
+    if not isinstance(mask, Mask):
+        raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
+    sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
 
-    def run(key: Array, *args: Any, samples: int) -> Estimate:
+    def run(key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None) -> Estimate:
         if not isinstance(samples, int) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
-        chunk, chunks = sampler.plan(args, samples)
+        if not holds_keys(key):
+            raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
+        sampler.check(args)
+        chunk, chunks = (int(n) for n in agree("{} {}".format(*sampler.plan(args, samples)).encode()).split())
         total = -(-samples // chunk)
-        moments: Moments | None = None
-        for first in range(0, total, chunks):
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(sampler.trace(args)[1]))
+        moments = Moments.empty(size)
+        keep = None if checkpoint is None else Checkpoint(checkpoint, sampler.fingerprint(key, args, chunk, chunks, total))
+        if keep is not None and (state := keep.load()) is not None:
+            moments = Moments(int(state["next_chunk"]), np.array(state["mean"]), np.array(state["squares"]))
+        while moments.count < total:
+            first = moments.count
             means = sampler.round(key, args, first, chunk, min(chunks, total - first))
-            moments = moments or Moments.empty(means.shape[1])
             moments.add(means)
-        assert moments is not None
+            if not np.all(np.isfinite(moments.mean)):
+                broken = first + int(np.argmin(np.isfinite(means).all(axis=1)))
+                raise FloatingPointError(f"`f` or its gradient is not finite in {replay(broken, chunk, sampler.shape)}")
+            if keep is not None:
+                keep.save({"key": jax.random.key_data(key), "next_chunk": moments.count, "samples": moments.count * chunk,
+                           "mean": moments.mean, "squares": moments.squares})  # fmt: skip
         mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), args)
         return Estimate(mean, standard_error, total * chunk, total)
 
     return run
+
+
+def replay(chunk: int, samples: int, shape: Sequence[int], key: str = "key") -> str:
+    """Say which chunk it was, and how to draw its masks again.
+
+    >>> replay(3, 8, (2,))
+    'chunk 3, whose masks mask.sample(jax.random.fold_in(key, 3), (8, 2)) draws again'
+    """
+    return f"chunk {chunk}, whose masks mask.sample(jax.random.fold_in({key}, {chunk}), {(samples, *shape)}) draws again"
 
 
 def _bytes(jaxpr: Any) -> int:

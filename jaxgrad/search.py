@@ -7,25 +7,32 @@ from itertools import permutations, product
 import numpy as np
 
 from jaxgrad.degrees import bounds
-from jaxgrad.fields import Draws
+from jaxgrad.fields import PRIMES, Draws
 from jaxgrad.identity import Outcome, compare
 from jaxgrad.interpreter import walk
 from jaxgrad.residue_algebra import ALGEBRA
 from jaxgrad.residue_arrays import STRUCTURAL
 from jaxgrad.residue_choices import CHOICES
 from jaxgrad.residue_rules import ARITHMETIC
-from jaxgrad.residues import BRANCH, PIVOT, ResidueDomain
-from jaxgrad.tracing import Traced, largest
+from jaxgrad.residues import BRANCH, COINS, MANY, PIVOT, ResidueDomain
+from jaxgrad.rotations import Rotations
+from jaxgrad.tracing import Traced
+from jaxgrad.work import Meter, estimate, most_draws
 
 RULES = ARITHMETIC | CHOICES | STRUCTURAL | ALGEBRA
 """What each primitive does to residues."""
 
-FEW, MANY, WITH_LOGS = 8, 4096, 320
-"""Draws: of the first run, and at most; logarithms modulo q take long."""
+FEW, MOST, WITH_LOGS = 8, 4096, 512
+"""Draws: of the first run, and at most; those with logarithms modulo q have but two primes."""
+
+WINDOWS = 8
+"""How many times other coins are told apart."""
 
 ORDERS = 24
 """The most orders of pivots that are tried one by one."""
 
+_ROOTS = frozenset({"sqrt", "rsqrt", "pow", "cholesky"})
+_CIRCULAR = frozenset({"sin", "cos", "tan"})
 _LOGARITHMIC = frozenset({"log", "log1p"})
 _EXPONENTIAL = _LOGARITHMIC | {"exp", "exp2", "expm1", "logistic", "tanh", "sinh", "cosh", "pow"}
 
@@ -42,6 +49,7 @@ class Search:
         error: for each output, log2 of the probability of error where it is proved.
         degrees: for each output, a bound on the degree of f − g.
         first, last: the outcomes of the first and of the last run.
+        meter: what the search has cost.
         runs, draws, coins: how many runs, the most draws of one, the most coins of an entry.
     """
 
@@ -51,16 +59,23 @@ class Search:
     def __init__(self, traced: Traced, seed: int) -> None:
         """Bound the degrees; nothing is proved yet."""
         self.traced, self.seed = traced, seed
+        self.meter, self.limit = Meter(), most_draws(traced.program)
+        self.meter.check(estimate(traced.program.jaxpr, FEW))
         found, self.inner = bounds(traced.program, [value is None for value in traced.values])
         half = len(found) // 2
         self.degrees = [
             max(a.numerator + b.denominator, b.numerator + a.denominator, 1) for a, b in zip(found[:half], found[half:], strict=True)
         ]
         self.two = not traced.primitives.isdisjoint(_EXPONENTIAL)
-        self.limit = max(64, 2**22 // largest(traced.program.jaxpr))
+        self.rooted = not traced.primitives.isdisjoint(_ROOTS)
         self.proved = [np.zeros(shape, bool) for shape in traced.shapes]
         self.error = [np.zeros(shape) for shape in traced.shapes]
         self.runs = self.draws = self.coins = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether there is an outcome."""
+        return "first" in vars(self)
 
     @property
     def done(self) -> bool:
@@ -68,20 +83,38 @@ class Search:
         return all(p.all() for p in self.proved)
 
     def steps(self) -> Iterator[Outcome]:
-        """Try one reading after the other: relaxed, with exact logarithms, sampled, both."""
+        """Try one reading after the other: relaxed, with exact logarithms, sampled, both; with angles."""
         self.first = self._attempt(True, False, FEW)
         yield self.first
         logs = self.two and not self.traced.primitives.isdisjoint(_LOGARITHMIC)
         branches = any((c.taint & BRANCH).any() for c in self.first.comparisons)
-        for relaxed, exact in ((True, True), (False, False), (False, True)):
+        ways = [(True, True, False), (False, False, False), (False, True, False)]
+        if not self.traced.primitives.isdisjoint(_CIRCULAR):
+            ways += [(True, False, True), (False, False, True)]
+        for relaxed, exact, angles in ways:
             differ = any((~p & ~c.agree).any() for p, c in zip(self.proved, self.first.comparisons, strict=True))
             if differ and (logs or not exact) and (branches or relaxed):
-                yield self._attempt(relaxed, exact, 16 if relaxed else 128)
+                yield self._attempt(relaxed, exact, 16 if relaxed else 128, angles)
 
-    def _attempt(self, relaxed: bool, logs: bool, draws: int) -> Outcome:
+    def _attempt(self, relaxed: bool, logs: bool, draws: int, angles: bool = False) -> Outcome:
+        """Run, and run again with other coins told apart where there were too many."""
+        proved, outcome = 0, self._settled(relaxed, logs, draws, 0, angles)
+        for window in range(1, WINDOWS):
+            before, proved = proved, sum(int(p.sum()) for p in self.proved)
+            if proved == before or not self._crowded(outcome):
+                break
+            outcome = self._settled(relaxed, logs, draws, window * COINS, angles)
+        self.last = outcome
+        return outcome
+
+    def _crowded(self, outcome: Outcome) -> bool:
+        """Say whether an entry that agrees depends on coins that were not told apart."""
+        return any((~p & c.agree & ((c.taint & MANY) != 0)).any() for p, c in zip(self.proved, outcome.comparisons, strict=True))
+
+    def _settled(self, relaxed: bool, logs: bool, draws: int, skip: int, angles: bool) -> Outcome:
         """Run, and run again with more draws where those were too few."""
-        most = min(self.limit, WITH_LOGS if logs else MANY)
-        outcome = self._run(relaxed, logs, draws)
+        most = min(self.limit, WITH_LOGS if logs else MOST)
+        outcome = self._run(relaxed, logs, draws, skip=skip, angles=angles)
         for _ in range(4):
             both = list(zip(self.proved, outcome.comparisons, strict=True))
             open_ = [c for p, c in both if (~p & c.agree & ~c.proved).any()]
@@ -92,10 +125,9 @@ class Search:
                 wanted = max(wanted, min(most, 4 * outcome.domain.draws.count))
             if wanted <= outcome.domain.draws.count:
                 break
-            outcome = self._run(relaxed, logs, math.ceil(wanted))
+            outcome = self._run(relaxed, logs, math.ceil(wanted), skip=skip, angles=angles)
         self._record(outcome, [c.bound for c in outcome.comparisons], [c.proved for c in outcome.comparisons])
-        self._all_pivots(relaxed, logs, outcome)
-        self.last = outcome
+        self._all_pivots(relaxed, logs, outcome, angles)
         return outcome
 
     def _record(self, outcome: Outcome, bounds: Sequence[np.ndarray], proofs: Sequence[np.ndarray]) -> None:
@@ -104,7 +136,7 @@ class Search:
             error[new], proved[new] = bound[new], True
         self.coins = max(self.coins, *(c.coins for c in outcome.comparisons), 0)
 
-    def _all_pivots(self, relaxed: bool, logs: bool, outcome: Outcome) -> None:
+    def _all_pivots(self, relaxed: bool, logs: bool, outcome: Outcome, angles: bool) -> None:
         """Prove what depends on pivots, where it holds for every order in which rows can be eliminated."""
         waiting = [(c.agree & ((c.taint & PIVOT) != 0) & ~p) for c, p in zip(outcome.comparisons, self.proved, strict=True)]
         sizes = [len(order) for order in outcome.domain.matrices.values()]
@@ -112,18 +144,24 @@ class Search:
             return
         proofs, bounds = waiting, [np.full(w.shape, -math.inf) for w in waiting]
         for orders in product(*(permutations(range(n)) for n in sizes)):
-            run = self._run(relaxed, logs, outcome.domain.draws.count, orders)
+            run = self._run(relaxed, logs, outcome.domain.draws.count, orders, angles=angles)
             proofs = [p & c.proved for p, c in zip(proofs, run.comparisons, strict=True)]
             bounds = [np.maximum(b, c.bound) for b, c in zip(bounds, run.comparisons, strict=True)]
             if not any(p.any() for p in proofs):
                 return
         self._record(outcome, bounds, proofs)
 
-    def _run(self, relaxed: bool, logs: bool, count: int, orders: Sequence[Sequence[int]] | None = None) -> Outcome:
+    def _run(
+        self, relaxed: bool, logs: bool, count: int, orders: Sequence[Sequence[int]] | None = None, skip: int = 0, angles: bool = False
+    ) -> Outcome:
+        self.meter.check(estimate(self.traced.program.jaxpr, count))
         self.runs, self.draws = self.runs + 1, max(self.draws, count)
         seed = hash((self.seed, self.runs)) & 0xFFFFFFFF
-        draws = Draws(count, seed, primes=2) if logs else Draws(count, seed)
-        domain = ResidueDomain(draws, RULES, relaxed=relaxed, two=self.two, logs=logs, orders=orders or ())
+        draws = Rotations(count, seed) if angles else Draws(count, seed, PRIMES[:2] if logs else PRIMES)
+        domain = ResidueDomain(
+            draws, RULES, relaxed=relaxed, two=self.two or angles, logs=logs, orders=orders or (),
+            rooted=self.rooted, skip=skip, meter=self.meter,
+        )  # fmt: skip
         inputs = [domain.variable(v.aval.shape) if value is None else value
                   for v, value in zip(self.traced.program.jaxpr.invars, self.traced.values, strict=True)]  # fmt: skip
         outputs = [domain.settled(x) for x in walk(self.traced.program, inputs, domain)]

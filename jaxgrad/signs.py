@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad.rationals import distinct
+
 NONNEGATIVE, NONPOSITIVE, NONZERO, TRUTH = np.uint8(1), np.uint8(2), np.uint8(4), np.uint8(8)
 POSITIVE = NONNEGATIVE | NONZERO
 
@@ -18,11 +20,10 @@ Signs = np.ndarray | None
 
 def of(array: np.ndarray) -> np.ndarray:
     """Return the signs of known fractions; nothing is known of NaN and infinity."""
-    result = np.zeros(array.shape, np.uint8)
-    for at, x in np.ndenumerate(array):
-        if isinstance(x, (Fraction, int)):
-            result[at] = (x >= 0) * NONNEGATIVE | (x <= 0) * NONPOSITIVE | (x != 0) * NONZERO
-    return result
+    objects, which = distinct(array)
+    numbers = [x if isinstance(x, (Fraction, int)) else None for x in objects]
+    bits = [0 if x is None else (x >= 0) * NONNEGATIVE | (x <= 0) * NONPOSITIVE | (x != 0) * NONZERO for x in numbers]
+    return np.asarray(np.array(bits, np.uint8)[which], np.uint8)
 
 
 def negated(a: Signs) -> Signs:

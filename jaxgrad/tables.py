@@ -34,7 +34,7 @@ def explain(report: Report, width: int = WIDTH, *, every: bool = False) -> list[
         lines += _wrapped("no evidence applies to it", "", "    ", width)
     wrt = max((len(f.wrt) for f in shown), default=0)
     evidence = max((len(f.evidence) for f in shown), default=0)
-    previous = ""
+    previous, said = "", set()
     for f in shown:
         name = f.wrt if f.wrt != previous else ""
         previous = f.wrt
@@ -46,7 +46,9 @@ def explain(report: Report, width: int = WIDTH, *, every: bool = False) -> list[
             lines.append([*head, (measured, "")])
         else:
             lines += [head, *_wrapped(measured, "", indent, width)]
-        for text, kind in ((f.diagnosis, str(f.verdict)), (f.warning, "undecided"), (f.detail, "dim")):
+        diagnosis = "" if (f.wrt, f.diagnosis) in said else f.diagnosis  # the same for all evidence: once is enough
+        said.add((f.wrt, f.diagnosis))
+        for text, kind in ((diagnosis, str(f.verdict)), (f.warning, "undecided"), (f.detail, "dim")):
             lines += _wrapped(text, kind, indent, width)
     return lines
 

@@ -11,8 +11,11 @@ import jax
 
 def workers() -> int:
     """Return how many compiled programs to run side by side: one a core on the CPU, and one anywhere else."""
-    if jax.default_backend() != "cpu":
-        return 1
+    return cores() if jax.default_backend() == "cpu" else 1
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

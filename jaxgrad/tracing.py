@@ -1,7 +1,6 @@
 """Two functions as one program, or a clear refusal."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +8,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import shape_of
-from jaxgrad.interpreter import describe
-
-_RANDOM = ("random_", "threefry", "rng_")
-_EFFECTS = ("pure_callback", "io_callback", "debug_callback", "debug_print")
+from jaxgrad.calling import named, refuse
+from jaxgrad.programs import equations
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,9 @@ def trace(f: Callable[..., Any], g: Callable[..., Any], example_args: Sequence[A
             raise TypeError(f"`{name}` must be a function of arrays, but is {function!r}")
     with jax.enable_x64(True):
         args, values = _arguments(example_args)
-        program, (out_f, out_g) = jax.make_jaxpr(lambda *a: (f(*a), g(*a)), return_shape=True)(*args)
+        call_f, call_g = named("f", f), named("g", g)
+        program, (out_f, out_g) = jax.make_jaxpr(lambda *a: (call_f(*a), call_g(*a)), return_shape=True)(*args)
+        _refuse(program, call_f, args)
     flat_f, tree_f = jax.tree_util.tree_flatten_with_path(out_f)
     flat_g, tree_g = jax.tree_util.tree_flatten_with_path(out_g)
     if tree_f != tree_g:
@@ -58,18 +56,9 @@ def trace(f: Callable[..., Any], g: Callable[..., Any], example_args: Sequence[A
         if a.shape != b.shape:
             place = f" at {jax.tree_util.keystr(path)}" if path else ""
             raise ValueError(f"`f` returns shape {a.shape}{place} but `g` returns {b.shape}; make both return the same shape")
-    names = set()
-    for eqn in _equations(program.jaxpr):
-        name = eqn.primitive.name
-        names.add(name)
-        if name.startswith(_RANDOM):
-            raise ValueError(f"`f` or `g` draws random numbers ({describe(eqn)}); make what is drawn an argument")
-        if name in _EFFECTS:
-            raise ValueError(f"`f` or `g` has a side effect ({describe(eqn)}); certify a function without it")
-    if program.effects:
-        raise ValueError(f"`f` or `g` has side effects {set(program.effects)}; certify a function without them")
+    names = frozenset(eqn.primitive.name for eqn in equations(program.jaxpr))
     paths = tuple(jax.tree_util.keystr(path) for path, _ in flat_f)
-    return Traced(program, values, paths, tuple(a.shape for _, a in flat_f), frozenset(names))
+    return Traced(program, values, paths, tuple(a.shape for _, a in flat_f), names)
 
 
 def _arguments(example_args: Sequence[Any]) -> tuple[list[Any], tuple[np.ndarray | None, ...]]:
@@ -96,13 +85,10 @@ def _arguments(example_args: Sequence[Any]) -> tuple[list[Any], tuple[np.ndarray
     return args, tuple(values)
 
 
-def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for inner in core.jaxprs_in_params(eqn.params):
-            yield from _equations(inner)
-
-
-def largest(jaxpr: core.Jaxpr) -> int:
-    """Return the number of entries of the largest array in a program."""
-    return max((math.prod(shape_of(v)) for eqn in _equations(jaxpr) for v in eqn.outvars), default=1) or 1
+def _refuse(program: core.ClosedJaxpr, call_f: Callable[..., Any], args: Sequence[Any]) -> None:
+    """Refuse random draws and side effects, of f if they are its own and else of g."""
+    try:
+        refuse(program, "g")
+    except ValueError:
+        refuse(jax.make_jaxpr(call_f)(*args), "f")
+        raise

@@ -9,6 +9,7 @@ import math
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,12 +18,15 @@ from jaxgrad.autodiff import autodiff
 from jaxgrad.derivation import Derivation
 from jaxgrad.differences import differences
 from jaxgrad.expectations import choose, expectation
+from jaxgrad.faults import telling
 from jaxgrad.masks import Mask
+from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
 from jaxgrad.problem import Problem, Progress, check_functions, check_given
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
+from jaxgrad.statement import statement
 
 MAX_MASKS = 2**13
 """The most masks, or rows, that an exact expectation lists."""
@@ -48,6 +52,7 @@ def verify(
     resolution: float = 1e-2,
     max_samples: int = 2**20,
     progress: Progress | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Report:
     """Verify that a closed form is the gradient of a loss, or of its expectation over a random mask.
 
@@ -63,6 +68,8 @@ def verify(
         resolution: what sampling confirms is right to this part of the gradient's largest entry.
         max_samples: number of mask samples at which sampling gives up, undecided.
         progress: called with (evidence, fraction done, text).
+        checkpoint: name of a file in which sampling keeps its state after every round; where it exists, sampling goes on from it, and
+            ends with the same numbers as if it had never been interrupted.
 
     Returns:
         A report with a finding for each piece of evidence and each array of the gradient.
@@ -84,16 +91,30 @@ def verify(
         if value is not None and not isinstance(value, Mapping):
             raise TypeError(f"`{name}` must be a mapping from names, but is {value!r}")
     chosen = _check_evidence(evidence)
+    if checkpoint is not None and (derivation.mask is None or (chosen is not None and "monte_carlo" not in chosen)):
+        raise ValueError("`checkpoint` keeps the state of sampling, and nothing is sampled here; leave it out")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"`progress` must be a function of (evidence, fraction, text) or None, but is {progress!r}")
     derivation.choose_sizes(0, sizes)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), telling(derivation):
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
+        check_domains(derivation.domains, given)
         chosen_sizes = frozenset(sizes or {})
-        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes)
+        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
+    if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
+        findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
     findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
-    return Report(name=derivation.name, findings=tuple(findings), context=_context(problem))
+    return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
+
+
+def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    from jaxgrad.diagnosis import explain  # for what is not confirmed alone
+
+    with jax.enable_x64(True):
+        return explain(problem, findings, lambda sizes: _loss_of_mask(problem, sizes))
 
 
 def _gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
@@ -227,7 +248,7 @@ def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Loss:
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise ValueError(f"`seed` must be an integer of at least 0 and below 2**63, but is {seed!r}")
     for name, value in (("false_alarm", false_alarm), ("resolution", resolution)):
         if not isinstance(value, (int, float)) or not 0 < value < 1:
@@ -239,6 +260,8 @@ def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: An
 def _check_evidence(evidence: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if evidence is None:
         return None
+    if not isinstance(evidence, Iterable):
+        raise TypeError(f"`evidence` must be a name or a sequence of names, of {', '.join(EVIDENCE)}, but is {evidence!r}")
     names = (evidence,) if isinstance(evidence, str) else tuple(evidence)
     for name in names:
         if name not in EVIDENCE:

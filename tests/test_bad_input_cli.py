@@ -118,6 +118,11 @@ def test_a_json_path_that_cannot_be_written_is_told_before_the_work(refused, tmp
     monkeypatch.setattr("jaxgrad.verification.verify", lambda *_, **__: pytest.fail("the work was begun"))
     assert "there is no folder" in refused("verify", "mine.py", "--json", "nowhere/out.json")
     assert "is a folder" in refused("verify", "mine.py", "--json", tmp_path)
+    assert "`--html` nowhere/page.html cannot be written: there is no folder" in refused(
+        "verify", "mine.py", "--html", "nowhere/page.html"
+    )
+    assert "`--html`" in refused("verify", "mine.py", "--html", tmp_path)
+    assert "`--html` is empty" in refused("verify", "mine.py", "--html", "")
     assert "is empty" in refused("verify", "mine.py", "--json", "")
     assert "cannot be written" in refused("verify", "mine.py", "--json", "/proc/out.json")
 

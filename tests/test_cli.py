@@ -126,9 +126,25 @@ def test_options_reach_verify(run, tmp_path):
 def test_json_holds_every_report_and_the_overall_verdict(run, tmp_path):
     run("verify", write(tmp_path, "right", "open"), "--json", "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
-    assert (written["schema"], written["verdict"], written["errors"]) == (1, "undecided", [])
+    assert (written["schema"], written["verdict"], written["errors"]) == (2, "undecided", [])
     assert [(r["name"], r["verdict"]) for r in written["reports"]] == [("right", "confirmed"), ("open", "undecided")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.py", "out.json"]
+
+
+def test_html_shows_every_report_and_how_to_make_it_again(run, tmp_path):
+    result = run("verify", write(tmp_path, "right", "wrong"), "--html", "out.html", "--seed", 5, "--max-samples", 64)
+    assert result.exit_code == 1
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "jaxgrad verify mine.py:wrong --seed 5 --max-samples 64" in text
+    assert "jaxgrad verify mine.py --seed 5 --max-samples 64" in text and "reason given" in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.py", "out.html"]
+
+
+def test_the_command_in_a_report_names_the_file_and_what_was_typed(run, tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.ones(3))
+    result = run("verify", f"{write(tmp_path, 'right')}:right", "--inputs", "data.npz", "--sizes", "n=3", "--json", "-")
+    command = json.loads(result.stdout)["reports"][0]["context"]["command"]
+    assert command == "jaxgrad verify mine.py:right --seed 0 --inputs data.npz --sizes n=3"
 
 
 def test_json_replaces_an_older_file_and_keeps_its_permissions(run, tmp_path):

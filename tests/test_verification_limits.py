@@ -61,3 +61,26 @@ def test_sampling_refutes_nothing_that_hangs_on_what_was_never_drawn(prob):
     report = verify(claim, evidence=["monte_carlo", "expectation"])
     found = {finding.evidence: finding.verdict for finding in report.findings}
     assert found == {"monte_carlo": Verdict.UNDECIDED, "expectation": Verdict.CONFIRMED}
+
+
+def jointly_rare(claimed_share, columns=2):
+    """A gradient that is carried by entries dropped together, with probability 1e-6, and by the data."""
+
+    def loss(w, mask):
+        return jnp.sum(w) + 1e7 * jnp.sum(jnp.prod(1 - mask[:, :columns], axis=1)) * jnp.sum(w)
+
+    def gradient(w, mask):
+        keep = mask.mean(4)
+        return {"w": jnp.ones(w.shape) * (1 + claimed_share * 1e7 * jnp.prod(1 - keep[:columns]))}
+
+    return Derivation(name="jointly rare", loss=loss, gradient=gradient, shapes={"w": "4", "mask": "1 4"}, mask=masks.Bernoulli(0.999))
+
+
+@pytest.mark.parametrize("claimed_share", [0.0, 1.0])
+@pytest.mark.parametrize("columns", [2, 4])
+def test_entries_that_seldom_fall_together_are_neither_confirmed_away_nor_held_against_a_claim(claimed_share, columns):
+    finding = verify(jointly_rare(claimed_share, columns), evidence="monte_carlo", max_samples=2**17).findings[0]
+    if columns == 2:
+        assert finding.verdict == Verdict.UNDECIDED and "fall together with a probability of" in finding.detail
+    else:  # 1e-12 · 1e7 is far below the resolution, and either claim is right
+        assert finding.verdict == Verdict.CONFIRMED

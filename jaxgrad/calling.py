@@ -1,0 +1,149 @@
+"""Calling the user's functions: what goes wrong in one is told by the argument's name, the user's line and the remedy."""
+
+import functools
+import inspect
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from jaxgrad.interpreter import describe
+from jaxgrad.programs import equations
+
+_HERE = str(Path(__file__).parent)
+_LIBRARIES = ("jax", "jaxlib", "numpy", "jaxtyping")
+REMEDIES = {
+    "TracerArrayConversionError": "use jax.numpy in place of numpy",
+    "TracerBoolConversionError": "use jax.numpy.where or jax.lax.cond in place of if",
+    "TracerIntegerConversionError": "use a Python number that is known beforehand, such as x.shape[0]",
+    "NonConcreteBooleanIndexError": "use jax.numpy.where in place of a boolean index",
+    "UnexpectedTracerError": "keep no arrays outside of the function from one call to the next",
+    "ConcretizationTypeError": "use jax.numpy in place of functions that need the value",
+}
+"""What to do about the errors that JAX raises while it traces a function, by their type."""
+
+
+_RANDOM = ("random_", "threefry", "rng_")
+_EFFECTS = ("pure_callback", "io_callback", "debug_callback", "debug_print")
+
+
+class RefusedError(ValueError):
+    """A function that cannot be judged, by its role, such as "f", and what is wrong with it."""
+
+    def __init__(self, role: str, what: str) -> None:
+        """Put both together."""
+        super().__init__(f"`{role}` {what}")
+        self.role, self.what = role, what
+
+
+class RefusedTypeError(RefusedError, TypeError):
+    """The same where the function raised a TypeError."""
+
+
+def frames(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
+    """Return the frames of a traceback with their lines, the outermost first."""
+    return list(traceback.walk_tb(trace))
+
+
+def place(stack: Sequence[tuple[FrameType, int]]) -> str:
+    """Return file, line and function of the innermost frame that is no library's, or of the first."""
+    own = [(frame, line) for frame, line in stack if not is_library(frame.f_code.co_filename)]
+    frame, line = (own or stack[:1])[-1]
+    path = Path(frame.f_code.co_filename)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f"{path}:{line}, in {frame.f_code.co_name}"
+
+
+def is_library(filename: str) -> bool:
+    """Say whether a file belongs to jaxgrad, the catalogue excepted, or to what it is built on."""
+    ours = filename.startswith(_HERE) and not filename.startswith(f"{_HERE}{os.sep}catalog")
+    return ours or filename.startswith("<") or any(name in Path(filename).parts for name in _LIBRARIES)
+
+
+def summary(error: BaseException) -> str:
+    """Return an exception's type and the first line of its message."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    line = line if len(line) <= 300 else line[:299] + "…"
+    return f"{type(error).__name__}: {line.rstrip('.')}" if line else type(error).__name__
+
+
+def remedy(error: BaseException) -> str:
+    """Return what to do about an error, after a semicolon, or nothing."""
+    text = REMEDIES.get(type(error).__name__)
+    return f"; {text}" if text else ""
+
+
+@contextmanager
+def naming(role: str) -> Iterator[None]:
+    """Tell of an exception inside by the name of the argument whose call raised it; the exception stands as its cause."""
+    try:
+        yield
+    except Exception as error:
+        own = [at for at in frames(error.__traceback__) if not is_library(at[0].f_code.co_filename)]
+        text = f"raised {summary(error)}" + (f" ({place(own)})" if own else "") + remedy(error)
+        raise (RefusedTypeError if isinstance(error, TypeError) else RefusedError)(role, text) from error
+
+
+def named(role: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, with what it raises or wrongly returns told by its role, such as "f".
+
+    >>> named("f", lambda x: {"a": "text"})(1.0)
+    Traceback (most recent call last):
+    TypeError: `f` returns 'text' at ['a'], which is no array of numbers; make it return arrays
+    """
+
+    @functools.wraps(function, updated=())
+    def called(*args: Any, **kwargs: Any) -> Any:
+        _check_arity(role, function, args, kwargs)
+        with naming(role):
+            result = function(*args, **kwargs)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(result):
+            numbers = isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
+            if not numbers or (isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind not in "biufcV"):
+                at = f" at {jax.tree_util.keystr(path)}" if path else ""
+                raise TypeError(f"`{role}` returns {leaf!r:.60}{at}, which is no array of numbers; make it return arrays")
+        return result
+
+    return called
+
+
+def _check_arity(role: str, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin tells nothing
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        given = [f"{len(args)} argument{'s' * (len(args) != 1)}"] if args or not kwargs else []
+        given += [f"the keyword `{name}`" for name in kwargs]
+        raise TypeError(f"`{role}` takes {signature}, but is called with {' and '.join(given)}: {error}") from error
+
+
+def refuse(program: core.ClosedJaxpr, role: str, remedy: str = "make what is drawn an argument") -> None:
+    """Refuse a program that draws random numbers or has side effects.
+
+    Raises:
+        RefusedError: that names the role and the user's line.
+    """
+    for eqn in equations(program.jaxpr):
+        if eqn.primitive.name.startswith(_RANDOM):
+            raise RefusedError(role, f"draws random numbers ({describe(eqn)}); {remedy}")
+        if eqn.primitive.name in _EFFECTS:
+            raise RefusedError(role, f"has a side effect ({describe(eqn)}); give a function without it")
+    if program.effects:
+        raise RefusedError(role, f"has side effects {set(program.effects)}; give a function without them")
+
+
+def holds_keys(tree: Any) -> bool:
+    """Say whether a pytree holds keys of random numbers, so that a function of it may draw."""
+    dtypes = [getattr(leaf, "dtype", None) for leaf in jax.tree.leaves(tree)]
+    return any(d is not None and (d == np.uint32 or jax.numpy.issubdtype(d, jax.dtypes.prng_key)) for d in dtypes)

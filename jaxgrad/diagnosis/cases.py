@@ -1,0 +1,237 @@
+"""The closed form and the true gradient side by side, at several sizes and draws, run in numpy without compiling.
+
+What is true is what autodiff makes of the loss, or of its exact expectation over the mask; where the loss brings a
+differentiation rule of its own that contradicts its value, autodiff without that rule. The mask's probabilities are inputs
+of both programs, so that they can be varied like any other.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from jaxgrad import shapes
+from jaxgrad.compilation import check_options
+from jaxgrad.diagnosis.stripping import without_rules
+from jaxgrad.observation import floating
+from jaxgrad.problem import Problem, gradient_of, labelled
+from jaxgrad.programs import has_own_rules
+
+DRAWS = 2
+"""Draws at each choice of sizes."""
+LARGEST = 4096
+"""With more entries than this the inputs are drawn at smaller sizes."""
+
+Arrays = Mapping[str, np.ndarray]
+LossOf = Callable[[dict[str, int]], "Callable[[dict[str, Any], Any], Any] | str"]
+
+
+class Program:
+    """A function of (inputs, mask) that returns {label: array}, traced once and run in numpy."""
+
+    def __init__(self, function: Callable[[dict[str, Any], Any], dict[str, Any]], inputs: dict[str, Any], mask: Any) -> None:
+        """Trace at inputs like these."""
+        self.closed, shaped = jax.make_jaxpr(function, return_shape=True)(inputs, mask)
+        self.labels = tuple(sorted(shaped))
+        self._compiled: Any = None
+
+    def __call__(self, inputs: dict[str, Any], mask: Any) -> dict[str, np.ndarray]:
+        """Run it."""
+        leaves = jax.tree.leaves((inputs, mask))
+        outputs = floating(self.closed, leaves) if self._compiled is None else None
+        if outputs is None:
+            if self._compiled is None:
+                self._compiled = jax.jit(core.jaxpr_as_fun(self.closed), compiler_options=check_options())
+            outputs = [np.asarray(x) for x in self._compiled(*leaves)]
+        return {label: np.asarray(x, np.float64) for label, x in zip(self.labels, outputs, strict=True)}
+
+
+@dataclass(eq=False)
+class Setting:
+    """A claim at one choice of sizes: its programs, traced when they are first asked for.
+
+    Attributes:
+        problem: the claim, with its seed and data.
+        sizes: the sizes.
+        loss: the loss, or its exact expectation, as a function of the inputs and the mask's distribution.
+        mask: the mask's distribution, its probabilities as arrays; None where there is none.
+    """
+
+    problem: Problem
+    sizes: dict[str, int]
+    loss: Callable[[dict[str, Any], Any], Any]
+    mask: Any
+    example: dict[str, Any] = field(repr=False)
+
+    @functools.cached_property
+    def closed(self) -> Program:
+        """The closed form."""
+        gradient = self.problem.derivation.gradient
+        extra = (lambda mask: {}) if self.mask is None else (lambda mask: {"mask": mask})
+        return Program(lambda x, mask: labelled(dict(gradient(**x, **extra(mask)))), self.example, self.mask)
+
+    @functools.cached_property
+    def own_rules(self) -> bool:
+        """Whether the loss is differentiated by a rule of its own."""
+        return has_own_rules(jax.make_jaxpr(self.loss)(self.example, self.mask))
+
+    @functools.cached_property
+    def autodiff(self) -> Program:
+        """What reverse mode returns, the loss's own rules included."""
+        return self.gradient_program(self.loss)
+
+    @functools.cached_property
+    def truth(self) -> Program:
+        """What is true: autodiff, without the rules that the loss brings along."""
+        return self.gradient_program(without_rules(self.loss)) if self.own_rules else self.autodiff
+
+    @functools.cached_property
+    def value(self) -> Program:
+        """The loss itself, under the label "value"."""
+        return Program(lambda x, mask: {"value": self.loss(x, mask)}, self.example, self.mask)
+
+    def gradient_program(self, loss: Callable[[dict[str, Any], Any], Any]) -> Program:
+        """Return the gradient of another loss of (inputs, mask) at these sizes."""
+        wrt = self.problem.wrt
+        return Program(lambda x, mask: labelled(gradient_of(lambda z: loss(z, mask), x, wrt)), self.example, self.mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One draw: the inputs, what the closed form says and what is true."""
+
+    setting: Setting
+    inputs: dict[str, Any]
+    mask: Any
+    claimed: Arrays
+    truth: Arrays
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes."""
+        return self.setting.sizes
+
+    def at(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return the true gradient at other inputs; those not given are as they are."""
+        return self.setting.truth({**self.inputs, **inputs}, self.mask)
+
+    def scale(self, label: str) -> float:
+        """Return the largest entry of both sides."""
+        return max((float(np.abs(x[label]).max(initial=0.0)) for x in (self.claimed, self.truth)), default=0.0)
+
+    def error(self, label: str) -> float:
+        """Return the largest error."""
+        return float(np.abs(self.claimed[label] - self.truth[label]).max(initial=0.0))
+
+    def usable(self) -> bool:
+        """Say whether all is finite."""
+        return all(np.all(np.isfinite(x)) for side in (self.claimed, self.truth) for x in side.values())
+
+
+def case(setting: Setting, inputs: dict[str, Any], mask: Any) -> Case:
+    """Evaluate both sides at these inputs."""
+    return Case(setting, inputs, mask, setting.closed(inputs, mask), setting.truth(inputs, mask))
+
+
+def settings(problem: Problem, loss_of: LossOf) -> Iterator[Setting]:
+    """Yield the claim at up to three choices of sizes at which the loss's exact expectation is known."""
+    seen: list[dict[str, int]] = []
+    for sizes in _choices(problem):
+        if sizes in seen:
+            continue
+        seen.append(sizes)
+        loss = loss_of(sizes)
+        if isinstance(loss, str):
+            continue
+        distribution = problem.derivation.distribution(sizes)
+        leaves = jax.tree.leaves(distribution)
+        if all(isinstance(leaf, (float, int, np.ndarray, np.generic, jax.Array)) for leaf in leaves):
+            distribution = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), distribution)
+        yield Setting(problem, sizes, loss, distribution, _numpy(problem.draw(sizes, 0)))
+
+
+def _choices(problem: Problem) -> list[dict[str, int]]:
+    masked = problem.derivation.mask is not None
+    free = [name for name in shapes.names(problem.derivation.shapes) if name not in problem.sizes]
+    uneven = dict(zip(free, (5, 3, 4) if masked else (7, 4, 9, 5, 6, 3, 8), strict=False))
+    third = problem.derivation.choose_sizes(0, {**uneven, **problem.sizes}, few_masks=masked)
+    chosen = [*(problem.choose_sizes(variant, few_masks=masked) for variant in range(2)), third]
+    return [problem.choose_sizes(0), *chosen[1:]] if not masked else chosen
+
+
+def _numpy(tree: Any) -> Any:
+    return jax.tree.map(np.asarray, tree)
+
+
+def draws(setting: Setting, *, special: bool = False) -> list[Case]:
+    """Evaluate both sides at generic draws, or at special ones: exact zeros and ties."""
+    problem = setting.problem
+    inputs = [_numpy(problem.draw(setting.sizes, number, special=special)) for number in range(DRAWS * (1 + special))]
+    return [case(setting, x, setting.mask) for x in (inputs if _differ(inputs) else inputs[:1])]
+
+
+def _differ(inputs: list[dict[str, Any]]) -> bool:
+    first, *rest = (jax.tree.leaves(x) for x in inputs)
+    return any(not np.array_equal(a, b) for other in rest for a, b in zip(first, other, strict=True))
+
+
+def with_other_probabilities(given: Case, number: int) -> Case | None:
+    """Evaluate both sides with other probabilities of the mask; None where it has none."""
+    leaves = jax.tree.leaves(given.mask)
+    if given.mask is None or not leaves or not all(isinstance(x, np.ndarray) and ((x >= 0) & (x <= 1)).all() for x in leaves):
+        return None
+    rng = np.random.default_rng([given.setting.problem.seed, number])
+    mask = jax.tree.map(lambda leaf: np.round(rng.uniform(0.2, 0.9, np.shape(leaf)), 3), given.mask)
+    varied = case(given.setting, given.inputs, mask)
+    return varied if varied.usable() else None
+
+
+def without_data(problem: Problem) -> Problem:
+    """Return the problem without the user's data, and with the sizes that the user chose only if they are small."""
+    chosen = {n: s for n, s in problem.sizes.items() if n in problem.chosen}
+    free = replace(problem, given={}, sizes=chosen)
+    return free if _entries(free) <= LARGEST else replace(problem, given={}, sizes={})
+
+
+def _entries(problem: Problem) -> int:
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(problem.draw(problem.choose_sizes(0), 0)))
+
+
+def small(problem: Problem) -> bool:
+    """Say whether there is little data."""
+    return _entries(problem) <= LARGEST
+
+
+def symbols(given: Case) -> dict[str, float]:
+    """Return the numbers by which a factor can be named: sizes, one less than them, scalar inputs, the mask's probability."""
+    found: dict[str, float] = {}
+    for name, size in given.sizes.items():
+        found[name] = float(size)
+        if size > 1:
+            found[f"({name}−1)"] = size - 1.0
+    for _, dims in shapes.leaves(given.setting.problem.derivation.shapes):
+        for dim in dims:
+            if len(dim) > 1:
+                found["·".join(sorted(dim))] = float(shapes.size_of(dim, given.sizes))
+    for name, value in given.inputs.items():
+        array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
+        if name != "cotangent" and array is not None and array.shape == () and array.dtype.kind == "f" and array != 0:
+            found[name] = float(value)
+    probability = getattr(given.mask, "prob", None)
+    if probability is not None and np.shape(probability) == () and 0 < probability < 1:
+        symbol = "p" if "p" not in found else "prob"
+        found |= {symbol: float(probability), f"(1−{symbol})": 1 - float(probability)}
+    for attribute in ("count", "patch_size"):
+        if isinstance(value := getattr(given.mask, attribute, None), int):
+            found[attribute] = float(value)
+    return found
+
+
+def uniform_inputs(given: Case) -> dict[str, np.ndarray]:
+    """Return the inputs that are single floating-point arrays."""
+    arrays = {name: np.asarray(x) for name, x in given.inputs.items() if isinstance(x, (np.ndarray, np.generic))}
+    return {name: x for name, x in arrays.items() if x.dtype.kind == "f"}

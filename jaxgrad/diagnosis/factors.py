@@ -1,0 +1,128 @@
+"""Numbers by name: a factor seen at several sizes, written in the symbols of the problem.
+
+A factor k is looked for as  (a/b) · Π sᵢ^eᵢ  with a small fraction a/b and at most three of the problem's symbols sᵢ (sizes m, n,
+one less than them, scalar inputs, the mask's probability p and 1 − p), such that one formula gives k in every case. Of several the
+one of fewest parts is taken; of two that are equally simple, neither.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations, product
+
+import numpy as np
+
+TIGHT = 1e-9
+"""Relative difference up to which two numbers are the same."""
+LARGEST = 12
+"""Numerators and denominators of a fraction beside symbols are at most so large, and a thousand times that standing alone."""
+_ALONE = 1000 * LARGEST
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor with a name.
+
+    Attributes:
+        text: the factor, such as ``2/(m·n)``.
+        cost: how complicated it is.
+        powers: {symbol: exponent}.
+        fraction: the fraction in front.
+    """
+
+    text: str
+    cost: float
+    powers: Mapping[str, int]
+    fraction: Fraction
+
+    def value(self, symbols: Mapping[str, float]) -> float:
+        """Evaluate it."""
+        return float(self.fraction) * float(np.prod([symbols[s] ** e for s, e in self.powers.items()]))
+
+    def meaning(self, sizes: Collection[str]) -> str:
+        """Say what such a factor usually comes from, given the names of sizes; empty where there is no saying."""
+        if self.fraction != 1 or not all(part in sizes or part.isdigit() for s in self.powers for part in s.split("·")):
+            return ""
+        exponents = set(self.powers.values())
+        return "a sum where a mean belongs" if exponents == {1} else "a mean where a sum belongs" if exponents == {-1} else ""
+
+
+def fraction_of(value: float, largest: int = _ALONE, tolerance: float = TIGHT) -> Fraction | None:
+    """Return the simplest fraction that a number is, or None where none of moderate size is.
+
+    >>> fraction_of(0.1), fraction_of(-2 / 3), fraction_of(2**0.5)
+    (Fraction(1, 10), Fraction(-2, 3), None)
+    """
+    if not np.isfinite(value) or value == 0 or abs(value) > largest or abs(value) < 1 / largest:
+        return None
+    for denominator in (1, 12, 100, 1000):
+        found = Fraction(value).limit_denominator(min(denominator, largest))
+        if found and abs(float(found) - value) <= tolerance * abs(value):
+            return found if abs(found.numerator) * found.denominator <= largest else None
+    return None
+
+
+def name(values: Sequence[float], symbols: Sequence[Mapping[str, float]], tolerance: float = TIGHT) -> Factor | None:
+    """Name a factor that takes these values in cases in which the symbols have those.
+
+    >>> name([2 / 3, 2 / 5], [{"m": 3, "n": 4}, {"m": 5, "n": 2}]).text
+    '2/m'
+    >>> name([3.0, 3.0], [{"m": 3, "n": 4}, {"m": 5, "n": 2}]).text
+    '3'
+    """
+    k = np.asarray(values, float)
+    if not k.size or not np.all(np.isfinite(k)) or np.any(k == 0):
+        return None
+    if _constant(k, tolerance):
+        fraction = fraction_of(float(np.median(k)), tolerance=tolerance)
+        return None if fraction is None else Factor(_text(fraction, {}), _weight(fraction), {}, fraction)
+    shared = [s for s in symbols[0] if all(s in other and other[s] != 0 for other in symbols)]
+    table = {s: np.array([other[s] for other in symbols], float) for s in shared}
+    table = {s: v for s, v in table.items() if not _constant(v, TIGHT)}
+    found: list[Factor] = []
+    for parts, exponents in ((1, (1, -1, 2, -2)), (2, (1, -1, 2, -2)), (3, (1, -1))):
+        for chosen in combinations(table, parts):
+            for powers in product(exponents, repeat=parts):
+                rest = k / np.prod([table[s] ** e for s, e in zip(chosen, powers, strict=True)], axis=0)
+                if not _constant(rest, tolerance):
+                    continue
+                fraction = fraction_of(float(np.median(rest)), LARGEST, tolerance)
+                if fraction is not None:
+                    exponent = dict(zip(chosen, powers, strict=True))
+                    cost = sum(abs(e) for e in powers) + 0.4 * sum("−" in s for s in chosen) + _weight(fraction) / 4
+                    found.append(Factor(_text(fraction, exponent), cost, exponent, fraction))
+        if found:
+            break
+    found.sort(key=lambda factor: factor.cost)
+    return None if not found or (len(found) > 1 and found[1].cost <= found[0].cost) else found[0]
+
+
+def _constant(x: np.ndarray, tolerance: float) -> bool:
+    return bool(np.all(np.abs(x - x[0]) <= tolerance * np.abs(x[0])))
+
+
+def _weight(fraction: Fraction) -> float:
+    return 0.0 if fraction == 1 else 0.5 if fraction == -1 else 1.0 + np.log10(abs(fraction.numerator) * fraction.denominator)
+
+
+def _text(fraction: Fraction, powers: Mapping[str, int]) -> str:
+    above = [s + "²" * (e == 2) for s, e in powers.items() if e > 0]
+    below = [s + "²" * (e == -2) for s, e in powers.items() if e < 0]
+    sign = "−" if fraction < 0 else ""
+    above = ([str(abs(fraction.numerator))] if abs(fraction.numerator) != 1 or not above else []) + above
+    below = ([str(fraction.denominator)] if fraction.denominator != 1 else []) + below
+    bottom = "·".join(below) if len(below) == 1 else f"({'·'.join(below)})"
+    return sign + "·".join(above) + (f"/{bottom}" if below else "")
+
+
+def said(factor: Factor, sizes: Collection[str] = ()) -> str:
+    """Say a factor as part of a sentence: '… is {twice} what it should be'.
+
+    >>> said(Factor("2", 1.0, {}, Fraction(2)))
+    'twice what it should be'
+    """
+    alone = {"2": "twice", "1/2": "half of"}.get(factor.text)
+    if factor.text == "−1":
+        return "the negative of what it should be: the sign is wrong"
+    meaning = factor.meaning(sizes)
+    return f"{alone or factor.text + ' times'} what it should be" + (f" ({meaning})" if meaning else "")

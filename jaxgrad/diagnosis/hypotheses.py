@@ -1,0 +1,207 @@
+"""The order in which hypotheses are tried, and what becomes of the first that explains everything."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+
+from jaxgrad.diagnosis import changes, conventions, moments, omissions, patterns, proportions, substitutions
+from jaxgrad.diagnosis.cancellation import cancellations
+from jaxgrad.diagnosis.cases import Case, LossOf, Setting, case, draws, settings, small, with_other_probabilities, without_data
+from jaxgrad.diagnosis.edits import explanations
+from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, differs, residual
+from jaxgrad.diagnosis.flat import Flat
+from jaxgrad.diagnosis.proportions import Cases
+from jaxgrad.diagnosis.search import MOST, Edit, Search
+from jaxgrad.problem import Problem
+from jaxgrad.report import Finding, Verdict, combine
+
+DEBUG = "JAXGRAD_DEBUG"
+FRESH = 17
+"""Number of the draw on which a diagnosis must hold although no search has seen it."""
+
+Hypothesis = Callable[[str, Cases], Iterator[Explanation]]
+
+SIMPLE: tuple[Hypothesis, ...] = (
+    conventions.own_rule,
+    proportions.factor,
+    proportions.rearranged,
+    substitutions.masks,
+    substitutions.inputs,
+    conventions.kinks,
+    patterns.local,
+    patterns.along_an_axis,
+    proportions.terms,
+    moments.moments,
+)
+"""Hypotheses about one array of the gradient that name the mistake, the simplest first."""
+
+WEAK: tuple[Hypothesis, ...] = (
+    substitutions.regions,
+    proportions.unnamed_factor,
+    lambda label, cases: patterns.local(label, cases, named=False),
+)
+"""Hypotheses that tell where or when it is wrong, and not how."""
+
+
+def diagnose(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[str, Diagnosis]:
+    """Say of each array of the gradient how it is wrong, where something explains it.
+
+    Args:
+        problem: the claim.
+        labels: the arrays that are wrong.
+        loss_of: gives at each choice of sizes the loss, or its exact expectation, as a function of inputs and mask, or the
+            reason why there is none.
+
+    Returns:
+        {label: diagnosis}, without those that nothing explains.
+    """
+    found: dict[str, Diagnosis] = {}
+    for tried in [without_data(problem), *([problem] if problem.given and small(problem) else [])]:
+        missing = [label for label in labels if label not in found]
+        found |= _diagnosed_at(tried, missing, loss_of) if missing else {}
+    return found
+
+
+def _diagnosed_at(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[str, Diagnosis]:
+    cases, fresh = _gather(problem, loss_of)
+    if not cases.plain:
+        return {}
+    wrong = [label for label in labels if label in cases.plain[0].truth and any(differs(c, label) for c in cases.plain)]
+    found = _diagnosed(wrong, cases, fresh)
+    kinked = [label for label in labels if label in cases.plain[0].truth and label not in wrong]
+    if kinked:
+        special = Cases([c for s in _settings(cases)[:2] for c in draws(s, special=True) if c.usable()])
+        found |= _diagnosed([label for label in kinked if any(differs(c, label) for c in special.plain)], special, [])
+    return found
+
+
+def _settings(cases: Cases) -> list[Setting]:
+    return list({c.setting: c.setting for c in cases.plain}.values())
+
+
+def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case]) -> dict[str, Diagnosis]:
+    """Try all hypotheses on some arrays."""
+    found: dict[str, Diagnosis] = {}
+    trials = {label: Trial(label, [c for c in cases.plain if differs(c, label)]) for label in wrong}
+    seen = {label: Cases(trials[label].cases, cases.varied) for label in wrong}
+
+    def attempt(label: str, hypotheses: Sequence[Hypothesis]) -> None:
+        for hypothesis in hypotheses:
+            if label in found:
+                return
+            with np.errstate(all="ignore"):
+                for explanation in hypothesis(label, seen[label]):
+                    if trials[label](explanation) and _holds(explanation, label, fresh):
+                        diagnosis = trials[label].diagnosis()
+                        if diagnosis is not None:
+                            found[label] = diagnosis
+                        break
+
+    for label in wrong:
+        attempt(label, SIMPLE)
+    at_kinks = {label: diagnosis for label, diagnosis in found.items() if diagnosis.kind == "kink"}
+    found = {label: diagnosis for label, diagnosis in found.items() if label not in at_kinks}
+    _edits(found, cases, trials, fresh)
+    for label, diagnosis in at_kinks.items():
+        more = f"; {found[label].sentence.removeprefix(f'{label} is wrong ')}" if label in found else ""
+        found[label] = dataclasses.replace(diagnosis, sentence=diagnosis.sentence + more)
+    for label in wrong:
+        attempt(label, WEAK)
+    return found
+
+
+def _edits(found: dict[str, Diagnosis], cases: Cases, trials: dict[str, Trial], fresh: list[Case]) -> None:
+    """Look for one change that mends all arrays without a name, and for one for each where there is none."""
+    every = list(cases.plain[0].truth)
+    budget = MOST
+    for mirrored in (False, True):
+        flats: dict[Setting, Flat] = {}
+        for labels in ([every] if len(trials) > 1 and not mirrored else []) + [[label] for label in trials]:
+            missing = [label for label in labels if label in trials and label not in found]
+            if not missing or budget <= 0:
+                continue
+            flats = flats or {c.setting: Flat.of((c.setting.truth if mirrored else c.setting.closed).closed) for c in cases.plain}
+            try:
+                search = Search(
+                    cases.plain, flats, labels, mirrored=mirrored, varied=cases.varied, most=budget // (2 if len(labels) > 1 else 1)
+                )
+            except ValueError:
+                break
+            with np.errstate(all="ignore"):
+                edit = search.found(omissions.STAGES if mirrored else changes.STAGES)
+            budget -= search.steps
+            _enter(found, search, edit, missing, trials, fresh)
+        budget = max(budget, MOST // 4)
+
+
+def _enter(
+    found: dict[str, Diagnosis], search: Search, edit: Edit | None, labels: Sequence[str], trials: dict[str, Trial], fresh: list[Case]
+) -> None:
+    """Enter what a search found, if it explains everything."""
+    for label in labels:
+        if search.least[1]:
+            trials[label].second = min(trials[label].second, search.least)
+    if edit is None:
+        return
+    alike = {t.case for t in search.tries}
+    for label, explanation in explanations(search, edit, labels).items():
+        trial = Trial(label, [c for c in trials[label].cases if c in alike])
+        trial.second = trials[label].second
+        with np.errstate(all="ignore"):
+            holds = trial(explanation) and _holds(explanation, label, fresh)
+        diagnosis = trial.diagnosis()
+        if holds and diagnosis is not None:
+            found[label] = diagnosis
+
+
+def _holds(explanation: Explanation, label: str, fresh: Sequence[Case]) -> bool:
+    seen = [c for c in fresh if differs(c, label)]
+    return residual(explanation, label, seen) <= 10 * EXPLAINS
+
+
+def _gather(problem: Problem, loss_of: LossOf) -> tuple[Cases, list[Case]]:
+    """Evaluate both sides at the sizes and draws that hypotheses are tried on, and at one that they must hold on unseen."""
+    plain: list[Case] = []
+    fresh: list[Case] = []
+    varied: list[Case] = []
+    for i, setting in enumerate(settings(problem, loss_of)):
+        try:
+            found = [c for c in draws(setting) if c.usable()]
+        except Exception:  # a user's function may refuse sizes that nobody but the diagnosis chooses
+            if DEBUG in os.environ:
+                raise
+            continue
+        plain += found
+        if found and not fresh:
+            more = case(setting, jax.tree.map(np.asarray, problem.draw(setting.sizes, FRESH)), setting.mask)
+            fresh += [more] if more.usable() else []
+        other = with_other_probabilities(found[0], i) if found else None
+        varied += [other] if other is not None else []
+    return Cases(plain, varied), fresh
+
+
+def explain(problem: Problem, findings: Sequence[Finding], loss_of: LossOf) -> list[Finding]:
+    """Return the findings, each that refutes with the sentence that says how the closed form is wrong.
+
+    A gradient on which no verdict was reached because of rounding is told where it loses its digits.
+
+    Args:
+        problem: the claim.
+        findings: all findings on it.
+        loss_of: as of `diagnose`.
+    """
+    by_input = {wrt: combine([f.verdict for f in findings if f.wrt == wrt]) for wrt in dict.fromkeys(f.wrt for f in findings)}
+    refuted = [wrt for wrt, verdict in by_input.items() if verdict == Verdict.REFUTED]
+    rounded = [f.wrt for f in findings if by_input[f.wrt] == Verdict.UNDECIDED and "rounding" in f.detail]
+    told: dict[str, str] = {}
+    try:
+        told |= {label: str(diagnosis) for label, diagnosis in diagnose(problem, refuted, loss_of).items()} if refuted else {}
+        told |= {label: diagnosis.sentence for label, diagnosis in cancellations(problem, rounded).items()} if rounded else {}
+    except Exception:  # a verdict stands without a diagnosis, whatever the user's functions do at other inputs
+        if DEBUG in os.environ:
+            raise
+    shown = {wrt: verdict for wrt, verdict in by_input.items() if wrt in told}
+    return [dataclasses.replace(f, diagnosis=told[f.wrt]) if f.verdict == shown.get(f.wrt) else f for f in findings]

@@ -1,0 +1,153 @@
+"""Where in an array two arrays differ, in words: the diagonal, blocks, a triangle, a row, a column, an entry.
+
+The same words serve for a gradient and for a second moment of the mask.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxgrad.diagnosis import factors
+from jaxgrad.diagnosis.cases import Case, symbols, uniform_inputs
+from jaxgrad.diagnosis.explanations import Explanation, zero
+from jaxgrad.diagnosis.proportions import ArrayOf, Cases, fitted
+
+
+def places(shape: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the sets of entries that have a name, each as (words, mask); simple ones first.
+
+    >>> [words for words, _ in places((3, 3))][:3]
+    ['on the diagonal', 'off the diagonal', 'above the diagonal']
+    """
+    if len(shape) == 2 and shape[0] == shape[1] and shape[0] > 1:
+        row, column = np.indices(shape)
+        yield "on the diagonal", row == column
+        yield "off the diagonal", row != column
+        yield "above the diagonal", row < column
+        yield "below the diagonal", row > column
+        yield "on and above the diagonal", row <= column
+        yield "on and below the diagonal", row >= column
+        for size in range(2, shape[0]):
+            block = row // size == column // size
+            if not block.all():
+                yield f"in the diagonal blocks of size {size}", block
+                yield f"in the diagonal blocks of size {size}, the diagonal itself left out", block & (row != column)
+                yield f"outside the diagonal blocks of size {size}", ~block
+    for axis, extent in enumerate(shape):
+        kind = ("entry" if len(shape) == 1 else ("row", "column")[axis]) if len(shape) < 3 else f"slice along axis {axis}"
+        for i in range(extent) if extent > 1 else ():
+            mask = np.zeros(shape, bool)
+            np.moveaxis(mask, axis, 0)[i] = True
+            name = "the first" if i == 0 else "the last" if i == extent - 1 else None
+            yield f"in {name} {kind}" if name else f"in {kind} {i}", mask
+    if len(shape) > 1:
+        for index in np.ndindex(*shape):
+            mask = np.zeros(shape, bool)
+            mask[index] = True
+            yield f"in entry [{', '.join(map(str, index))}]", mask
+
+
+def placed(wrong: Sequence[np.ndarray]) -> str | None:
+    """Name the place at which arrays of possibly different shapes are wrong; None where it has no one name.
+
+    >>> placed([np.eye(3, dtype=bool), np.eye(4, dtype=bool)])
+    'on the diagonal'
+    """
+    for words, mask in places(wrong[0].shape):
+        if np.array_equal(mask, wrong[0]) and all(_is(words, other) for other in wrong[1:]):
+            return words
+    return None
+
+
+def _is(words: str, wrong: np.ndarray) -> bool:
+    return any(words == other and np.array_equal(mask, wrong) for other, mask in places(wrong.shape))
+
+
+def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanation]:
+    """C differs from G in one place alone: there it is a factor times G (zero: missing, two: doubled), or anything."""
+    groups: dict[tuple[int, ...], np.ndarray] = {}
+    for case in cases.plain:
+        shape = case.truth[label].shape
+        wrong = ~zero(case.claimed[label] - case.truth[label], case.scale(label))
+        groups[shape] = groups.get(shape, False) | wrong
+    place = None if any(wrong.all() for wrong in groups.values()) else placed(list(groups.values()))
+    if place is None:
+        return
+
+    def inside(case: Case) -> np.ndarray:
+        return next(mask for words, mask in places(case.truth[label].shape) if words == place)
+
+    def there(case: Case, side: str) -> np.ndarray:
+        return np.where(inside(case), getattr(case, side)[label], 0.0)
+
+    if all(zero(there(case, "claimed"), case.scale(label)).all() for case in cases.plain):
+        text = f"{label} is zero {place}, where it should not be: that part is missing"
+        yield Explanation("place", text, lambda case: np.where(inside(case), 0.0, case.truth[label]))
+        return
+    found = cases.factor(lambda case: there(case, "claimed"), lambda case: there(case, "truth"))
+    factor = found[1] if found else None
+    if factor is not None:
+        text = f"{label} is {factors.said(factor, cases.plain[0].sizes)} {place}, and right elsewhere"
+        yield Explanation("place", text, lambda case: np.where(inside(case), factor.value(symbols(case)), 1.0) * case.truth[label])
+    elif not named:
+        text = f"{label} is wrong only {place}"
+        yield Explanation("place", text, lambda case: np.where(inside(case), case.claimed[label], case.truth[label]))
+
+
+def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
+    """C is G with a factor for each row, or for each column, that is an input or a moment of the mask."""
+    ndim = cases.plain[0].truth[label].ndim
+    for axis in range(ndim):
+        line = "entry" if ndim == 1 else ("row", "column")[axis] if ndim == 2 else f"slice along axis {axis}"
+        vectors = [_profile(case, label, axis) for case in cases.plain]
+        if any(v is None for v in vectors):
+            continue
+        for words, of in _vectors(cases.plain[0], cases.plain[0].truth[label].shape[axis]):
+            named = cases.factor(lambda case, a=axis: _profile(case, label, a), of)
+            if named is None or named[1] is None:
+                continue
+            factor = named[1]
+            amount = words if factor.text == "1" else f"{factor.text}·{words}"
+
+            def predict(case: Case, a: int = axis, f: factors.Factor = factor, of: ArrayOf = of) -> np.ndarray | None:
+                vector = of(case)
+                if vector is None:
+                    return None
+                shape = [1] * case.truth[label].ndim
+                shape[a] = -1
+                return f.value(symbols(case)) * np.reshape(vector, shape) * case.truth[label]
+
+            yield Explanation("row or column", f"each {line} of {label} is multiplied by {amount}, and should not be", predict)
+            return
+
+
+def _profile(case: Case, label: str, axis: int) -> np.ndarray | None:
+    """Return the factor of each slice along an axis, where C is G times one factor per slice and they are not all equal."""
+    c, g = (np.moveaxis(x[label], axis, 0) for x in (case.claimed, case.truth))
+    ratios = [fitted(a, b) for a, b in zip(c, g, strict=True)]
+    if len(ratios) < 2 or any(r is None for r in ratios):
+        return None
+    vector = np.array(ratios, float)
+    return None if np.ptp(vector) <= 1e-7 * np.abs(vector).max() else vector
+
+
+def _vectors(case: Case, length: int) -> Iterator[tuple[str, ArrayOf]]:
+    for name, x in uniform_inputs(case).items():
+        if x.shape == (length,):
+            yield name, lambda case, n=name: case.inputs[n]
+            yield f"1/{name}", lambda case, n=name: 1 / case.inputs[n]
+            yield f"{name}²", lambda case, n=name: case.inputs[n] ** 2
+    if case.mask is not None and np.shape(mean(case, length)) == (length,):
+        yield "the mask's mean μ", lambda case: mean(case, length_of(case))
+        yield "1 − μ, μ being the mask's mean", lambda case: 1 - mean(case, length_of(case))
+        yield "1/μ, μ being the mask's mean", lambda case: 1 / mean(case, length_of(case))
+
+
+def length_of(case: Case) -> int:
+    """Return how many columns the mask has."""
+    return case.setting.problem.derivation.mask_shape(case.sizes)[-1]
+
+
+def mean(case: Case, length: int) -> np.ndarray:
+    """Return the mean of the mask where it has so many columns; empty otherwise."""
+    return np.asarray(case.mask.mean(length), float) if length_of(case) == length else np.zeros(0)

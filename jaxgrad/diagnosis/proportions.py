@@ -1,0 +1,186 @@
+"""Wrong by a factor, transposed, taken from another input, or off by a multiple of something at hand.
+
+Each of these says that the closed form C, or its difference D = C − G from the true gradient G, is k times an array T that is
+known: G itself, its transpose, the gradient in another input, an input, ones, the identity. The factor k is measured by least
+squares in every case and then named (`jaxgrad.diagnosis.factors`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxgrad.diagnosis import factors
+from jaxgrad.diagnosis.cases import Case, symbols, uniform_inputs
+from jaxgrad.diagnosis.explanations import Explanation
+from jaxgrad.diagnosis.factors import Factor
+
+ArrayOf = Callable[[Case], "np.ndarray | None"]
+SLACK = 1e-7
+"""Part of an array that a multiple of another may leave when its factor is fitted."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The cases that an explanation must hold in, and some with other probabilities of the mask, by which p is told from a number.
+
+    A loss or a closed form may hold a probability as a number of its own; then the others say nothing.
+    """
+
+    plain: Sequence[Case]
+    varied: Sequence[Case] = ()
+
+    def factor(self, of: ArrayOf, against: ArrayOf) -> tuple[list[float], Factor | None] | None:
+        """Fit `of` = k · `against` in every case; return k in the plain ones, and its name where it has one."""
+        plain = [fitted(of(case), against(case)) for case in self.plain]
+        if any(k is None for k in plain):
+            return None
+        values = [k for k in plain if k is not None]
+        more = [(fitted(of(case), against(case)), symbols(case)) for case in self.varied]
+        named = None
+        if more and all(k is not None for k, _ in more):
+            both = values + [k for k, _ in more if k is not None]
+            named = factors.name(both, [*map(symbols, self.plain), *(s for _, s in more)], tolerance(both))
+        return values, named or factors.name(values, list(map(symbols, self.plain)), tolerance(values))
+
+
+def tolerance(values: Sequence[float]) -> float:
+    """Return how far factors may be from the number that names them: far less than they are from 1."""
+    return SLACK * min(1.0, max(abs(k - 1) for k in values) or 1.0)
+
+
+def fitted(of: np.ndarray | None, against: np.ndarray | None) -> float | None:
+    """Return k where `of` = k · `against`, or None where there is no such k or the arrays are zero."""
+    if of is None or against is None or np.shape(of) != np.shape(against):
+        return None
+    square = float(np.vdot(against, against))
+    if square == 0 or not np.isfinite(square) or not np.all(np.isfinite(of)):
+        return None
+    k = float(np.vdot(against, of)) / square
+    size = float(np.abs(of).max(initial=0.0))
+    return k if size > 0 and float(np.abs(of - k * against).max()) <= SLACK * size else None
+
+
+def claimed(label: str) -> ArrayOf:
+    """Return what the closed form says."""
+    return lambda case: case.claimed[label]
+
+
+def truth(label: str) -> ArrayOf:
+    """Return what is true."""
+    return lambda case: case.truth[label]
+
+
+def error(label: str) -> ArrayOf:
+    """Return by how much the closed form is off."""
+    return lambda case: case.claimed[label] - case.truth[label]
+
+
+def factor(label: str, cases: Cases) -> Iterator[Explanation]:
+    """C = k G."""
+    if not any(case.claimed[label].any() for case in cases.plain):
+        yield Explanation("zero", f"{label} is zero throughout, and should not be", lambda case: np.zeros_like(case.truth[label]))
+        return
+    found = cases.factor(claimed(label), truth(label))
+    if found is None:
+        return
+    values, named = found
+    if named is not None:
+        kind = "sign" if named.text == "−1" else "factor"
+        yield Explanation(
+            kind, f"{label} is {factors.said(named, cases.plain[0].sizes)}", lambda case: named.value(symbols(case)) * case.truth[label]
+        )
+    elif max(values) - min(values) <= tolerance(values) * max(map(abs, values)):
+        k = values[0]
+        yield Explanation("factor", f"{label} is {k:.12g} times what it should be", lambda case: k * case.truth[label])
+
+
+def unnamed_factor(label: str, cases: Cases) -> Iterator[Explanation]:
+    """C = k G with a k that changes from case to case as nothing at hand does."""
+    found = cases.factor(claimed(label), truth(label))
+    if found is None or found[1] is not None:
+        return
+    if max(found[0]) - min(found[0]) <= SLACK * max(map(abs, found[0])):
+        return
+    shown = ", ".join(dict.fromkeys(f"{k:.4g} at {_sizes(case)}" for k, case in zip(found[0], cases.plain, strict=True)))
+    sentence = f"{label} is a factor times what it should be, the same for all entries, which changes with sizes or inputs: {shown}"
+
+    def predict(case: Case) -> np.ndarray | None:
+        k = fitted(case.claimed[label], case.truth[label])
+        return None if k is None else k * case.truth[label]
+
+    yield Explanation("factor", sentence, predict)
+
+
+def _sizes(case: Case) -> str:
+    return " ".join(f"{name}={size}" for name, size in case.sizes.items()) or "these sizes"
+
+
+def rearranged(label: str, cases: Cases) -> Iterator[Explanation]:
+    """C is k times the transpose of G, or the gradient in another input."""
+    shape = cases.plain[0].truth[label].shape
+    targets: list[tuple[str, str, ArrayOf]] = []
+    for i in range(len(shape)):
+        for j in range(i):
+            axes = list(range(len(shape)))
+            axes[i], axes[j] = j, i
+            words = "transposed" if len(shape) == 2 else f"transposed in its axes {j} and {i}"
+            targets.append(("transposed", f"{label} is {words}", lambda case, a=tuple(axes): np.transpose(case.truth[label], a)))
+    for other in cases.plain[0].truth:
+        if other != label:
+            targets.append(("another input", f"{label} is the gradient in {other}", truth(other)))
+            words = f"{label} is the gradient in {other}, transposed"
+            targets.append(("another input", words, lambda case, o=other: case.truth[o].T if case.truth[o].ndim == 2 else None))
+    for kind, words, target in targets:
+        if any(same(target(case), case.truth[label]) for case in cases.plain):
+            continue
+        yield from scaled(kind, words, claimed(label), target, cases, lambda case: np.zeros_like(case.claimed[label]))
+
+
+def same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    """Say whether two arrays are equal, to rounding."""
+    if a is None or b is None or np.shape(a) != np.shape(b):
+        return False
+    return bool(np.all(np.abs(a - b) <= SLACK * max(float(np.abs(b).max(initial=0.0)), np.finfo(float).tiny)))
+
+
+def scaled(
+    kind: str, words: str, of: ArrayOf, target: ArrayOf, cases: Cases, base: ArrayOf, *, said: bool = False
+) -> Iterator[Explanation]:
+    """Explain C = base + k·T where `of` = C − base is k times the target in every case and k has a name, `said` or to be added."""
+    found = cases.factor(of, target)
+    if found is None or found[1] is None:
+        return
+    named = found[1]
+
+    def predict(case: Case) -> np.ndarray | None:
+        start, direction = base(case), target(case)
+        return None if start is None or direction is None else start + named.value(symbols(case)) * direction
+
+    suffix = "" if said or named.text == "1" else ", with the sign reversed" if named.text == "−1" else f", times {named.text}"
+    yield Explanation(kind, words + suffix, predict)
+
+
+def terms(label: str, cases: Cases) -> Iterator[Explanation]:
+    """C = G + kT, with an input, its transpose, another gradient, ones or the identity as T."""
+    first = cases.plain[0]
+    shape = first.truth[label].shape
+    targets: list[tuple[str, ArrayOf]] = []
+    for name, x in uniform_inputs(first).items():
+        if x.shape == shape:
+            targets.append((name, lambda case, n=name: case.inputs[n]))
+        if x.ndim == 2 and x.T.shape == shape:
+            targets.append((f"{name}ᵀ", lambda case, n=name: case.inputs[n].T))
+    targets += [(f"∇{other}", truth(other)) for other in first.truth if other != label]
+    targets.append(("1 in every entry", lambda case: np.ones(case.truth[label].shape)))
+    if len(shape) == 2 and shape[0] == shape[1]:
+        targets.append(("the identity", lambda case: np.eye(case.truth[label].shape[0])))
+    for words, target in targets:
+        found = cases.factor(error(label), target)
+        if found is None or found[1] is None:
+            continue
+        named = found[1]
+        text = named.text.removeprefix("−")
+        amount = words if text == "1" else f"{text}·{words}" if words[0] != "1" else f"{text} in every entry"
+        verb = "lacks the term" if named.fraction < 0 else "has too much: the term"
+        yield from scaled("term", f"{label} {verb} {amount}", error(label), target, cases, truth(label), said=True)

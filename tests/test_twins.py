@@ -1,0 +1,146 @@
+"""Forked copies: each case runs in a process of its own, since this one has started its backend."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="twins are forked on Linux only")
+
+
+def script(text, **options):
+    """Run a program and return what it printed."""
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=120, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+START = """
+    import os, signal, sys, time
+    from jaxgrad.twins import Twin, TwinLostError, can_fork
+"""
+
+
+def test_a_twin_answers_from_another_process_and_passes_on_what_it_prints_and_reports():
+    lines = script(
+        START
+        + """
+    told = []
+    def answer(number, tell):
+        print("printed", number)
+        tell("differences", 0.5, "half")
+        return os.getpid(), number * number
+    assert can_fork()
+    twin = Twin(answer)
+    (pid, square) = twin.ask(7, lambda *progress: told.append(progress))
+    twin.stop()
+    print(pid != os.getpid(), square, told)
+    """
+    )
+    assert lines == ["printed 7", "True 49 [('differences', 0.5, 'half')]"]
+
+
+def test_the_death_of_a_twin_is_told_and_not_waited_for():
+    lines = script(
+        START
+        + """
+    twin = Twin(lambda number, tell: os.kill(os.getpid(), signal.SIGKILL))
+    try:
+        twin.ask(0, print)
+    except TwinLostError:
+        print("lost")
+    twin.stop()
+    """
+    )
+    assert lines == ["lost"]
+
+
+def test_a_busy_twin_is_stopped_at_once():
+    lines = script(
+        START
+        + """
+    def answer(number, tell):
+        tell("monte_carlo", 0.0, "")
+        time.sleep(1000)
+    def interrupt(*progress):
+        raise KeyboardInterrupt
+    twin = Twin(answer)
+    try:
+        twin.ask(0, interrupt)
+    except KeyboardInterrupt:
+        twin.stop()
+        print("stopped")
+    """
+    )
+    assert lines == ["stopped"]
+
+
+def test_there_is_no_fork_once_the_backend_runs():
+    assert script(START + "    import jax\n    print(can_fork())\n    jax.devices()\n    print(can_fork())") == ["True", "False"]
+
+
+RUN = """
+    import os, signal, sys
+    import jax
+    from jaxgrad import running, twins, threads
+    from jaxgrad.catalog import all as everything
+    threads.cores = running.cores = lambda: 3
+    chosen = [d for d in everything() if d.mask is None][:8]
+    options = dict(seed=0, evidence=("certificate",), inputs=None, quiet=True, parallel=True)
+    asked = []
+    ask = twins.Twin.ask
+    def watched(self, number, tell):
+        asked.append(number)
+        return ask(self, number, tell)
+    twins.Twin.ask = watched
+"""
+
+
+def test_a_run_shares_its_derivations_with_twins_and_keeps_their_order():
+    lines = script(
+        RUN
+        + """
+    outcome = running.run(chosen, **options)
+    assert len(asked) >= 1, "the twin was never asked"
+    assert [r.name for r in outcome.reports] == [d.name for d in chosen]
+    print(outcome.verdict, outcome.status)
+    """
+    )
+    assert lines[-1] == "confirmed 0"
+
+
+def test_what_a_lost_twin_was_asked_is_done_here():
+    lines = script(
+        RUN
+        + """
+    parent = os.getpid()
+    from jaxgrad import verification
+    verify = verification.verify
+    def fatal(*args, **kwargs):
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return verify(*args, **kwargs)
+    verification.verify = fatal
+    outcome = running.run(chosen, **options)
+    assert asked, "the twin was never asked"
+    print(len(outcome.reports), outcome.verdict)
+    """
+    )
+    assert lines[-1] == "8 confirmed"
+
+
+def test_a_mistake_found_by_a_twin_is_told_as_here():
+    lines = script(
+        RUN
+        + """
+    import dataclasses
+    def broken(**inputs):
+        raise RuntimeError("no such gradient")
+    chosen = [dataclasses.replace(d, name=f"bad_{i}", gradient=broken) for i, d in enumerate(chosen)]
+    outcome = running.run(chosen, **options)
+    assert asked and outcome.status == 2, outcome
+    print(len(outcome.errors), all("no such gradient" in message for message in outcome.errors.values()))
+    """
+    )
+    assert lines[-1] == "8 True"
