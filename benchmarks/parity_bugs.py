@@ -146,7 +146,7 @@ def one_bug(model, bug, block, seeds, missed):
         refuted = [r for r, _ in reports if r.verdict == "refuted"]
         found.append(len(refuted))
         right += sum(named(r) == block for r in refuted)
-        remedies += [text for r in refuted for text in r.context["remedies"].values()]
+        remedies += [text for r in refuted for text in r.context.get("remedies", {}).values()]
         for seed, (_, passed) in enumerate(reports):
             for name in TOLERANCES:
                 slipped[name] += passed[name] and effects(model, bug, inputs, seed)

@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 import torch
+from jax.ad_checkpoint import checkpoint_name
 from torch import nn
 
+import jaxgrad as jg
 from jaxgrad.catalog import perceptron
 from parity_tests.originals import perceptron_of
 from parity_tests.tolerances import DEVICES, TORCH_DEVICE, assert_same, precision
@@ -62,3 +64,26 @@ def test_at_the_kink_both_frameworks_keep_the_gate_shut():
     assert zero.grad.item() == 0
     assert float(jax.grad(perceptron.relu)(0.0)) == 0
     assert float(perceptron.relu_gate(np.zeros(()))) == 0
+
+
+def test_capture_gives_what_the_hooks_see():
+    inputs = drawn(WIDTHS[3], "float64")
+    with precision("float64", "cpu"):
+        tensors = {k: torch.from_numpy(v.copy()) for k, v in inputs.items()}
+        x, y = tensors.pop("x").requires_grad_(), tensors.pop("y")
+        module = perceptron_of(tensors)
+        nn.MSELoss()(module(x), y).backward()
+
+        def loss(a):
+            for i in (1, 2, 3):
+                a = checkpoint_name(a, "input")
+                z = checkpoint_name(a @ inputs[f"w{i}"].T + inputs[f"b{i}"], "output")
+                a = jax.nn.relu(z) if i < 3 else z
+            return ((a - inputs["y"]) ** 2).mean()
+
+        _, seen, cotangents = jg.capture(jax.jit(loss), cotangents=True)(inputs["x"])
+    for i, occurrence in enumerate(("", "#1", "#2")):
+        assert_same(seen[f"input{occurrence}"], module.inputs[i], f"input of layer {i + 1}")
+        assert_same(seen[f"output{occurrence}"], module.outputs[i], f"output of layer {i + 1}")
+        assert_same(cotangents[f"input{occurrence}"], module.input_gradients[i], f"error signal below layer {i + 1}")
+        assert_same(cotangents[f"output{occurrence}"], module.output_gradients[i], f"error signal of layer {i + 1}")

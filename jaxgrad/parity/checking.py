@@ -118,7 +118,12 @@ class Checker:
 
     def _weights(self, golden: Golden) -> tuple[Any, Any]:
         """Return the function that makes the port's tree, and the map where there is one."""
-        if self.weights is None or callable(self.weights):
+        tree = any(hasattr(leaf, "shape") for leaf in jax.tree.leaves(self.weights))  # an Equinox model is a tree, though callable
+        if not tree and self.weights is not None and not callable(self.weights):
+            raise ValueError(
+                f"`weights` is a {type(self.weights).__name__} without arrays; give a function, a WeightMap or a tree of arrays"
+            )
+        if not tree:
             return self.weights, self.weights if isinstance(self.weights, WeightMap) else None
         if self.found is None:
             side = self.side

@@ -25,7 +25,7 @@ from jaxgrad.parity import layouts
 from jaxgrad.parity.golden import Golden
 from jaxgrad.report import Verdict
 
-MARGIN = 0.12
+MARGIN = 0.05
 """Partners whose names and places are this close to the best are tried too."""
 MOST = 512
 """Choices tried together in one block."""
