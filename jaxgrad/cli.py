@@ -1,10 +1,11 @@
 """The command ``jaxgrad``: verify, list and show derivations.
 
 Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong usage or input, 3 when something is undecided,
-70 for a mistake of jaxgrad's own, 130 when interrupted.
+4 when another of several processes was lost, 70 for a mistake of jaxgrad's own, 130 when interrupted.
 """
 
 import contextlib
+import io
 import os
 import pathlib
 import shlex
@@ -180,22 +181,44 @@ def main(context: click.Context) -> None:
 @click.option("--json", "json_path", metavar="PATH", help="Write the reports as JSON; - is standard output.")
 @click.option("--html", "html_path", metavar="PATH", help="Write the reports as one self-contained HTML page.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell only of what is not confirmed.")
+@click.option("--checkpoint", metavar="FILE", help="Keep the state of sampling in FILE, and go on from it.")
+@click.option("--coordinator", metavar="HOST:PORT", help="Where process 0 of several listens.")
+@click.option("--num-processes", type=_Whole(1, 2**20), help="How many processes share the sampling.")
+@click.option("--process-id", type=_Whole(0, 2**20), help="Which of them this is, from 0.")
 @click.pass_context
 def verify(
     context: click.Context, targets: tuple[str, ...], json_path: str | None, html_path: str | None, quiet: bool, inputs: str | None,
-    **options: Any,
+    checkpoint: str | None, coordinator: str | None, num_processes: int | None, process_id: int | None, **options: Any,
 ) -> int:  # fmt: skip
     """Verify derivations, all of the catalogue where none is named.
 
     \b
     Exit status: 0 all confirmed, 1 something refuted, 2 wrong usage or input,
-    3 something undecided.
+    3 something undecided, 4 another of several processes was lost.
+    Several processes share the sampling of masks, one started for each
+    --process-id; under SLURM, srun suffices. Process 0 writes the report.
     Compiled programs are kept in the user's cache folder; JAXGRAD_CACHE=off
     turns that off. JAXGRAD_DEBUG=1 shows tracebacks.
     """  # noqa: D301 - as above
-    from jaxgrad import cache, files, loading, reproduction, running
+    from jaxgrad import machines, running
 
     running.hush()
+    if checkpoint is not None:
+        options["checkpoint"] = checkpoint
+    with _usage():
+        place = machines.place(coordinator, num_processes, process_id)
+        membership = contextlib.nullcontext(True) if place is None else machines.part(place)
+        with membership as first, contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+            pages = (json_path, html_path) if first else (None, None)
+            return _verify(context, targets, *pages, quiet, inputs, alone=place is None, **options)
+
+
+def _verify(
+    context: click.Context, targets: tuple[str, ...], json_path: str | None, html_path: str | None, quiet: bool, inputs: str | None,
+    *, alone: bool, **options: Any,
+) -> int:  # fmt: skip
+    from jaxgrad import cache, files, loading, reproduction, running
+
     running.tune_collector()
     with _usage():
         path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
@@ -203,6 +226,8 @@ def verify(
         with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
             derivations = loading.find(targets)
         arrays = loading.load_arrays(inputs, derivations) if inputs is not None else None
+        if "checkpoint" in options and len(derivations) != 1:
+            raise ValueError(f"`--checkpoint` keeps the state of one derivation, and {len(derivations)} are to be verified; name one")
     cache.turn_on()
     ours = all(":" not in target and not target.endswith(".py") for target in targets)  # users' functions may not be thread-safe
     outcome = running.run(
@@ -211,7 +236,7 @@ def verify(
         quiet=quiet,
         to_stderr=json_path == "-",
         debug=debug(),
-        parallel=ours and arrays is None,
+        parallel=ours and arrays is None and alone and "checkpoint" not in options,
         **options,
     )
     defaults = {option.name: option.default for option in context.command.params if option.name}
@@ -295,3 +320,39 @@ def new(path: str) -> None:
     with _usage():
         written = starter.write(path)
     click.echo(f"wrote {written}; now run: {shlex.join(['jaxgrad', 'verify', path])}")
+
+
+@main.command()
+@click.argument("golden", metavar="GOLDEN.npz")
+@click.argument("function", metavar="FILE.py:NAME | package.module:NAME")
+@click.option("--weights", metavar="FILE.py:NAME", help="Function, WeightMap or tree that turns torch's state dict into params.")
+@click.option("--tap", "taps", multiple=True, metavar="OURS=TORCH", help="Which of our taps is which torch module.")
+@click.option("--ignore", multiple=True, metavar="PATTERN", help="Taps and modules that need no partner.")
+@click.option("--buffers", is_flag=True, help="The function returns (output, {buffer: new value}).")
+@click.option("--no-float32", "float32", is_flag=True, default=True, flag_value=False, help="Leave accuracy in float32 out.")
+@click.option("--json", "json_path", metavar="PATH", help="Write the report as JSON; - is standard output.")
+@click.option("--html", "html_path", metavar="PATH", help="Write the report as one HTML page.")
+def parity(golden: str, function: str, json_path: str | None, html_path: str | None, **options: Any) -> int:
+    """Compare a JAX function with what torch computed, as jaxgrad.parity.record saved it.
+
+    \b
+    The function is called as f(params, **inputs). torch is not needed.
+    Exit status: 0 the same, 1 different, 2 wrong usage or input, 3 undecided.
+    """  # noqa: D301 - as above
+    from jaxgrad import cache, files, running
+    from jaxgrad.parity import command
+
+    running.hush()
+    cache.turn_on()
+    with _usage():
+        path, page = command.checked(json_path, "--json"), command.checked(html_path, "--html")
+        with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
+            report = command.run(golden, function, **options)
+        command.show(report, command.screen_for(json_path == "-"))
+        if json_path == "-":
+            click.echo(command.to_json(report))
+        if path is not None:
+            files.write_atomically(path, command.to_json(report) + "\n")
+        if page is not None:
+            files.write_atomically(page, command.to_html(report, f"jaxgrad parity {golden} {function}"))
+    return command.status(report)

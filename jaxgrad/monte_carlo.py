@@ -15,7 +15,9 @@ import numpy as np
 
 from jaxgrad import shapes
 from jaxgrad.association import associated
+from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import check_options
+from jaxgrad.machines import agree
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.rarities import BATCH as PILOT
 from jaxgrad.rarities import Rarities, rarities
@@ -71,9 +73,10 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     draws = [problem.draw(sizes, number) for number in range(1 if len(problem.given) == len(derivation.input_names) else CANDIDATES)]
     split = [({n: x for n, x in d.items() if n in wrt}, {n: x for n, x in d.items() if n not in wrt}) for d in draws]
     trials = [pilot.run(args) for args in split]
-    best = int(np.argmin([trial.noise for trial in trials]))
+    best = int(agree(str(int(np.argmin([trial.noise for trial in trials]))).encode()))
     args, claimed = split[best], trials[best].claimed
     double, rounding = pilot.rounding(args, trials[best])
+    double = agree(str(int(double)).encode()) == b"1"
     flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in claimed.values()])
     if not np.all(np.isfinite(flat)):
         reason = "the closed form is not finite"
@@ -84,14 +87,22 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         final = _cast(args, double)
         chunk, most = sampler.plan(final, problem.max_samples, cache=CHUNK_BUDGET)
         chunk = max(1, min(chunk, LARGEST_CHUNK, problem.max_samples // FIRST_LOOK))
+        chunk, most = (int(n) for n in agree(f"{chunk} {most}".encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
         sequence = Sequence(
             flat, rounding, parts, limits, rarest=_rarest(distribution, shape), rare=rare, seed=problem.seed, shape=shape
         )  # fmt: skip
+        checkpoint = None
+        if problem.checkpoint is not None:
+            known = sampler.fingerprint(key, final, chunk, most), program(problem.closed_form(sizes), {**final[0], **final[1]})
+            checkpoint = Checkpoint(problem.checkpoint, fingerprint(*known, *limits, sorted(sizes.items()), list(parts.items())))
+            if (state := checkpoint.load()) is not None:
+                sequence.restore(state)
         sequence.run(
             lambda first, chunks: sampler.round(key, final, first, chunk, chunks),
             tell=None if problem.progress is None else lambda done, line: problem.report_progress("monte_carlo", done, line),
-        )  # fmt: skip
+            keep=None if checkpoint is None else lambda state: checkpoint.save({"key": jax.random.key_data(key), **state}),
+        )
     seconds = (time.perf_counter() - start) / len(claimed)
     shown = " at " + " ".join(f"{name}={size}" for name, size in sizes.items())
     return [sequence.finding(label, seconds, shown, np.shape(array)) for label, array in claimed.items()]

@@ -7,6 +7,7 @@ closed form, and the loss, or the loss's exact expectation over the mask.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -35,6 +36,7 @@ class Problem:
         max_samples: number of mask samples at which sampling gives up.
         progress: called with (evidence, fraction done, text).
         chosen: names of the sizes that the user chose, not only gave data for.
+        checkpoint: name of the file in which sampling keeps its state, if any.
     """
 
     derivation: Derivation
@@ -46,6 +48,7 @@ class Problem:
     max_samples: int = 2**20
     progress: Progress | None = None
     chosen: frozenset[str] = frozenset()
+    checkpoint: str | Path | None = None
     _claimed: dict[Any, dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:

@@ -13,6 +13,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,9 @@ from jaxtyping import Array
 
 from jaxgrad.association import associated
 from jaxgrad.calling import holds_keys, named, refuse
+from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import loop_options
+from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
 from jaxgrad.sharding import block_size, devices, spread
@@ -223,6 +226,11 @@ class Sampler:
             self._rounds[signature] = spread(functools.partial(self._run, chunk=chunk), chunks, options)
         return self._rounds[signature]
 
+    def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
+        """Return a hash of all that the chunk means depend on."""
+        text = program(functools.partial(self.chunk_mean, chunk=2), key, self.mask, args)
+        return fingerprint(text, jax.random.key_data(key), *jax.tree.leaves((self.mask, args)), self.shape, self.argnums, *plan)
+
     def unflatten(self, rows: np.ndarray, args: tuple[Any, ...]) -> list[Any]:
         """Give each row the structure of f's result, or of its gradient."""
         leaves, treedef = jax.tree.flatten(self.trace(args)[1])
@@ -247,12 +255,15 @@ def estimate(
         argnums: argument numbers of f; given, the expected gradient of f (then a scalar) in those arguments is estimated.
 
     Returns:
-        A function ``(key, *args, samples=…) -> Estimate``; compiled once, quick when called again. The number of samples is
-        rounded up to whole chunks.
+        A function ``(key, *args, samples=…, checkpoint=None) -> Estimate``; compiled once, quick when called again. The number of
+        samples is rounded up to whole chunks. All devices share the work. A `checkpoint` is the name of a file that is written after
+        every round, and from which the same call goes on, to the same last bit, when it was interrupted.
 
     Raises:
-        ValueError: when `samples` is less than 2; when f has side effects, or draws random numbers with a key of its own.
+        ValueError: when `samples` is less than 2, or `checkpoint` names a file that is no checkpoint of this call; when f has side
+            effects, or draws random numbers with a key of its own.
         TypeError: when an argument is of the wrong kind, or f raised a TypeError.
+        FloatingPointError: when f is not finite for some draw; the message says how to draw it again.
 
     >>> from jaxgrad import masks
     >>> square = estimate(lambda x, mask: (mask * x).sum() ** 2, masks.Bernoulli(0.5), (2,))
@@ -266,24 +277,42 @@ def estimate(
         raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
     sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
 
-    def run(key: Array, *args: Any, samples: int) -> Estimate:
+    def run(key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None) -> Estimate:
         if not isinstance(samples, int) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
         if not holds_keys(key):
             raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
         sampler.check(args)
-        chunk, chunks = sampler.plan(args, samples)
+        chunk, chunks = (int(n) for n in agree("{} {}".format(*sampler.plan(args, samples)).encode()).split())
         total = -(-samples // chunk)
-        moments: Moments | None = None
-        for first in range(0, total, chunks):
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(sampler.trace(args)[1]))
+        moments = Moments.empty(size)
+        keep = None if checkpoint is None else Checkpoint(checkpoint, sampler.fingerprint(key, args, chunk, chunks, total))
+        if keep is not None and (state := keep.load()) is not None:
+            moments = Moments(int(state["next_chunk"]), np.array(state["mean"]), np.array(state["squares"]))
+        while moments.count < total:
+            first = moments.count
             means = sampler.round(key, args, first, chunk, min(chunks, total - first))
-            moments = moments or Moments.empty(means.shape[1])
             moments.add(means)
-        assert moments is not None
+            if not np.all(np.isfinite(moments.mean)):
+                broken = first + int(np.argmin(np.isfinite(means).all(axis=1)))
+                raise FloatingPointError(f"`f` or its gradient is not finite in {replay(broken, chunk, sampler.shape)}")
+            if keep is not None:
+                keep.save({"key": jax.random.key_data(key), "next_chunk": moments.count, "samples": moments.count * chunk,
+                           "mean": moments.mean, "squares": moments.squares})  # fmt: skip
         mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), args)
         return Estimate(mean, standard_error, total * chunk, total)
 
     return run
+
+
+def replay(chunk: int, samples: int, shape: Sequence[int], key: str = "key") -> str:
+    """Say which chunk it was, and how to draw its masks again.
+
+    >>> replay(3, 8, (2,))
+    'chunk 3, whose masks mask.sample(jax.random.fold_in(key, 3), (8, 2)) draws again'
+    """
+    return f"chunk {chunk}, whose masks mask.sample(jax.random.fold_in({key}, {chunk}), {(samples, *shape)}) draws again"
 
 
 def _bytes(jaxpr: Any) -> int:

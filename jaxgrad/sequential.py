@@ -19,6 +19,7 @@ from jaxgrad import progress
 from jaxgrad.pictures import Path, Picture, heat, histogram
 from jaxgrad.rarities import Rarities
 from jaxgrad.report import Finding, Verdict
+from jaxgrad.sampling import replay
 from jaxgrad.tails import Tails, log_odds
 
 FIRST_LOOK = 256
@@ -93,7 +94,7 @@ class Sequence:
 
     def run(
         self, sample: Callable[[int, int], np.ndarray], *, tell: Callable[[float, str], None] | None = None,
-        keep: Callable[[dict[str, np.ndarray]], None] = lambda _: None,
+        keep: Callable[[dict[str, np.ndarray]], None] | None = None,
     ) -> "Sequence":  # fmt: skip
         """Sample and look until all is decided, or the last look is done.
 
@@ -114,7 +115,8 @@ class Sequence:
                 self.tails.add(block)
                 if not np.all(np.isfinite(self.tails.sums[0])):
                     self.broken = first + int(np.argmin(np.isfinite(block).all(axis=1)))
-                keep(self.state())
+                if keep is not None:
+                    keep(self.state())
                 if tell is not None:
                     tell(self.tails.count / self.limits.looks[-1], pace.line(self.samples, *self._ahead()))
             if self.broken is not None:
@@ -122,7 +124,8 @@ class Sequence:
             self._judge()
             if Verdict.UNDECIDED not in self.verdicts.values():
                 break
-        keep(self.state())
+        if keep is not None:
+            keep(self.state())
         return self
 
     def state(self) -> dict[str, np.ndarray]:
@@ -199,7 +202,7 @@ class Sequence:
         part, verdict, scale = self.parts[label], self.verdicts[label], self.scale[label]
         shown = f"{self.samples} samples{shown}"
         if self.broken is not None and not np.all(np.isfinite(self.tails.sums[0][part])):
-            where = replay(self.broken, self.limits.chunk, self.shape, self.seed)
+            where = replay(self.broken, self.limits.chunk, self.shape, f"jax.random.key({self.seed})")
             detail = f"{shown}; the sampled gradient is not finite in {where}"
             return Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, seconds=seconds, detail=detail)
         off, reach = (a[part] for a in self._off_and_reach())
@@ -262,9 +265,3 @@ class Sequence:
         elif not np.all(np.isfinite(self.tails.half_width(self.odds)[part])):
             said = f"; the chunks' means scatter with too heavy tails{said}"
         return said or "; rounding alone exceeds the resolution"
-
-
-def replay(chunk: int, samples: int, shape: tuple[int, ...], seed: int | None) -> str:
-    """Say which chunk it was, and how to draw its masks again."""
-    key = "key" if seed is None else f"jax.random.key({seed})"
-    return f"chunk {chunk}: mask.sample(jax.random.fold_in({key}, {chunk}), {(samples, *shape)}) draws its masks again"

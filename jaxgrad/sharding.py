@@ -15,6 +15,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from jaxgrad import machines
+
 AXIS = "samples"
 _MANY = 2**30
 
@@ -92,6 +94,7 @@ def spread(run: Callable[..., Array], chunks: int, options: dict[str, Any] | Non
         if not apart:
             rest = jax.device_put(rest, NamedSharding(mesh, everywhere))
         numbers = np.uint32(first) + np.arange(-(-chunks // count) * count, dtype=np.uint32)
-        return np.asarray(compiled(numbers, rest))[:chunks]
+        with machines.together():
+            return np.asarray(compiled(numbers, rest))[:chunks]
 
     return together

@@ -9,6 +9,7 @@ import math
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -51,6 +52,7 @@ def verify(
     resolution: float = 1e-2,
     max_samples: int = 2**20,
     progress: Progress | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Report:
     """Verify that a closed form is the gradient of a loss, or of its expectation over a random mask.
 
@@ -66,6 +68,8 @@ def verify(
         resolution: what sampling confirms is right to this part of the gradient's largest entry.
         max_samples: number of mask samples at which sampling gives up, undecided.
         progress: called with (evidence, fraction done, text).
+        checkpoint: name of a file in which sampling keeps its state after every round; where it exists, sampling goes on from it, and
+            ends with the same numbers as if it had never been interrupted.
 
     Returns:
         A report with a finding for each piece of evidence and each array of the gradient.
@@ -87,6 +91,8 @@ def verify(
         if value is not None and not isinstance(value, Mapping):
             raise TypeError(f"`{name}` must be a mapping from names, but is {value!r}")
     chosen = _check_evidence(evidence)
+    if checkpoint is not None and (derivation.mask is None or (chosen is not None and "monte_carlo" not in chosen)):
+        raise ValueError("`checkpoint` keeps the state of sampling, and nothing is sampled here; leave it out")
     if progress is not None and not callable(progress):
         raise TypeError(f"`progress` must be a function of (evidence, fraction, text) or None, but is {progress!r}")
     derivation.choose_sizes(0, sizes)
@@ -94,7 +100,7 @@ def verify(
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
         check_domains(derivation.domains, given)
         chosen_sizes = frozenset(sizes or {})
-        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes)
+        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
     if any(finding.verdict != Verdict.CONFIRMED for finding in findings):

@@ -1,0 +1,200 @@
+"""Sampling that is killed and goes on, to the same last bit, and files that are refused."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgrad as jg
+from jaxgrad import checkpoints, sampling
+from jaxgrad.checkpoints import Checkpoint
+
+KILLS = 20
+ROUNDS = 1500
+
+CHILD = textwrap.dedent(
+    f"""
+    import sys
+    import jax, jax.numpy as jnp, numpy as np
+    from jaxgrad import masks, sampling
+
+    sampling.Sampler.plan = lambda self, args, samples, **_: (16, 16)  # many short rounds
+    f = sampling.estimate(lambda x, mask: (mask @ x) ** 2, masks.Bernoulli(0.3), (3, 4))
+    f(jax.random.key(5), jnp.arange(4.0), samples=256)  # compiled
+    print("started", flush=True)
+    mean, error, samples, chunks = f(jax.random.key(5), jnp.arange(4.0), samples={ROUNDS} * 256, checkpoint=sys.argv[1])
+    np.savez(sys.argv[2], mean=mean, error=error, samples=samples, chunks=chunks)
+    """
+)
+
+
+def child(*args):
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen([sys.executable, "-c", CHILD, *map(str, args)], stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None and process.stdout.readline() == "started\n"
+    return process
+
+
+def test_a_run_killed_at_twenty_random_moments_ends_with_the_numbers_of_one_that_was_not(tmp_path):
+    delays, seen = random.Random(0), []
+    for _ in range(KILLS):
+        process = child(tmp_path / "state.npz", tmp_path / "end.npz")
+        time.sleep(delays.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        if (tmp_path / "state.npz").exists():
+            seen.append(int(np.load(tmp_path / "state.npz")["state_next_chunk"]))
+    assert seen == sorted(seen) and len(set(seen)) > 3  # it never went back, and it went on
+    for state, numbers in (("state.npz", "end.npz"), ("other.npz", "whole.npz")):
+        process = child(tmp_path / state, tmp_path / numbers)
+        process.communicate()
+        assert process.returncode == 0
+    end, whole = np.load(tmp_path / "end.npz"), np.load(tmp_path / "whole.npz")
+    for name in ("mean", "error", "samples", "chunks"):
+        np.testing.assert_array_equal(end[name], whole[name])
+
+
+@pytest.fixture
+def rounds(monkeypatch):
+    """Make rounds short, and let the third be interrupted."""
+    monkeypatch.setattr(sampling.Sampler, "plan", lambda self, args, samples, **_: (8, 16))
+
+
+def interrupted(monkeypatch, call, after):
+    whole, left = sampling.Sampler.round, [after]
+
+    def few(self, *args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return whole(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling.Sampler, "round", few)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+
+
+def estimate(path, *, scale=1.0, key=0, mask=None, power=2, samples=1000):
+    f = jg.estimate(lambda x, mask: (scale * mask * x).sum() ** power, mask or jg.masks.Bernoulli(0.5), (3,), argnums=0)
+    return f(jax.random.key(key), jnp.ones(3), samples=samples, checkpoint=path)
+
+
+def test_an_estimate_goes_on_where_it_was_interrupted(rounds, monkeypatch, tmp_path):
+    interrupted(monkeypatch, lambda: estimate(tmp_path / "a.npz"), after=3)
+    assert int(np.load(tmp_path / "a.npz")["state_next_chunk"]) == 48
+    resumed, whole, again = estimate(tmp_path / "a.npz"), estimate(tmp_path / "b.npz"), estimate(tmp_path / "a.npz")
+    for other in (whole, again):
+        assert resumed.samples == other.samples
+        np.testing.assert_array_equal(resumed.mean, other.mean)
+        np.testing.assert_array_equal(resumed.standard_error, other.standard_error)
+
+
+@pytest.mark.parametrize("after", [1, 3, 4])
+def test_a_verification_goes_on_where_it_was_interrupted(monkeypatch, tmp_path, after):
+    def verify(name):
+        options = {"evidence": "monte_carlo", "resolution": 3e-3, "max_samples": 2**16}
+        report = jg.verify(jg.catalog.get("mean_gate"), checkpoint=tmp_path / name, **options)
+        return [(f.wrt, f.verdict, f.error, f.bound, f.detectable, f.detail) for f in report.findings]
+
+    interrupted(monkeypatch, lambda: verify("a.npz"), after)
+    assert verify("a.npz") == verify("b.npz")
+
+
+def test_a_checkpoint_is_plain_arrays_and_tells_what_the_next_chunk_is(rounds, tmp_path):
+    estimate(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert str(file["format"]) == "jaxgrad checkpoint" and int(file["version"]) == checkpoints.VERSION
+        assert int(file["state_next_chunk"]) == 125 and int(file["state_samples"]) == 1000
+        np.testing.assert_array_equal(file["state_key"], jax.random.key_data(jax.random.key(0)))
+        assert file["state_mean"].dtype == np.float64
+
+
+def refused(path, call, match):
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=match):
+        call()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"scale": 2.0}, {"key": 1}, {"mask": jg.masks.Bernoulli(0.6)}, {"mask": jg.masks.FixedCount(1)}, {"power": 3}, {"samples": 1008}],
+    ids=str,
+)
+def test_a_checkpoint_of_another_problem_is_refused_and_left_alone(rounds, tmp_path, other):
+    estimate(tmp_path / "a.npz")
+    refused(tmp_path / "a.npz", lambda: estimate(tmp_path / "a.npz", **other), "another problem")
+
+
+def test_a_verification_with_other_options_is_another_problem(tmp_path):
+    claim, path = jg.catalog.get("masked_autoencoder_bernoulli"), tmp_path / "a.npz"
+    jg.verify(claim, evidence="monte_carlo", max_samples=2**12, checkpoint=path)
+    for other in ({"seed": 1}, {"resolution": 0.02}, {"false_alarm": 1e-5}, {"max_samples": 2**13}, {"sizes": {"n": 4}}):
+        options = {"max_samples": 2**12, **other}
+        refused(path, lambda options=options: jg.verify(claim, evidence="monte_carlo", checkpoint=path, **options), "another problem")
+
+
+def test_a_checkpoint_cut_short_or_damaged_anywhere_is_refused_or_read_as_it_was_written(tmp_path):
+    path = tmp_path / "a.npz"
+    kept = Checkpoint(path, "p")
+    state = {"next_chunk": np.array(7), "mean": np.arange(5.0)}
+    kept.save(state)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        refused(path, kept.load, "no checkpoint, or cut short or damaged")
+    harmless = 0
+    for place in range(0, len(whole), 13):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            found = kept.load()
+        except ValueError as error:
+            assert "it is left as it is" in str(error)
+        else:
+            harmless += 1  # a date, or another field of the archive that nothing hangs on
+            assert found is not None and set(found) == set(state)
+            for name in state:
+                np.testing.assert_array_equal(found[name], state[name])
+    assert harmless < len(whole) / 13 / 2
+
+
+@pytest.mark.parametrize("change", [("VERSION", 2), ("software", lambda: "jaxgrad 99")], ids=["format", "software"])
+def test_a_checkpoint_of_another_version_is_refused(monkeypatch, tmp_path, change):
+    kept = Checkpoint(tmp_path / "a.npz", "p")
+    kept.save({"mean": np.zeros(2)})
+    monkeypatch.setattr(checkpoints, *change)
+    refused(tmp_path / "a.npz", kept.load, "is from jaxgrad")
+
+
+@pytest.mark.parametrize("content", ["arrays", "array", "pickle", "text"])
+def test_files_that_are_no_checkpoints_are_refused(rounds, tmp_path, content):
+    path = tmp_path / "data.npz"
+    if content == "text":
+        path.write_text("my notes")
+    else:
+        with open(path, "wb") as file:
+            {"arrays": np.savez, "array": np.save, "pickle": lambda f, x: np.savez(f, np.array([{}], object))}[content](
+                file, np.ones(3)
+            )
+    refused(path, lambda: estimate(path), "is no checkpoint")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sampled(tmp_path):
+    with pytest.raises(ValueError, match=r"`checkpoint`.*no folder"):
+        estimate(tmp_path / "none" / "a.npz")
+
+
+def test_a_checkpoint_of_what_is_not_sampled_is_refused(tmp_path):
+    for claim, evidence in (("mse", None), ("masked_autoencoder_bernoulli", "certificate")):
+        with pytest.raises(ValueError, match="`checkpoint` keeps the state of sampling"):
+            jg.verify(jg.catalog.get(claim), evidence=evidence, checkpoint=tmp_path / "a.npz")

@@ -1,0 +1,179 @@
+"""Several processes on this machine: the same numbers as one, one report, and an end when one of them is lost."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from jaxgrad import machines
+from jaxgrad.cli import main
+from jaxgrad.machines import LOST, Membership, Place, place
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def start(tmp_path, count, *options, slurm=False):
+    """Start the command in so many processes."""
+    port, processes = free_port(), []
+    for index in range(count):
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu", "JAXGRAD_CACHE": str(tmp_path / "cache")}
+        joined = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", count, "--process-id", index]
+        if slurm:
+            job = (port - (2**16 - 2**12)) % 2**12 if port >= 2**16 - 2**12 else None
+            assert job is not None
+            names = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": count, "PROCID": index, "LOCALID": index}
+            environment |= {f"SLURM_{name}": str(value) for name, value in names.items()}
+            joined = []
+        command = [sys.executable, "-m", "jaxgrad", "verify", "masked_autoencoder_bernoulli", "--evidence", "monte_carlo"]
+        command += [str(item) for item in (*joined, *options)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment))
+    return processes
+
+
+def numbers(text):
+    findings = json.loads(text)["reports"][0]["findings"]
+    return [{name: value for name, value in finding.items() if name != "seconds"} for finding in findings]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    done = CliRunner().invoke(main, ["verify", "masked_autoencoder_bernoulli", "--evidence", "monte_carlo", "--json", "-"])
+    assert done.exit_code == 0
+    return numbers(done.stdout)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_find_what_one_finds_and_the_first_alone_reports(tmp_path, alone, count):
+    processes = start(tmp_path, count, "--json", "-")
+    output = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, [error for _, error in output]
+    assert numbers(output[0][0]) == alone
+    assert all(text == "" for text, _ in output[1:])
+
+
+def test_slurm_is_enough(tmp_path, alone, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "free_port", lambda: 2**16 - 2**12 + os.getpid() % 2**12)
+    processes = start(tmp_path, 2, "--json", "-", slurm=True)
+    output = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], [error for _, error in output]
+    assert numbers(output[0][0]) == alone and output[1][0] == ""
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_when_a_process_is_lost_the_others_end_at_once_and_say_so_and_the_checkpoint_is_whole(tmp_path, victim):
+    state = tmp_path / "state.npz"
+    processes = start(tmp_path, 3, "--resolution", "1e-4", "--max-samples", "1e12", "--checkpoint", state)
+    deadline = time.monotonic() + 150
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    processes[victim].send_signal(signal.SIGKILL)
+    lost = time.monotonic()
+    for index, process in enumerate(processes):
+        _, error = process.communicate(timeout=60)
+        if index != victim:
+            assert process.returncode == LOST, error
+            assert f"process {victim} of 3 was lost, so process {index} ends" in error
+    assert time.monotonic() - lost < 60
+    with np.load(state) as file:
+        assert int(file["state_next_chunk"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (("a:1", None, None), "--num-processes and --process-id is missing"),
+        ((None, 2, 0), "--coordinator is missing"),
+        (("nowhere", 2, 0), "must be HOST:PORT"),
+        (("a:99999", 2, 0), "must be HOST:PORT"),
+        (("a:1", 2, 2), "`--process-id` must be at least 0 and less than"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        place(*options, {})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [("n1", "n1"), ("n1,n2", "n1"), ("node[003-005,9]", "node003"), ("node[7,9],x", "node7"), ("a1,node[3-5]", "a1")],
+)
+def test_the_first_node_of_a_slurm_step_is_the_coordinator(nodes, host):
+    names = {"JOB_ID": 5, "STEP_NODELIST": nodes, "NTASKS": 3, "PROCID": 2, "LOCALID": 0}
+    environment = {f"SLURM_{name}": str(value) for name, value in names.items()}
+    assert place(None, None, None, environment) == Place(f"{host}:{5 + 2**16 - 2**12}", 3, 2)
+    assert place(None, None, None, {**environment, "SLURM_NTASKS": "1"}) is None
+    assert place(None, None, None, {}) is None
+
+
+def test_a_coordinator_that_does_not_answer_is_named():
+    with pytest.raises(ValueError, match=r"`--coordinator` 127\.0\.0\.1:\d+ does not answer .*is process 0 running there"):
+        Membership(Place(f"127.0.0.1:{free_port()}", 2, 1), timeout=0.5)
+
+
+def test_processes_that_do_not_come_are_named():
+    with pytest.raises(ValueError, match="of 3 processes 1, 2 did not come in time"):
+        Membership(Place(f"127.0.0.1:{free_port()}", 3, 0), timeout=0.5)
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ValueError, match="cannot be listened at"):
+        Membership(Place(f"127.0.0.1:{server.getsockname()[1]}", 2, 0), timeout=0.5)
+
+
+def test_another_program_at_the_port_is_told_apart():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(ValueError, match="does not answer as jaxgrad does"):
+            Membership(Place(f"127.0.0.1:{server.getsockname()[1]}", 2, 1), timeout=2)
+
+
+@pytest.mark.parametrize(("count", "index", "match"), [(3, 1, "make them equal"), (2, 0, "given to two processes")])
+def test_processes_that_contradict_each_other_are_refused_on_both_sides(count, index, match):
+    port, refused = free_port(), []
+
+    def first():
+        try:
+            Membership(Place(f"127.0.0.1:{port}", 2, 0), timeout=10)
+        except ValueError as error:
+            refused.append(str(error))
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    with pytest.raises(ValueError, match=match):
+        machines._report(Place(f"127.0.0.1:{port}", count, index), "127.0.0.1", port, time.monotonic() + 10)
+    thread.join()
+    assert len(refused) == 1 and match in refused[0]
+
+
+@pytest.mark.parametrize("devices", [1, 0])
+def test_more_processes_than_devices_are_refused(monkeypatch, devices):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: None)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    monkeypatch.setattr(jax, "local_device_count", lambda: devices)
+    member = object.__new__(Membership)
+    member.where = Place("a:1", 2, 1)
+    with pytest.raises(ValueError, match="`--num-processes` 2 is more than there are devices"):
+        member._start("a:2", None, 1.0)
+
+
+def test_the_checkpoint_of_several_derivations_is_refused(tmp_path):
+    done = CliRunner().invoke(main, ["verify", "mse", "matvec", "--checkpoint", str(tmp_path / "a.npz")])
+    assert done.exit_code == 2 and "keeps the state of one derivation" in done.output
