@@ -284,7 +284,6 @@ def peak_memory(pipe, m, n, h, samples):
     pipe.send(size | {"mib": peak(), "mib_imported": before, "seconds": time.perf_counter() - start})
 
 
-
 def alone(function):
     """Call a function in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
