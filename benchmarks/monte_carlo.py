@@ -1,17 +1,23 @@
 """Monte Carlo of a masked autoencoder's expected gradient, side by side with torch in one run.
 
-The problem is that of the original notebook: X (m, n), square weights W1 and W2, a Bernoulli(0.6) mask, float32, and the mean
-over N masks of the gradient of mean ((M∘X)W1ᵀW2ᵀ − X)² in W1 and in W2. Contenders:
+The problem is that of the original notebook: X (m, n), weights W1 (h, n) and W2 (n, h), a Bernoulli(0.6) mask, float32, and the
+mean over N masks of the gradient of mean (φ((M∘X)W1ᵀ)W2ᵀ − X)² in W1 and in W2, with φ the identity and h = n, or φ = relu.
+Contenders:
 
     loop      N calls of torch.autograd.functional.jacobian for W1 and N for W2, each with a mask of its own
     func      torch.func.vmap of torch.func.grad over masks drawn at once
     folded    torch autograd of the mean loss with the masks folded into the batch
+    compiled  the same, loss and gradient by torch.compile
     jaxgrad   jaxgrad.estimate(..., argnums=(0, 1)), which returns standard errors too
 
 Each contender runs in a process of its own, so that no thread pool disturbs another, and is called in turn with the others.
 "cold" is its first call there: imports are over, compilation and warming-up are in it. "warm" is the median of the later
 calls. The torch contenders run with the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad
 chooses for itself. Where the loop would take too long it is timed on fewer masks and scaled up, which the table marks with ~.
+
+The floor is what the arithmetic alone would take: the products that touch a sample, two for the linear model (W2 W1 is known
+before) and five for the nonlinear one, at the rate of matrix products measured here, and the mask's entries at the rate of the
+generator measured here.
 
     python benchmarks/monte_carlo.py --json results.json
 """
@@ -27,28 +33,38 @@ import time
 from pathlib import Path
 
 PROB = 0.6
-PROBLEMS = [(50, 10, 1000), (50, 10, 100_000), (64, 64, 1000), (64, 784, 1000)]
+PROBLEMS = [(50, 10, 10, 1000), (50, 10, 10, 100_000), (64, 64, 64, 1000), (64, 784, 784, 1000), (64, 784, 256, 1000)]
+"""m, n, h and N; the model is linear where h = n, and has a ReLU where it is not."""
 LOOP_CALLS = {10: 1000, 64: 100, 784: 8}
-CHUNKS = {10: (250, 1000, 4000), 64: (64, 250, 1000), 784: (4, 16, 64)}
-MEMORY_PROBLEMS = [(50, 10, 10**6), (64, 64, 10**6)]
-CONTENDERS = ["loop", "func", "folded", "jaxgrad"]
+CHUNKS = {10: (250, 1000, 4000), 64: (64, 250, 1000), 784: (16, 64)}
+MEMORY_PROBLEMS = [(50, 10, 10, 10**6), (64, 64, 64, 10**6)]
+CONTENDERS = ["loop", "func", "folded", "compiled", "jaxgrad"]
 
 
-def arrays(m, n):
+def arrays(m, n, h):
     import numpy as np
 
     rng = np.random.default_rng(0)
-    x, w1, w2 = rng.random((m, n)), rng.random((n, n)), rng.random((n, n))
+    x, w1, w2 = rng.random((m, n)), rng.random((h, n)), rng.random((n, h))
+    if h != n:  # so that some units are off
+        w1 -= 0.5
     return [a.astype(np.float32) for a in (x, w1 / n, w2)]  # w1 / n keeps losses of order 1 at every n
 
 
-def make_loop(m, n, samples, calls):
+def activation(n, h):
     import torch
 
-    x, w1, w2 = map(torch.from_numpy, arrays(m, n))
+    return torch.relu if h != n else lambda x: x
+
+
+def make_loop(m, n, h, samples, calls):
+    import torch
+
+    x, w1, w2 = map(torch.from_numpy, arrays(m, n, h))
+    phi = activation(n, h)
 
     def loss(w1, w2):
-        z = (torch.zeros(m, n).bernoulli_(PROB) * x) @ w1.T @ w2.T - x
+        z = phi((torch.zeros(m, n).bernoulli_(PROB) * x) @ w1.T) @ w2.T - x
         return sum(sum(z * z)) / m / n  # Python's sum, as the original has it
 
     def run():
@@ -61,13 +77,14 @@ def make_loop(m, n, samples, calls):
     return run
 
 
-def make_func(m, n, samples, chunk):
+def make_func(m, n, h, samples, chunk):
     import torch
 
-    x, w1, w2 = map(torch.from_numpy, arrays(m, n))
+    x, w1, w2 = map(torch.from_numpy, arrays(m, n, h))
+    phi = activation(n, h)
 
     def loss(w1, w2, mask):
-        return (((mask * x) @ w1.T @ w2.T - x) ** 2).mean()
+        return ((phi((mask * x) @ w1.T) @ w2.T - x) ** 2).mean()
 
     gradients = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)), in_dims=(None, None, 0))
 
@@ -82,62 +99,110 @@ def make_func(m, n, samples, chunk):
     return run
 
 
-def make_folded(m, n, samples, chunk):
+def make_folded(m, n, h, samples, chunk, compiled=False):
     import torch
 
-    x, w1, w2 = map(torch.from_numpy, arrays(m, n))
+    x, w1, w2 = map(torch.from_numpy, arrays(m, n, h))
     w1.requires_grad_(True), w2.requires_grad_(True)
+    phi = activation(n, h)
+
+    def loss(w1, w2, x, mask):
+        z = (phi((mask * x).view(-1, n) @ w1.T) @ w2.T).view(mask.shape) - x
+        return (z * z).sum() / (m * n)
+
+    loss = torch.compile(loss, dynamic=False) if compiled else loss
 
     def run():
         w1.grad = w2.grad = None
         left = samples
         while left:
             size = min(chunk, left)
-            masked = torch.empty(size, m, n).bernoulli_(PROB) * x
-            z = (masked.view(-1, n) @ w1.T @ w2.T).view(size, m, n) - x
-            ((z * z).sum() / (m * n)).backward()
+            loss(w1, w2, x, torch.empty(size, m, n).bernoulli_(PROB)).backward()
             left -= size
         return (w1.grad / samples).numpy(), (w2.grad / samples).numpy()
 
     return run
 
 
-def make_jaxgrad(m, n, samples, chunk):
+def make_compiled(m, n, h, samples, chunk):
+    return make_folded(m, n, h, samples, chunk, compiled=True)
+
+
+def make_jaxgrad(m, n, h, samples, chunk):
     import jax
+    import jax.numpy as jnp
 
     import jaxgrad as jg
-    from jaxgrad.catalog.autoencoders import masked_loss
 
-    x, w1, w2 = map(jax.numpy.asarray, arrays(m, n))
-    estimate = jg.estimate(lambda w1, w2, x, mask: masked_loss(x, w1, w2, mask), jg.masks.Bernoulli(PROB), (m, n), argnums=(0, 1))
+    x, w1, w2 = map(jnp.asarray, arrays(m, n, h))
+    phi = jax.nn.relu if h != n else lambda x: x
+
+    def loss(w1, w2, x, mask):
+        return jnp.mean((phi((mask * x) @ w1.T) @ w2.T - x) ** 2)
+
+    estimate = jg.estimate(loss, jg.masks.Bernoulli(PROB), (m, n), argnums=(0, 1))
     key = jax.random.key(0)
     return lambda: estimate(key, w1, w2, x, samples=samples).mean
 
 
-MAKE = {"loop": make_loop, "func": make_func, "folded": make_folded, "jaxgrad": make_jaxgrad}
+MAKE = {"loop": make_loop, "func": make_func, "folded": make_folded, "compiled": make_compiled, "jaxgrad": make_jaxgrad}
 
 
-def expected(m, n):
-    """Return the closed form, by numpy in float64."""
+def expected(m, n, h):
+    """Return the closed form, by numpy in float64; None where there is none."""
     import numpy as np
 
-    x, w1, w2 = (a.astype(np.float64) for a in arrays(m, n))
+    if h != n:
+        return None
+    x, w1, w2 = (a.astype(np.float64) for a in arrays(m, n, h))
     s = np.full((n, n), PROB**2)
     np.fill_diagonal(s, PROB)
     a = w2 @ w1 @ (s * (x.T @ x)) - PROB * x.T @ x
     return 2 / (m * n) * w2.T @ a, 2 / (m * n) * a @ w1.T
 
 
+def rates(repeats=15):
+    """Return operations per second of a large matrix product, and entries per second of the mask generator, both compiled."""
+    import jax
+    import jax.numpy as jnp
+
+    import jaxgrad as jg
+
+    def best(function, *args):
+        run = jax.jit(function)
+        jax.block_until_ready(run(*args))
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            jax.block_until_ready(run(*args))
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    a, b = jnp.ones((4096, 784)), jnp.ones((784, 784))
+    key, mask = jax.random.key(0), jg.masks.Bernoulli(PROB)
+    return {
+        "operations": 2 * 4096 * 784 * 784 / best(jnp.matmul, a, b),
+        "entries": 2**20 / best(lambda key: mask.sample(key, (1024, 1024)), key),
+    }
+
+
+def floor(problem, rates):
+    """Return the seconds that the arithmetic alone takes."""
+    m, n, h, samples = problem
+    products = 2 * 2 * m * n * n if h == n else 5 * 2 * m * n * h
+    return samples * (products / rates["operations"] + m * n / rates["entries"])
+
+
 PAUSE = 0.5
 """Seconds between two calls: a thread pool spins for a while after its work, and would take a core from the next contender."""
 
 
-def serve(pipe, name, m, n, samples, chunks):
+def serve(pipe, name, m, n, h, samples, chunks):
     """Send a summary of the cold call, then answer every "go" with the seconds of one call."""
     import numpy as np
 
     start = time.perf_counter()
-    run = MAKE[name](m, n, samples, chunks[0])
+    run = MAKE[name](m, n, h, samples, chunks[0])
     imported, threads = time.perf_counter() - start, None
 
     def timed(run):
@@ -154,12 +219,14 @@ def serve(pipe, name, m, n, samples, chunks):
             chunk, threads = setting
             torch.set_num_threads(threads)
             # of the loop a tenth is enough to choose by
-            return min(timed(MAKE[name](m, n, samples, max(1, chunk // 10) if name == "loop" else chunk))[0] for _ in range(4))
+            trial = MAKE[name](m, n, h, samples, max(1, chunk // 10) if name == "loop" else chunk)
+            return min(timed(trial)[0] for _ in range(4 if n < 784 else 2))
 
         best, threads = min(((c, t) for c in chunks for t in {1, torch.get_num_threads()}), key=quickest)
         torch.set_num_threads(threads)
-        run = MAKE[name](m, n, samples, best)
-    error = max(float(np.abs(g - e).max() / np.abs(e).max()) for g, e in zip(result, expected(m, n), strict=True))
+        run = MAKE[name](m, n, h, samples, best)
+    exact = expected(m, n, h)
+    error = exact and max(float(np.abs(g - e).max() / np.abs(e).max()) for g, e in zip(result, exact, strict=True))
     pipe.send({"import": imported, "cold": cold, "chunk": best, "threads": threads, "error": error})
     while pipe.recv() == "go":
         if name != "loop":
@@ -169,13 +236,13 @@ def serve(pipe, name, m, n, samples, chunks):
 
 def measure(problem, repeats, seconds):
     """Time all contenders on one problem, in turn."""
-    m, n, samples = problem
+    m, n, h, samples = problem
     context = multiprocessing.get_context("spawn")
     workers, rows = {}, {}
     for name in CONTENDERS:
         chunks = {"loop": (min(samples, LOOP_CALLS[n]),), "jaxgrad": (0,)}.get(name, tuple(min(c, samples) for c in CHUNKS[n]))
         here, there = context.Pipe()
-        process = context.Process(target=serve, args=(there, name, m, n, samples, tuple(dict.fromkeys(chunks))), daemon=True)
+        process = context.Process(target=serve, args=(there, name, m, n, h, samples, tuple(dict.fromkeys(chunks))), daemon=True)
         process.start()
         rows[name] = {"times": []} | here.recv()
         workers[name] = here, process
@@ -200,20 +267,27 @@ def measure(problem, repeats, seconds):
             "cold": scale * row["cold"],
             "scaled_from": calls if scale > 1 else None,
         }
-    return {"m": m, "n": n, "samples": samples, "contenders": rows}
+    return {"m": m, "n": n, "h": h, "samples": samples, "contenders": rows}
 
 
-def peak_memory(pipe, m, n, samples):
+def peak_memory(pipe, m, n, h, samples):
     """Send the peak resident size of a process that takes many samples, in MiB, and its size after importing."""
 
     def peak():
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
-    run = make_jaxgrad(m, n, samples, None)
+    run = make_jaxgrad(m, n, h, samples, None)
     before, start = peak(), time.perf_counter()
     run()
-    pipe.send({"m": m, "n": n, "samples": samples, "mib": peak(), "mib_imported": before, "seconds": time.perf_counter() - start})
+    size = {"m": m, "n": n, "h": h, "samples": samples}
+    pipe.send(size | {"mib": peak(), "mib_imported": before, "seconds": time.perf_counter() - start})
+
+
+def alone(function):
+    """Call a function in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function)
 
 
 def measure_memory(problem):
@@ -233,19 +307,25 @@ def seconds_text(seconds):
 def table(results):
     """Return the ratios as a Markdown table."""
     lines = [
-        "| problem | loop | torch.func | torch folded | jaxgrad cold | jaxgrad warm | over loop | over better torch |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| problem | loop | torch.func | folded | torch.compile | jaxgrad cold | warm | over loop | over best of torch | over floor |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for r in results["problems"]:
         c = r["contenders"]
         warm = {name: row["warm"] for name, row in c.items()}
         loop = ("~" if c["loop"]["scaled_from"] else "") + seconds_text(warm["loop"])
-        better = min(warm["func"], warm["folded"])
+        torch = [warm[name] for name in ("func", "folded", "compiled")]
+        model = "" if r["h"] == r["n"] else f", h={r['h']}, ReLU"
+        least = floor((r["m"], r["n"], r["h"], r["samples"]), results["rates"])
         lines.append(
-            f"| m={r['m']}, n={r['n']}, N={r['samples']} | {loop} | {seconds_text(warm['func'])} | {seconds_text(warm['folded'])} "
+            f"| m={r['m']}, n={r['n']}{model}, N={r['samples']} | {loop} | {' | '.join(map(seconds_text, torch))} "
             f"| {seconds_text(c['jaxgrad']['cold'])} | {seconds_text(warm['jaxgrad'])} "
-            f"| {warm['loop'] / warm['jaxgrad']:.0f}× | {better / warm['jaxgrad']:.2f}× |"
+            f"| {warm['loop'] / warm['jaxgrad']:.0f}× | {min(torch) / warm['jaxgrad']:.2f}× | {warm['jaxgrad'] / least:.2f}× |"
         )
+    lines += [
+        "",
+        f"Rates: {results['rates']['operations'] / 1e9:.0f} Gflop/s, {results['rates']['entries'] / 1e6:.0f} M mask entries/s.",
+    ]
     if results["memory"]:
         lines += ["", "| one process | peak memory | of that after imports | seconds |", "| --- | ---: | ---: | ---: |"]
         lines += [
@@ -273,10 +353,10 @@ def main():
     parser.add_argument("--only", type=int, nargs="+", help=f"numbers of the problems to run, of {dict(enumerate(PROBLEMS))}")
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory at 10⁶ samples")
     options = parser.parse_args()
-    results = {"machine": machine(), "problems": [], "memory": []}
+    results = {"machine": machine(), "rates": alone(rates), "problems": [], "memory": []}
     for number, problem in enumerate(PROBLEMS):
         if options.only is None or number in options.only:
-            print(f"m={problem[0]} n={problem[1]} N={problem[2]} …", file=sys.stderr)
+            print("m={} n={} h={} N={} …".format(*problem), file=sys.stderr)
             results["problems"].append(measure(problem, options.repeats, options.seconds))
     if not options.no_memory:
         results["memory"] = [measure_memory(problem) for problem in MEMORY_PROBLEMS]

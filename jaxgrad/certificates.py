@@ -10,6 +10,13 @@ decimal constants mean the decimals they show; it speaks of points in general po
 kinks and ties, where derivatives are a convention, it says nothing. *refuted*: they are not. *undecided*: neither is
 known, for the reason given.
 
+Constants. A floating-point constant means the simplest rational number within two units in its last place, so that 0.6**2
+and 9/25 are one constant; by design so are 1 + 4e-16 and 1, and x·(1 + 4e-16) = x is confirmed. Factors further apart,
+such as 1 + 1e-9 and 1, are different.
+
+Work. A proof that would take more operations or memory than `jaxgrad.work` allows is not tried, and the answer is
+"undecided"; what holds at all shapes is proved at small ones as well.
+
 The bound. A polynomial that is not zero vanishes at a random point with probability at most degree/q, in each draw
 anew. A result that depends on m coins, branches that a draw decides, is tested in any one branch by at least 2⁻ᵐ of
 the draws, so n draws leave (1 − 2⁻ᵐ + degree/q)ⁿ. The sign of a root is a coin unless the draws show that its
@@ -95,6 +102,9 @@ class Certificate:
 def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, seed: int = 0) -> Certificate:
     """Say whether two functions are equal: f(*args) = g(*args) for all arguments of these shapes.
 
+    Floating-point constants within two units in the last place of one simple rational number are that number: x·(1 + 4e-16) = x
+    is confirmed. At shapes where a proof would take long, the answer is "undecided"; certify at smaller ones.
+
     Args:
         f: a JAX function of pytrees of arrays; jax.grad, jvp, vmap, hessian, jit of functions are welcome.
         g: another of the same arguments, with outputs of the same tree and shapes.
@@ -107,9 +117,9 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
         differ, or "undecided" with the reason.
 
     Raises:
-        TypeError: when an argument is no array.
-        ValueError: when the outputs differ in tree or shape, or a function draws random numbers, has side effects, or
-            loops for a time that depends on the data.
+        TypeError: when an argument is no array; when f or g raises a TypeError, or returns what is no array.
+        ValueError: when f or g raises another exception, which stands as the cause; when the outputs differ in tree or
+            shape, or a function draws random numbers, has side effects, or loops for a time that depends on the data.
 
     >>> import jax, jax.numpy as jnp
     >>> w = jnp.ones((3, 2))

@@ -320,3 +320,39 @@ def new(path: str) -> None:
     with _usage():
         written = starter.write(path)
     click.echo(f"wrote {written}; now run: {shlex.join(['jaxgrad', 'verify', path])}")
+
+
+@main.command()
+@click.argument("golden", metavar="GOLDEN.npz")
+@click.argument("function", metavar="FILE.py:NAME | package.module:NAME")
+@click.option("--weights", metavar="FILE.py:NAME", help="Function, WeightMap or tree that turns torch's state dict into params.")
+@click.option("--tap", "taps", multiple=True, metavar="OURS=TORCH", help="Which of our taps is which torch module.")
+@click.option("--ignore", multiple=True, metavar="PATTERN", help="Taps and modules that need no partner.")
+@click.option("--buffers", is_flag=True, help="The function returns (output, {buffer: new value}).")
+@click.option("--no-float32", "float32", is_flag=True, default=True, flag_value=False, help="Leave accuracy in float32 out.")
+@click.option("--json", "json_path", metavar="PATH", help="Write the report as JSON; - is standard output.")
+@click.option("--html", "html_path", metavar="PATH", help="Write the report as one HTML page.")
+def parity(golden: str, function: str, json_path: str | None, html_path: str | None, **options: Any) -> int:
+    """Compare a JAX function with what torch computed, as jaxgrad.parity.record saved it.
+
+    \b
+    The function is called as f(params, **inputs). torch is not needed.
+    Exit status: 0 the same, 1 different, 2 wrong usage or input, 3 undecided.
+    """  # noqa: D301 - as above
+    from jaxgrad import cache, files, running
+    from jaxgrad.parity import command
+
+    running.hush()
+    cache.turn_on()
+    with _usage():
+        path, page = command.checked(json_path, "--json"), command.checked(html_path, "--html")
+        with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
+            report = command.run(golden, function, **options)
+        command.show(report, command.screen_for(json_path == "-"))
+        if json_path == "-":
+            click.echo(command.to_json(report))
+        if path is not None:
+            files.write_atomically(path, command.to_json(report) + "\n")
+        if page is not None:
+            files.write_atomically(page, command.to_html(report, f"jaxgrad parity {golden} {function}"))
+    return command.status(report)

@@ -19,12 +19,14 @@ def complaint(report: Report, width: int | None = None) -> str:
 
     >>> from jaxgrad.report import Finding
     >>> wrong = Finding(evidence="autodiff", wrt="x", verdict=Verdict.REFUTED, diagnosis="x: the closed form is 2 times the gradient")
-    >>> print(complaint(Report(name="square", findings=(wrong,)), 80).splitlines()[0])
+    >>> print(complaint(Report(name="square", findings=(wrong,)), 100).splitlines()[0])
     square: the gradient is refuted. x: the closed form is 2 times the gradient
     """
     width = min(width or shutil.get_terminal_size((100, 24)).columns, 100)
-    head = textwrap.wrap(f"{report.name}: the gradient is {report.verdict}. {reason(report)}", width, break_on_hyphens=False)
-    return "\n".join([*head, "", plain_table([report], max(60, width - MARGIN))])
+    width = max(60, width - MARGIN)
+    told = f"{report.name}: the gradient is {report.verdict}. {reason(report)}"
+    head = textwrap.wrap(told, width, initial_indent=" " * len("AssertionError: "), break_on_hyphens=False)
+    return "\n".join([head[0].lstrip(), *head[1:], "", plain_table([report], width)])
 
 
 def reason(report: Report) -> str:
@@ -40,7 +42,8 @@ def reason(report: Report) -> str:
     if not against:
         open_inputs = {wrt for wrt, verdict in report.by_input.items() if verdict == Verdict.UNDECIDED}
         against = [f for f in report.findings if f.wrt in open_inputs and f.verdict == Verdict.UNDECIDED]
-    told = next((f for f in against if f.detail), None)
+    by_entry = sorted(against, key=lambda f: f.evidence == "certificate")  # the others name an entry and both values
+    told = next((f for f in by_entry if f.detail), None)
     if told is None:
         return "no evidence applies to it" if not report.findings else "no evidence confirms it"
     return f"{told.wrt}, by {told.evidence}: {told.detail}"

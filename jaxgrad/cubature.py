@@ -136,7 +136,7 @@ def coins(factors: Factors, shape: Sequence[int], degree: int, separable: bool) 
     count = 1 if separable else math.prod(shape[:-1])
     if degree <= 3:
         return _one_by_one(factors, shape, degree, count)
-    return _together(factors, shape, degree // 2, count)
+    return _together(factors, shape, min(degree // 2, len(factors.members) * count), count)
 
 
 def _one_by_one(factors: Factors, shape: Sequence[int], degree: int, count: int) -> Rule:

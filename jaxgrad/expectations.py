@@ -31,9 +31,10 @@ def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, meth
 
     E f = Σ_i w_i f(M_i)
 
-    over all masks where these are few; over the possible ROWS where f is a sum over rows; over the moves of one or a few
-    independent coins where f is a polynomial and the mask is made of coins; and over 3n + 1 masks made of the mean and the
-    covariance where f is quadratic. Degree and rows are read off f's jaxpr, never assumed, and what none of these can do is
+    over all masks where these are few; over the possible ROWS where f is a sum over rows, or over the moves of a few rows where
+    f is a polynomial; over the moves of one or a few independent coins where f is a polynomial and the mask is made of coins,
+    or has the moments of a mixture of coins, as a fixed count has; and over 4n + 1 masks made of the mean and the covariance
+    where f is quadratic. Degree and rows are read off f's jaxpr, never assumed, and what none of these can do is
     refused. Every way is exact for every f that it is used for.
 
     Args:
@@ -47,7 +48,8 @@ def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, meth
 
     Raises:
         ValueError: when no way is exact and short enough; the message names the operation of f that stands in the way. Raised
-            when the function is called. Also when `shape` or `method` is out of its range.
+            when the function is called. Also when `shape` or `method` is out of its range, and when f has side effects, draws
+            random numbers, or raises an exception, which stands as the cause.
         TypeError: when an argument is of the wrong kind.
 
     >>> from jaxgrad import masks

@@ -16,6 +16,7 @@ primes are those between 2³¹ and 2^31.5 with p ≡ 7 (mod 8) and with 2, 3, 5,
 and the constants of programs are positive when they look so.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -32,9 +33,6 @@ PRIMES = (
     2216435399, 2204099999,
 )  # fmt: skip
 """Safe primes p = 2q + 1; both p and q are prime."""
-
-SMALLEST = (min(PRIMES) - 1) // 2
-"""The smallest modulus a residue is taken by."""
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x9E3779B97F4A7C15))
 _TERMS = 2**14
@@ -129,20 +127,25 @@ class Draws:
     Args:
         count: number of draws.
         seed: chooses the primes, the bases of exp, and all random values.
-        primes: choose among so many of `PRIMES`; tables for logarithms are kept for each of them.
+        primes: choose among these; tables for logarithms are kept for each of them.
     """
 
-    def __init__(self, count: int, seed: int, primes: int = len(PRIMES)) -> None:
+    def __init__(self, count: int, seed: int, primes: Sequence[int] = PRIMES) -> None:
         """Choose primes and bases."""
         self.count, self.seed = count, seed
         self.random = np.random.default_rng(seed)
-        pool = np.array(PRIMES[:primes], np.int64)
+        pool = np.array(primes, np.int64)
         chosen = self.random.permutation(pool)[: max(1, count)]
         self.which = np.arange(count) % len(chosen)
         self.p, self.q = Modulus(chosen[self.which]), Modulus((chosen[self.which] - 1) // 2)
         self.salt = scramble(chosen.astype(np.uint64) + np.uint64(seed))[self.which]
         bases = [int(pow(int(self.random.integers(2, m - 1)), 2, int(m))) for m in chosen]
         self.bases, self.primes = bases, chosen
+
+    @property
+    def smallest(self) -> int:
+        """The smallest modulus a residue is taken by."""
+        return int(min(self.p.of.min(), self.q.of.min()))
 
     @cached_property
     def _windows(self) -> np.ndarray:

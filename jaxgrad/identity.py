@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxgrad.fields import SMALLEST
 from jaxgrad.residues import COINS, LOGS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, ResidueDomain, Residues
 
 _RESOLVED = 64.0
@@ -86,7 +85,7 @@ def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Resi
         draws = valid.sum(0)[mine]
         scarcity = domain.draws.count / int(draws.min())
         m, roots = _coins(tossed, domain.draws.count)
-        base = (degree + inner * domain.collisions(everything=bool(bits & (OPAQUE | STEP)))) / SMALLEST
+        base = (degree + inner * domain.collisions(everything=bool(bits & (OPAQUE | STEP)))) / domain.draws.smallest
         if base * 2.0**roots >= 1:  # no number of draws would do
             continue
         missed = 1 - 2.0**-m + base * 2.0**roots * scarcity

@@ -83,7 +83,8 @@ class Histogram:
 
 
 Picture = Heat | Closing | Histogram
-_KINDS: dict[str, type[Any]] = {"heat": Heat, "closing": Closing, "histogram": Histogram}
+KINDS: dict[str, type[Any]] = {"heat": Heat, "closing": Closing, "histogram": Histogram}
+"""Pictures by the name that they have in JSON."""
 
 
 def heat(error: Any, bound: Any, *, compared: Any = None, closed: Any = None, reference: Any = None, against: str = "") -> Heat:
@@ -205,7 +206,7 @@ class Path:
 
 def to_dict(picture: Picture) -> dict[str, Any]:
     """Return a picture as plain dictionaries, lists and numbers; what is not finite becomes the word "nan"."""
-    kind = next(name for name, of in _KINDS.items() if isinstance(picture, of))
+    kind = next(name for name, of in KINDS.items() if isinstance(picture, of))
     return {"kind": kind} | {f.name: _plain(getattr(picture, f.name)) for f in fields(picture)}
 
 
@@ -216,7 +217,7 @@ def from_dict(data: Mapping[str, Any]) -> Picture:
     >>> repr(from_dict(to_dict(picture))) == repr(picture)
     True
     """
-    of = _KINDS[data["kind"]]
+    of = KINDS[data["kind"]]
     return of(**{f.name: _tuples(data[f.name]) for f in fields(of)})
 
 

@@ -18,6 +18,7 @@ from jax.extend import core
 from jaxgrad import cubature
 from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.cubature import Rule
+from jaxgrad.cubature_rows import row_sets, row_sets_count
 from jaxgrad.degrees import Degree, _Degrees
 from jaxgrad.interpreter import UnsupportedError, describe, walk
 from jaxgrad.masks import SUPPORT_LIMIT, Mask
@@ -172,6 +173,7 @@ def plans(mask: Mask, shape: Sequence[int], found: Callable[[], Structure]) -> I
         yield Plan("moments", 1, lambda: [(1.0, cubature.at_the_mean(mask, shape))])
         return
     yield _coins(mask, shape, known)
+    yield _row_sets(mask, shape, sizes, known)
     if known.degree == 2:
         size = cubature.moments_count(shape, known.separable)
         if size <= MOST:
@@ -213,16 +215,28 @@ def _rows(mask: Mask, shape: Sequence[int], rows: int | None, known: Structure) 
     return Plan("rows", rows, lambda: [(1.0, cubature.rows(mask, shape))])
 
 
+def _row_sets(mask: Mask, shape: Sequence[int], rows: int | None, known: Structure) -> Plan | str:
+    if known.separable or known.degree == 2 or rows is None or rows * shape[-1] > SUPPORT_LIMIT:
+        return ""
+    assert known.degree is not None
+    count = math.prod(shape[:-1])
+    together = min(known.degree // 2, count)
+    size = row_sets_count(count, rows, together)
+    if size > MOST:
+        return f"its degree in the mask is {known.degree}, because of {known.beyond(3)}, which takes {size} sets of rows"
+    return Plan("rows", size, lambda: [(1.0, row_sets(mask, shape, together))])
+
+
 def _coins(mask: Any, shape: Sequence[int], known: Structure) -> Plan | str:
     degree, n = known.degree, shape[-1]
     assert degree is not None
     if hasattr(mask, "mixture"):
         if not known.separable and math.prod(shape[:-1]) > 1:
             return ""
-        parts = mask.mixture(degree)
+        parts = mask.mixture(n, degree)
     else:
         parts = [(1.0, mask)]
-    if not all(hasattr(part, "factors") for _, part in parts):
+    if not parts or not all(hasattr(part, "factors") for _, part in parts):
         return ""
     rules = [(w, functools.partial(part.factors, n, degree)) for w, part in parts]
     size = sum(cubature.coins_count(factors(), shape, degree, known.separable) for _, factors in rules)

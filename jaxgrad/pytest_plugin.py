@@ -141,10 +141,8 @@ class DerivationItem(pytest.Item):
 def _verify(item: pytest.Item, derivation: "Derivation", **options: Any) -> "Report":
     from dataclasses import replace
 
-    from jaxgrad.running import hush
     from jaxgrad.verification import verify
 
-    hush()
     report = verify(derivation, **{"seed": int(item.config.getoption("jaxgrad_seed") or 0), **options})
     report = replace(report, context=report.context | {"command": _again(item, report.context["seed"])})
     item.stash.setdefault(_REPORTS, []).append(report)

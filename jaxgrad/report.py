@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from jaxgrad.pictures import Picture
+from jaxgrad.pictures import KINDS, Picture
 from jaxgrad.pictures import from_dict as picture_from_dict
 from jaxgrad.pictures import to_dict as picture_to_dict
 
@@ -67,7 +67,7 @@ class Finding:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Finding":
         """Return the finding that `to_dict` wrote."""
-        drawn = tuple(picture_from_dict(p) for p in data.get("pictures", ()))
+        drawn = tuple(picture_from_dict(p) for p in data.get("pictures", ()) if p["kind"] in KINDS)
         known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         return cls(**known | {"verdict": Verdict(data["verdict"]), "pictures": drawn})
 

@@ -28,6 +28,7 @@ from jaxgrad.residues import (
     aligned,
     either,
 )
+from jaxgrad.rotations import Rotations
 
 Rule = Callable[..., Any]
 
@@ -143,6 +144,9 @@ def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
 
 
 def _positive_power(domain: ResidueDomain, eqn: Any, x: Residues, y: Residues, bits: Any) -> Residues:
+    if isinstance(domain.draws, Rotations):
+        result = domain.function("power", x, y)
+        return replace(result, taint=either(result.taint, np.full(result.shape, PARTIAL)))
     assert y.q is not None  # a program with powers has residues modulo q
     p = domain.draws.p.power(x.p, y.q)
     base = x.map(lambda v: np.broadcast_to(v, (len(v), *p.shape[1:])))
@@ -183,13 +187,20 @@ def _cube_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 # --- exponentials and what is made of them ---
 
 
+def _imitated(x: Residues) -> Any:
+    """Return the bits of a function of x that is taken modulo q: there roots, exponentials, … are only imitated, at random."""
+    if x.taint is None:
+        return EXP
+    return EXP | np.where((x.taint & ~(BRANCH | GATE | PARTIAL)) != 0, OPAQUE, np.uint64(0))
+
+
 def exponential(domain: ResidueDomain, x: Any) -> Residues:
     """Return exp(x); that of −∞ is 0."""
     x = domain.lift(x)
+    if isinstance(domain.draws, Rotations):
+        return replace(domain.function("exp", x), sign=np.full(x.shape, signs.POSITIVE))
     p = domain.draws.exp(x.q)
-    bad, _, taint = domain.about([x], x.shape, EXP)
-    if x.taint is not None:  # a root, an exponential, … is only imitated modulo q, and exp of it at random
-        taint = taint | np.where((x.taint & ~(BRANCH | GATE | PARTIAL)) != 0, OPAQUE, np.uint64(0))
+    bad, _, taint = domain.about([x], x.shape, _imitated(x))
     inf = x.inf
     if inf is not None:
         p = np.where(inf == -1, 0, p)
@@ -243,6 +254,8 @@ def _hyperbolic(sign: int) -> Rule:
 
 def _exp2(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     x, two = aligned([domain.settled(x), domain.lift(Exact(np.asarray(Fraction(2), object)))])
+    if isinstance(domain.draws, Rotations):
+        return replace(domain.function("exp2", x), sign=np.full(x.shape, signs.POSITIVE))
     p = domain.draws.p.power(np.broadcast_to(two.p, x.p.shape), x.q)
     about = domain.about([x], x.shape, EXP)
     return Residues(p, domain.hashed("exp", p)[1], *about, np.full(x.shape, signs.POSITIVE))
@@ -266,16 +279,29 @@ def _odd(name: str) -> Rule:
 
 
 def _circle(which: str) -> Rule:
-    """Sine and cosine as the rational functions they are of tan(x/2), which is not interpreted."""
+    """Sine and cosine: of an angle where those are carried, and else the rational functions they are of an unknown tan(x/2)."""
 
     def rule(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
-        t = _odd("tan half")(domain, eqn, x)
-        tt = domain.elementwise(Modulus.multiply, t, t)
-        sine, cosine = affine(domain, t, 2, 0), affine(domain, tt, -1, 1)
-        below = cosine if which == "tan" else affine(domain, tt, 1, 1)
-        return multiply(domain, eqn, cosine if which == "cos" else sine, reciprocal(domain, below))
+        if isinstance(domain.draws, Rotations):
+            cosine, sine = _rotation(domain, domain.settled(x))
+            above, below = cosine if which == "cos" else sine, cosine
+        else:
+            t = _odd("tan half")(domain, eqn, x)
+            tt = domain.elementwise(Modulus.multiply, t, t)
+            sine, cosine = affine(domain, t, 2, 0), affine(domain, tt, -1, 1)
+            above, below = cosine if which == "cos" else sine, cosine if which == "tan" else affine(domain, tt, 1, 1)
+            return multiply(domain, eqn, above, reciprocal(domain, below))
+        return multiply(domain, eqn, above, reciprocal(domain, below)) if which == "tan" else above
 
     return rule
+
+
+def _rotation(domain: ResidueDomain, x: Residues) -> list[Residues]:
+    """Return cosine and sine of an angle."""
+    bad, _, taint = domain.about([x], x.shape, _imitated(x))
+    assert isinstance(domain.draws, Rotations)
+    assert x.q is not None  # an angle
+    return [Residues(p, domain.hashed("circle", p)[1], bad, None, taint) for p in domain.draws.rotation(x.q)]
 
 
 def _uninterpreted(name: str) -> Rule:

@@ -260,7 +260,7 @@ class ResidueDomain(Domain):
         q = operation(self.draws.q, *(v.q for v in values)) if self.two else None
         return Residues(p, q, *self.about(values, p.shape[1:], bits))
 
-    def about(self, values: Sequence[Residues], shape: tuple[int, ...], bits: np.uint64 | None = None) -> tuple[Any, None, Any]:
+    def about(self, values: Sequence[Residues], shape: tuple[int, ...], bits: Any = None) -> tuple[Any, None, Any]:
         """Unite what aligned values carry besides residues: bad, no inf, and taint with additional bits."""
         bad = taint = None
         for v in values:

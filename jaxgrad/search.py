@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 
 from jaxgrad.degrees import bounds
-from jaxgrad.fields import Draws
+from jaxgrad.fields import PRIMES, Draws
 from jaxgrad.identity import Outcome, compare
 from jaxgrad.interpreter import walk
 from jaxgrad.residue_algebra import ALGEBRA
@@ -15,6 +15,7 @@ from jaxgrad.residue_arrays import STRUCTURAL
 from jaxgrad.residue_choices import CHOICES
 from jaxgrad.residue_rules import ARITHMETIC
 from jaxgrad.residues import BRANCH, COINS, MANY, PIVOT, ResidueDomain
+from jaxgrad.rotations import Rotations
 from jaxgrad.tracing import Traced
 from jaxgrad.work import Meter, estimate, most_draws
 
@@ -31,6 +32,7 @@ ORDERS = 24
 """The most orders of pivots that are tried one by one."""
 
 _ROOTS = frozenset({"sqrt", "rsqrt", "pow", "cholesky"})
+_CIRCULAR = frozenset({"sin", "cos", "tan"})
 _LOGARITHMIC = frozenset({"log", "log1p"})
 _EXPONENTIAL = _LOGARITHMIC | {"exp", "exp2", "expm1", "logistic", "tanh", "sinh", "cosh", "pow"}
 
@@ -81,24 +83,27 @@ class Search:
         return all(p.all() for p in self.proved)
 
     def steps(self) -> Iterator[Outcome]:
-        """Try one reading after the other: relaxed, with exact logarithms, sampled, both."""
+        """Try one reading after the other: relaxed, with exact logarithms, sampled, both; with angles."""
         self.first = self._attempt(True, False, FEW)
         yield self.first
         logs = self.two and not self.traced.primitives.isdisjoint(_LOGARITHMIC)
         branches = any((c.taint & BRANCH).any() for c in self.first.comparisons)
-        for relaxed, exact in ((True, True), (False, False), (False, True)):
+        ways = [(True, True, False), (False, False, False), (False, True, False)]
+        if not self.traced.primitives.isdisjoint(_CIRCULAR):
+            ways += [(True, False, True), (False, False, True)]
+        for relaxed, exact, angles in ways:
             differ = any((~p & ~c.agree).any() for p, c in zip(self.proved, self.first.comparisons, strict=True))
             if differ and (logs or not exact) and (branches or relaxed):
-                yield self._attempt(relaxed, exact, 16 if relaxed else 128)
+                yield self._attempt(relaxed, exact, 16 if relaxed else 128, angles)
 
-    def _attempt(self, relaxed: bool, logs: bool, draws: int) -> Outcome:
+    def _attempt(self, relaxed: bool, logs: bool, draws: int, angles: bool = False) -> Outcome:
         """Run, and run again with other coins told apart where there were too many."""
-        proved, outcome = 0, self._settled(relaxed, logs, draws, 0)
+        proved, outcome = 0, self._settled(relaxed, logs, draws, 0, angles)
         for window in range(1, WINDOWS):
             before, proved = proved, sum(int(p.sum()) for p in self.proved)
             if proved == before or not self._crowded(outcome):
                 break
-            outcome = self._settled(relaxed, logs, draws, window * COINS)
+            outcome = self._settled(relaxed, logs, draws, window * COINS, angles)
         self.last = outcome
         return outcome
 
@@ -106,10 +111,10 @@ class Search:
         """Say whether an entry that agrees depends on coins that were not told apart."""
         return any((~p & c.agree & ((c.taint & MANY) != 0)).any() for p, c in zip(self.proved, outcome.comparisons, strict=True))
 
-    def _settled(self, relaxed: bool, logs: bool, draws: int, skip: int) -> Outcome:
+    def _settled(self, relaxed: bool, logs: bool, draws: int, skip: int, angles: bool) -> Outcome:
         """Run, and run again with more draws where those were too few."""
         most = min(self.limit, WITH_LOGS if logs else MOST)
-        outcome = self._run(relaxed, logs, draws, skip=skip)
+        outcome = self._run(relaxed, logs, draws, skip=skip, angles=angles)
         for _ in range(4):
             both = list(zip(self.proved, outcome.comparisons, strict=True))
             open_ = [c for p, c in both if (~p & c.agree & ~c.proved).any()]
@@ -120,9 +125,9 @@ class Search:
                 wanted = max(wanted, min(most, 4 * outcome.domain.draws.count))
             if wanted <= outcome.domain.draws.count:
                 break
-            outcome = self._run(relaxed, logs, math.ceil(wanted), skip=skip)
+            outcome = self._run(relaxed, logs, math.ceil(wanted), skip=skip, angles=angles)
         self._record(outcome, [c.bound for c in outcome.comparisons], [c.proved for c in outcome.comparisons])
-        self._all_pivots(relaxed, logs, outcome)
+        self._all_pivots(relaxed, logs, outcome, angles)
         return outcome
 
     def _record(self, outcome: Outcome, bounds: Sequence[np.ndarray], proofs: Sequence[np.ndarray]) -> None:
@@ -131,7 +136,7 @@ class Search:
             error[new], proved[new] = bound[new], True
         self.coins = max(self.coins, *(c.coins for c in outcome.comparisons), 0)
 
-    def _all_pivots(self, relaxed: bool, logs: bool, outcome: Outcome) -> None:
+    def _all_pivots(self, relaxed: bool, logs: bool, outcome: Outcome, angles: bool) -> None:
         """Prove what depends on pivots, where it holds for every order in which rows can be eliminated."""
         waiting = [(c.agree & ((c.taint & PIVOT) != 0) & ~p) for c, p in zip(outcome.comparisons, self.proved, strict=True)]
         sizes = [len(order) for order in outcome.domain.matrices.values()]
@@ -139,20 +144,22 @@ class Search:
             return
         proofs, bounds = waiting, [np.full(w.shape, -math.inf) for w in waiting]
         for orders in product(*(permutations(range(n)) for n in sizes)):
-            run = self._run(relaxed, logs, outcome.domain.draws.count, orders)
+            run = self._run(relaxed, logs, outcome.domain.draws.count, orders, angles=angles)
             proofs = [p & c.proved for p, c in zip(proofs, run.comparisons, strict=True)]
             bounds = [np.maximum(b, c.bound) for b, c in zip(bounds, run.comparisons, strict=True)]
             if not any(p.any() for p in proofs):
                 return
         self._record(outcome, bounds, proofs)
 
-    def _run(self, relaxed: bool, logs: bool, count: int, orders: Sequence[Sequence[int]] | None = None, skip: int = 0) -> Outcome:
+    def _run(
+        self, relaxed: bool, logs: bool, count: int, orders: Sequence[Sequence[int]] | None = None, skip: int = 0, angles: bool = False
+    ) -> Outcome:
         self.meter.check(estimate(self.traced.program.jaxpr, count))
         self.runs, self.draws = self.runs + 1, max(self.draws, count)
         seed = hash((self.seed, self.runs)) & 0xFFFFFFFF
-        draws = Draws(count, seed, primes=2) if logs else Draws(count, seed)
+        draws = Rotations(count, seed) if angles else Draws(count, seed, PRIMES[:2] if logs else PRIMES)
         domain = ResidueDomain(
-            draws, RULES, relaxed=relaxed, two=self.two, logs=logs, orders=orders or (),
+            draws, RULES, relaxed=relaxed, two=self.two or angles, logs=logs, orders=orders or (),
             rooted=self.rooted, skip=skip, meter=self.meter,
         )  # fmt: skip
         inputs = [domain.variable(v.aval.shape) if value is None else value

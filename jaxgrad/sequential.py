@@ -170,13 +170,13 @@ class Sequence:
     def _ahead(self) -> tuple[float, float]:
         """Return the widest interval in units of the resolution, and samples at which it may be narrow enough, for progress."""
         widest = self._widest(slice(None))
-        needed = self.samples * max(widest, 1.0) ** 2 if math.isfinite(widest) else math.inf
+        needed = self.samples * max(widest, 1.0) * max(widest, 1.0)  # infinite where it overflows
         return widest, min(needed, self.limits.looks[-1] * self.limits.chunk)
 
     def _widest(self, part: slice, times: float = 1.0) -> float:
         off, reach = self._off_and_reach(times)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.max(np.nan_to_num((off + reach)[part] / self.wanted[part], nan=np.inf), initial=0.0))
+            return float(np.max(np.nan_to_num((off + reach)[part] / self.wanted[part], nan=np.inf, posinf=np.inf), initial=0.0))
 
     def needed(self, part: slice) -> float:
         """Return the samples at which the part would be decided if what is to come is like what was seen; infinite if never."""
@@ -222,11 +222,11 @@ class Sequence:
         return Finding(
             evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[i]) / unit, bound=float(reach[i]) / unit,
             detectable=float(reach.max(initial=0.0)) / unit, seconds=seconds, detail=detail, warning=warning,
-            pictures=self._pictures(part, i, off, reach, unit, shape) if math.prod(shape) == len(off) else (),
+            pictures=self._pictures(part, i, off, reach, unit, shape, verdict) if math.prod(shape) == len(off) else (),
         )  # fmt: skip
 
     def _pictures(
-        self, part: slice, i: int, off: np.ndarray, reach: np.ndarray, unit: float, shape: tuple[int, ...]
+        self, part: slice, i: int, off: np.ndarray, reach: np.ndarray, unit: float, shape: tuple[int, ...], verdict: Verdict
     ) -> tuple[Picture, ...]:
         place = part.start + i
 
@@ -240,7 +240,9 @@ class Sequence:
         closing = self.path.closing(place, entry, self.limits.chunk, unit, self.limits.resolution, before)
         error = np.maximum(self.tails.standard_error()[part], np.finfo(float).tiny)
         spread = histogram((self.tails.mean - self.claimed)[part] / error)
-        return heat(off.reshape(shape), reach.reshape(shape)), closing, spread
+        sides = [side[part].reshape(shape) for side in (self.claimed, self.tails.mean)]
+        values = {"closed": sides[0], "reference": sides[1], "against": "samples"} if verdict != Verdict.CONFIRMED else {}
+        return heat(off.reshape(shape), reach.reshape(shape), **values), closing, spread
 
     def _reason(self, label: str) -> str:
         part = self.parts[label]

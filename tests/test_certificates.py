@@ -151,6 +151,11 @@ def test_numbers_are_real_and_not_rounded():
     assert certify(lambda x: jnp.log(jnp.exp(x)), lambda x: x, v).verdict == Verdict.CONFIRMED  # though exp(1000) = inf
 
 
+def test_constants_within_two_units_in_the_last_place_are_one_and_no_others():
+    assert certify(lambda x: x * (1 + 4e-16), lambda x: x, v).verdict == Verdict.CONFIRMED
+    assert certify(lambda x: x * (1 + 1e-14), lambda x: x, v).verdict != Verdict.CONFIRMED
+
+
 # --- what it refuses ---
 
 

@@ -109,6 +109,45 @@ def test_a_random_ratio_is_a_mixture_of_coins_where_rows_do_not_meet(f):
     agree(f, "RandomRatio", "coins")
 
 
+@pytest.mark.parametrize("f", [cubic, lambda x, mask: ((mask * x).sum(-1) ** 6).sum()], ids=["cubic", "sixth"])
+@pytest.mark.parametrize(("count", "n"), [(2, 5), (4, 4), (1, 2)])
+def test_a_fixed_count_is_a_signed_mixture_of_coins_where_rows_do_not_meet(count, n, f):
+    x, mask = normal(2, n), masks.FixedCount(count)
+    exact = expectation(f, mask, x.shape, method="enumeration")(x)
+    np.testing.assert_allclose(expectation(f, mask, x.shape, method="coins")(x), exact, rtol=1e-9, atol=1e-12)
+
+
+def test_cubes_over_a_fixed_count_too_large_to_list_have_their_known_expectation():
+    """E (Σ m_j)³ = k³, and E Σ_i x_i m_i (Σ_j m_j)² = k²·k/n·Σx for exactly k of n."""
+    x, mask = normal(4, 60), masks.FixedCount(25)
+    found = expectation(lambda x, mask: ((x * mask).sum(-1) * mask.sum(-1) ** 2).sum(), mask, x.shape)(x)
+    np.testing.assert_allclose(found, 25**3 / 60 * x.sum(), rtol=1e-9)
+    gradient = jax.grad(lambda x: expectation(lambda x, mask: ((x * mask).sum(-1) ** 3).sum(), mask, x.shape)(x))(x)
+    one, two, three = 25 / 60, 25 * 24 / (60 * 59), 25 * 24 * 23 / (60 * 59 * 58)
+    s, squares = x.sum(-1, keepdims=True), (x**2).sum(-1, keepdims=True)
+    pairs = s**2 - squares - 2 * x * (s - x)  # Σ_{j≠k, both ≠ i} x_j x_k
+    expected = 3 * (one * x**2 + two * (2 * x * (s - x) + squares - x**2) + three * pairs)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("mask", [masks.Spans(2), masks.FixedCount(2), masks.Spans(3, keep=True)], ids=str)
+@pytest.mark.parametrize("f", [cubic_across_rows, quintic_across_rows], ids=lambda f: f.__name__)
+def test_rows_that_meet_are_moved_together(f, mask):
+    x = normal(3, 4)
+    exact = expectation(f, mask, x.shape, method="enumeration")(x)
+    np.testing.assert_allclose(expectation(f, mask, x.shape, method="rows")(x), exact, rtol=1e-9)
+
+
+def test_spans_whose_rows_meet_have_an_expectation_when_all_masks_are_too_many_to_list():
+    x, mask = normal(20, 12), masks.Spans(4)
+    found = expectation(lambda x, mask: (mask * x).sum() ** 3, mask, x.shape)(x)
+    rows, weights = mask.support((12,))
+    sums = x @ rows.T  # one column for each place of the span
+    mean = sums @ weights
+    second, third = (((sums - mean[:, None]) ** d @ weights).sum() for d in (2, 3))
+    np.testing.assert_allclose(found, mean.sum() ** 3 + 3 * mean.sum() * second + third, rtol=1e-9)
+
+
 def test_the_moments_of_normal_noise_give_known_expectations():
     """With m_j = 1 + σ z_j: E (Σ m_j x_j)² = (Σx)² + σ²Σx², E (…)⁴ = s⁴ + 6s²v + 3v², E m⁵ = 1 + 10σ² + 15σ⁴."""
     x, variance = normal(3, 4), 0.3
@@ -331,7 +370,7 @@ def test_what_is_no_polynomial_is_refused_with_the_operation_and_its_line(f, ope
 
 def test_a_degree_beyond_a_masks_moments_is_refused_with_the_operation_that_makes_it():
     with pytest.raises(ValueError, match=r"degree in the mask is 3, because of `mul` at .*test_expectations.py:\d+.*FixedCount"):
-        expectation(cubic, masks.FixedCount(15), BIG)(normal(*BIG))
+        expectation(cubic_across_rows, masks.FixedCount(15), BIG)(normal(*BIG))
     with pytest.raises(ValueError, match=r"rows meet in `mul` at .*RandomRatio give expectations up to degree 2 only"):
         expectation(cubic_across_rows, masks.RandomRatio(0.1, 0.5), BIG)(normal(*BIG))
     with pytest.raises(ValueError, match=r"degree in the mask is 5.* takes [0-9]+ evaluations"):
@@ -344,8 +383,8 @@ def test_a_mask_without_a_list_or_moments_enough_is_refused():
 
 
 def test_a_way_that_is_asked_for_and_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"by `method` 'rows': .*rows meet in `mul`"):
-        expectation(cubic_across_rows, masks.Bernoulli(0.5), (2, 3), method="rows")(normal(2, 3))
+    with pytest.raises(ValueError, match=r"by `method` 'rows': .*rows meet in `exp`"):
+        expectation(lambda x, mask: jnp.exp(jnp.sum(mask * x)), masks.Bernoulli(0.5), (2, 3), method="rows")(normal(2, 3))
     with pytest.raises(ValueError, match="by `method` 'coins'"):
         expectation(quadratic, masks.FixedCount(2), (2, 3), method="coins")(normal(2, 3))
 

@@ -25,7 +25,7 @@ def test_every_number_is_a_fraction_of_small_ones():
 
 
 def test_logarithms_invert_exponentials_of_every_draw():
-    draws = Draws(6, 1, primes=2)
+    draws = Draws(6, 1, PRIMES[:2])
     _, exponents = draws.uniform((30,))
     assert (draws.log(draws.exp(exponents)) == exponents).all()
 

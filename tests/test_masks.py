@@ -185,7 +185,7 @@ def test_the_places_of_a_normal_number_have_its_moments(degree):
 def test_the_mixture_of_a_random_ratio_has_its_moments(degree):
     mask = masks.RandomRatio(0.2, 0.9)
     with jax.enable_x64(True):
-        parts = [(w, float(m.prob)) for w, m in mask.mixture(degree)]
+        parts = [(w, float(m.prob)) for w, m in mask.mixture(5, degree)]
     for d in range(degree + 1):
         found = sum(w * p**d for w, p in parts)
         assert found == pytest.approx((0.9 ** (d + 1) - 0.2 ** (d + 1)) / (d + 1) / 0.7, rel=1e-13)

@@ -99,6 +99,19 @@ def test_sampling_shows_errors_an_interval_and_a_histogram():
         assert closing.reach[-1] < closing.reach[0] and abs(closing.off[-1]) + closing.reach[-1] <= closing.resolution
 
 
+def test_sampling_that_refutes_shows_both_sides():
+    claim = jg.Derivation(
+        name="a factor too much", shapes={"x": "m n", "mask": "m n"}, mask=jg.masks.Bernoulli(0.5),
+        loss=lambda x, mask: jnp.sum((mask * x) ** 2), gradient=lambda x, mask: {"x": 2 * x},
+    )  # fmt: skip
+    (finding,) = jg.verify(claim, evidence="monte_carlo").findings
+    cells, closing, _ = finding.pictures
+    assert finding.verdict == "refuted" and isinstance(cells, Heat) and isinstance(closing, Closing)
+    assert cells.against == "samples" and cells.closed is not None and cells.reference is not None
+    assert np.array(cells.reference) == pytest.approx(np.array(cells.closed) / 2, abs=0.2 * np.abs(cells.closed).max())
+    assert abs(closing.off[-1]) > closing.reach[-1]
+
+
 def test_a_gradient_with_nan_shows_where_it_is_not_finite():
     claim = jg.Derivation(
         name="nan", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": (2 * x).at[0].set(jnp.nan)}, shapes={"x": "n"}
@@ -114,4 +127,7 @@ def test_a_report_written_as_json_comes_back_whole():
     report = jg.verify(wrong(formula=r"2x", reference="any textbook"), evidence="autodiff")
     again = Report.from_dict(json.loads(report.to_json()))
     assert again.to_json() == report.to_json()
+    data = json.loads(report.to_json())
+    data["findings"][0]["pictures"].append({"kind": "of the future"})
+    assert Report.from_dict(data).to_json() == report.to_json()
     assert again.claim["formula"] == "2x" and "at[1, 2]" in again.claim["source"][1]["code"]

@@ -56,7 +56,7 @@ def test_a_file_of_derivations_runs_as_it_is_and_each_is_a_test(session):
     result = session("--jaxgrad", "derivations.py", "-v", derivations=WRONG)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["derivations.py::right PASSED*", "derivations.py::wrong <b> FAILED*"])
-    result.stdout.fnmatch_lines(["wrong <b>: the gradient is refuted. x: the closed form is 3/2 times*"])
+    result.stdout.fnmatch_lines(["wrong <b>: the gradient is refuted. x*3/2 times*"])
     assert "Traceback" not in result.stdout.str() and "verification.py" not in result.stdout.str()
     result.stdout.fnmatch_lines(["2 verifications: 1 confirmed, 1 refuted"])
 
@@ -103,7 +103,7 @@ def test_the_fixture_attaches_reports_to_failures_once_and_takes_the_seed(sessio
     kept = kept.split("_ test_asserted _")[0]
     assert "- jaxgrad -" in kept and "✗ wrong <b> is refuted" in kept
     assert "- jaxgrad -" not in asserted.split("\n---")[0] and asserted.count("is refuted\n") == 1
-    assert re.search(r"E +AssertionError: wrong <b>: the gradient is refuted. x: the closed form is 3/2", asserted)
+    assert re.search(r"E +AssertionError: wrong <b>: the gradient is refuted\. x.*3/2 times", asserted)
 
 
 def test_what_an_assertion_says_fits_a_terminal_of_eighty_columns(session, monkeypatch):

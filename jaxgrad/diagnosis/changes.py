@@ -1,6 +1,6 @@
 """Changes of the closed form that people's mistakes call for: a sign, a factor, a transpose, another operation or value, a term."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -104,6 +104,7 @@ def _pool(search: Search, i: int) -> list[tuple[str, ValueOf]]:
     for kind in search.tries[0].known:
         found.append((f"the mask's {kind}", lambda t, k=kind: t.known[k]))
         found.append((f"1 − the mask's {kind}", lambda t, k=kind: 1 - t.known[k]))
+    found += _grams(search)
     for k, step in enumerate(flat.steps):
         if k not in below and not step.eqn.primitive.multiple_results and step.name not in ("broadcast_in_dim", "reshape"):
             found.append((value_of(step), lambda t, s=step.outputs[0]: t.run.env[s]))
@@ -147,7 +148,7 @@ def matrix_factors(search: Search) -> Iterator[Edit]:
     for i, step, j in search.uses():
         shape = search.tries[0].run.env[step.inputs[j]].shape
         for extent, side in ((shape[1], "right"), (shape[0], "left")) if len(shape) == 2 else ():
-            for words, of in [*_fitting(search, i, (extent, extent), exact=True), *_grams(search, extent)]:
+            for words, of in _fitting(search, i, (extent, extent), exact=True):
                 for what, turn in (("", np.asarray), ("the inverse of ", np.linalg.inv)):
 
                     def times(t: Try, x: np.ndarray, of: ValueOf = of, turn: Any = turn, side: str = side) -> np.ndarray:
@@ -157,21 +158,29 @@ def matrix_factors(search: Search) -> Iterator[Edit]:
                     yield Edit("missing factor", i, said, on(step, j, times))
 
 
-def _grams(search: Search, extent: int) -> Iterator[tuple[str, ValueOf]]:
+def _grams(search: Search) -> Iterator[tuple[str, ValueOf]]:
     first = search.tries[0]
     for name, slot in zip(_input_names(first.case), search.flat.inputs, strict=False):
         x = first.run.env[slot]
-        if x.ndim == 2 and x.shape[0] == extent:
+        if x.ndim == 2:
             yield f"{name}{name}ᵀ", lambda t, s=slot: t.run.env[s] @ t.run.env[s].T
-        if x.ndim == 2 and x.shape[1] == extent:
             yield f"{name}ᵀ{name}", lambda t, s=slot: t.run.env[s].T @ t.run.env[s]
 
 
+def fixed_terms(search: Search) -> Iterator[Edit | None]:
+    """Yield operands that lack a multiple of 1 or of the identity."""
+    return _terms(search, lambda i, shape: _fixed(shape))
+
+
 def more_terms(search: Search) -> Iterator[Edit | None]:
-    """Yield operands that lack a multiple of a value at hand, of 1 or of the identity."""
+    """Yield operands that lack a multiple of a value at hand."""
+    return _terms(search, lambda i, shape: _fitting(search, i, shape, exact=False))
+
+
+def _terms(search: Search, at_hand: Callable[[int, tuple[int, ...]], Iterable[tuple[str, Any]]]) -> Iterator[Edit | None]:
     for i, step, j in search.uses():
         shape = search.tries[0].run.env[step.inputs[j]].shape
-        for words, of in [*_fitting(search, i, shape, exact=False), *_fixed(shape)]:
+        for words, of in at_hand(i, shape):
 
             def more(k: float, s: Step = step, j: int = j, of: Any = of) -> Change:
                 return on(s, j, lambda t, x: x + (k - 1) * _term(of, t, x))
@@ -252,5 +261,5 @@ _OTHERWISE: dict[str, tuple[tuple[str, Callable[..., np.ndarray]], ...]] = {
     "ne": (("=", np.equal),),
 }
 
-STAGES: tuple[Stage, ...] = (factors_solved, other_forms, other_values, more_factors, matrix_factors, more_terms)
+STAGES: tuple[Stage, ...] = (factors_solved, other_forms, fixed_terms, other_values, more_factors, matrix_factors, more_terms)
 """Kinds of changes, simple ones first."""

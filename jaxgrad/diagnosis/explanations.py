@@ -96,7 +96,7 @@ class Trial:
 
     def __call__(self, explanation: Explanation) -> bool:
         """Try one; say whether it explains everything."""
-        left = residual(explanation, self.label, self.cases, stop=1.0)
+        left = residual(explanation, self.label, self.cases, stop=1e-2)
         if left <= EXPLAINS:
             if self.best is None:
                 self.best = left, explanation

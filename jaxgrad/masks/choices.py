@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import combinations
 
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxgrad.masks.coins import Bernoulli
+from jaxgrad.masks.noise import interpolatory_weights
 from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row, words
 
 
@@ -72,6 +75,19 @@ class FixedCount:
     def support_size(self, n: int) -> int:
         """Return the number of different rows."""
         return math.comb(n, self._count(n))
+
+    def mixture(self, n: int, degree: int) -> list[tuple[float, Bernoulli]]:
+        """Return coins at evenly spaced ratios, with signed weights; none up to degree 2, where the moments are enough.
+
+        The product of t different entries has the expectation k(k−1)…(k−t+1)/(n(n−1)…(n−t+1)) here and θᵗ under coins that
+        keep with probability θ, so weights that give these numbers as the moments of θ make polynomials agree.
+        """
+        if degree <= 2:
+            return []
+        k, last = self._count(n), min(degree, n)
+        falling = [Fraction(math.perm(k, t), math.perm(n, t)) for t in range(last + 1)]
+        weights = interpolatory_weights(range(last + 1), [last**t * e for t, e in enumerate(falling)])
+        return [(float(w), Bernoulli(i / last)) for i, w in enumerate(weights)]
 
 
 @jax.tree_util.register_dataclass

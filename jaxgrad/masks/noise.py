@@ -105,7 +105,7 @@ class RandomRatio:
         """Return the number of different rows."""
         return 2**n
 
-    def mixture(self, degree: int) -> list[tuple[float, Bernoulli]]:
+    def mixture(self, n: int, degree: int) -> list[tuple[float, Bernoulli]]:
         """Return coins at evenly spaced ratios, with the Newton–Cotes weights that integrate this degree exactly in p."""
         last = max(degree // 2 * 2, 2)
         weights = interpolatory_weights(range(last + 1), [Fraction(last**d, d + 1) for d in range(last + 1)])

@@ -20,7 +20,7 @@ class Mask(Protocol):
     """What a mask distribution must offer. Its rows, along all axes but the last, are independent and alike.
 
     Three further methods are optional, and make more expectations exact: ``support_size(n)``, the number of different rows;
-    ``factors(n, degree)``, the `Factors` of a row; ``mixture(degree)``, pairs of a weight and a mask, such that a polynomial
+    ``factors(n, degree)``, the `Factors` of a row; ``mixture(n, degree)``, pairs of a weight and a mask, such that a polynomial
     of that degree in ONE row has the weighted sum of its expectations under those masks as its expectation.
     """
 

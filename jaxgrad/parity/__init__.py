@@ -10,9 +10,10 @@ activations and cotangents entry by entry, and where they differ runs every name
 
 from jaxgrad.parity.checking import Checker, check
 from jaxgrad.parity.conventions import DIFFERENCES, Difference
+from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.parity.noise import noise
 from jaxgrad.parity.recording import record
 
-__all__ = ["DIFFERENCES", "Checker", "Difference", "Golden", "WeightMap", "check", "map_weights", "noise", "record"]
+__all__ = ["DIFFERENCES", "Canary", "Checker", "Difference", "Golden", "WeightMap", "canary", "check", "map_weights", "noise", "record"]

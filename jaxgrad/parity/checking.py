@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgrad.parity.devices import canary
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, numerical, semantic
@@ -149,6 +150,13 @@ class Checker:
             "device": jax.devices()[0].platform, "seed": golden.manifest["seed"], "jax": jax.__version__,
             "torch": golden.manifest["torch"], "taps": side.partners,
         }  # fmt: skip
+        if self.float32:
+            with jax.enable_x64(False), jax.default_matmul_precision("highest"):
+                precision = canary()
+            context["products"] = [str(precision), *golden.manifest.get("products", ())]
+            if not precision.in_force:
+                detail = f"{precision}; what is compared in float32 is something else"
+                findings.append(Finding(evidence="float32", wrt="products", verdict=Verdict.UNDECIDED, detail=detail))
         if found is not None:
             context["weights"] = found.lines()
         if self.isolate and any(f.verdict == Verdict.REFUTED and f.evidence == "semantic" for f in findings):

@@ -70,7 +70,7 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         magnitude = np.maximum(np.abs(ours), np.abs(theirs))
         error = np.abs(ours - theirs)
         moves = np.nan_to_num(np.maximum(pair.our_move, pair.their_move), nan=np.inf)
-        bound = SAFETY * np.maximum(moves, UNIT[np.dtype(np.float64)] * magnitude)
+        narrow = bound = SAFETY * np.maximum(moves, UNIT[np.dtype(np.float64)] * magnitude)
         if np.any(error > bound):
             between = _between_precisions(pair)
             bound = np.maximum(bound, SAFETY * _RATIO * np.maximum(between, _rms(between)))
@@ -90,6 +90,9 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         return Finding(**measured, verdict=Verdict.REFUTED, detail=where)
     if np.any(error > bound):
         detail = f"{where}; that is more than rounding was seen to explain, but less than {GAP:g} times that"
+        return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
+    if vacuous and np.any(error > narrow):
+        detail = f"{where}; that is more than noise moves it, but it is smaller than what rounding in float32 makes of it"
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
     if vacuous:
         warning = "vacuous: it is zero, to rounding, on both sides, so nothing was compared"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.randomizing import randomized
 from jaxgrad.parity.torch_side import _UNSTEADY, Run, TorchSide
@@ -113,8 +114,15 @@ def record(
         "modules": _modules(side),
         "noise": [{"name": k, "operation": d["operation"]} for k, d in zip(draws, first.draws, strict=True)],
         "loss": loss is not None,
+        "products": [str(_canary(side))],
     }
     return Golden(manifest, arrays)
+
+
+def _canary(side: TorchSide) -> Canary:
+    torch = side.torch
+    place = lambda x: torch.from_numpy(x).to(side.device)  # noqa: E731 - used twice here
+    return canary(lambda a, b: (place(a) @ place(b)).cpu().numpy(), device=f"torch's {side.device}")
 
 
 def _torch() -> Any:
