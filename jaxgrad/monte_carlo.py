@@ -145,9 +145,10 @@ class _Pilot:
         def gradients(args: Any, draws: Any) -> Any:
             return jax.vmap(lambda draw: jax.grad(lambda moving: associated(sampler.f, (moving, args[1]), draw))(args[0]))(draws)
 
-        self.both = jax.jit(
-            lambda args, draws: (closed({**args[0], **args[1]}), gradients(args, draws)), compiler_options=check_options()
-        )
+        def both(args: Any, draws: Any) -> Any:
+            return closed({**args[0], **args[1]}), gradients(args, draws)
+
+        self.both = jax.jit(both, compiler_options=check_options())
         self.single = jax.jit(gradients, compiler_options=check_options())
         draw = jax.jit(lambda key, mask: mask.sample(key, (PILOT, *sampler.shape)), compiler_options=check_options())
         self.masks = np.asarray(draw(key, sampler.mask), np.float64)
