@@ -74,7 +74,8 @@ class Checkpoint:
         arrays = {f"state_{name}": np.asarray(value) for name, value in state.items()}
         head = {"format": FORMAT, "version": VERSION, "software": software(), "problem": self.problem, "digest": digest(arrays)}
         buffer = io.BytesIO()
-        np.savez(buffer, **{name: np.asarray(value) for name, value in head.items()}, **arrays)
+        members: dict[str, Any] = {**{name: np.asarray(value) for name, value in head.items()}, **arrays}
+        np.savez(buffer, **members)
         try:
             files.write_bytes_atomically(self.path, buffer.getvalue())
         except OSError as error:
@@ -140,4 +141,4 @@ def program(function: Callable[..., Any], *args: Any) -> str:
     """Return a fingerprint of what a function computes: its jaxpr, and the constants in it."""
     closed = jax.make_jaxpr(function)(*args)
     text = re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr))
-    return fingerprint(text, *(np.asarray(c) for c in closed.consts if not jax.dtypes.issubdtype(c.dtype, jax.dtypes.prng_key)))
+    return fingerprint(text, *(np.asarray(c) for c in closed.consts if not jax.numpy.issubdtype(c.dtype, jax.dtypes.prng_key)))

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +27,8 @@ SILENCE = 40
 """Seconds after which a machine that answers nothing counts as lost."""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where a process stands in a run of several.
 
     Attributes:
@@ -225,7 +227,9 @@ def _too_many(where: Place, why: str) -> str:
 
 def _gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any]:
     """Wait for the others; tell each where JAX's coordinator is going to be, and its rank on its machine."""
-    streams, machines, refused = {}, {0: socket.gethostname()}, ""
+    streams: dict[int, _Line] = {}
+    machines: dict[int, Any] = {0: socket.gethostname()}
+    refused = ""
     try:
         server = socket.create_server((host, port)) if _is_local(host) else socket.create_server(("", port))
     except OSError as error:
