@@ -31,6 +31,14 @@ from jaxgrad.report import Verdict
 from jaxgrad.verification import EVIDENCE, _loss_of_mask
 
 HERE = pathlib.Path(__file__).parent
+PREFACE = """\
+What `python benchmarks/mutations.py` finds: the closed forms of the catalogue, changed at one step of their traced programs or in
+their results. Every mutant is verified by the certificate, and where that does not refute it by autodiff (or the exact expectation) and
+by differences. *Equivalent* are those that the certificate proves right; *undecided* those that no evidence refutes and that the
+certificate does not prove. *Named* are the refuted ones of which every wrong array gets a diagnosis, and a name is *wrong* if what it
+predicts fails at a seed and draws that no search has seen. Every refuted mutant counts as one that has a name.
+"""
+
 PER_CLAIM = 100
 """So many mutants of each closed form, spread evenly over all there are."""
 UNSEEN = 1e-5
@@ -371,7 +379,7 @@ def main():
     done = run(options.store, options.seconds, options.claims)
     print(table(done))
     if options.write:
-        HERE.joinpath("MUTATIONS.md").write_text(f"# Mutation score\n\n{table(done)}\n", encoding="utf-8")
+        HERE.joinpath("MUTATIONS.md").write_text(f"# Mutation score\n\n{PREFACE}\n{table(done)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -133,7 +133,6 @@ class _Trial(NamedTuple):
 
     claimed: dict[str, Any]
     gradient: Any
-    masks: Any
     noise: float
 
 
@@ -141,32 +140,31 @@ class _Pilot:
     """A few samples in float64, before the many: which draw has the least noise, and whether float32 is good enough."""
 
     def __init__(self, closed: Any, sampler: Sampler, key: Any) -> None:
-        self.sampler, self.key = sampler, key
+        self.sampler = sampler
 
         def gradients(args: Any, draws: Any) -> Any:
             return jax.vmap(lambda draw: jax.grad(lambda moving: associated(sampler.f, (moving, args[1]), draw))(args[0]))(draws)
 
-        def first(key: Any, mask: Any, args: Any) -> Any:
-            draws = mask.sample(key, (PILOT, *sampler.shape))
-            return closed({**args[0], **args[1]}), gradients(args, draws), draws
-
-        self.first = jax.jit(first, compiler_options=check_options())
-        self.again = jax.jit(gradients, compiler_options=check_options())
+        self.both = jax.jit(
+            lambda args, draws: (closed({**args[0], **args[1]}), gradients(args, draws)), compiler_options=check_options()
+        )
+        self.single = jax.jit(gradients, compiler_options=check_options())
+        draw = jax.jit(lambda key, mask: mask.sample(key, (PILOT, *sampler.shape)), compiler_options=check_options())
+        self.masks = np.asarray(draw(key, sampler.mask), np.float64)
 
     def run(self, args: Any) -> _Trial:
         """Sample a little at one draw of the inputs; the noise is that of a sample relative to the largest entry."""
-        claimed, found, masks = self.first(self.key, self.sampler.mask, args)
-        claimed, found = labelled(claimed), labelled(found)
+        claimed, found = map(labelled, self.both(args, self.masks))
         scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in claimed.values()]
         spreads = [np.std(np.asarray(leaf), axis=0).max(initial=0.0) for leaf in found.values()]
         with np.errstate(divide="ignore", invalid="ignore"):
             noise = float(np.nan_to_num(np.max(np.divide(spreads, scales)), nan=0.0, posinf=1e300))
-        return _Trial(claimed, found, masks, noise)
+        return _Trial(claimed, found, noise)
 
     def rounding(self, args: Any, trial: _Trial) -> tuple[bool, np.ndarray]:
         """Say whether to sample in float64, and what rounding may do to each entry's mean."""
         with jax.enable_x64(False):
-            single = labelled(self.again(_cast(args, False), np.asarray(trial.masks, np.float32)))
+            single = labelled(self.single(_cast(args, False), np.asarray(self.masks, np.float32)))
         exact = [np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in trial.gradient.values()]
         moves = [
             np.abs(np.asarray(leaf, np.float64).reshape(PILOT, -1) - e).mean(0) for leaf, e in zip(single.values(), exact, strict=True)
@@ -181,11 +179,10 @@ class _Pilot:
         """Look for rare events of the mask that move the gradient."""
 
         def evaluate(masks: np.ndarray) -> np.ndarray:
-            found = labelled(self.again(args, masks))
+            found = labelled(self.both(args, masks)[1])
             return np.concatenate([np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in found.values()], axis=1)
 
         scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in trial.claimed.values()]
         lengths = [part.stop - part.start for part in parts.values()]
         tolerance = NEGLIGIBLE * resolution * np.repeat(scales, lengths)
-        masks = np.asarray(trial.masks, np.float64)
-        return rarities(self.sampler.mask, self.sampler.shape, evaluate, masks, tolerance, seed=0)
+        return rarities(self.sampler.mask, self.sampler.shape, evaluate, self.masks, tolerance, seed=0)

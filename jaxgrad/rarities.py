@@ -93,7 +93,8 @@ def rarities(mask: Mask, shape: tuple[int, ...], evaluate: Evaluate, usual: np.n
         forced = list(_coin_events(coins, shape, rng))[: BATCH if size > LARGE else None]
         moved = shifts(np.stack([coins.place(event, usual[i % len(usual)]) for i, event in enumerate(forced)]))
         keep(np.array([coins.probability(event) for event in forced]), moved)
-        first = int(np.argmax((moved / np.maximum(tolerance, np.finfo(float).tiny)).max(axis=1)))
+        with np.errstate(over="ignore"):
+            first = int(np.argmax((moved / np.maximum(tolerance, np.finfo(float).tiny)).max(axis=1)))
         least = _least(coins, forced[first], moved[first], shifts, usual[first % len(usual)])
         if least is not None:
             keep(np.array([coins.probability(least)]), shifts(coins.place(least, usual[0])[None]))

@@ -293,10 +293,12 @@ def estimate(
         while moments.count < total:
             first = moments.count
             means = sampler.round(key, args, first, chunk, min(chunks, total - first))
-            moments.add(means)
-            if not np.all(np.isfinite(moments.mean)):
-                broken = first + int(np.argmin(np.isfinite(means).all(axis=1)))
+            with np.errstate(over="ignore", invalid="ignore"):
+                total_means = np.ones(len(means), means.dtype) @ means
+            if not np.all(np.isfinite(total_means)) and not np.all(finite := np.isfinite(means).all(axis=1)):
+                broken = first + int(np.argmin(finite))
                 raise FloatingPointError(f"`f` or its gradient is not finite in {replay(broken, chunk, sampler.shape)}")
+            moments.add(means)
             if keep is not None:
                 keep.save({"key": jax.random.key_data(key), "next_chunk": moments.count, "samples": moments.count * chunk,
                            "mean": moments.mean, "squares": moments.squares})  # fmt: skip

@@ -176,7 +176,7 @@ class Sequence:
     def _widest(self, part: slice, times: float = 1.0) -> float:
         off, reach = self._off_and_reach(times)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.max(np.nan_to_num((off + reach)[part] / self.wanted[part], nan=np.inf), initial=0.0))
+            return float(np.max(np.nan_to_num((off + reach)[part] / self.wanted[part], nan=np.inf, posinf=np.inf), initial=0.0))
 
     def needed(self, part: slice) -> float:
         """Return the samples at which the part would be decided if what is to come is like what was seen; infinite if never."""

@@ -66,14 +66,15 @@ class Tails:
     def add(self, chunk_means: np.ndarray) -> None:
         """Take in a block of chunk means, of shape (chunks, size)."""
         block = chunk_means.astype(np.float64)
-        if self.count == 0:
-            self.pivot = block.mean(axis=0)
-        block -= self.pivot
-        squares = block * block
-        self.sums[0] += block.sum(axis=0)
-        self.sums[1] += squares.sum(axis=0)
-        self.sums[2] += np.einsum("ij,ij->j", block, squares)
-        self.sums[3] += np.einsum("ij,ij->j", squares, squares)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so, and is told
+            if self.count == 0:
+                self.pivot = block.mean(axis=0)
+            block -= self.pivot
+            squares = block * block
+            self.sums[0] += block.sum(axis=0)
+            self.sums[1] += squares.sum(axis=0)
+            self.sums[2] += np.einsum("ij,ij->j", block, squares)
+            self.sums[3] += np.einsum("ij,ij->j", squares, squares)
         self.count += len(block)
 
     @property

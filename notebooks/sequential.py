@@ -106,39 +106,52 @@ assert np.abs(wrong - right).max() > 0.3 * scale
 # ## The looks
 #
 # Samples come in chunks of eight, and `Sampler.round` returns the chunks' mean gradients. After 256, 512, 1024, … chunks the verdict
-# is asked for. An interval around each of the 1024 entries holds with a probability that is shared out over entries and looks, so that
+# on each hidden unit is asked for. An interval around each of the 1024
+# entries holds with a probability that is shared out over entries and looks, so that
 # the whole answer is wrong at most once in a hundred thousand times, however often one looks.
 
 # %%
 chunk, chunks = 8, 4096
 sampler = Sampler(masked_loss, mask, x.shape, 1)
 rows = np.concatenate([sampler.round(jax.random.key(2), (w1, w2), first, chunk, 256) for first in range(0, chunks, 256)])
+rows = rows.reshape(chunks, 64, hidden).transpose(0, 2, 1).reshape(chunks, -1)  # unit by unit
 limits = Limits(false_alarm=1e-5, resolution=0.1, max_samples=chunk * chunks, chunk=chunk, round=256)
 
 
 def verdict(claim, rows=rows):
     """Look at rows as they come in."""
-    sequence = Sequence(claim.ravel(), np.full(claim.size, 1e-6 * scale), {"w2": slice(0, claim.size)}, limits)
-    sequence.run(lambda first, count: rows[first : first + count])
-    return sequence.verdicts["w2"], sequence.samples, sequence.finding("w2", 0.0, "")
+    units = {f"unit {h}": slice(64 * h, 64 * (h + 1)) for h in range(hidden)}
+    sequence = Sequence(claim.T.ravel(), np.full(claim.size, 1e-6 * scale), units, limits)
+    return sequence.run(lambda first, count: rows[first : first + count])
 
 
+live = np.abs(right).max(axis=0) > 0.01 * scale
 for name, claim in (("right", right), ("wrong", wrong)):
-    said, samples, finding = verdict(claim)
-    print(f"{name}: {said} after {samples} samples\n    {finding.detail}")
-assert verdict(right)[0] == "confirmed" and verdict(wrong)[0] == "refuted"
-assert verdict(wrong)[1] < verdict(right)[1]
+    sequence = verdict(claim)
+    said = np.array([sequence.verdicts[unit].value for unit in sequence.parts])
+    print(f"{name}: {', '.join(f'{np.sum(said == v)} units {v}' for v in dict.fromkeys(said))}")
+    for h in (np.flatnonzero(live)[0], np.flatnonzero(~live)[0]):
+        print(f"    unit {h:2} {said[h]:9} {sequence.finding(f'unit {h}', 0.0, '').detail}")
+    assert set(said[live]) == {"confirmed" if name == "right" else "refuted"}
+    assert name == "wrong" or "refuted" not in said
+
+# %% [markdown]
+# A few units hardly ever fire after training. Their gradient is ten
+# thousand times smaller than the others', and hangs on the rare masks
+# under which they do: the chunks' means have tails so heavy that no honest interval can be given. The verdict on them is *undecided*,
+# with that reason, whatever is claimed. The others are settled.
 
 # %%
+entries = np.repeat(live, 64)  # of the units that fire
 odds = log_odds(limits.false_alarm, len(limits.looks), right.size)
 tails, off = Tails.empty(right.size), {"right": [], "wrong": []}
 counts, widths, errors = np.arange(64, chunks + 1, 64), [], []
 for count in counts:
     tails.add(rows[count - 64 : count])
-    widths.append(np.max(tails.half_width(odds)) / scale)
-    errors.append(np.max(2 * tails.standard_error()) / scale)
+    widths.append(np.max(tails.half_width(odds)[entries]) / scale)
+    errors.append(np.max(2 * tails.standard_error()[entries]) / scale)
     for name, claim in (("right", right), ("wrong", wrong)):
-        off[name].append(np.abs(tails.mean - claim.ravel()).max() / scale)
+        off[name].append(np.abs(tails.mean - claim.T.ravel())[entries].max() / scale)
 
 figure, axis = plt.subplots(figsize=(6.8, 4))
 axis.fill_between(counts * chunk, widths, 1e-3, color="C0", alpha=0.12, linewidth=0)
@@ -151,23 +164,25 @@ axis.text(counts[0] * chunk, limits.resolution * 1.06, "resolution", fontsize=8,
 for look in limits.looks:
     axis.axvline(look * chunk, color="0.85", linewidth=0.8, zorder=0)
 axis.set(xlabel="samples", ylabel="relative to the largest entry", ylim=(3e-3, 20))
-axis.set_title("A claim is refuted when it leaves the interval, confirmed when both lie under the resolution")
+axis.set_title("A claim outside the interval is refuted; inside, and both below the resolution, confirmed")
 axis.legend(loc="upper right", fontsize=8)
 plt.show()
-assert off["wrong"][-1] > widths[-1] and off["right"][-1] + widths[-1] < limits.resolution
+assert off["wrong"][-1] > widths[-1] > off["right"][-1]
 
 # %% [markdown]
 # ## Where the claim is wrong
 #
 # The entries that lie outside their interval are known one by one. On the right the distance in units of the half width: beyond 1 an
-# entry is refuted. The row of a pixel that is always blank has a gradient of zero and is never in doubt.
+# entry is refuted. The units that hardly fire have no interval,
+# and stay dark in both.
 
 # %%
-reach = tails.half_width(odds).reshape(right.shape)
-ratio = {n: np.abs(tails.mean.reshape(right.shape) - c) / np.maximum(reach, 1e-12) for n, c in (("right", right), ("wrong", wrong))}
+reach = tails.half_width(odds).reshape(hidden, 64)
+away = {name: np.abs(tails.mean.reshape(hidden, 64) - claim.T) for name, claim in (("right", right), ("wrong", wrong))}
+ratio = {name: distance / np.maximum(reach, 1e-6 * scale) for name, distance in away.items()}
 figure, axes = plt.subplots(2, 1, figsize=(7.5, 3.9), sharex=True)
 for axis, (name, values) in zip(axes, ratio.items(), strict=True):
-    image = axis.imshow(values.T, vmin=0, vmax=2, cmap="magma", aspect="auto")
+    image = axis.imshow(values, vmin=0, vmax=2, cmap="magma", aspect="auto")
     axis.set(ylabel="hidden unit", title=f"{name} claim: {np.mean(values > 1):.0%} of the entries are refuted")
 axes[1].set_xlabel("pixel")
 figure.colorbar(image, ax=axes, label="distance / half width")

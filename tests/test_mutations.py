@@ -6,7 +6,7 @@ import pytest
 from benchmarks import mutations
 from jaxgrad import catalog
 
-SAMPLE = [("mse_matvec", 3), ("autoencoder", 9), ("masked_autoencoder_patches", 13), ("ridge_map", 9)]
+SAMPLE = [("mse_matvec", 4), ("autoencoder", 12), ("masked_autoencoder_patches", 17), ("ridge_map", 9)]
 
 
 @pytest.mark.parametrize(("name", "every"), SAMPLE)

@@ -95,3 +95,10 @@ def test_a_verification_names_the_chunk_that_is_not_finite():
     with jax.enable_x64(False):
         draws = eval(number[2], {"mask": claim.mask, "jax": jax})
     assert np.any(np.min(np.sum(np.asarray(draws), axis=2), axis=1) == 0)
+
+
+@pytest.mark.parametrize("name", ["masked_autoencoder_patches", "mean_gate"])
+def test_an_interval_that_is_still_infinite_does_not_end_the_run(name):
+    told = []
+    report = jg.verify(jg.catalog.get(name), evidence="monte_carlo", progress=lambda *told_: told.append(told_[2]))
+    assert report.verdict == "confirmed" and any("samples" in text for text in told)
