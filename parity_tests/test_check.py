@@ -150,6 +150,13 @@ def test_a_function_of_tensors_needs_no_module():
     parity.check(lambda _, a, b: jnp.linalg.norm(a @ b, axis=-1), golden).assert_confirmed()
 
 
+def test_inputs_are_passed_in_their_order_where_torch_has_no_names_for_them():
+    golden = parity.record(torch.sub, {"b": X, "a": X[:1] ** 2})
+    parity.check(lambda _, b, a: b - a, golden).assert_confirmed()
+    product = parity.record(torch.matmul, {"left": X, "a": X.T[:, :4]})
+    parity.check(lambda _, left, a: left @ a, product).assert_confirmed()
+
+
 def test_a_vmapped_port_may_have_its_batch_axis_elsewhere():
     golden = parity.record(nn.Sequential(nn.Linear(6, 7), nn.Tanh()), {"x": X})
 

@@ -199,7 +199,7 @@ def _moves(
     copies = noisy_copies({"state": {k: v for k, v in state.items() if k not in side.aliases}, "inputs": dict(inputs)}, _EPS, side.seed)
     moves: dict[str, dict[str, np.ndarray]] = {}
     for number in range(1, COPIES + 1):
-        pick = {part: {k: v[number] for k, v in group.items()} for part, group in copies.items()}
+        pick = {part: {k: copies[part][k][number] for k in group} for part, group in (("state", copies["state"]), ("inputs", inputs))}
         noisy = pick["state"] | {alias: pick["state"][name] for alias, name in side.aliases.items()}
         run = side("float64", noisy, pick["inputs"], seeds=seeds, loss=loss, directions=directions)
         for kind in COMPARED:
