@@ -239,7 +239,8 @@ class Sequence:
         entry = tuple(map(int, np.unravel_index(i, shape)))
         closing = self.path.closing(place, entry, self.limits.chunk, unit, self.limits.resolution, before)
         error = np.maximum(self.tails.standard_error()[part], np.finfo(float).tiny)
-        spread = histogram((self.tails.mean - self.claimed)[part] / error)
+        with np.errstate(over="ignore"):
+            spread = histogram((self.tails.mean - self.claimed)[part] / error)
         sides = [side[part].reshape(shape) for side in (self.claimed, self.tails.mean)]
         values = {"closed": sides[0], "reference": sides[1], "against": "samples"} if verdict != Verdict.CONFIRMED else {}
         return heat(off.reshape(shape), reach.reshape(shape), **values), closing, spread

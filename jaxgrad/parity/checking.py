@@ -250,7 +250,7 @@ def _left_out(golden: Golden, base: Results) -> list[Finding]:
         out.append(Finding(evidence="semantic", wrt="buffers", verdict=Verdict.UNDECIDED, detail=f"{detail}; {remedy}"))
     gradients = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"double/{kind}").items()}
     moved = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"move/{kind}").items()}
-    if gradients and all(np.all(np.abs(v) <= 64 * moved[k]) for k, v in gradients.items() if k in moved):
+    if gradients and all(np.all(np.abs(v) <= 64 * np.max(moved[k], initial=0.0)) for k, v in gradients.items() if k in moved):
         detail = (
             "every gradient is zero, to rounding, in torch: the loss does not depend on anything, as a softmax under a mean; "
             "record without `loss`, or with one that tells"
