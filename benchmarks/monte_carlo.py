@@ -218,8 +218,9 @@ def serve(pipe, name, m, n, h, samples, chunks):
         def quickest(setting):
             chunk, threads = setting
             torch.set_num_threads(threads)
-            # of the loop a tenth is enough to choose by
-            trial = MAKE[name](m, n, h, samples, max(1, chunk // 10) if name == "loop" else chunk)
+            # of the loop a tenth is enough to choose by, of the others four of the largest chunks
+            few = min(samples, 4 * max(chunks))
+            trial = MAKE[name](m, n, h, few, max(1, chunk // 10) if name == "loop" else chunk)
             return min(timed(trial)[0] for _ in range(4 if n < 784 else 2))
 
         best, threads = min(((c, t) for c in chunks for t in {1, torch.get_num_threads()}), key=quickest)

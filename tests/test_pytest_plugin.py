@@ -133,7 +133,9 @@ def test_the_page_holds_every_report_with_the_command_for_its_test(session, pyte
     assert "pytest --jaxgrad-seed 7 test_it.py::test_asserted" in text
 
 
-def test_under_xdist_the_page_and_the_count_are_the_same(pytester):
+def test_under_xdist_the_page_and_the_count_are_the_same(pytester, monkeypatch):
+    if not INSTALLED:
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     pytester.makepyfile(derivations=WRONG, test_it=TEST)
     plugin = [] if INSTALLED else ["-p", "jaxgrad.pytest_plugin"]
     args = ["-n", "2", "--jaxgrad-html", "page.html", "--jaxgrad", "derivations.py", "test_it.py", "--jaxgrad-seed", "7"]
