@@ -55,8 +55,10 @@ class _Product:
             return self._dot(self.moving, self.fixed, moving, fixed)
         return self._dot(self.fixed, self.moving, fixed, moving)
 
-    def times(self, other: Any, mine: Sequence[int], others: Sequence[int], first: bool) -> "_Product | None":
+    def times(self, other: Any, mine: Sequence[int], others: Sequence[int], first: bool, params: dict[str, Any]) -> "_Product | None":
         """Multiply with another fixed array; None unless that is cheaper done on the fixed side, and possible there."""
+        if other.dtype != self.fixed.dtype or any(params[k] != self.params[k] for k in ("precision", "preferred_element_type")):
+            return None
         rows, columns = self.free
         begin = len(rows) if self.moving_first else 0
         if sorted(mine) != list(range(begin, begin + len(columns))):
@@ -144,8 +146,10 @@ def _product(eqn: core.JaxprEqn, a: Any, b: Any) -> _Product | None:
     moving = isinstance(a, (_Moving, _Product)), isinstance(b, (_Moving, _Product))
     if any(batch) or all(moving) or not any(moving) or eqn.params.get("out_sharding") is not None:
         return None
+    if len({v.aval.dtype for v in (*eqn.invars, *eqn.outvars)}) > 1:  # what changes its type is rounded, or wraps, where it stands
+        return None
     x, fixed, axes_x, axes_fixed = (a, b, axes_a, axes_b) if moving[0] else (b, a, axes_b, axes_a)
-    if isinstance(x, _Product) and (together := x.times(fixed, axes_x, axes_fixed, first=moving[0])) is not None:
+    if isinstance(x, _Product) and (together := x.times(fixed, axes_x, axes_fixed, first=moving[0], params=eqn.params)) is not None:
         return together
     return _Product(_plain(x), fixed, (tuple(axes_x), tuple(axes_fixed)), moving[0], eqn.params)
 

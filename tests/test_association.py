@@ -86,3 +86,39 @@ def test_the_program_does_not_depend_on_the_chunk():
         return np.asarray(value[0])
 
     assert all(np.array_equal(one(40), one(count)) for count in (2, 16))
+
+
+def _dot(a, b, kind):
+    return jax.lax.dot_general(a, b, (((a.ndim - 1,), (0,)), ((), ())), preferred_element_type=kind)
+
+
+def _small(x):
+    return jnp.round(9 * x).astype(jnp.int8)
+
+
+TYPES = {
+    "a product in a wider type than its operands": lambda a, b, mask: _dot(
+        mask.astype(jnp.bfloat16) @ a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), jnp.float32
+    ),
+    "small integers that wrap before they are widened": lambda a, b, mask: _dot(_dot(_small(mask), _small(a), None), _small(b), jnp.int32),
+    "an integer product times numbers": lambda a, b, mask: _dot(_dot(_small(mask), _small(a), jnp.int32), b, jnp.float32),
+    "integers times numbers": lambda a, b, mask: _dot(_small(mask), a, jnp.float32) @ b,
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_product_that_changes_its_type_stays_where_it_stands(name):
+    f = TYPES[name]
+    a, b, draw = arrays((5, 40), (40, 3), (64, 5))
+    expected, found = f(a, b, mask=draw), jax.jit(lambda *args: associated(f, args[:2], args[2]))(a, b, draw)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=0.1)
+
+
+def test_factors_of_different_precision_are_not_put_together():
+    a, b, draw = arrays((8, 8), (8, 8), (50, 8))
+
+    def f(a, b, mask):
+        return jnp.matmul(jnp.matmul(mask, a), b, precision="highest")
+
+    assert dots(f, (a, b), draw) == [(50, 8), (50, 8)]
