@@ -234,6 +234,14 @@ class _Rows(Domain):
             return None  # a choice that is known only moves entries
         return lambda eqn, *xs: self._results(eqn, operands, rule(eqn, *(_lift(x).rows for x in xs)))
 
+    def choose(self, eqn: core.JaxprEqn, which: Any, cases: Sequence[Any]) -> Dependence:
+        """Return the case that an unknown number chooses: all its entries hang on that number, and on every case."""
+        operands = [_lift(x) for x in (which, *cases)]
+        steering, *rows = (x.rows for x in operands)
+        result = _multiply(_bend(_all_of(steering)), reduce(_add, rows))
+        mixed = describe(eqn) if np.any(result == MIXED) else ""
+        return Dependence(np.asarray(result, np.int32), _meeting(operands) or mixed)
+
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
         """Take any operation for a function of all its operands' entries; one that moves them, to unknown places, is linear."""
         values = [_lift(x) for x in operands]

@@ -58,6 +58,7 @@ SUMS = {
     "vmap": lambda m: jnp.sum(jax.vmap(lambda row, x: jnp.linalg.norm(row - x))(m, X)),
     "a gradient by rows": jax.grad(lambda m: jnp.sum(network(m))),
     "dynamic places": lambda m: jnp.sum(jax.lax.dynamic_slice(m, (1, 0), (1, 4)) ** 2),
+    "a cond that a row steers for itself": lambda m: jax.lax.cond(m[1, 0] > 0.5, lambda: jnp.sum(m[1] ** 3), lambda: X[0, 0]) + m.sum(),
     "integers of each row": lambda m: jnp.sum((m * 3).astype(int).astype(float) ** 2),
 }
 
@@ -73,6 +74,7 @@ MIXTURES = {
     "softmax over rows": lambda m: jnp.sum(jax.nn.softmax(m * X, axis=0) * X),
     "a branch steered by another row": lambda m: jnp.sum(jnp.where(m[0] > 0.5, m[1], m[2])),
     "a branch steered by a sum": lambda m: jnp.where(jnp.sum(m) > 10, jnp.sum(m), 0.0),
+    "a cond steered by another row": lambda m: jax.lax.cond(m[0, 0] > 0.5, lambda: jnp.sum(m[1]), lambda: jnp.sum(m[2])),
     "a product through a scan": scanned_product,
     "cumulative products over rows": lambda m: jnp.sum(jnp.cumprod(m + 1, axis=0)),
     "sorted over rows": lambda m: jnp.sum(jnp.sort(m * X, axis=0)[0]),
