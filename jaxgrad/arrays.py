@@ -102,7 +102,17 @@ def _dot_general(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray
     shared = [left[i] for i in batch_a]
     summed = {left[i] for i in contract_a}
     out = [*shared, *(i for i in (*left, *right) if i not in shared and i not in summed)]
-    return np.einsum(a, left, b, right, out, optimize=a.size * b.size > _LARGE)
+    wide = np.result_type(a, b, dtype_of(eqn.outvars[0]))  # small integers would wrap before they are widened
+    return np.einsum(a.astype(wide), left, b.astype(wide), right, out, optimize=a.size * b.size > _LARGE)
+
+
+def _convert(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
+    target = np.dtype(eqn.params["new_dtype"])
+    if x.dtype.kind == "f" and target.kind in "iu":  # outside of its range XLA clamps, and numpy does not
+        limits = np.iinfo(target)
+        if not np.all((x > limits.min - 1.0) & (x < limits.max) & np.isfinite(x)):
+            return _bind(eqn, [x])
+    return x.astype(target)
 
 
 def _triangular_solve(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> Any:
@@ -160,7 +170,7 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "iota": lambda eqn: _iota(**eqn.params),
     "empty": lambda eqn: _empty(eqn.outvars[0].aval),
     "empty2": lambda eqn: _empty(eqn.outvars[0].aval),
-    "convert_element_type": lambda eqn, x: x.astype(eqn.params["new_dtype"]),
+    "convert_element_type": _convert,
     "integer_pow": lambda eqn, x: np.power(x, float(eqn.params["y"])) if x.dtype.kind == "f" else _bind(eqn, [x]),
     "div": lambda eqn, a, b: a / b if a.dtype.kind == "f" else _bind(eqn, [a, b]),
     "sign": lambda eqn, x: np.sign(x),
@@ -183,7 +193,7 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
         name: (lambda eqn, x, f=f: f(x, axis=tuple(eqn.params["axes"])))
         for name, f in {
             "reduce_sum": np.sum, "reduce_prod": np.prod, "reduce_max": np.max, "reduce_min": np.min,
-            "reduce_and": np.all, "reduce_or": np.any,
+            "reduce_and": np.bitwise_and.reduce, "reduce_or": np.bitwise_or.reduce,
         }.items()
     },
     **{

@@ -100,7 +100,9 @@ TYPES = {
     "a product in a wider type than its operands": lambda a, b, mask: _dot(
         mask.astype(jnp.bfloat16) @ a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), jnp.float32
     ),
-    "small integers that wrap before they are widened": lambda a, b, mask: _dot(_dot(_small(mask), _small(a), None), _small(b), jnp.int32),
+    "small integers that wrap before they are widened": lambda a, b, mask: _dot(
+        _dot(_small(mask), _small(a), None), _small(b), jnp.int32
+    ),
     "an integer product times numbers": lambda a, b, mask: _dot(_dot(_small(mask), _small(a), jnp.int32), b, jnp.float32),
     "integers times numbers": lambda a, b, mask: _dot(_small(mask), a, jnp.float32) @ b,
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
+import jaxgrad as jg
 from jaxgrad.interpreter import Domain, SteeredLoopError, UnsupportedError, known, walk
 
 RNG = np.random.default_rng(0)
@@ -169,3 +170,34 @@ def test_endless_loops_are_refused():
     program = jax.make_jaxpr(lambda n: jax.lax.while_loop(lambda n: n >= 0, lambda n: n * 0, n))(3)
     with pytest.raises(UnsupportedError, match="more than 10000 steps"):
         walk(program, [np.asarray(3)], Known())
+
+
+KNOWN_INTEGERS = {
+    "reduce_and": lambda: jax.lax.reduce_and(jnp.asarray(np.array([5, -7, 12], np.int32)), (0,)),
+    "reduce_or": lambda: jax.lax.reduce_or(jnp.asarray(np.array([5, -7, 12], np.int32)), (0,)),
+    "reduce_and of booleans": lambda: jax.lax.reduce_and(jnp.array([[True, False], [True, True]]), (1,)).sum(),
+    "a product that widens": lambda: jax.lax.dot_general(
+        jnp.asarray(np.array([100, 100, 3], np.int8)), jnp.asarray(np.array([100, 100, 3], np.int8)), (((0,), (0,)), ((), ())),
+        preferred_element_type=jnp.int32,
+    ),
+    "a sum that wraps": lambda: jnp.sum(jnp.asarray(np.array([100, 100], np.int8)), dtype=jnp.int8),
+    "from -7.9": lambda: jnp.array([-7.9, 7.9]).astype(jnp.int32).sum(),
+    "from what is too large": lambda: jnp.array([1e20, -1e20]).astype(jnp.int32)[1],
+    "from what is negative": lambda: jnp.array([-3.5]).astype(jnp.uint8)[0],
+    "from NaN": lambda: jnp.array([jnp.nan]).astype(jnp.int32)[0],
+    "from what is just too large": lambda: jnp.array([300.0]).astype(jnp.uint8)[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN_INTEGERS)
+def test_known_integers_are_those_that_jax_computes(name):
+    value = KNOWN_INTEGERS[name]
+    with jax.enable_x64(True):
+        number = float(value())
+
+    def f(x):
+        return x * jax.jit(value)().astype(x.dtype)
+
+    undecided = ("undecided",) if name.startswith("from") else ()  # what was a real number is not known in a field
+    assert jg.certify(f, lambda x: x * number, np.ones(2)).verdict in ("confirmed", *undecided)
+    assert jg.certify(f, lambda x: x * (number + 1), np.ones(2)).verdict in ("refuted", *undecided)
