@@ -18,6 +18,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from jaxgrad.arrays import dtype_of
 from jaxgrad.programs import equations
 
 SAMPLES = 16
@@ -146,7 +147,7 @@ def _product(eqn: core.JaxprEqn, a: Any, b: Any) -> _Product | None:
     moving = isinstance(a, (_Moving, _Product)), isinstance(b, (_Moving, _Product))
     if any(batch) or all(moving) or not any(moving) or eqn.params.get("out_sharding") is not None:
         return None
-    if len({v.aval.dtype for v in (*eqn.invars, *eqn.outvars)}) > 1:  # what changes its type is rounded, or wraps, where it stands
+    if len({dtype_of(v) for v in (*eqn.invars, *eqn.outvars)}) > 1:  # what changes its type is rounded, or wraps, where it stands
         return None
     x, fixed, axes_x, axes_fixed = (a, b, axes_a, axes_b) if moving[0] else (b, a, axes_b, axes_a)
     if isinstance(x, _Product) and (together := x.times(fixed, axes_x, axes_fixed, first=moving[0], params=eqn.params)) is not None:
