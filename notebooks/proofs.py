@@ -171,14 +171,15 @@ for name, (f, g, example) in examples.items():
 # %% [markdown]
 # ## One honest "undecided"
 #
-# A function without a law that the field knows, such as the sine, stands for itself: equal arguments give equal values, and nothing
-# more is known. The double-angle formula is true, and agrees in floating point, but there is no proof of it here; so nothing is
-# claimed.
+# A function without a law that the field knows, such as the gamma function, stands for itself: equal arguments give equal values, and
+# nothing more is known. The recurrence $\psi(a + 1) = \psi(a) + 1/a$ of its logarithmic derivative is true, and agrees in floating
+# point, but there is no proof of it here; so nothing is claimed.
 
 # %%
-angle = jg.certify(jax.grad(lambda a: jnp.sum(jnp.sin(a) ** 2)), lambda a: jnp.sin(2 * a), jnp.ones(3))
-print(angle.verdict, "-", angle.reason)
-assert angle.verdict == "undecided"
+digamma = jax.scipy.special.digamma
+gamma = jg.certify(jax.grad(lambda a: jnp.sum(jax.scipy.special.gammaln(a + 1))), lambda a: digamma(a) + 1 / a, jnp.ones(3))
+print(gamma.verdict, "-", gamma.reason)
+assert gamma.verdict == "undecided"
 
 # %% [markdown]
 # ## What a certificate does not say
