@@ -7,7 +7,7 @@ depend on them. The rule of `custom_linear_solve` multiplies it out again, and w
 such x and the bit is taken off.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -154,8 +154,8 @@ def _same(domain: ResidueDomain, a: Residues, b: Residues) -> bool:
     for x in (a, b):
         if x.bad is not None:
             valid &= ~x.bad
-    q: Callable[[Residues], Any] = lambda x: x.q if domain.two else x.p  # noqa: E731  (a one-line helper)
-    return bool(valid.any() and ((a.p == b.p) | ~valid).all() and ((q(a) == q(b)) | ~valid).all())
+    second = (a.q, b.q) if domain.two else (a.p, b.p)
+    return bool(valid.any() and ((a.p == b.p) | ~valid).all() and ((second[0] == second[1]) | ~valid).all())
 
 
 ALGEBRA: dict[str, Rule] = {

@@ -127,10 +127,9 @@ def _extreme(sign: int) -> Rule:
             if one.inf is not None:
                 lost = one.inf == -sign
                 shape = result.p.shape
-                keep = lambda new, old, lost=lost: np.where(lost, new, old)  # noqa: E731  (a one-line helper)
                 result = Residues(
-                    keep(np.broadcast_to(other.p, shape), result.p),
-                    None if result.q is None else keep(np.broadcast_to(other.q, shape), result.q),
+                    np.where(lost, np.broadcast_to(other.p, shape), result.p),
+                    None if result.q is None else np.where(lost, np.broadcast_to(other.q, shape), result.q),
                     result.bad, None, result.taint,
                 )  # fmt: skip
         if a.inf is None and b.inf is None:

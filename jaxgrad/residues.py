@@ -75,7 +75,10 @@ class Residues:
 
     def map(self, move: Callable[[np.ndarray], np.ndarray]) -> "Residues":
         """Apply a rearrangement of entries, a function of arrays (lead, *shape), to everything."""
-        over = lambda x: None if x is None else move(x[None])[0]  # noqa: E731  (a one-line helper)
+
+        def over(x: np.ndarray | None) -> np.ndarray | None:
+            return None if x is None else move(x[None])[0]
+
         q, bad = (None if x is None else move(x) for x in (self.q, self.bad))
         return Residues(move(self.p), q, bad, *map(over, (self.inf, self.taint, self.sign)))
 
@@ -245,7 +248,7 @@ class ResidueDomain(Domain):
             bad = np.broadcast_to(outside, (count, *index.shape)) if bad is None else bad | outside
         single = {c: gather(c, 0, 1, t) for c, t in _SINGLE}
         return Residues(
-            gather("p", 0, count, np.int64),  # type: ignore[arg-type]  (p is never absent)
+            gather("p", 0, count, np.int64),  # type: ignore[arg-type]  # p is never absent
             gather("q", 0, count, np.int64),
             bad,
             *(None if x is None else x[0] for x in single.values()),

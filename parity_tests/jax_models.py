@@ -76,7 +76,7 @@ def batch_norm(p, name, x, updated, train, bug=""):
         if bug == f"detached statistics in {name}":
             mean, var = jax.lax.stop_gradient((mean, var))
     eps = 1e-3 if bug == f"eps of {name}" else 1e-5
-    across = lambda v: v[:, None, None]  # noqa: E731
+    across = lambda v: v[:, None, None]
     y = (x - across(mean)) / jnp.sqrt(across(var) + eps)
     return tag(y * across(p[f"{name}.weight"]) + across(p[f"{name}.bias"]), name)
 
@@ -127,7 +127,7 @@ def attention(p, name, x, heads, *, rate=0.0, causal=False, bug="", source=None)
 
 def encoder(p, x, bug="", *, layers=2, heads=2, rate=0.1, causal=False, prefix=""):
     """`torch_models.encoder`, in training where there is a rate."""
-    drop = lambda name, x: tag(dropout(name, x, rate, bug) if rate else x, name)  # noqa: E731
+    drop = lambda name, x: tag(dropout(name, x, rate, bug) if rate else x, name)
     for i in range(layers):
         at = f"{prefix}layers.{i}"
         y = attention(p, f"{at}.self_attn", x, heads, rate=rate, causal=causal, bug=bug)

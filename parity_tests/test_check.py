@@ -53,7 +53,7 @@ def test_two_mistakes_are_both_named():
 
 def test_a_detached_residual_is_told_from_the_branch_beside_it():
     golden = parity.record(torch_models.encoder(), {"src": RNG.standard_normal((2, 5, 8))}, train=True)
-    port = lambda p, src: jax_models.encoder(p, src, "detached residual in layers.1")  # noqa: E731
+    port = lambda p, src: jax_models.encoder(p, src, "detached residual in layers.1")
     report = parity.check(port, golden, ignore="layers.?", float32=False)
     assert report.context["first_forward"] is None and report.context["first_vjp"] == ["layers.1.norm1"]
 
@@ -61,7 +61,7 @@ def test_a_detached_residual_is_told_from_the_branch_beside_it():
 def test_flax_fast_variance_at_a_large_mean_is_named_as_less_accurate():
     golden = parity.record(nn.LayerNorm(64), {"x": 300 + RNG.standard_normal((8, 64))})
     for bug, verdict in (("", "confirmed"), ("fast variance in norm", "refuted")):
-        rename = lambda p: {f"norm.{k}": v for k, v in p.items()}  # noqa: E731
+        rename = lambda p: {f"norm.{k}": v for k, v in p.items()}
         report = parity.check(lambda p, x, bug=bug: jax_models.layer_norm(p, "norm", x, bug=bug), golden, weights=rename, ignore="norm")
         assert report.verdict == verdict
     worse = next(f for f in report.findings if f.verdict == "refuted")

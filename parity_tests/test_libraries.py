@@ -65,7 +65,7 @@ class Convolutional(linen.Module):
 
     @linen.compact
     def __call__(self, x):
-        norm = lambda name: linen.BatchNorm(not self.train, momentum=0.9, use_fast_variance=False, name=name)  # noqa: E731
+        norm = lambda name: linen.BatchNorm(not self.train, momentum=0.9, use_fast_variance=False, name=name)
         x = x.transpose(0, 2, 3, 1)
         x = linen.relu(norm("bn1")(linen.Conv(4, (3, 3), 2, padding=1, name="conv1")(x)))
         x = linen.relu(norm("bn2")(linen.Conv(8, (3, 3), padding=1, use_bias=False, name="conv2")(x)))
@@ -105,7 +105,7 @@ class Layer(linen.Module):
             scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / jnp.sqrt(1.0 * query.shape[-1])
             return jnp.einsum("bhqk,bkhd->bqhd", keep(jax.nn.softmax(scores), f"{name}.self_attn"), value)
 
-        norm = lambda name: linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)  # noqa: E731
+        norm = lambda name: linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
         attention = linen.MultiHeadDotProductAttention(2, attention_fn=attend, name="self_attn")
         x = norm("norm1")(x + keep(attention(x), f"{name}.dropout1"))
         y = keep(linen.relu(linen.Dense(16, name="linear1")(x)), f"{name}.dropout")
@@ -191,13 +191,13 @@ def test_an_equinox_transformer_and_its_attention_without_biases():
                 layer, at = EquinoxLayer(jax.random.key(0), biased), f"layers.{i}"
                 (wq, wk, wv), (bq, bk, bv) = (jnp.split(p[f"{at}.self_attn.in_proj_{n}"], 3) for n in ("weight", "bias"))
                 values = [wq, wk, wv, p[f"{at}.self_attn.out_proj.weight"]], [bq, bk, bv, p[f"{at}.self_attn.out_proj.bias"]]
-                where = lambda m: [getattr(m.self_attn, f"{n}_proj").weight for n in ("query", "key", "value", "output")]  # noqa: E731
+                where = lambda m: [getattr(m.self_attn, f"{n}_proj").weight for n in ("query", "key", "value", "output")]
                 layer = eqx.tree_at(where, layer, values[0])
                 if biased:
-                    where = lambda m: [getattr(m.self_attn, f"{n}_proj").bias for n in ("query", "key", "value", "output")]  # noqa: E731
+                    where = lambda m: [getattr(m.self_attn, f"{n}_proj").bias for n in ("query", "key", "value", "output")]
                     layer = eqx.tree_at(where, layer, values[1])
                 for name in ("linear1", "linear2", "norm1", "norm2"):
-                    where = lambda m, name=name: [getattr(m, name).weight, getattr(m, name).bias]  # noqa: E731
+                    where = lambda m, name=name: [getattr(m, name).weight, getattr(m, name).bias]
                     layer = eqx.tree_at(where, layer, [p[f"{at}.{name}.weight"], p[f"{at}.{name}.bias"]])
                 layers.append(layer)
             return layers
@@ -222,7 +222,7 @@ def test_an_equinox_recurrent_network():
 
     def port(model, x):
         cell, out = model
-        one = lambda xs: out(jax.lax.scan(lambda h, x: (cell(x, h), None), jnp.zeros(5, xs.dtype), xs)[0])  # noqa: E731
+        one = lambda xs: out(jax.lax.scan(lambda h, x: (cell(x, h), None), jnp.zeros(5, xs.dtype), xs)[0])
         return jax.vmap(one)(x)
 
     parity.check(port, golden, weights=weights).assert_confirmed()

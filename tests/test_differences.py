@@ -106,7 +106,7 @@ def test_a_feature_finer_than_the_coarse_steps_is_never_taken_for_flatness():
         for width in (1e-2, 1e-3, 1e-4, 1e-5):
             x = np.random.default_rng(0).standard_normal(20)
             spikes = x + 0.3 * width  # every coordinate stands on the flank of a narrow bump
-            f = lambda y, s=spikes, w=width: jnp.sum(jnp.exp(-(((y - s) / w) ** 2)))  # noqa: E731  (one line, used twice)
+            f = lambda y, s=spikes, w=width: jnp.sum(jnp.exp(-(((y - s) / w) ** 2)))
             found = slopes(f, x)
             exact = np.asarray(jax.grad(f)(x))
             assert np.all(found.kink | (np.abs(found.central - exact) <= 1000 * found.central_error)), width

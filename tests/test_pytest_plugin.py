@@ -9,10 +9,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-import scipy.special  # noqa: F401 - see below
+import scipy.special  # noqa: F401 - imported for what is said below
 
 # A session inside of this process forgets the modules that it was the first to import; JAX cannot be imported twice.
-from jaxgrad import complaint, faults, loading, page, running, verification  # noqa: F401
+from jaxgrad import complaint, faults, loading, page, running, verification  # noqa: F401 - likewise
 
 pytest_plugins = ["pytester"]
 

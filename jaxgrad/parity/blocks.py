@@ -152,7 +152,10 @@ def _runner(jaxpr: core.Jaxpr) -> Callable[..., list[Any]]:
 
 def evaluate(equations: Sequence[core.JaxprEqn], output: Any, env: dict[Any, Any], substitutes: Substitutes) -> Any:
     """Run some equations; those with a substitute by their number give what it gives."""
-    read = lambda atom: jnp.asarray(atom.val, dtype_of(atom)) if isinstance(atom, core.Literal) else env[atom]  # noqa: E731
+
+    def read(atom: Any) -> Any:
+        return jnp.asarray(atom.val, dtype_of(atom)) if isinstance(atom, core.Literal) else env[atom]
+
     for i, eqn in enumerate(equations):
         operands = [read(atom) for atom in eqn.invars]
         results = substitutes[i](eqn, operands) if i in substitutes else bind(eqn, operands)

@@ -176,7 +176,10 @@ class Checker:
 def _copies(golden: Golden, unit: float) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Return state and inputs as recorded, and copies with noise of one unit in the last place."""
     aliases = golden.manifest["aliases"]
-    widen = lambda group: {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in group.items()}  # noqa: E731
+
+    def widen(group: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in group.items()}
+
     state = {k: v for k, v in widen(golden.state).items() if k not in aliases}
     stacked = noisy_copies({"state": state, "inputs": widen(golden.inputs)}, unit, golden.manifest["seed"])
     return [

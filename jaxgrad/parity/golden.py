@@ -17,6 +17,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,10 @@ class Golden:
 
     def __str__(self) -> str:
         """Return a few lines that say what the golden holds."""
-        shown = lambda group: ", ".join(f"{k} {list(v.shape)}" for k, v in group.items()) or "none"  # noqa: E731 - used four times here
+
+        def shown(group: Mapping[str, np.ndarray]) -> str:
+            return ", ".join(f"{k} {list(v.shape)}" for k, v in group.items()) or "none"
+
         how = "in training" if self.manifest["train"] else "in evaluation"
         return (
             f"{self.name}, recorded with torch {self.manifest['torch']} {how}\n"

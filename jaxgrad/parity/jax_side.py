@@ -194,7 +194,7 @@ class JaxSide:
         if not self.permutations:
             self.permutations = {k: self._permutation(k, v) for k, v in found["activation"].items()}
         for kind in ("activation", "cotangent"):
-            found[kind] = {self.partners[k]: np.transpose(v, self.permutations[k]) for k, v in found[kind].items()}  # type: ignore[index]
+            found[kind] = {self.partners[k]: np.transpose(v, self.permutations[k]) for k, v in found[kind].items()}  # type: ignore[index]  # both are set together
         return found
 
     def _seen(self, program: Program, given: Given, zeros: Arrays, seeds: Arrays) -> tuple[Any, tuple[Any, Any, Any, Any]]:

@@ -59,7 +59,10 @@ def candidates(theirs: Sequence[int], ours: Sequence[int], *, third: int = 0) ->
     if len(theirs) == 2:
         orders.append((1, 0))
     orders += _CONVOLUTIONS.get(len(theirs), [])
-    strip = lambda shape: tuple(n for n in shape if n != 1)  # noqa: E731 - used three times here
+
+    def strip(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(n for n in shape if n != 1)
+
     found = []
     for order in orders:
         shape = tuple(theirs[a] for a in order)

@@ -121,7 +121,10 @@ def record(
 
 def _canary(side: TorchSide) -> Canary:
     torch = side.torch
-    place = lambda x: torch.from_numpy(x).to(side.device)  # noqa: E731 - used twice here
+
+    def place(x: np.ndarray) -> Any:
+        return torch.from_numpy(x).to(side.device)
+
     return canary(lambda a, b: (place(a) @ place(b)).cpu().numpy(), device=f"torch's {side.device}")
 
 
@@ -180,7 +183,10 @@ def _directions(
 ) -> dict[str, np.ndarray]:
     around = {f"parameter/{k}": state[k] for k in side.parameters if state[k].dtype.kind == "f"}
     around |= {f"input/{k}": v for k, v in inputs.items() if v.dtype.kind == "f"}
-    scale = lambda x: float(np.sqrt(np.mean(np.square(x)))) or 1.0 if x.size else 1.0  # noqa: E731 - used once, below
+
+    def scale(x: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(np.square(x)))) or 1.0 if x.size else 1.0
+
     return {k: (scale(x) * rng.standard_normal(x.shape)).astype(np.float32).astype(np.float64) for k, x in around.items()}
 
 
