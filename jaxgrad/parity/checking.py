@@ -13,10 +13,10 @@ import numpy as np
 from jaxgrad.parity.devices import canary
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.jax_side import JaxSide
-from jaxgrad.parity.judging import Pair, numerical, semantic
+from jaxgrad.parity.judging import Pair, numerical, semantic, unsettled
 from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.report import Finding, Report, Verdict
-from jaxgrad.rounding import COPIES, noisy_copies
+from jaxgrad.rounding import COPIES, SAFETY, noisy_copies
 
 KINDS = {
     "value": "{}", "loss": "{}", "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
@@ -164,7 +164,7 @@ class Checker:
                 findings.append(Finding(evidence="float32", wrt="products", verdict=Verdict.UNDECIDED, detail=detail))
         if found is not None:
             context["weights"] = found.lines()
-        if self.isolate and any(f.verdict == Verdict.REFUTED and f.evidence == "semantic" for f in findings):
+        if self.isolate and any(f.evidence == "semantic" and (f.verdict == Verdict.REFUTED or unsettled(f)) for f in findings):
             from jaxgrad.parity.isolation import isolated
 
             findings, told = isolated(side, findings, doubles)
@@ -253,7 +253,13 @@ def _left_out(golden: Golden, base: Results) -> list[Finding]:
         out.append(Finding(evidence="semantic", wrt="buffers", verdict=Verdict.UNDECIDED, detail=f"{detail}; {remedy}"))
     gradients = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"double/{kind}").items()}
     moved = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"move/{kind}").items()}
-    if gradients and all(np.all(np.abs(v) <= 64 * np.max(moved[k], initial=0.0)) for k, v in gradients.items() if k in moved):
+    between = {f"{kind}/{k}": v - gradients[f"{kind}/{k}"] for kind in _GRADIENTS for k, v in golden.group(f"single/{kind}").items()}
+
+    def zero(name: str) -> bool:
+        limits = [SAFETY * np.max(np.abs(group[name]), initial=0.0) for group in (moved, between) if name in group]
+        return bool(np.all(np.abs(gradients[name]) <= min(limits, default=0.0)))
+
+    if gradients and all(map(zero, gradients)):
         detail = (
             "every gradient is zero, to rounding, in torch: the loss does not depend on anything, as a softmax under a mean; "
             "record without `loss`, or with one that tells"

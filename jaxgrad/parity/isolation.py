@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxgrad.parity.blocks import Block, Blocks, Key
 from jaxgrad.parity.jax_side import JaxSide
-from jaxgrad.parity.judging import Pair, semantic
+from jaxgrad.parity.judging import Pair, semantic, unsettled
 from jaxgrad.parity.parts import spread, wholes
 from jaxgrad.parity.remedies import buffer_remedy, remedy
 from jaxgrad.report import Finding, Verdict
@@ -123,9 +123,10 @@ def _backward(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Suspect]) ->
         readers = [name for name, s in suspects.items() if s.parts and key in s.parts[0]]
         runs = [sum((suspects[name].parts[i][key] for name in readers), np.zeros(whole.double.shape)) for i in range(COPIES + 1)]
         finding = semantic(whole.beside(runs[0], spread(runs)), f"d {key.name}")
-        if finding.verdict == Verdict.REFUTED:
+        if finding.verdict == Verdict.REFUTED or unsettled(finding):
             wrong[key] = _guilty(side, suspects, key, readers), finding
-    return wrong
+    refuted = {key: entry for key, entry in wrong.items() if entry[1].verdict == Verdict.REFUTED}
+    return refuted or wrong
 
 
 def _guilty(side: JaxSide, suspects: Mapping[str, Suspect], key: Key, readers: list[str]) -> list[str]:
@@ -133,7 +134,7 @@ def _guilty(side: JaxSide, suspects: Mapping[str, Suspect], key: Key, readers: l
     if not readers:
         owner = key.name.rpartition(".")[0]
         return [name for name in suspects if name.partition("[")[0].partition("#")[0] == owner] or list(suspects)[-1:]
-    inlets, moves = side.golden.group("double/inlet"), side.golden.group("move/inlet")
+    inlets, moves, singles = (side.golden.group(f"{part}/inlet") for part in ("double", "move", "single"))
     left = []
     for name in readers:
         label = f"{name.partition('[')[0]}<{key.name}"
@@ -141,9 +142,12 @@ def _guilty(side: JaxSide, suspects: Mapping[str, Suspect], key: Key, readers: l
             left.append(name)
             continue
         runs = [part[key] for part in suspects[name].parts]
-        pair = Pair(runs[0], inlets[label], spread(runs), moves.get(label, np.zeros(runs[0].shape)).astype(float))
-        verdict = semantic(pair, name).verdict
-        if verdict == Verdict.REFUTED:
+        pair = Pair(
+            runs[0], inlets[label], spread(runs), moves.get(label, np.zeros(runs[0].shape)).astype(float), None, singles.get(label)
+        )
+        finding = semantic(pair, name)
+        verdict = finding.verdict
+        if verdict == Verdict.REFUTED or unsettled(finding):
             return [name]
         if verdict == Verdict.UNDECIDED:
             left.append(name)

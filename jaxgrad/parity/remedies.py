@@ -15,10 +15,10 @@ from jaxgrad.parity.conventions import attempts
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import semantic
 from jaxgrad.parity.parts import spread, wholes
-from jaxgrad.parity.rewriting import Attempt, Scene
+from jaxgrad.parity.rewriting.scene import Attempt, Scene
 from jaxgrad.report import Verdict
 
-MOST = 120
+MOST = 200
 """Attempts at one block."""
 
 
@@ -33,7 +33,11 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
         wrong: the cotangents that do not add up to torch's.
     """
     suspect, golden = suspects[name], side.golden
-    module = golden.manifest["modules"].get(name.partition("[")[0].partition("#")[0], {})
+    owner = name.partition("[")[0].partition("#")[0]
+    modules = golden.manifest["modules"]
+    module = modules.get(owner, modules.get("", {}))
+    inside = owner + "." if owner in modules else ""
+    vectors = {k: v.astype(np.float64) for k, v in golden.state.items() if k.startswith(inside) and v.ndim == 1 and v.dtype.kind == "f"}
     given = side.given("float64", golden.state, golden.inputs)
     numbers = blocks.numbers(given, golden.activations)
     forward = suspect.forward.verdict == Verdict.REFUTED
@@ -52,7 +56,7 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
             return False
         return forward or _adds_up(golden, suspects, name, parts, {k: v for k, v in wrong.items() if name in v[0]})
 
-    tried = itertools.islice(attempts(Scene(suspect.block, dict(module.get("options", {})))), MOST)
+    tried = itertools.islice(attempts(Scene(suspect.block, dict(module.get("options", {})), vectors)), MOST)
     return next((attempt.words for attempt in tried if works(attempt)), "")
 
 
