@@ -73,6 +73,15 @@ CASES = [
         lambda _, x: jax.nn.gelu(x), lambda _, x: jax.nn.gelu(x, approximate=False), "the tanh form of GELU",
     ),
     (
+        "softplus above 20", nn.Softplus(), {"input": np.linspace(-3, 30, 40)},
+        lambda _, input: jnp.where(input > 20, input, jax.nn.softplus(jnp.minimum(input, 20))),
+        lambda _, input: jax.nn.softplus(input), "x itself above 20",
+    ),
+    (
+        "gradient of hardsigmoid in float64", nn.Hardsigmoid(), {"input": X},
+        None, lambda _, input: jax.nn.hard_sigmoid(input), "torch's derivative of hardsigmoid is 1/6 rounded to float32",
+    ),
+    (
         "Linear weight", nn.Linear(6, 6), {"x": X},
         lambda p, x: x @ p["weight"].T + p["bias"], lambda p, x: x @ p["weight"] + p["bias"], "transposing weight",
     ),

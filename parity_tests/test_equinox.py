@@ -1,5 +1,6 @@
 """The same models in Equinox: weights mapped from a tree, scopes as taps, and what its defaults change."""
 
+import functools
 import operator
 
 import equinox as eqx
@@ -15,7 +16,11 @@ RNG = np.random.default_rng(2)
 X = RNG.standard_normal((7, 6))
 IMAGES = RNG.standard_normal((3, 3, 8, 8))
 TOKENS = RNG.standard_normal((2, 5, 8))
-MLP = parity.record(torch_models.MLP(), {"x": X})
+
+
+@functools.cache
+def perceptron(device):
+    return parity.record(torch_models.MLP(), {"x": X}, device=device)
 
 
 class EquinoxPerceptron(eqx.Module):
@@ -33,9 +38,9 @@ class EquinoxPerceptron(eqx.Module):
         return self.out(jax.nn.relu(x))
 
 
-def test_an_equinox_perceptron_under_vmap():
+def test_an_equinox_perceptron_under_vmap(device):
     scopes = {"eqx.nn.Linear": "fc1", "eqx.nn.LayerNorm": "norm", "eqx.nn.Linear#1": "fc2", "eqx.nn.Linear#2": "out"}
-    report = parity.check(lambda model, x: jax.vmap(model)(x), MLP, weights=EquinoxPerceptron(), taps=scopes)
+    report = parity.check(lambda model, x: jax.vmap(model)(x), perceptron(device), weights=EquinoxPerceptron(), taps=scopes)
     report.assert_confirmed()
     assert ".fc1.weight is fc1.weight" in report.context["weights"]
 
@@ -60,8 +65,8 @@ class Convolutional(eqx.Module):
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
-def test_an_equinox_convolutional_network_with_batch_norm(train):
-    golden = parity.record(torch_models.CNN(), {"x": IMAGES}, train=train)
+def test_an_equinox_convolutional_network_with_batch_norm(train, device):
+    golden = parity.record(torch_models.CNN(), {"x": IMAGES}, train=train, device=device)
 
     def weights(p):
         empty, state = eqx.nn.make_with_state(Convolutional)(jax.random.key(0))  # in the precision of the run
@@ -157,8 +162,8 @@ def encoder_of(p, biased=True):
     return layers
 
 
-def test_an_equinox_transformer_of_four_layers_with_dropout_replayed():
-    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True)
+def test_an_equinox_transformer_of_four_layers_with_dropout_replayed(device):
+    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device)
 
     def port(layers, src):
         for i, layer in enumerate(layers):
@@ -168,8 +173,8 @@ def test_an_equinox_transformer_of_four_layers_with_dropout_replayed():
     parity.check(port, golden, weights=encoder_of).assert_confirmed()
 
 
-def test_equinoxs_own_attention_and_what_its_default_of_no_biases_changes():
-    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS})
+def test_equinoxs_own_attention_and_what_its_default_of_no_biases_changes(device):
+    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, device=device)
 
     def port(layers, src):
         for layer in layers:
@@ -182,8 +187,8 @@ def test_equinoxs_own_attention_and_what_its_default_of_no_biases_changes():
     assert {"output", "d layers.0.self_attn.in_proj_bias"} <= {f.wrt for f in without.findings if f.verdict == "refuted"}
 
 
-def test_an_equinox_recurrent_network():
-    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))})
+def test_an_equinox_recurrent_network(device):
+    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))}, device=device)
     cell, out = eqx.nn.GRUCell(4, 5, key=jax.random.key(0)), eqx.nn.Linear(5, 2, key=jax.random.key(1))
 
     def weights(p):
@@ -248,9 +253,9 @@ class MaskedAutoencoder(eqx.Module):
         return {"prediction": on(self.head)(z), "hidden": (back >= self.keep).astype(x.dtype)}
 
 
-def test_an_equinox_masked_autoencoder_with_its_loss_and_its_random_patches_replayed():
+def test_an_equinox_masked_autoencoder_with_its_loss_and_its_random_patches_replayed(device):
     torchs = torch_models.MaskedAutoencoder()
-    golden = parity.record(torchs, {"x": IMAGES}, loss=torch_models.masked_loss(torchs, IMAGES))
+    golden = parity.record(torchs, {"x": IMAGES}, loss=torch_models.masked_loss(torchs, IMAGES), device=device)
     empty = MaskedAutoencoder(jax.random.key(0))
 
     def weights(p):

@@ -1,5 +1,7 @@
 """The same models in flax: weights mapped from a tree, scopes as taps, and what its defaults change."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,13 @@ RNG = np.random.default_rng(2)
 X = RNG.standard_normal((7, 6))
 IMAGES = RNG.standard_normal((3, 3, 8, 8))
 TOKENS = RNG.standard_normal((2, 5, 8))
-MLP = parity.record(torch_models.MLP(), {"x": X})
+
+
+@functools.cache
+def perceptron(device):
+    return parity.record(torch_models.MLP(), {"x": X}, device=device)
+
+
 MLP_SCOPES = {"Perceptron/fc1": "fc1", "Perceptron/fc2": "fc2", "Perceptron/norm": "norm", "Perceptron/out": "out"}
 
 
@@ -33,14 +41,14 @@ def flax_check(model, golden, x, **options):
     return parity.check(lambda variables, x: model.apply(variables, x), golden, weights=tree, **options)
 
 
-def test_a_flax_perceptron_whose_square_kernels_are_found_to_be_transposed():
-    report = flax_check(Perceptron(), MLP, X, taps=MLP_SCOPES)
+def test_a_flax_perceptron_whose_square_kernels_are_found_to_be_transposed(device):
+    report = flax_check(Perceptron(), perceptron(device), X, taps=MLP_SCOPES)
     report.assert_confirmed()
     assert "['params']['fc1']['kernel'] is fc1.weight (axes 1 0)" in report.context["weights"]
     assert {"norm", "d norm", "d fc2.weight"} <= set(report.by_input)
 
 
-def test_flaxs_own_defaults_are_found_and_told():
+def test_flaxs_own_defaults_are_found_and_told(device):
     given = parity.WeightMap(
         jax.eval_shape(Perceptron().init, jax.random.key(0), jnp.zeros((7, 6))),
         {f"['params']['{n}']['kernel']": (f"{n}.weight", "axes 1 0") for n in ("fc1", "fc2", "out")}
@@ -48,15 +56,15 @@ def test_flaxs_own_defaults_are_found_and_told():
         | {"['params']['norm']['scale']": ("norm.weight", "same")},
     )
     options = {"weights": given, "taps": MLP_SCOPES, "float32": False}
-    norm = parity.check(Perceptron(epsilon=1e-6).apply, MLP, **options)
+    norm = parity.check(Perceptron(epsilon=1e-6).apply, perceptron(device), **options)
     assert norm.context["remedies"] == {"norm": "eps=1e-05 restores parity"}
-    gelu = parity.check(Perceptron(exact=False).apply, MLP, **options)
+    gelu = parity.check(Perceptron(exact=False).apply, perceptron(device), **options)
     assert gelu.context["remedies"] == {"norm": "the erf form of GELU (approximate=False) restores parity"}
 
 
-def test_a_map_is_refused_where_it_would_be_a_guess():
+def test_a_map_is_refused_where_it_would_be_a_guess(device):
     with pytest.raises(ValueError, match="none of its layouts agrees with torch at norm"):
-        flax_check(Perceptron(exact=False), MLP, X, taps={"Perceptron/norm": "norm"}, ignore="*")
+        flax_check(Perceptron(exact=False), perceptron(device), X, taps={"Perceptron/norm": "norm"}, ignore="*")
 
 
 class Convolutional(linen.Module):
@@ -72,8 +80,8 @@ class Convolutional(linen.Module):
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
-def test_a_flax_convolutional_network_with_batch_norm(train):
-    golden = parity.record(torch_models.CNN(), {"x": IMAGES}, train=train)
+def test_a_flax_convolutional_network_with_batch_norm(train, device):
+    golden = parity.record(torch_models.CNN(), {"x": IMAGES}, train=train, device=device)
     model = Convolutional(train)
     tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((3, 3, 8, 8)))
 
@@ -119,8 +127,8 @@ class Encoder(linen.Module):
         return src
 
 
-def test_a_flax_transformer_of_four_layers_with_dropout_replayed():
-    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True)
+def test_a_flax_transformer_of_four_layers_with_dropout_replayed(device):
+    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device)
     scopes = {
         f"Encoder/layers.{i}/{n}": f"layers.{i}.{n}" for i in range(4) for n in ("self_attn", "norm1", "linear1", "linear2", "norm2")
     }
@@ -140,8 +148,8 @@ class FlaxRecurrent(linen.Module):
         return linen.Dense(2)(linen.RNN(linen.GRUCell(5, param_dtype=x.dtype))(x)[:, -1])
 
 
-def test_a_flax_recurrent_network():
-    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))})
+def test_a_flax_recurrent_network(device):
+    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))}, device=device)
 
     def weights(p):
         w, u = jnp.split(p["gru.weight_ih_l0"], 3), jnp.split(p["gru.weight_hh_l0"], 3)
@@ -179,9 +187,9 @@ class MaskedAutoencoder(linen.Module):
         return {"prediction": linen.Dense(48, name="head")(z), "hidden": (back >= self.keep).astype(x.dtype)}
 
 
-def test_a_flax_masked_autoencoder_with_its_loss_and_its_random_patches_replayed():
+def test_a_flax_masked_autoencoder_with_its_loss_and_its_random_patches_replayed(device):
     torchs = torch_models.MaskedAutoencoder()
-    golden = parity.record(torchs, {"x": IMAGES}, loss=torch_models.masked_loss(torchs, IMAGES))
+    golden = parity.record(torchs, {"x": IMAGES}, loss=torch_models.masked_loss(torchs, IMAGES), device=device)
     within = ("norm1", "attn", "norm2", "fc1", "fc2")
     scopes = {f"{half}/{name}": f"{half}.{name}" for half in ("encode", "decode") for name in within}
     scopes |= {name: name for name in ("embed", "norm", "bridge", "head")}

@@ -15,6 +15,7 @@ from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, numerical, semantic, unsettled
 from jaxgrad.parity.mapping import WeightMap, map_weights
+from jaxgrad.parity.probing import probed
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.rounding import COPIES, SAFETY, noisy_copies
 
@@ -150,6 +151,7 @@ class Checker:
                 ours = [run[kind][label] for run in singles]
                 accuracy = numerical(pair, ours, [run[kind][label] for run in beside], wrt)
                 findings += [accuracy] if accuracy is not None else []
+        findings += probed(side, golden)
         findings += _left_out(golden, doubles)
         context: dict[str, Any] = {
             "device": jax.devices()[0].platform, "seed": golden.manifest["seed"], "jax": jax.__version__,

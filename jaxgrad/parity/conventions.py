@@ -38,6 +38,8 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("BatchNorm momentum", "0.1, the weight of the new", "flax 0.99, the weight of the old", elsewhere=_BUFFERS),
     Difference("BatchNorm running variance", "divided by n − 1", "flax and Equinox divide by n", elsewhere=_BUFFERS),
     Difference("GELU", "erf", "jax.nn.gelu approximates by tanh", layers.gelus),
+    Difference("softplus above 20", "x itself", "log(1 + eˣ), up to 2e-9 more", layers.softplus),
+    Difference("gradient of hardsigmoid in float64", "1/6 is rounded to float32", "1/6", layers.sixths),
     Difference("Linear weight", "(out, in)", "flax kernel (in, out); a square one goes unnoticed", layers.transposes),
     Difference("attention biases", "MultiheadAttention has them", "Equinox's has none by default", layers.biases),
     Difference("convolution padding", "0, or the same on both sides", "SAME, uneven at stride 2", layers.paddings),

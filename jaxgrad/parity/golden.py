@@ -5,11 +5,12 @@ A golden is one .npz: arrays without pickle, and a member ``manifest.json`` that
 
 - ``input/x``, ``state/fc.weight``, ``noise/dropout``, ``seed/output``: what went in; `seed` is the cotangent c of the output;
 - ``double/KIND/NAME``, ``single/KIND/NAME``: what came out in float64 and in float32;
-- ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last place on inputs and state.
+- ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last place on inputs and state;
+- ``probe/MODULE``, ``probe_seed/MODULE``: an input of many sizes that a module ran on alone, and the cotangent of its output.
 
-KIND is value, loss, parameter, input (gradients), activation, cotangent, inlet (named ``MODULE<SOURCE``: the part of SOURCE's
-cotangent that comes through MODULE), buffer, or with ``order=2`` curvature_parameter and
-curvature_input.
+KIND is value, loss, parameter, input (gradients), activation, cotangent, probe, probe_vjp, inlet (named
+``MODULE<SOURCE``: the part of SOURCE's cotangent that comes through MODULE), buffer, or with ``order=2`` curvature_parameter
+and curvature_input.
 """
 
 import hashlib

@@ -121,8 +121,9 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
 
 def unsettled(finding: Finding) -> bool:
     """Say whether the sides differ where noise of one unit in the last place decides, as at a kink or tie."""
-    differs = finding.verdict == Verdict.UNDECIDED and finding.error is not None and finding.bound is not None
-    return bool(differs and finding.bound > INSENSITIVE and finding.error > SAFETY * UNIT[np.dtype(np.float64)])
+    if finding.verdict != Verdict.UNDECIDED or finding.error is None or finding.bound is None:
+        return False
+    return finding.bound > INSENSITIVE and finding.error > SAFETY * UNIT[np.dtype(np.float64)]
 
 
 def _exact(ours: np.ndarray, theirs: np.ndarray, finding: dict[str, Any]) -> Finding:

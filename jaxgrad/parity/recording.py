@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.probing import values
 from jaxgrad.parity.randomizing import randomized
 from jaxgrad.parity.torch_side import _UNSTEADY, Run, TorchSide
 from jaxgrad.rounding import COPIES, noisy_copies
@@ -94,13 +95,14 @@ def record(
         _demand_steady(first, double)
         moves = _moves(side, state, given, seeds, loss, directions, double)
         single = side("float32", state, given, seeds=seeds, loss=loss, directions=directions)
+        probes = _probes(side, double, rng)
     draws = _named(first.draws)
     arrays = {f"input/{k}": _slim(v) for k, v in given.items()} | {f"state/{k}": _slim(v) for k, v in state.items()}
     arrays |= {f"noise/{k}": v for k, v in draws.items()} | {f"seed/{k}": v for k, v in seeds.items()}
     arrays |= {f"direction/{k}": v for k, v in (directions or {}).items()}
     for prefix, run in (("double", double), ("single", single)):
         arrays |= {f"{prefix}/{kind}/{k}": v for kind in COMPARED for k, v in run.results.get(kind, {}).items()}
-    arrays |= {f"move/{kind}/{k}": v for kind in moves for k, v in moves[kind].items()}
+    arrays |= {f"move/{kind}/{k}": v for kind in moves for k, v in moves[kind].items()} | probes
     manifest = {
         "name": name or getattr(torch_module_or_function, "__name__", type(torch_module_or_function).__name__),
         "torch": torch.__version__,
@@ -109,6 +111,7 @@ def record(
         "train": train,
         "randomized": randomize and side.is_module,
         "order": double.order,
+        "inlets": double.inlets,
         "parameters": list(double.results.get("parameter", {})),
         "aliases": side.aliases,
         "modules": _modules(side),
@@ -217,6 +220,32 @@ def _moves(
                 so_far = moves.setdefault(kind, {}).setdefault(k, np.zeros(v.shape))
                 moves[kind][k] = np.maximum(so_far, moved)
     return {kind: {k: _rounded_up(v) for k, v in group.items()} for kind, group in moves.items()}
+
+
+def _probes(side: TorchSide, run: Run, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Run each module that has neither parameters nor draws on numbers of many sizes; see `jaxgrad.parity.probing`."""
+    arrays: dict[str, np.ndarray] = {}
+    outputs = run.results.get("activation", {})
+    sources = {label.partition("<")[0]: label.partition("<")[2] for label in run.inlets}
+    for label in (k for k in run.order if k in sources and "#" not in k and "[" not in k):
+        module, shape = side.target.get_submodule(label), outputs[label].shape
+        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()) or sources[label] not in outputs:
+            continue
+        x = values(outputs[sources[label]].shape, rng)
+        c = rng.standard_normal(shape).astype(np.float32).astype(np.float64)
+        double, single = side.alone(label, x, c, "float64"), side.alone(label, x, c, "float32")
+        noisy = [side.alone(label, copy, c, "float64") for copy in noisy_copies([x], _EPS, side.seed)[0][1:]]
+        if double is None or single is None or np.array_equal(double[0], x):
+            continue
+        arrays |= {f"probe/{label}": _slim(x), f"probe_seed/{label}": _slim(c)}
+        for i, kind in enumerate(("probe", "probe_vjp")):
+            moved = np.max([np.abs(run[i] - double[i]) for run in noisy if run is not None], axis=0)
+            arrays |= {
+                f"double/{kind}/{label}": double[i],
+                f"single/{kind}/{label}": single[i],
+                f"move/{kind}/{label}": _rounded_up(moved),
+            }
+    return arrays
 
 
 def _rounded_up(array: np.ndarray) -> np.ndarray:

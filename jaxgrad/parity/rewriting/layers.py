@@ -10,6 +10,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.arrays import shape_of
+from jaxgrad.intermediates import bind
 from jaxgrad.parity.rewriting.scene import Attempt, Scene, at, short, times, with_operand
 
 
@@ -35,6 +36,32 @@ def _erf_of(u: Any, root: float) -> Any:
     s = 2 * math.sqrt(p / 3)
     x = -s * jnp.sinh(jnp.arcsinh(1.5 * q / p * math.sqrt(3 / p)) / 3)
     return jax.scipy.special.erf(x / math.sqrt(2))
+
+
+def softplus(scene: Scene) -> Iterator[Attempt]:
+    """A softplus that is x itself above 20."""
+    for i, eqn in scene.each("custom_jvp_call"):
+        if (eqn.params["call_jaxpr"].jaxpr.debug_info.func_name or "") == "logaddexp":
+
+            def linear(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
+                return [jnp.where(xs[0] > 20, xs[0], bind(eqn, xs)[0])]
+
+            yield Attempt({i: linear}, f"x itself above 20, as torch's threshold has it,{at(eqn)} restores parity")
+
+
+def sixths(scene: Scene) -> Iterator[Attempt]:
+    """A division by 6 whose derivative is rounded to float32, as in torch's hardsigmoid."""
+    rounded = float(np.float32(1 / 6))
+
+    def run(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
+        return [rounded * xs[0] + jax.lax.stop_gradient(bind(eqn, xs)[0] - rounded * xs[0])]
+
+    for i, k, value in scene.literals("div", "mul"):
+        if math.isclose(value, 6.0 if scene.block.equations[i].primitive.name == "div" else 1 / 6) and k == 1:
+            text = (
+                "torch's derivative of hardsigmoid is 1/6 rounded to float32: with that, parity is restored; the port is the more exact"
+            )
+            yield Attempt({i: run}, text)
 
 
 def transposes(scene: Scene) -> Iterator[Attempt]:
