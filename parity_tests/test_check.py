@@ -18,7 +18,7 @@ MLP = parity.record(torch_models.MLP(), {"x": X})
 
 
 def planted(bug):
-    return parity.check(lambda p, x: jax_models.mlp(p, x, bug), MLP, float32=False)
+    return parity.check(lambda p, x: jax_models.mlp(p, x, bug), MLP, precision=None)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_two_mistakes_are_both_named():
     def port(p, x):
         return jax_models.mlp({k: v for k, v in p.items() if k != "out.bias"}, x, "eps of norm")
 
-    report = parity.check(port, MLP, float32=False)
+    report = parity.check(port, MLP, precision=None)
     assert report.context["remedies"] == {"norm": "eps=1e-05 restores parity", "out": "adding out.bias restores parity"}
 
 
 def test_a_detached_residual_is_told_from_the_branch_beside_it():
     golden = parity.record(torch_models.encoder(), {"src": RNG.standard_normal((2, 5, 8))}, train=True)
     port = lambda p, src: jax_models.encoder(p, src, "detached residual in layers.1")
-    report = parity.check(port, golden, ignore="layers.?", float32=False)
+    report = parity.check(port, golden, ignore="layers.?", precision=None)
     assert report.context["first_forward"] is None and report.context["first_vjp"] == ["layers.1.norm1"]
 
 
@@ -75,10 +75,10 @@ def test_batch_norms_conventions_are_recognised_in_its_running_statistics():
         ("momentum of bn1", "a weight of 0.1 for the batch, in place of 0.9"),
         ("biased running variance in bn2", "the variance times n/(n − 1)"),
     ):
-        report = parity.check(lambda p, x, bug=bug: jax_models.cnn(p, x, bug), golden, buffers=True, float32=False)
+        report = parity.check(lambda p, x, bug=bug: jax_models.cnn(p, x, bug), golden, buffers=True, precision=None)
         assert report.verdict == "refuted"
         assert {words in f.diagnosis for f in report.findings if f.verdict == "refuted"} == {True}
-    plain = parity.check(lambda p, x: jax_models.cnn(p, x)[0], golden, float32=False)
+    plain = parity.check(lambda p, x: jax_models.cnn(p, x)[0], golden, precision=None)
     assert plain.verdict == "undecided" and "does not return it" in plain.findings[-1].detail
 
 
@@ -189,4 +189,4 @@ def test_a_golden_survives_the_file_and_the_file_is_the_same_each_time(tmp_path)
     assert one.read_bytes() == two.read_bytes()
     again = parity.Golden.load(one)
     assert again.arrays.keys() == MLP.arrays.keys() and "fc1.weight [6, 6]" in str(again)
-    parity.check(jax_models.mlp, str(one), float32=False).assert_confirmed()
+    parity.check(jax_models.mlp, str(one), precision=None).assert_confirmed()

@@ -224,12 +224,12 @@ careless_sine.defjvp(lambda x, t: (jnp.sin(x[0]), -jnp.cos(x[0]) * t[0]))
 )
 def test_a_check_finds_the_difference_and_tells_what_restores_parity(topic, torchs, inputs, right, written, remedy):
     golden = parity.record(torchs, inputs)
-    report = parity.check(written, golden, float32=False)
+    report = parity.check(written, golden, precision=None)
     assert report.verdict in ("refuted", "undecided"), "at a tie that noise breaks, nothing is refuted"
     told = report.context["remedies"].values()
     assert any(words.startswith(remedy) for words in told), report.context
     if right is not None:
-        same = parity.check(right, golden, float32=False)
+        same = parity.check(right, golden, precision=None)
         same.assert_confirmed()
         assert not same.warnings
 
@@ -252,7 +252,7 @@ def test_the_biases_that_equinoxs_attention_lacks_are_told():
         q, k = (x.reshape(*x.shape[:2], 2, 3).transpose(0, 2, 1, 3) for x in (q, k))
         return jax.nn.softmax(q @ k.transpose(0, 1, 3, 2) / jnp.sqrt(3.0)).mean(1)
 
-    report = parity.check(port, golden, float32=False)
+    report = parity.check(port, golden, precision=None)
     assert report.context["remedies"] == {"output[0]": "adding in_proj_bias, out_proj.bias restores parity"}
 
 
@@ -272,7 +272,7 @@ def test_the_bias_inside_the_reset_gate_that_flaxs_nnx_cell_lacks_is_told():
         last, states = jax.lax.scan(step, jnp.zeros((2, 5), x.dtype), x.transpose(1, 0, 2))
         return states.transpose(1, 0, 2), last[None]
 
-    told = parity.check(port, golden, float32=False).context["remedies"]
+    told = parity.check(port, golden, precision=None).context["remedies"]
     assert told["output[0]"].startswith("adding bias_hh_l0[10:15] after the product at test_conventions.py")
 
 
@@ -298,7 +298,7 @@ def test_an_index_out_of_range_is_an_error_in_torch_and_nan_or_another_entry_in_
     x = jnp.arange(3.0)
     assert jnp.isnan(jnp.take(x, 5)) and x[jnp.asarray(5)] == 2
     golden = parity.record(lambda x, i: x[i - 1], {"x": X, "i": np.array([5])})
-    report = parity.check(lambda _, x, i: jnp.take(x, i, axis=0), golden, float32=False)
+    report = parity.check(lambda _, x, i: jnp.take(x, i, axis=0), golden, precision=None)
     assert report.verdict == "refuted" and "ours nan" in report.findings[-1].detail + report.findings[0].detail
 
 
@@ -324,7 +324,7 @@ def test_the_table_is_covered_and_says_what_sees_each_convention():
     ids=["Adam", "momentum", "Nesterov"],
 )
 def test_optimizers_that_are_the_same_are_confirmed(torchs, ours):
-    report = parity.check(parity.optax_steps(ours), parity.record(parity.torch_steps(torchs), STEPS), float32=False)
+    report = parity.check(parity.optax_steps(ours), parity.record(parity.torch_steps(torchs), STEPS), precision=None)
     report.assert_confirmed()
     assert {"output['step 1']", "output['step 2']"} == set(report.by_input)
 

@@ -181,7 +181,7 @@ def test_equinoxs_own_attention_and_what_its_default_of_no_biases_changes(device
             src = layer(src)
         return src
 
-    options = {"float32": False, "isolate": False}
+    options = {"precision": None, "isolate": False}
     parity.check(port, golden, weights=encoder_of, **options).assert_confirmed()
     without = parity.check(port, golden, weights=lambda p: encoder_of(p, biased=False), **options)
     assert {"output", "d layers.0.self_attn.in_proj_bias"} <= {f.wrt for f in without.findings if f.verdict == "refuted"}

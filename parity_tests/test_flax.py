@@ -55,7 +55,7 @@ def test_flaxs_own_defaults_are_found_and_told(device):
         | {f"['params']['{n}']['bias']": (f"{n}.bias", "same") for n in ("fc1", "fc2", "out", "norm")}
         | {"['params']['norm']['scale']": ("norm.weight", "same")},
     )
-    options = {"weights": given, "taps": MLP_SCOPES, "float32": False}
+    options = {"weights": given, "taps": MLP_SCOPES, "precision": None}
     norm = parity.check(Perceptron(epsilon=1e-6).apply, perceptron(device), **options)
     assert norm.context["remedies"] == {"norm": "eps=1e-05 restores parity"}
     gelu = parity.check(Perceptron(exact=False).apply, perceptron(device), **options)
@@ -134,7 +134,7 @@ def test_a_flax_transformer_of_four_layers_with_dropout_replayed(device):
     }
     model = Encoder()
     tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(TOKENS.shape))
-    report = parity.check(lambda v, src: model.apply(v, src), golden, weights=tree, taps=scopes, float32=False)
+    report = parity.check(lambda v, src: model.apply(v, src), golden, weights=tree, taps=scopes, precision=None)
     report.assert_confirmed()
     assert any(
         "['self_attn']['query']['kernel'] is layers.0.self_attn.in_proj_weight (rows 1/3, axes 1 0" in w

@@ -36,7 +36,7 @@ def find_function(target: str) -> Any:
 
 
 def run(
-    golden: str, target: str, *, weights: str | None, taps: Sequence[str], ignore: Sequence[str], buffers: bool, float32: bool
+    golden: str, target: str, *, weights: str | None, taps: Sequence[str], ignore: Sequence[str], buffers: bool, precision: str
 ) -> Report:
     """Check a function against a golden file.
 
@@ -55,7 +55,14 @@ def run(
     tree = None if weights is None else find_function(weights)
     recorded = Golden.load(golden)
     return check(
-        function, recorded, weights=tree, taps=pairs, ignore=list(ignore), buffers=buffers, float32=float32, name=recorded.name
+        function,
+        recorded,
+        weights=tree,
+        taps=pairs,
+        ignore=list(ignore),
+        buffers=buffers,
+        precision=None if precision == "none" else precision,
+        name=recorded.name,
     )
 
 

@@ -6,14 +6,16 @@ where these do not explain a difference, the move of either side between float32
 units. Beyond GAP bounds it is a difference; in between nothing is said. Entries that stand on a kink or tie, which noise moves by
 a visible part of the array, must agree to the unit roundoff of the entry itself, or nothing is said of them either.
 
-Numerical. In float32, each side's root-mean-square distance e from the float64 result. A port is worse when e(ours) exceeds
-LIMIT times the largest of e(torch), of what noise of one unit in the last place of float32 does to torch's, and of the unit roundoff,
-at every one of several noisy copies: a gate that rounding flips at one of them is bad luck and no property of the port.
+Numerical. In float32, or the precision asked for, each side's root-mean-square distance e from the float64 result. A port is
+worse when e(ours) exceeds LIMIT times the largest of e(torch), of what noise of one unit in the last place there does to torch's,
+and of the unit roundoff, at every one of several noisy copies: a gate that rounding flips at one of them is bad luck and no
+property of the port.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.autodiff import INSENSITIVE
@@ -48,6 +50,15 @@ class Pair(NamedTuple):
     their_move: np.ndarray
     ours_single: np.ndarray | None = None
     theirs_single: np.ndarray | None = None
+
+
+def unit_of(precision: str) -> float:
+    """Return the distance from 1 to the next number of a precision.
+
+    >>> unit_of("bfloat16")
+    0.0078125
+    """
+    return float(jnp.finfo(precision).eps)
 
 
 def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float = 0.0) -> Finding:
@@ -156,28 +167,35 @@ def _between_precisions(pair: Pair) -> np.ndarray:
 
 
 def numerical(
-    pair: Pair, singles: Sequence[np.ndarray], doubles: Sequence[np.ndarray], wrt: str, *, seconds: float = 0.0
+    pair: Pair,
+    singles: Sequence[np.ndarray],
+    doubles: Sequence[np.ndarray],
+    wrt: str,
+    *,
+    precision: str = "float32",
+    seconds: float = 0.0,
 ) -> Finding | None:
-    """Judge whether ours is as accurate as torch in float32; None where there is nothing to judge.
+    """Judge whether ours is as accurate as torch in a precision; None where there is nothing to judge.
 
     Args:
-        pair: both sides.
-        singles: ours in float32, at the recorded numbers and at noisy copies.
+        pair: both sides; `theirs_single` is torch's in that precision.
+        singles: ours in that precision, at the recorded numbers and at noisy copies.
         doubles: ours in float64 at the same numbers.
         wrt: what the array is.
+        precision: "float32", "bfloat16" or "float16".
         seconds: time spent.
     """
     theirs = pair.theirs_single
     if not singles or theirs is None or not pair.theirs.size or not np.all(np.isfinite(theirs)) or pair.theirs.dtype.kind != "f":
         return None
-    finding: dict[str, Any] = {"evidence": "float32", "wrt": wrt, "seconds": seconds}
+    finding: dict[str, Any] = {"evidence": precision, "wrt": wrt, "seconds": seconds}
     if not np.all(np.isfinite(singles[0])):
         at = tuple(np.argwhere(~np.isfinite(singles[0]))[0])
-        detail = f"entry {_index(at)}: ours is {singles[0][at]} in float32, where torch's is {theirs[at]:.6g}"
+        detail = f"entry {_index(at)}: ours is {singles[0][at]} in {precision}, where torch's is {theirs[at]:.6g}"
         return Finding(**finding, verdict=Verdict.REFUTED, detail=detail)
     size = _rms(pair.theirs)
-    unit = UNIT[np.dtype(np.float32)]
-    expected = max(_rms(theirs - pair.theirs), _rms(pair.their_move) / _RATIO, unit * size)
+    unit = unit_of(precision)
+    expected = max(_rms(theirs - pair.theirs), _rms(pair.their_move) * unit / UNIT[np.dtype(np.float64)], unit * size)
     if size == 0 or expected == 0 or not np.isfinite(expected):
         return None
     ours = min(_rms(s - d) for s, d in zip(singles, doubles, strict=True))
@@ -187,7 +205,7 @@ def numerical(
     measured: dict[str, Any] = finding | {"error": ours / size, "bound": LIMIT * expected / size}
     told = f"off the float64 result by {ours / size:.1e} (rms), torch by {torchs / size:.1e}"
     if ours > LIMIT * expected:
-        diagnosis = f"{ours / expected:.3g} times less accurate than torch in float32"
+        diagnosis = f"{ours / expected:.3g} times less accurate than torch in {precision}"
         return Finding(**measured, verdict=Verdict.REFUTED, detail=told, diagnosis=diagnosis)
     return Finding(**measured, verdict=Verdict.CONFIRMED, detail=told)
 

@@ -3,13 +3,13 @@
 import importlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxgrad.parity.devices import Canary, canary
-from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.probing import values
 from jaxgrad.parity.randomizing import randomized
 from jaxgrad.parity.torch_side import _UNSTEADY, Run, TorchSide
@@ -41,6 +41,7 @@ def record(
     order: int = 1,
     seed: int = 0,
     device: str = "cpu",
+    precisions: Sequence[str] = (),
     name: str | None = None,
 ) -> Golden:
     """Run a torch module or function and keep what it computes, forward and backward.
@@ -60,6 +61,7 @@ def record(
         order: 2 for second derivatives.
         seed: seed of all that is drawn.
         device: torch's device.
+        precisions: "bfloat16" and "float16", where `check` shall compare accuracy at these too; float32 is always recorded.
         name: what the golden is called; by default the class or function's name.
 
     Returns:
@@ -79,6 +81,11 @@ def record(
     torch = _torch()
     if order not in (1, 2):
         raise ValueError(f"`order` is {order!r}; it is 1 for gradients, or 2 for Hessian-vector products too")
+    unknown = [p for p in precisions if p not in HALVES] if not isinstance(precisions, str) else [precisions]
+    if unknown:
+        raise ValueError(
+            f"`precisions` holds {unknown[0]!r}; it is a list of {' and '.join(HALVES)}, or empty: float32 is always recorded"
+        )
     given = _inputs(inputs)
     side = TorchSide(torch, torch_module_or_function, train=train, device=device, seed=seed)
     rng = np.random.default_rng(seed)
@@ -96,11 +103,12 @@ def record(
         moves = _moves(side, state, given, seeds, loss, directions, double)
         single = side("float32", state, given, seeds=seeds, loss=loss, directions=directions)
         probes = _probes(side, double, rng)
+        low = {p: _low(side, p, state, given, seeds, loss, directions) for p in precisions}
     draws = _named(first.draws)
     arrays = {f"input/{k}": _slim(v) for k, v in given.items()} | {f"state/{k}": _slim(v) for k, v in state.items()}
     arrays |= {f"noise/{k}": v for k, v in draws.items()} | {f"seed/{k}": v for k, v in seeds.items()}
     arrays |= {f"direction/{k}": v for k, v in (directions or {}).items()}
-    for prefix, run in (("double", double), ("single", single)):
+    for prefix, run in (("double", double), ("single", single), *low.items()):
         arrays |= {f"{prefix}/{kind}/{k}": v for kind in COMPARED for k, v in run.results.get(kind, {}).items()}
     arrays |= {f"move/{kind}/{k}": v for kind in moves for k, v in moves[kind].items()} | probes
     manifest = {
@@ -120,6 +128,15 @@ def record(
         "products": [str(_canary(side))],
     }
     return Golden(manifest, arrays)
+
+
+def _low(side: TorchSide, precision: str, state: Any, given: Any, seeds: Any, loss: Any, directions: Any) -> Run:
+    try:
+        return side(precision, state, given, seeds=seeds, loss=loss, directions=directions)
+    except RuntimeError as error:  # such as an operation that torch has not in this precision on this device
+        raise ValueError(
+            f"`precisions`: torch cannot run this in {precision} on {side.device} ({str(error).splitlines()[0][:200]}); leave it out"
+        ) from error
 
 
 def _canary(side: TorchSide) -> Canary:

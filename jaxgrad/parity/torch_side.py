@@ -204,7 +204,8 @@ class TorchSide:
     def _numpy(self, tensor: Any) -> np.ndarray:
         if not isinstance(tensor, self.torch.Tensor):
             return np.asarray(tensor)
-        return tensor.detach().cpu().resolve_conj().numpy().copy()
+        tensor = tensor.detach().cpu().resolve_conj()
+        return (tensor.float() if tensor.dtype in (self.torch.bfloat16, self.torch.float16) else tensor).numpy().copy()
 
     def _call(self, tensors: dict[str, Any]) -> Any:
         function = self.target.forward if self.is_module else self.target
