@@ -163,7 +163,7 @@ class Checker:
         findings += _left_out(golden, doubles)
         context: dict[str, Any] = {
             "device": jax.devices()[0].platform, "seed": golden.manifest["seed"], "jax": jax.__version__,
-            "torch": golden.manifest["torch"], "taps": side.partners,
+            "torch": golden.manifest["torch"], "taps": side.partners, "unseen": _unseen(findings),
         }  # fmt: skip
         if precision == "float32":
             with jax.enable_x64(False), jax.default_matmul_precision("highest"):
@@ -251,6 +251,13 @@ def _pairs(golden: Golden, base: Results, moves: Results, singles: Sequence[Resu
             wrt = f"{wrt} ({kind})" if wrt in names else wrt
             names.add(wrt)
             yield kind, label, wrt, pair
+
+
+def _unseen(findings: Sequence[Finding]) -> str:
+    """Say what a comparison at the recorded numbers cannot see."""
+    alone = [f.wrt.removesuffix(" beyond") for f in findings if f.evidence == "probe" and not f.wrt.startswith("d ")]
+    but = f", but for {', '.join(alone)}, which ran alone on values of 10⁻² to 10³ in size" if alone else ""
+    return f"regions that no recorded activation reaches are not seen{but}; record at larger inputs too where there are bounds"
 
 
 def _left_out(golden: Golden, base: Results) -> list[Finding]:
