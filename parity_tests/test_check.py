@@ -122,6 +122,38 @@ def test_outputs_may_be_tuples_and_dictionaries_and_inputs_whole_numbers():
     assert {"output['rest'][1]", "d scale", "d table.weight"} <= set(report.by_input)
 
 
+def test_where_torch_gives_no_gradient_the_report_says_that_values_alone_were_compared():
+    linear = lambda p, input: input @ p["weight"].T + p["bias"]
+    for golden, port in (
+        (parity.record(lambda x: (2 * x).detach(), {"x": X}), lambda _, x: 2 * x),
+        (parity.record(lambda x: x.argmax(-1), {"x": X}), lambda _, x: x.argmax(-1)),
+    ):
+        report = parity.check(port, golden)
+        report.assert_confirmed()
+        assert "output: values alone were compared" in report.warnings[0]
+    assert not parity.check(linear, parity.record(nn.Linear(6, 3), {"input": X})).warnings
+
+
+def test_what_torch_changes_in_place_is_compared_as_it_was_when_the_module_gave_it():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            y = self.a(x)
+            y += 1
+            return self.b(torch.relu_(y))
+
+    golden = parity.record(Model(), {"x": X})
+
+    def port(p, x):
+        y = jax.nn.relu(tag(x @ p["a.weight"].T + p["a.bias"], "a") + 1)
+        return tag(y @ p["b.weight"].T + p["b.bias"], "b")
+
+    parity.check(port, golden).assert_confirmed()
+
+
 def test_tied_parameters_and_modules_called_twice():
     class Model(nn.Module):
         def __init__(self):

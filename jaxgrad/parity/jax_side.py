@@ -210,8 +210,8 @@ class JaxSide:
             return value + zeros[name] if name in zeros else value
 
         values, updated, loss = program(Program.flat(given), visit)
-        total = sum(jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v) for k, v in values.items() if k in seeds)
-        return jnp.asarray(total), (values, updated, seen, loss)
+        total = sum((jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v) for k, v in values.items() if k in seeds), jnp.zeros(()))
+        return total, (values, updated, seen, loss)
 
     def _backward(self, program: Program) -> Callable[..., Any]:
         def run(given: Given, zeros: Arrays, seeds: Arrays, directions: Arrays) -> dict[str, Any]:
