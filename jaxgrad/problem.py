@@ -22,6 +22,23 @@ Tree = Any
 Progress = Callable[[str, float, str], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What is differentiated in the inputs: the loss, or its exact expectation.
+
+    Attributes:
+        function: of the inputs, and of `more`; kept by a `Problem`, so that all evidence shares its traces.
+        more: further arguments, such as the mask's distribution.
+    """
+
+    function: Callable[..., Any]
+    more: tuple[Any, ...] = ()
+
+    def __call__(self, inputs: dict[str, Tree]) -> Any:
+        """Evaluate."""
+        return self.function(inputs, *self.more)
+
+
 @dataclass(frozen=True)
 class Problem:
     """A derivation with the data, seed and options of one verification.
@@ -82,9 +99,9 @@ class Problem:
         return traced_once(lambda **inputs: _arrays("loss", self.derivation.loss(**inputs)))
 
     @functools.cached_property
-    def loss_of_inputs(self) -> Callable[[dict[str, Tree]], Any]:
-        """The loss of a claim without a mask as a function of the inputs together."""
-        return lambda inputs: self.loss(**inputs)
+    def objective(self) -> Objective:
+        """The loss of a claim without a mask."""
+        return Objective(lambda inputs: self.loss(**inputs))
 
     @functools.cached_property
     def gradient(self) -> Callable[..., dict[str, Tree]]:
@@ -101,12 +118,14 @@ class Problem:
 
         return self.once(("closed form", *sizes.items()), closed)
 
-    def differentiated(self, loss: Callable[..., Any]) -> Callable[..., dict[str, Tree]]:
-        """Return the gradient, or Jacobian, of a function of the inputs (and more), in the inputs that the closed form gives."""
-        return self.once(
-            ("differentiated", loss),
-            lambda: traced_once(lambda inputs, *more: gradient_of(lambda x: loss(x, *more), inputs, self.wrt)),
-        )
+    def differentiated(self, objective: Objective) -> Callable[[dict[str, Tree]], dict[str, Tree]]:
+        """Return the gradient, or Jacobian, of an objective in the inputs that the closed form gives."""
+
+        def gradient(inputs: dict[str, Tree], *more: Any) -> dict[str, Tree]:
+            return gradient_of(lambda x: objective.function(x, *more), inputs, self.wrt)
+
+        shared = self.once(("differentiated", objective.function), lambda: traced_once(gradient))
+        return lambda inputs: shared(inputs, *objective.more)
 
     def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
         """Keep the labelled values of the closed form at a draw, so that other evidence need not compile it again."""
@@ -129,6 +148,11 @@ class Problem:
 def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that is traced once for each shape and type of its arguments; a program that calls it holds its operations."""
     return jax.jit(lambda *args, **named: function(*args, **named), inline=True)
+
+
+def probabilities(mask: Any) -> Any:
+    """Return a mask's distribution with its probabilities as arrays of floating-point numbers."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), mask)
 
 
 def gradient_of(loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]) -> dict[str, Tree]:
