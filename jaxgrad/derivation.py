@@ -121,7 +121,7 @@ class Derivation:
             {input name: array}, in the order of `shapes`, in JAX's default precision.
         """
         sizes = self.choose_sizes(0, sizes)
-        drawn = jax.tree.map(jnp.asarray, self.arrays(key, sizes))
+        drawn = {name: jax.tree.map(jnp.asarray, arrays) for name, arrays in self.arrays(key, sizes).items()}
         distribution = self.distribution(sizes)
         if distribution is None:
             return drawn
