@@ -121,9 +121,10 @@ class Problem:
 
     def differentiated(self, objective: Objective) -> Callable[[dict[str, Tree]], tuple[Any, dict[str, Tree]]]:
         """Return an objective with its gradient, or Jacobian, in the inputs that the closed form gives."""
+        wrt = self.wrt
 
         def both(inputs: dict[str, Tree], *more: Any) -> tuple[Any, dict[str, Tree]]:
-            return value_and_gradient(lambda x: objective.function(x, *more), inputs, self.wrt)
+            return value_and_gradient(lambda x: objective.function(x, *more), inputs, wrt)
 
         shared = self.once(("differentiated", objective.function), lambda: traced_once(both))
         return lambda inputs: shared(inputs, *objective.more)
