@@ -7,6 +7,7 @@ The first that explains everything at every size and draw, and at one more that 
 
     cases           closed form and truth, side by side
     factors         numbers by name
+    exact           factors that certificates know without rounding
     proportions     a factor, a transpose, another gradient, a term
     patterns        places in an array, rows and columns
     substitutions   the gradient of another problem

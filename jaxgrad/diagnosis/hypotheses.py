@@ -9,8 +9,20 @@ import numpy as np
 
 from jaxgrad.diagnosis import changes, conventions, moments, omissions, patterns, proportions, substitutions
 from jaxgrad.diagnosis.cancellation import cancellations
-from jaxgrad.diagnosis.cases import Case, LossOf, Setting, case, draws, settings, small, with_other_probabilities, without_data
+from jaxgrad.diagnosis.cases import (
+    DEBUG,
+    Case,
+    LossOf,
+    Setting,
+    case,
+    draws,
+    settings,
+    small,
+    with_other_probabilities,
+    without_data,
+)
 from jaxgrad.diagnosis.edits import explanations
+from jaxgrad.diagnosis.exact import exact
 from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, differs, residual
 from jaxgrad.diagnosis.flat import Flat
 from jaxgrad.diagnosis.proportions import Cases
@@ -18,7 +30,6 @@ from jaxgrad.diagnosis.search import MOST, Edit, Search
 from jaxgrad.problem import Problem
 from jaxgrad.report import Finding, Verdict, combine
 
-DEBUG = "JAXGRAD_DEBUG"
 FRESH = 17
 """Number of the draw on which a diagnosis must hold although no search has seen it."""
 
@@ -62,7 +73,8 @@ def diagnose(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[s
     for tried in [without_data(problem), *([problem] if problem.given and small(problem) else [])]:
         missing = [label for label in labels if label not in found]
         found |= _diagnosed_at(tried, missing, loss_of) if missing else {}
-    return found
+    told = {label: exact(problem, label, found.get(label), loss_of) for label in labels}
+    return {label: diagnosis for label, diagnosis in told.items() if diagnosis is not None}
 
 
 def _diagnosed_at(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[str, Diagnosis]:

@@ -87,9 +87,8 @@ def factor(label: str, cases: Cases) -> Iterator[Explanation]:
     values, named = found
     if named is not None:
         kind = "sign" if named.text == "−1" else "factor"
-        yield Explanation(
-            kind, f"{label} is {factors.said(named, cases.plain[0].sizes)}", lambda case: named.value(symbols(case)) * case.truth[label]
-        )
+        sentence = f"{label} is {factors.said(named, cases.plain[0].sizes)}"
+        yield Explanation(kind, sentence, lambda case: named.value(symbols(case)) * case.truth[label], named)
     elif max(values) - min(values) <= tolerance(values) * max(map(abs, values)):
         k = values[0]
         yield Explanation("factor", f"{label} is {k:.12g} times what it should be", lambda case: k * case.truth[label])
