@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from jaxgrad.diagnosis import changes, conventions, moments, omissions, patterns, proportions, substitutions
+from jaxgrad.diagnosis import changes, conventions, low_rank, moments, omissions, patterns, proportions, substitutions
 from jaxgrad.diagnosis.cancellation import cancellations
 from jaxgrad.diagnosis.cases import (
     DEBUG,
@@ -45,6 +45,7 @@ SIMPLE: tuple[Hypothesis, ...] = (
     patterns.local,
     patterns.along_an_axis,
     proportions.terms,
+    low_rank.outer_products,
     moments.moments,
 )
 """Hypotheses about one array of the gradient that name the mistake, the simplest first."""
@@ -53,6 +54,8 @@ WEAK: tuple[Hypothesis, ...] = (
     substitutions.regions,
     proportions.unnamed_factor,
     lambda label, cases: patterns.local(label, cases, named=False),
+    low_rank.same_along_an_axis,
+    low_rank.rank_one,
 )
 """Hypotheses that tell where or when it is wrong, and not how."""
 

@@ -84,7 +84,7 @@ def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanati
         text = f"{label} is zero {place}, where it should not be: that part is missing"
         yield Explanation("place", text, lambda case: np.where(inside(case), 0.0, case.truth[label]))
         return
-    found = cases.factor(lambda case: there(case, "claimed"), lambda case: there(case, "truth"))
+    found = cases.factor(lambda case: there(case, "claimed"), lambda case: there(case, "truth"), wrong=True)
     factor = found[1] if found else None
     if factor is not None:
         text = f"{label} is {factors.said(factor, cases.plain[0].sizes)} {place}, and right elsewhere"
