@@ -15,7 +15,7 @@ from jaxgrad.diagnosis.explanations import EXPLAINS
 from jaxgrad.diagnosis.flat import Flat, Run, Step, leaves_of
 from jaxgrad.diagnosis.moments import true_moments
 
-MOST = 70_000
+MOST = 50_000
 """The most steps that all searches for one claim run, about a second's."""
 
 Change = Callable[["Try", list[np.ndarray]], list[np.ndarray]]
