@@ -32,10 +32,10 @@ HERE = pathlib.Path(__file__).parent
 PREFACE = """\
 What `python -m benchmarks.mutations` finds: the closed forms of the catalogue, changed at one step of their traced programs or in
 their results. Every mutant is verified by the certificate, and where that does not refute it by autodiff (or the exact expectation) and
-by differences. *Equivalent* are those that the certificate proves right, and where that would take too long at the usual sizes, at sizes
-of one and two, beside a confirmation by all other evidence at the usual ones; *undecided* those that no evidence refutes and that the
-certificate does not prove. *Named* are the refuted ones of which every wrong array gets a diagnosis, and a name is *wrong* if what it
-predicts fails at a seed and draws that no search has seen. Every refuted mutant counts as one that has a name.
+by differences. *Equivalent* are those that the certificate proves right, or, where that would take too long at the usual sizes, proves
+right at sizes of one and two while all other evidence confirms them at the usual ones; *undecided* those that no evidence refutes and
+that the certificate does not prove. *Named* are the refuted ones of which every wrong array gets a diagnosis, and a name is *wrong* if
+what it predicts fails at a seed and draws that no search has seen. Every refuted mutant counts as one that has a name.
 """
 
 UNSEEN = 1e-5
@@ -146,10 +146,8 @@ def table(done):
         rows.append(f"| {operator} | {len(mine)} | {counts[0]} | {counts[1]} | {counts[2]} | {named}{share} | {false}{wrong} |")
     times = sorted(r["seconds"] for r in every if "seconds" in r)
     most = times[int(0.99 * len(times))]
-    told = (
-        f"A diagnosis takes {statistics.median(times):.2f} s in the median; 99 of 100 take at most {most:.1f} s, all {times[-1]:.1f} s."
-    )
-    rows += ["", told]
+    middle = statistics.median(times)
+    rows += ["", f"A diagnosis takes {middle:.2f} s in the median; 99 of 100 take at most {most:.1f} s, and all {times[-1]:.1f} s."]
     kinds = {}
     for r in every:
         for kind in r.get("kinds", ()):
