@@ -156,6 +156,8 @@ PLACES = [
     (lambda g: g.at[1].multiply(-1), "in row 1"),
     (lambda g: g.at[:, 2].set(0), "a is zero in column 2"),
     (lambda g: g.at[2, 1].multiply(0.5), "in entry [2, 1]"),
+    (lambda g: g.at[:2, 1:3].multiply(2), "a is twice what it should be in the block of rows 0 to 1 and columns 1 to 2, and right"),
+    (lambda g: g.at[2, :3].set(0), "a is zero in the block of row 2 and columns 0 to 2"),
     (jnp.triu, "a is zero below the diagonal"),
     (lambda g: jnp.tril(g, -1), "a is zero on and above the diagonal"),
     (lambda g: g.T, "a is transposed"),
