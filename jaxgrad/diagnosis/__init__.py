@@ -15,6 +15,7 @@ The first that explains everything at every size and draw, and at one more that 
     moments         the mask's mean and second moment
     changes, edits  one step of the closed form, and what is said of it
     omissions       what is left out of the true gradient
+    sampled         what sampling alone can tell
     conventions     one-sided derivatives at kinks, and rules of the loss's own
     cancellation    digits lost in float32
 """

@@ -26,6 +26,7 @@ from jaxgrad.diagnosis.exact import exact
 from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, differs, residual
 from jaxgrad.diagnosis.flat import Flat
 from jaxgrad.diagnosis.proportions import Cases
+from jaxgrad.diagnosis.sampled import sampled
 from jaxgrad.diagnosis.search import MOST, Edit, Search
 from jaxgrad.problem import Problem
 from jaxgrad.report import Finding, Verdict, combine
@@ -83,7 +84,7 @@ def diagnose(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[s
 def _diagnosed_at(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[str, Diagnosis]:
     cases, fresh = _gather(problem, loss_of)
     if not cases.plain:
-        return {}
+        return {} if problem.derivation.mask is None else sampled(problem, labels)
     wrong = [label for label in labels if label in cases.plain[0].truth and any(differs(c, label) for c in cases.plain)]
     found = _diagnosed(wrong, cases, fresh)
     kinked = [label for label in labels if label in cases.plain[0].truth and label not in wrong]
