@@ -110,8 +110,10 @@ def _figure(shades: list[list[str]], values: Sequence[Row] | None, caption: str,
             for x, v in enumerate(row)
         )
     drawn += f'<rect class="frame" width="{columns * width}" height="{rows * height}"/>'
+    right, bottom = columns * width, rows * height
+    legible = f' style="min-width:min({right + 2}px,100%)"' if written else ""
     return (
-        f'<figure><svg class="map" viewBox="-1 -1 {columns * width + 2} {rows * height + 2}" width="{columns * width + 2}" role="img" '
+        f'<figure{legible}><svg class="map" viewBox="-1 -1 {right + 2} {bottom + 2}" width="{right + 2}" role="img" '
         f'aria-label="{escape(label)}">{drawn}</svg><figcaption>{escape(caption)}</figcaption></figure>'
     )
 

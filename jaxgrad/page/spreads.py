@@ -31,7 +31,7 @@ def spread_chart(picture: Heat) -> str:
             drawn += f'<text x="{(i + 0.5) * WIDE:g}" y="{top - 3:.1f}" text-anchor="middle">{count}</text>'
         if kind == "nan":
             drawn += f'<text x="{(i + 0.5) * WIDE:g}" y="{HIGH - 4}" text-anchor="middle">NaN</text>'
-    ends = [i for i in range(1, last) if i <= len(STEPS)]
+    ends = range(1, min(last, len(STEPS)) + 1)
     drawn += "".join(f'<text x="{i * WIDE}" y="{HIGH - 4}" text-anchor="middle">{tick(STEPS[i - 1])}</text>' for i in ends[1::2])
     drawn += f'<path class="axis" d="M0 {HIGH - BOTTOM}h{width}"/>'
     if last > INSIDE:
