@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 from jaxgrad.compilation import check_options
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import Heat, heat
-from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.problem import Problem, Tree, labelled
 from jaxgrad.programs import has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
 
@@ -162,7 +162,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
     inputs = problem.draw(sizes, 0)
     program = jax.make_jaxpr(loss)(inputs)
     meant, unit = has_stop_gradient(program), working_unit(program)
-    reference = jax.jit(lambda x: gradient_of(loss, x, wrt), compiler_options=check_options())
+    reference = jax.jit(problem.differentiated(loss), compiler_options=check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
     for number in range(2):

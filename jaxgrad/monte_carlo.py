@@ -65,7 +65,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     assert distribution is not None
 
     def loss(moving: dict[str, Any], fixed: dict[str, Any], mask: Any) -> Any:
-        return derivation.loss(**moving, **fixed, mask=mask)
+        return problem.loss(**moving, **fixed, mask=mask)
 
     sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0)
     key = jax.random.key(problem.seed)

@@ -50,7 +50,7 @@ class Problem:
     progress: Progress | None = None
     chosen: frozenset[str] = frozenset()
     checkpoint: str | Path | None = None
-    _claimed: dict[Any, dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     _ratios: dict[Any, Fraction | None] = field(default_factory=dict, repr=False, compare=False)
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
@@ -58,33 +58,69 @@ class Problem:
         if self.progress is not None:
             self.progress(evidence, fraction, text)
 
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` made when this name was first asked for: evidence shares draws, and functions that are traced."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
+
     def choose_sizes(self, variant: int, *, few_masks: bool = False) -> dict[str, int]:
         """Choose what the user left open."""
         return self.derivation.choose_sizes(variant, self.sizes, few_masks=few_masks)
 
     def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
         """Draw the inputs that are not given; equal arguments give equal draws."""
-        word = np.random.SeedSequence([self.seed, number, int(special), *sizes.values()]).generate_state(1)[0]
-        drawn = self.derivation.arrays(jax.random.key(int(word)), sizes, special=special)
-        return {name: self.given.get(name, array) for name, array in drawn.items()}
+
+        def drawn() -> dict[str, Tree]:
+            word = np.random.SeedSequence([self.seed, number, int(special), *sizes.values()]).generate_state(1)[0]
+            arrays = self.derivation.arrays(jax.random.key(int(word)), sizes, special=special)
+            return {name: self.given.get(name, array) for name, array in arrays.items()}
+
+        return dict(self.once(("draw", *sizes.items(), number, special), drawn))
+
+    @functools.cached_property
+    def loss(self) -> Callable[..., Any]:
+        """The loss as a function of the inputs by name; it is traced once for each of their shapes."""
+        return traced_once(lambda **inputs: _arrays("loss", self.derivation.loss(**inputs)))
+
+    @functools.cached_property
+    def loss_of_inputs(self) -> Callable[[dict[str, Tree]], Any]:
+        """The loss of a claim without a mask as a function of the inputs together."""
+        return lambda inputs: self.loss(**inputs)
+
+    @functools.cached_property
+    def gradient(self) -> Callable[..., dict[str, Tree]]:
+        """The closed form as a function of the inputs and the mask's distribution by name, traced likewise."""
+        return traced_once(lambda **inputs: _arrays("gradient", self.derivation.gradient(**inputs)))
 
     def closed_form(self, sizes: Mapping[str, int]) -> Callable[[dict[str, Tree]], dict[str, Tree]]:
         """Return the closed form as a function of the inputs, the mask's distribution filled in."""
-        distribution = self.derivation.distribution(sizes)
-        extra = {} if distribution is None else {"mask": distribution}
-        return lambda inputs: dict(self.derivation.gradient(**inputs, **extra))
+
+        def closed() -> Callable[[dict[str, Tree]], dict[str, Tree]]:
+            distribution = self.derivation.distribution(sizes)
+            extra = {} if distribution is None else {"mask": distribution}
+            return traced_once(lambda inputs: _arrays("gradient", self.derivation.gradient(**inputs, **extra)))
+
+        return self.once(("closed form", *sizes.items()), closed)
+
+    def differentiated(self, loss: Callable[..., Any]) -> Callable[..., dict[str, Tree]]:
+        """Return the gradient, or Jacobian, of a function of the inputs (and more), in the inputs that the closed form gives."""
+        return self.once(
+            ("differentiated", loss),
+            lambda: traced_once(lambda inputs, *more: gradient_of(lambda x: loss(x, *more), inputs, self.wrt)),
+        )
 
     def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
         """Keep the labelled values of the closed form at a draw, so that other evidence need not compile it again."""
-        self._claimed[(*sizes.items(), number)] = claimed
+        self._known["claimed", *sizes.items(), number] = claimed
 
     def claimed(self, sizes: Mapping[str, int], number: int) -> dict[str, np.ndarray]:
         """Return the labelled values of the closed form at a draw."""
-        if (*sizes.items(), number) not in self._claimed:
+        if ("claimed", *sizes.items(), number) not in self._known:
             closed = jax.jit(self.closed_form(sizes), compiler_options=check_options())
             for other in dict.fromkeys((number, 0, 1)):
                 self.remember(sizes, other, jax.tree.map(np.asarray, labelled(closed(self.draw(sizes, other)))))
-        return self._claimed[(*sizes.items(), number)]
+        return self._known["claimed", *sizes.items(), number]
 
     def remember_ratio(self, sizes: Mapping[str, int], label: str, ratio: Fraction | None) -> None:
         """Keep what exact arithmetic found an array of the closed form to be in units of the gradient; None where it is no multiple."""
@@ -99,6 +135,11 @@ class Problem:
     def wrt(self) -> tuple[str, ...]:
         """The inputs that are differentiated."""
         return tuple(jax.eval_shape(self.closed_form(sizes := self.choose_sizes(0)), self.draw(sizes, 0)))
+
+
+def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is traced once for each shape and type of its arguments; a program that calls it holds its operations."""
+    return jax.jit(lambda *args, **named: function(*args, **named), inline=True)
 
 
 def gradient_of(loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]) -> dict[str, Tree]:
@@ -165,7 +206,7 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
     derivation, sizes = problem.derivation, problem.choose_sizes(0)
     inputs = problem.draw(sizes, 0)
     shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), inputs)
-    claimed = jax.eval_shape(lambda x: _arrays("gradient", derivation.gradient(**x, **_mask_of(problem, sizes))), shaped)
+    claimed = jax.eval_shape(problem.closed_form(sizes), shaped)
     if not isinstance(claimed, Mapping) or not claimed:
         raise ValueError(f"`gradient` of {derivation.name} must return {{input name: array}}, but returns {_describe(claimed)}")
     for name in claimed:
@@ -181,7 +222,7 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
                     "only real arrays have gradients: choose another domain, or leave the key out"
                 )
     mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float))}
-    value = jax.eval_shape(lambda x, m: _arrays("loss", derivation.loss(**x, **m)), shaped, mask)
+    value = jax.eval_shape(problem.loss, **shaped, **mask)
     if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"`loss` of {derivation.name} must return a real scalar or array, but returns {_describe(value)}")
     if derivation.mask is not None and value.shape != ():
@@ -199,11 +240,6 @@ def _arrays(argument: str, result: Any) -> Any:
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float, complex)):
             raise ValueError(f"`{argument}` returns {leaf!r}, which is no array of numbers")
     return result
-
-
-def _mask_of(problem: Problem, sizes: Mapping[str, int]) -> dict[str, Any]:
-    distribution = problem.derivation.distribution(sizes)
-    return {} if distribution is None else {"mask": distribution}
 
 
 def _check_shapes(name: str, claimed: dict[str, Tree], wanted: dict[str, Tree], loss_shape: tuple[int, ...]) -> None:

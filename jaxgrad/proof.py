@@ -20,7 +20,7 @@ import numpy as np
 from jaxgrad.certificates import Certificate, certify
 from jaxgrad.compilation import check_options
 from jaxgrad.observation import floating
-from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.problem import Problem, Tree, labelled
 from jaxgrad.programs import has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
 
@@ -56,13 +56,13 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         One finding for each array of the gradient; its `bound` is the probability that the proof is wrong, and the detail of
         a confirmation the sizes alone, for `merge`. Or the reason why there is none.
     """
-    derivation, wrt = problem.derivation, problem.wrt
+    derivation = problem.derivation
     inputs = derivation.arrays(jax.random.key(problem.seed), sizes)
     entries = sum(np.size(leaf) for leaf in jax.tree.leaves(inputs))
     if entries > LARGEST:
         return f"there are {entries} entries at the smallest sizes, more than the {LARGEST} that are proved at"
     distribution = derivation.distribution(sizes)
-    gradient = derivation.gradient
+    gradient = problem.gradient
 
     charts = {name: _CHARTS.get(domain) if isinstance(domain, str) else None for name, domain in derivation.domains.items()}
 
@@ -73,7 +73,9 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         return labelled(dict(gradient(**on_domain(free), **({} if mask is None else {"mask": mask}))))
 
     def reference(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
-        return labelled(gradient_of(lambda x: loss(x, mask), on_domain(free), wrt))
+        at = on_domain(free)
+        plain = problem.differentiated(problem.loss_of_inputs)
+        return labelled(plain(at) if mask is None else problem.differentiated(loss)(at, mask))
 
     def value(inputs: dict[str, Tree], mask: Any) -> tuple[Any, Any]:
         return loss(inputs, mask), gradient(**inputs, **({} if mask is None else {"mask": mask}))
