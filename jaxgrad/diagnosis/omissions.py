@@ -24,19 +24,24 @@ def left_out(search: Search) -> Iterator[Edit]:
 def factors_left_out(search: Search) -> Iterator[Edit]:
     """Yield the true gradient without one of its factors, or with a gate that is always open."""
     for i, step, j in search.uses():
-        if step.name == "mul" and step.inputs[j] in search.flat.maker:
+        if step.name == "mul" and _known(search, step, j):
             words = f"lacks a factor: {_through(search, step, j)} is left out"
             yield Edit("left out", i, words, on(step, j, lambda _, x: np.ones_like(x)))
     for i, step in reversed(list(enumerate(search.flat.steps))):
         if step.name == "select_n" and len(step.inputs) == 3:
             where, text = step.place
-            for chosen in (1, 2):
-                yield Edit(
-                    "left out", i, f"lacks a factor: {_through(search, step, chosen)} is left out",
-                    on(step, chosen, lambda _, x: np.ones_like(x)),
-                )  # fmt: skip
-                words = f"lacks the gate of {f'`{text}` ({where})' if text else 'a choice'}: one of its two cases is always taken"
+            for chosen in (1, 2) if text else ():
+                if _known(search, step, chosen):
+                    words = f"lacks a factor: {_through(search, step, chosen)} is left out"
+                    yield Edit("left out", i, words, on(step, chosen, lambda _, x: np.ones_like(x)))
+                words = f"lacks the gate of `{text}` ({where}): one of its two cases is always taken"
                 yield Edit("left out", i, words, lambda _, xs, c=chosen: [np.broadcast_to(xs[c], np.shape(xs[1]))])
+
+
+def _known(search: Search, step: Step, j: int) -> bool:
+    """Say whether it is known by which expression of the user's an operand was computed."""
+    maker = search.flat.maker.get(step.inputs[j])
+    return maker is not None and bool(search.flat.steps[maker].place[1])
 
 
 def _through(search: Search, step: Step, j: int) -> str:
