@@ -56,7 +56,7 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         One finding for each array of the gradient; its `bound` is the probability that the proof is wrong, and the detail of
         a confirmation the sizes alone, for `merge`. Or the reason why there is none.
     """
-    derivation = problem.derivation
+    derivation, _ = problem.derivation, problem.wrt  # which draws inputs, and must not do so inside of a trace
     inputs = derivation.arrays(jax.random.key(problem.seed), sizes)
     entries = sum(np.size(leaf) for leaf in jax.tree.leaves(inputs))
     if entries > LARGEST:
