@@ -22,7 +22,7 @@ def told(claim, **options):
     """Diagnose all arrays of the gradient; return {label: diagnosis}."""
     with jax.enable_x64(True):
         problem = Problem(claim, **options)
-        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem))
+        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem, placed=True))
 
 
 def wrong(name, gradient, loss=lambda x: jnp.sum(x**2), shapes=None, **more):
@@ -132,7 +132,7 @@ SENTENCES = [
         "x",
         "right only where a is symmetric",
     ),
-    (wrong("sum one only", lambda p: {"p": jnp.full_like(p, 2.0)}, lambda p: jnp.sum(p) ** 2, {"p": "n"}), "p", "of sum one"),
+    (wrong("sum one only", lambda p: {"p": jnp.full_like(p, 2.0)}, lambda p: jnp.sum(p) ** 2, {"p": "n"}), "p", "a factor: what comes through `jnp.sum(p)`"),
 ]  # fmt: skip
 
 
@@ -173,6 +173,15 @@ def test_a_sum_that_is_not_taken_is_told():
 def test_half_of_a_product_rule_is_told():
     claim = wrong("product", lambda x, y: {"x": jnp.sin(x) * y}, lambda x, y: jnp.sum(jnp.sin(x) * x * y), {"x": "n", "y": "n"})
     assert "is left out" in told(claim)["x"].sentence
+
+
+def test_a_gate_that_is_left_out_is_told_with_the_line_of_the_loss():
+    def gradient(x, w, v):
+        return {"w": jnp.outer(v, x) / 2}
+
+    claim = wrong("no gate", gradient, lambda x, w, v: v @ jax.nn.relu(w @ x) / 2, {"x": "n", "w": "p n", "v": "p"})
+    sentence = told(claim)["w"].sentence
+    assert sentence.startswith("w lacks the gate of `jax.nn.relu(w @ x)` (test_diagnosis.py:")
 
 
 def test_a_kink_is_told_with_both_one_sided_derivatives():

@@ -77,6 +77,14 @@ class Setting:
         return Program(lambda x, mask: labelled(dict(gradient(**x, **extra(mask)))), self.example, self.mask)
 
     @functools.cached_property
+    def moments(self) -> dict[str, np.ndarray]:
+        """The mean and the second moment of a row of the mask; nothing where there is none."""
+        if self.mask is None:
+            return {}
+        n = self.problem.derivation.mask_shape(self.sizes)[-1]
+        return {"mean": np.asarray(self.mask.mean(n), float), "second moment": np.asarray(self.mask.second_moment(n), float)}
+
+    @functools.cached_property
     def own_rules(self) -> bool:
         """Whether the loss is differentiated by a rule of its own."""
         return has_own_rules(jax.make_jaxpr(self.loss)(self.example, self.mask))
