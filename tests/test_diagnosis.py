@@ -132,7 +132,8 @@ SENTENCES = [
         "x",
         "right only where a is symmetric",
     ),
-    (wrong("sum one only", lambda p: {"p": jnp.full_like(p, 2.0)}, lambda p: jnp.sum(p) ** 2, {"p": "n"}), "p", "a factor: what comes through `jnp.sum(p)`"),
+    (wrong("sum one only", lambda p: {"p": jnp.full_like(p, 2.0)}, lambda p: jnp.sum(p) ** 2, {"p": "n"}), "p",
+     "a factor: what comes through `jnp.sum(p)`"),
 ]  # fmt: skip
 
 
