@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
@@ -21,6 +22,23 @@ from jaxgrad.derivation import Derivation
 
 Tree = Any
 Progress = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What is differentiated in the inputs: the loss, or its exact expectation.
+
+    Attributes:
+        function: of the inputs, and of `more`; kept by a `Problem`, so that all evidence shares its traces.
+        more: further arguments, such as the mask's distribution.
+    """
+
+    function: Callable[..., Any]
+    more: tuple[Any, ...] = ()
+
+    def __call__(self, inputs: dict[str, Tree]) -> Any:
+        """Evaluate."""
+        return self.function(inputs, *self.more)
 
 
 @dataclass(frozen=True)
@@ -84,9 +102,9 @@ class Problem:
         return traced_once(lambda **inputs: _arrays("loss", self.derivation.loss(**inputs)))
 
     @functools.cached_property
-    def loss_of_inputs(self) -> Callable[[dict[str, Tree]], Any]:
-        """The loss of a claim without a mask as a function of the inputs together."""
-        return lambda inputs: self.loss(**inputs)
+    def objective(self) -> Objective:
+        """The loss of a claim without a mask."""
+        return Objective(lambda inputs: self.loss(**inputs))
 
     @functools.cached_property
     def gradient(self) -> Callable[..., dict[str, Tree]]:
@@ -103,12 +121,14 @@ class Problem:
 
         return self.once(("closed form", *sizes.items()), closed)
 
-    def differentiated(self, loss: Callable[..., Any]) -> Callable[..., dict[str, Tree]]:
-        """Return the gradient, or Jacobian, of a function of the inputs (and more), in the inputs that the closed form gives."""
-        return self.once(
-            ("differentiated", loss),
-            lambda: traced_once(lambda inputs, *more: gradient_of(lambda x: loss(x, *more), inputs, self.wrt)),
-        )
+    def differentiated(self, objective: Objective) -> Callable[[dict[str, Tree]], dict[str, Tree]]:
+        """Return the gradient, or Jacobian, of an objective in the inputs that the closed form gives."""
+
+        def gradient(inputs: dict[str, Tree], *more: Any) -> dict[str, Tree]:
+            return gradient_of(lambda x: objective.function(x, *more), inputs, self.wrt)
+
+        shared = self.once(("differentiated", objective.function), lambda: traced_once(gradient))
+        return lambda inputs: shared(inputs, *objective.more)
 
     def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
         """Keep the labelled values of the closed form at a draw, so that other evidence need not compile it again."""
@@ -138,8 +158,27 @@ class Problem:
 
 
 def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that is traced once for each shape and type of its arguments; a program that calls it holds its operations."""
-    return jax.jit(lambda *args, **named: function(*args, **named), inline=True)
+    """Return a function that is traced once for each shape and type of its arguments, and from then on evaluates its jaxpr.
+
+    Unlike an inlined `jax.jit`, it keeps the user's line of every operation.
+    """
+    programs: dict[Any, tuple[core.ClosedJaxpr, Any]] = {}
+
+    def evaluate(*args: Any, **named: Any) -> Any:
+        leaves, tree = jax.tree.flatten((args, named))
+        signature = tree, *(jax.typeof(leaf) for leaf in leaves)
+        if signature not in programs:
+            closed, shape = jax.make_jaxpr(function, return_shape=True)(*args, **named)
+            programs[signature] = closed, jax.tree.structure(shape)
+        closed, structure = programs[signature]
+        return jax.tree.unflatten(structure, core.jaxpr_as_fun(closed)(*leaves))
+
+    return evaluate
+
+
+def probabilities(mask: Any) -> Any:
+    """Return a mask's distribution with its probabilities as arrays of floating-point numbers."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), mask)
 
 
 def gradient_of(loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]) -> dict[str, Tree]:

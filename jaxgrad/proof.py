@@ -20,7 +20,7 @@ import numpy as np
 from jaxgrad.certificates import Certificate, certify
 from jaxgrad.compilation import check_options
 from jaxgrad.observation import floating
-from jaxgrad.problem import Problem, Tree, labelled
+from jaxgrad.problem import Objective, Problem, Tree, labelled, probabilities
 from jaxgrad.programs import has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
 
@@ -73,14 +73,13 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         return labelled(dict(gradient(**on_domain(free), **({} if mask is None else {"mask": mask}))))
 
     def reference(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
-        at = on_domain(free)
-        plain = problem.differentiated(problem.loss_of_inputs)
-        return labelled(plain(at) if mask is None else problem.differentiated(loss)(at, mask))
+        objective = problem.objective if mask is None else Objective(loss, (mask,))
+        return labelled(problem.differentiated(objective)(on_domain(free)))
 
     def value(inputs: dict[str, Tree], mask: Any) -> tuple[Any, Any]:
         return loss(inputs, mask), gradient(**inputs, **({} if mask is None else {"mask": mask}))
 
-    args = inputs, jax.tree.map(lambda leaf: jnp.asarray(leaf, float), distribution)
+    args = inputs, probabilities(distribution)
     odd = [name for name, domain in derivation.domains.items() if callable(domain)]
     doubt = _doubt(value, loss, args)
     believed = not doubt

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxgrad.compilation import check_options
 from jaxgrad.masks import Mask
 
 BATCH = 8
@@ -197,6 +199,8 @@ def _least(
 def _rows(mask: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
     """List the rows of a mask and their probabilities, or nothing where there are too many or they cannot be listed."""
     if hasattr(mask, "support_size") and mask.support_size(n) * n <= LISTED:
-        rows, probabilities = mask.support((n,))
+        rows, probabilities = jax.jit(
+            lambda: mask.support((n,)), compiler_options=check_options()
+        )()  # one program, not one an operation
         return np.asarray(rows, np.float64), np.asarray(probabilities, np.float64)
     return np.zeros((0, n)), np.zeros(0)

@@ -186,7 +186,7 @@ class Sampler:
         span = chunks if row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
         program = self._compiled(key, args, chunk, span, options)
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
-        mask, args = jax.tree.map(jnp.asarray, (self.mask, args))  # a thread may have another default precision
+        mask, args = jax.device_put((self.mask, args))  # a thread may have another default precision
         parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), mask, args)), begins)
         if len(parts) == 1:
             return parts[0]
@@ -201,7 +201,7 @@ class Sampler:
             def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
                 return self._run(key, first + jnp.arange(chunks, dtype=jnp.uint32), mask, args, chunk)
 
-            example = jax.tree.map(jnp.asarray, (self.mask, args))
+            example = jax.device_put((self.mask, args))
             lowered = jax.jit(run, compiler_options=options).lower(key, np.uint32(0), *example)
             self._rounds[signature] = lowered.compile()
         return self._rounds[signature]

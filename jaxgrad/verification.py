@@ -23,7 +23,7 @@ from jaxgrad.masks import Mask
 from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
-from jaxgrad.problem import Problem, Progress, check_functions, check_given, traced_once
+from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities, traced_once
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
@@ -149,7 +149,7 @@ def _loss_of_mask(problem: Problem, sizes: dict[str, int], *, placed: bool = Fal
     """
     derivation = problem.derivation
     if derivation.mask is None:
-        return (lambda inputs, _: derivation.loss(**inputs)) if placed else (lambda inputs, _: problem.loss_of_inputs(inputs))
+        return (lambda inputs, _: derivation.loss(**inputs)) if placed else (lambda inputs, _: problem.objective(inputs))
     loss, distribution, shape = _masked_loss(problem, sizes)
     if placed:
         loss = lambda inputs, mask: derivation.loss(**inputs, mask=mask)  # noqa: E731 - as in `_masked_loss`, without its trace
@@ -159,14 +159,15 @@ def _loss_of_mask(problem: Problem, sizes: dict[str, int], *, placed: bool = Fal
         plan = choose(loss, distribution, shape, (draw,), limits=limits)
     except ValueError as error:
         return str(error)
-    expected = lambda inputs, mask: expectation(loss, mask, shape, method=plan.method)(inputs)  # noqa: E731 - one of two forms
-    return expected if placed else traced_once(expected)
+    if not placed:
+        return _expected(problem, sizes, plan.method)
+    return lambda inputs, mask: expectation(loss, mask, shape, method=plan.method)(inputs)
 
 
 def _autodiff(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is not None:
         return "autodiff sees one mask at a time, and the claim is about their expectation"
-    return autodiff(problem, _variants(problem), lambda _: problem.loss_of_inputs)
+    return autodiff(problem, _variants(problem), lambda _: problem.objective)
 
 
 def _expectation(problem: Problem) -> list[Finding] | str:
@@ -183,7 +184,7 @@ def _expectation(problem: Problem) -> list[Finding] | str:
 
 def _differences(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
-        return differences(problem, problem.choose_sizes(0), problem.loss_of_inputs)
+        return differences(problem, problem.choose_sizes(0), problem.objective)
     ways, reason = _ways(problem, MOST_DIFFERENCED)
     if not ways:
         return reason
@@ -247,10 +248,17 @@ def _masked_loss(problem: Problem, sizes: dict[str, int]) -> tuple[Loss, Mask, t
     return lambda inputs, mask: problem.loss(**inputs, mask=mask), distribution, derivation.mask_shape(sizes)
 
 
-def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Loss:
+def _expected(problem: Problem, sizes: dict[str, int], method: str) -> Loss:
+    """Return the exact expectation as a function of the inputs and the mask's distribution, traced once for all evidence."""
+    loss, _, shape = _masked_loss(problem, sizes)
     return problem.once(
-        ("expected", *sizes.items(), plan.method), lambda: traced_once(expectation(*_masked_loss(problem, sizes), method=plan.method))
+        ("expected", *sizes.items(), method),
+        lambda: traced_once(lambda inputs, mask: expectation(loss, mask, shape, method=method)(inputs)),
     )
+
+
+def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Objective:
+    return Objective(_expected(problem, sizes, plan.method), (probabilities(problem.derivation.distribution(sizes)),))
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:
