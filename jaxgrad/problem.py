@@ -121,13 +121,13 @@ class Problem:
 
         return self.once(("closed form", *sizes.items()), closed)
 
-    def differentiated(self, objective: Objective) -> Callable[[dict[str, Tree]], dict[str, Tree]]:
-        """Return the gradient, or Jacobian, of an objective in the inputs that the closed form gives."""
+    def differentiated(self, objective: Objective) -> Callable[[dict[str, Tree]], tuple[Any, dict[str, Tree]]]:
+        """Return an objective with its gradient, or Jacobian, in the inputs that the closed form gives."""
 
-        def gradient(inputs: dict[str, Tree], *more: Any) -> dict[str, Tree]:
-            return gradient_of(lambda x: objective.function(x, *more), inputs, self.wrt)
+        def both(inputs: dict[str, Tree], *more: Any) -> tuple[Any, dict[str, Tree]]:
+            return value_and_gradient(lambda x: objective.function(x, *more), inputs, self.wrt)
 
-        shared = self.once(("differentiated", objective.function), lambda: traced_once(gradient))
+        shared = self.once(("differentiated", objective.function), lambda: traced_once(both))
         return lambda inputs: shared(inputs, *objective.more)
 
     def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
@@ -181,16 +181,18 @@ def probabilities(mask: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), mask)
 
 
-def gradient_of(loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]) -> dict[str, Tree]:
-    """Differentiate a loss of all inputs in some of them by reverse mode: its gradient, or its Jacobian."""
+def value_and_gradient(
+    loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]
+) -> tuple[Any, dict[str, Tree]]:
+    """Return a loss of all inputs, and its gradient or Jacobian in some of them by reverse mode."""
     fixed = {name: x for name, x in inputs.items() if name not in wrt}
-
-    def of_wrt(moving: dict[str, Tree]) -> Any:
-        return loss({**moving, **fixed})
-
     moving = {name: inputs[name] for name in wrt}
-    scalar = jax.eval_shape(of_wrt, moving).shape == ()
-    return (jax.grad if scalar else jax.jacrev)(of_wrt)(moving)
+    value, pull_back = jax.vjp(lambda moving: jnp.asarray(loss({**moving, **fixed})), moving)
+    if value.shape == ():
+        return value, pull_back(jnp.ones_like(value))[0]
+    basis = jnp.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
+    rows = jax.vmap(pull_back)(basis)[0]
+    return value, jax.tree.map(lambda row: row.reshape(*value.shape, *row.shape[1:]), rows)
 
 
 def labelled(tree: dict[str, Tree]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
 
     def reference(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
         objective = problem.objective if mask is None else Objective(loss, (mask,))
-        return labelled(problem.differentiated(objective)(on_domain(free)))
+        return labelled(problem.differentiated(objective)(on_domain(free))[1])
 
     def value(inputs: dict[str, Tree], mask: Any) -> tuple[Any, Any]:
         return loss(inputs, mask), gradient(**inputs, **({} if mask is None else {"mask": mask}))

@@ -258,7 +258,17 @@ def _expected(problem: Problem, sizes: dict[str, int], method: str) -> Loss:
 
 
 def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Objective:
-    return Objective(_expected(problem, sizes, plan.method), (probabilities(problem.derivation.distribution(sizes)),))
+    """Return the exact expectation: that of certificates where the mask lets its probabilities be traced, else of this mask alone."""
+    loss, distribution, shape = _masked_loss(problem, sizes)
+    try:
+        objective = Objective(_expected(problem, sizes, plan.method), (probabilities(distribution),))
+        jax.eval_shape(objective, problem.draw(sizes, 0))
+    except Exception:  # a mask of the user's own may be no pytree, or ask for values
+        alone = problem.once(
+            ("alone", *sizes.items(), plan.method), lambda: traced_once(expectation(loss, distribution, shape, method=plan.method))
+        )
+        return Objective(alone)
+    return objective
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:
