@@ -296,8 +296,8 @@ def diff(old: str, new: str) -> int:
     """Show what changed between two runs, written by verify --json.
 
     \b
-    Exit status: 0 nothing got worse, 1 a verdict got worse, or a new derivation
-    is not confirmed, 2 wrong usage or input.
+    Exit status: 0 nothing got worse, 1 a verdict got worse, a derivation is
+    gone, or a new one is not confirmed, 2 wrong usage or input.
     """  # noqa: D301 - as above
     from jaxgrad import changes
     from jaxgrad.terminal import Screen
