@@ -68,7 +68,7 @@ class Problem:
     progress: Progress | None = None
     chosen: frozenset[str] = frozenset()
     checkpoint: str | Path | None = None
-    _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _ratios: dict[Any, Fraction | None] = field(default_factory=dict, repr=False, compare=False)
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:

@@ -204,7 +204,7 @@ def with_other_probabilities(given: Case, number: int) -> Case | None:
 def without_data(problem: Problem) -> Problem:
     """Return the problem without the user's data, and with the sizes that the user chose only if they are small."""
     chosen = {n: s for n, s in problem.sizes.items() if n in problem.chosen}
-    free = replace(problem, given={}, sizes=chosen, _known={})
+    free = replace(problem, given={}, sizes=chosen)
     return free if _entries(free) <= LARGEST else replace(free, sizes={})
 
 
