@@ -85,7 +85,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     rare = pilot.rare(args, trials[best], parts, problem.resolution)
     with jax.enable_x64(double):
         final = _cast(args, double)
-        chunk, most = sampler.plan(final, problem.max_samples, cache=CHUNK_BUDGET)
+        chunk, most = sampler.plan(sampler.known(final), problem.max_samples, cache=CHUNK_BUDGET)
         chunk = max(1, min(chunk, LARGEST_CHUNK, problem.max_samples // FIRST_LOOK))
         chunk, most = (int(n) for n in agree(f"{chunk} {most}".encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)

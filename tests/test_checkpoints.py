@@ -26,7 +26,7 @@ CHILD = textwrap.dedent(
     import jax, jax.numpy as jnp, numpy as np
     from jaxgrad import masks, sampling
 
-    sampling.Sampler.plan = lambda self, args, samples, **_: (16, 16)  # many short rounds
+    sampling.Sampler.plan = lambda self, known, samples, **_: (16, 16)  # many short rounds
     f = sampling.estimate(lambda x, mask: (mask @ x) ** 2, masks.Bernoulli(0.3), (3, 4))
     f(jax.random.key(5), jnp.arange(4.0), samples=256)  # compiled
     print("started", flush=True)
@@ -66,7 +66,7 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_numbers_of_one_that
 @pytest.fixture
 def rounds(monkeypatch):
     """Make rounds short, and let the third be interrupted."""
-    monkeypatch.setattr(sampling.Sampler, "plan", lambda self, args, samples, **_: (8, 16))
+    monkeypatch.setattr(sampling.Sampler, "plan", lambda self, known, samples, **_: (8, 16))
 
 
 def interrupted(monkeypatch, call, after):
