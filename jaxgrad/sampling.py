@@ -10,6 +10,7 @@ and both are gathered in float64 on the host by Chan, Golub & LeVeque's pairwise
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
 from jaxgrad.products import are_narrow, steady
+from jaxgrad.progress import Pace, shown
 from jaxgrad.sharding import devices, spread
 from jaxgrad.threads import for_each, workers
 
@@ -53,6 +55,9 @@ MIN_CHUNKS = 16
 
 _COUNTED = 1009
 """Samples in the chunk whose arrays are counted: a prime, so that the arrays that grow with the samples are known by their size."""
+
+
+Tell = Callable[[float, str], None]
 
 
 class Estimate(NamedTuple):
@@ -112,7 +117,7 @@ class Known(NamedTuple):
     """What one trace tells of a sampling loop.
 
     Attributes:
-        signature: structure, shapes and types of mask and arguments.
+        signature: structure, shapes and types of the arguments.
         one: bytes of intermediate values of one sample.
         out: shapes of the result, in its structure.
         size: entries of the result.
@@ -144,6 +149,7 @@ class Sampler:
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
         self._rounds: dict[Any, Any] = {}
         self._known: dict[Any, Known] = {}
+        self._masks: dict[Any, Mask] = {}
 
     def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Any:
         """Return the mean over one chunk of samples, of f or of its gradient."""
@@ -159,8 +165,8 @@ class Sampler:
 
     def known(self, args: tuple[Any, ...], *, check: bool = False) -> Known:
         """Return what is known of the program at arguments of these shapes; it is traced, and may be checked, for the first of them."""
-        leaves, treedef = jax.tree.flatten((self.mask, args))
-        signature = treedef, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        leaves, treedef = jax.tree.flatten(args)
+        signature = treedef, jnp.result_type(float), *map(_kind, leaves)
         if signature not in self._known:
             if check:
                 self.refuse(args)
@@ -202,13 +208,19 @@ class Sampler:
             return self._spread(known, chunk, chunks)(key, first, self.mask, args)
         large = known.row * chunks > DEALT_OUT
         span = chunks if large else -(-chunks // min(workers(), chunks))
-        mask, args = jax.tree.map(_settled, (self.mask, args))
+        mask, args = self._settled_mask(), jax.tree.map(_settled, args)
         program = self._compiled(known, key, mask, args, chunk, span)
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
         parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), mask, args)), begins)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
+
+    def _settled_mask(self) -> Mask:
+        default = jnp.result_type(float)
+        if default not in self._masks:
+            self._masks[default] = jax.tree.map(_settled, self.mask)
+        return self._masks[default]
 
     def _compiled(self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, chunks: int) -> Callable[..., Array]:
         signature = known.signature, chunk, chunks
@@ -243,11 +255,9 @@ class Sampler:
     def unflatten(self, rows: np.ndarray, known: Known) -> list[Any]:
         """Give each row the structure of f's result, or of its gradient."""
         leaves, treedef = jax.tree.flatten(known.out)
-        ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1]
-        parts = [np.split(row, ends) for row in rows]
-        return [
-            jax.tree.unflatten(treedef, [part.reshape(leaf.shape) for part, leaf in zip(row, leaves, strict=True)]) for row in parts
-        ]
+        ends = list(itertools.accumulate(math.prod(leaf.shape) for leaf in leaves))
+        parts = [(slice(begin, end), leaf.shape) for begin, end, leaf in zip([0, *ends], ends, leaves, strict=False)]
+        return [jax.tree.unflatten(treedef, [row[part].reshape(shape) for part, shape in parts]) for row in rows]
 
 
 def estimate(
@@ -264,9 +274,12 @@ def estimate(
         argnums: argument numbers of f; given, the expected gradient of f (then a scalar) in those arguments is estimated.
 
     Returns:
-        A function ``(key, *args, samples=…, checkpoint=None) -> Estimate``; compiled once, quick when called again. The number of
-        samples is rounded up to whole chunks. All devices share the work. A `checkpoint` is the name of a file that is written after
-        every round, and from which the same call goes on, to the same last bit, when it was interrupted.
+        A function ``(key, *args, samples=…, checkpoint=None, progress=None) -> Estimate``; compiled once, quick when called again. The
+        number of samples is rounded up to whole chunks. All devices share the work. A `checkpoint` is the name of a file that is
+        written after every round, and from which the same call goes on, to the same last bit, when it was interrupted. With
+        ``progress=True`` a line on the terminal, if there is one, tells samples, samples per second, the largest standard error
+        relative to the largest entry of its array, and the time left; a function is called after every round with the fraction done
+        and that line.
 
     Raises:
         ValueError: when `samples` is less than 2, or `checkpoint` names a file that is no checkpoint of this call; when f has side
@@ -286,34 +299,59 @@ def estimate(
         raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
     sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
 
-    def run(key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None) -> Estimate:
+    def run(
+        key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None, progress: bool | Tell | None = None
+    ) -> Estimate:  # fmt: skip
         if not isinstance(samples, int) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
         if not holds_keys(key):
             raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
-        known = sampler.known(args, check=True)
-        chunk, chunks = (int(n) for n in agree("{} {}".format(*sampler.plan(known, samples)).encode()).split())
-        total = -(-samples // chunk)
-        moments = Moments.empty(known.size)
-        keep = None if checkpoint is None else Checkpoint(checkpoint, sampler.fingerprint(key, args, chunk, chunks, total))
-        if keep is not None and (state := keep.load()) is not None:
-            moments = Moments(int(state["next_chunk"]), np.array(state["mean"]), np.array(state["squares"]))
-        while moments.count < total:
-            first = moments.count
-            means = sampler.round(key, args, first, chunk, min(chunks, total - first))
-            with np.errstate(over="ignore", invalid="ignore"):
-                total_means = np.ones(len(means), means.dtype) @ means
-            if not np.all(np.isfinite(total_means)) and not np.all(finite := np.isfinite(means).all(axis=1)):
-                broken = first + int(np.argmin(finite))
-                raise FloatingPointError(f"`f` or its gradient is not finite in {replay(broken, chunk, sampler.shape)}")
-            moments.add(means)
-            if keep is not None:
-                keep.save({"key": jax.random.key_data(key), "next_chunk": moments.count, "samples": moments.count * chunk,
-                           "mean": moments.mean, "squares": moments.squares})  # fmt: skip
-        mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), known)
-        return Estimate(mean, standard_error, total * chunk, total)
+        if progress is None or progress is False:
+            return _estimate(sampler, key, args, samples, checkpoint, None)
+        if progress is True:
+            with shown() as tell:
+                return _estimate(sampler, key, args, samples, checkpoint, tell)
+        if not callable(progress):
+            raise TypeError(f"`progress` must be True, or a function of the fraction done and a line of text, but is {progress!r}")
+        return _estimate(sampler, key, args, samples, checkpoint, progress)
 
     return run
+
+
+def _estimate(
+    sampler: Sampler, key: Array, args: tuple[Any, ...], samples: int, checkpoint: str | Path | None, tell: Tell | None
+) -> Estimate:
+    known = sampler.known(args, check=True)
+    chunk, chunks = (int(n) for n in agree("{} {}".format(*sampler.plan(known, samples)).encode()).split())
+    total = -(-samples // chunk)
+    moments = Moments.empty(known.size)
+    keep = None if checkpoint is None else Checkpoint(checkpoint, sampler.fingerprint(key, args, chunk, chunks, total))
+    if keep is not None and (state := keep.load()) is not None:
+        moments = Moments(int(state["next_chunk"]), np.array(state["mean"]), np.array(state["squares"]))
+    pace = Pace(moments.count * chunk)
+    while moments.count < total:
+        first = moments.count
+        means = sampler.round(key, args, first, chunk, min(chunks, total - first))
+        with np.errstate(over="ignore", invalid="ignore"):
+            total_means = np.ones(len(means), means.dtype) @ means
+        if not np.all(np.isfinite(total_means)) and not np.all(finite := np.isfinite(means).all(axis=1)):
+            broken = first + int(np.argmin(finite))
+            raise FloatingPointError(f"`f` or its gradient is not finite in {replay(broken, chunk, sampler.shape)}")
+        moments.add(means)
+        if keep is not None:
+            keep.save({"key": jax.random.key_data(key), "next_chunk": moments.count, "samples": moments.count * chunk,
+                       "mean": moments.mean, "squares": moments.squares})  # fmt: skip
+        if tell is not None:
+            tell(moments.count / total, pace.tell(moments.count * chunk, _precision(sampler, known, moments), total * chunk))
+    mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), known)
+    return Estimate(mean, standard_error, total * chunk, total)
+
+
+def _precision(sampler: Sampler, known: Known, moments: Moments) -> str:
+    mean, error = map(jax.tree.leaves, sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), known))
+    scales = [np.abs(m).max(initial=0.0) for m in mean]
+    parts = [float(e.max(initial=0.0) / scale) for e, scale in zip(error, scales, strict=True) if scale > 0]
+    return f"standard errors up to {max(parts):.1e} of the largest entry" if parts and np.isfinite(max(parts)) else ""
 
 
 def replay(chunk: int, samples: int, shape: Sequence[int], key: str = "key") -> str:
@@ -323,6 +361,10 @@ def replay(chunk: int, samples: int, shape: Sequence[int], key: str = "key") -> 
     'chunk 3, whose masks mask.sample(jax.random.fold_in(key, 3), (8, 2)) draws again'
     """
     return f"chunk {chunk}, whose masks mask.sample(jax.random.fold_in({key}, {chunk}), {(samples, *shape)}) draws again"
+
+
+def _kind(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, (jax.Array, np.ndarray)) else (np.shape(leaf), jnp.result_type(leaf))
 
 
 def _settled(leaf: Any) -> Any:

@@ -21,7 +21,7 @@ AXIS = "samples"
 
 def devices() -> list[Any]:
     """Return the devices that samples are spread over: all, or the one that `jax.default_device` names."""
-    return jax.devices() if jax.config.values["jax_default_device"] is None else jax.local_devices()[:1]
+    return jax.devices() if getattr(jax.config, "jax_default_device", None) is None else jax.local_devices()[:1]
 
 
 def spread(run: Callable[..., Array], chunks: int, options: dict[str, Any] | None) -> Callable[..., np.ndarray]:
