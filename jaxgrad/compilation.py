@@ -5,6 +5,7 @@ long, but its random number generator is what costs most to compile. Measured fi
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,6 +36,15 @@ def _accepted(options: tuple[tuple[str, Any], ...]) -> bool:
 def check_options() -> dict[str, Any] | None:
     """Options for small programs that run a few times; None away from the CPU."""
     return _CHECK if jax.default_backend() == "cpu" and _accepted(tuple(_CHECK.items())) else None
+
+
+def at_once(function: Callable[[], Any]) -> Any:
+    """Return ``function()`` compiled as one program: its steps alone would be compiled one by one.
+
+    >>> float(at_once(lambda: jax.numpy.ones(3).sum()))
+    3.0
+    """
+    return jax.jit(function, compiler_options=check_options())()
 
 
 def loop_options(*, narrow: bool = False) -> dict[str, Any] | None:

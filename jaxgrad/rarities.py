@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad.compilation import at_once
 from jaxgrad.masks import Mask
+from jaxgrad.masks.rows import Factors
 
 BATCH = 8
 """Masks that are evaluated at once."""
@@ -143,7 +145,7 @@ def _coins(mask: Any, shape: tuple[int, ...]) -> _Coins | None:
     """Return the coins of a mask of independent coins with the sides 0 and 1."""
     if not (hasattr(mask, "factors") and hasattr(mask, "support_size")):
         return None
-    factors = mask.factors(shape[-1], 1)
+    factors = Factors(*at_once(lambda: tuple(mask.factors(shape[-1], 1))))
     if not np.array_equal(np.asarray(factors.values), [0.0, 1.0]):
         return None
     return _Coins(np.asarray(factors.members).argmax(axis=0), np.asarray(factors.weights, np.float64)[:, 1], shape)
