@@ -23,7 +23,7 @@ from jaxgrad.compilation import check_options
 from jaxgrad.differences import Prober
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import heat
-from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.problem import Objective, Problem, Tree, labelled
 from jaxgrad.programs import has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen
@@ -40,7 +40,7 @@ INSENSITIVE = 1e-3
 SMALL = 2**16
 """Stacks of draws of up to so many numbers go through one batched program, larger ones one draw after another."""
 
-LossOf = Callable[[dict[str, int]], Callable[[dict[str, Tree]], Any]]
+LossOf = Callable[[dict[str, int]], Objective]
 
 
 @dataclass
@@ -64,17 +64,15 @@ class _Ledger:
 class _Pair:
     """Closed form and autodiff at one choice of sizes, compiled together and run over a stack of draws."""
 
-    def __init__(self, problem: Problem, sizes: dict[str, int], loss: Callable[[dict[str, Tree]], Any]) -> None:
+    def __init__(self, problem: Problem, sizes: dict[str, int], loss: Objective) -> None:
         self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
-        closed = problem.closed_form(sizes)
-
-        def both(inputs: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Tree]]:
-            return closed(inputs), gradient_of(loss, inputs, self.wrt)
+        closed, reference = problem.closed_form(sizes), problem.differentiated(loss)
 
         def all_three(inputs: dict[str, Tree]) -> Any:
-            return *both(inputs), jnp.all(jnp.isfinite(loss(inputs)))
+            value, gradient = reference(inputs)
+            return closed(inputs), gradient, jnp.all(jnp.isfinite(value))
 
-        self.both = both
+        self.both = lambda inputs: (closed(inputs), reference(inputs)[1])
 
         def run(stacked: Tree) -> Any:
             small = sum(leaf.size for leaf in jax.tree.leaves(stacked)) <= SMALL

@@ -121,7 +121,7 @@ class Derivation:
             {input name: array}, in the order of `shapes`, in JAX's default precision.
         """
         sizes = self.choose_sizes(0, sizes)
-        drawn = self.arrays(key, sizes)
+        drawn = {name: jax.tree.map(jnp.asarray, arrays) for name, arrays in self.arrays(key, sizes).items()}
         distribution = self.distribution(sizes)
         if distribution is None:
             return drawn
@@ -133,7 +133,7 @@ class Derivation:
         return shapes.evaluate(self.shapes["mask"], sizes, "mask")
 
     def arrays(self, key: Array, sizes: Mapping[str, int], *, special: bool = False) -> dict[str, Any]:
-        """Draw all inputs but the mask; with `special`, from the corners of their domains: exact zeros and ties."""
+        """Draw all inputs but the mask, as numpy arrays; with `special`, from the corners of their domains: exact zeros and ties."""
         words = np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
         drawn: dict[str, Any] = {}
         for i, name in enumerate(self.input_names):
@@ -141,14 +141,14 @@ class Derivation:
             drawn[name] = jax.tree.map(lambda text, n=name, r=rng: self._draw(r, n, text, sizes, special), self.shapes[name])
         return drawn
 
-    def _draw(self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool) -> Array:
+    def _draw(self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool) -> np.ndarray:
         domain = self.domains.get(name, "real")
         shape = shapes.evaluate(text, sizes, name)
         if callable(domain):
-            array = jnp.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
+            array = np.asarray(jnp.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape)))
         else:
             array = np.asarray((SPECIAL if special and domain in SPECIAL else DOMAINS)[domain](rng, shape))
-            array = jnp.asarray(array, int if domain == "integer" else float)
+            array = array.astype(jnp.result_type(int if domain == "integer" else float))
         if array.shape != shape:
             raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
         return array

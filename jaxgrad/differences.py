@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from jaxgrad.compilation import check_options
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import Heat, heat
-from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.problem import Objective, Problem, Tree, labelled
 from jaxgrad.programs import has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
 
@@ -64,19 +63,28 @@ class Prober:
     def __init__(self, function: Callable[[dict[str, Tree]], Any], wrt: tuple[str, ...]) -> None:
         """Set up; nothing is compiled yet."""
         self.wrt = wrt
+        at_each = jax.vmap(lambda moving, fixed: function({**moving, **fixed}), in_axes=(0, None))
+        self._values = jax.jit(at_each, compiler_options=check_options())
 
-        def values(moving: Any, fixed: Any, index: Any, step: Any, directions: Any, batch: int) -> Any:
-            flat, unravel = ravel_pytree(moving)
-
-            def value(probe: Any) -> Any:
-                i, h = probe
-                moved = flat + h * directions[jax.numpy.maximum(-1 - i, 0)]
-                moved = jax.numpy.where(i < 0, moved, flat.at[jax.numpy.maximum(i, 0)].add(h))
-                return function({**unravel(moved), **fixed})
-
-            return jax.lax.map(value, (index, step), batch_size=batch)
-
-        self._values = jax.jit(values, static_argnums=5, compiler_options=check_options())
+    def _along(self, moving: Any, fixed: Any, index: np.ndarray, steps: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Evaluate after each step along its coordinate or direction, a bounded number of points at a time."""
+        leaves, tree = jax.tree.flatten(moving)
+        leaves = [np.asarray(leaf) for leaf in leaves]
+        flat, ends = np.concatenate([np.ravel(leaf) for leaf in leaves]).astype(np.float64), np.cumsum([leaf.size for leaf in leaves])
+        size = flat.size + sum(np.size(leaf) for leaf in jax.tree.leaves(fixed))
+        batch = int(np.clip(BATCH_BYTES // (8 * size), 1, len(index)))
+        batch = -(-len(index) // -(-len(index) // batch))  # all batches alike, so that one program serves
+        index, steps = (np.concatenate([x, np.repeat(x[-1:], -len(x) % batch)]) for x in (index, steps))
+        values = []
+        for begin in range(0, len(index), batch):
+            i, h = index[begin : begin + batch], steps[begin : begin + batch]
+            points = np.tile(flat, (batch, 1))
+            points[i < 0] += h[i < 0, None] * directions[-1 - i[i < 0]]
+            points[np.flatnonzero(i >= 0), i[i >= 0]] += h[i >= 0]
+            parts = np.split(points, ends[:-1], axis=1)
+            moved = [part.reshape(batch, *leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+            values.append(np.asarray(self._values(tree.unflatten(moved), fixed)))
+        return np.concatenate(values)
 
     def slopes(self, inputs: dict[str, Tree], index: np.ndarray, directions: np.ndarray, unit: float, seed: int = 0) -> Slope:
         """Differentiate along coordinates `index` of the flattened `wrt`; a negative one, −1 − i, means `directions[i]`."""
@@ -92,9 +100,7 @@ class Prober:
         steps = reach[:, None] * 4.0 ** -np.arange(1, STEPS + 1)
         probes = np.concatenate([np.zeros(1), *[np.full(1, 1.0)] * len(noise), steps.ravel(), -steps.ravel()])
         which = np.concatenate([[-1], -1 - np.arange(len(noise)), *[np.repeat(index, STEPS)] * 2])
-        size = sum(np.size(leaf) for leaf in jax.tree.leaves(inputs))
-        batch = int(np.clip(BATCH_BYTES // (8 * size), 1, 512))
-        values = np.asarray(self._values(moving, fixed, which, probes, directions, batch))
+        values = self._along(moving, fixed, which, probes, directions)[: len(which)]
         base, noisy, rest = values[0], values[1 : 1 + len(noise)], values[1 + len(noise) :]
         shape = (len(index), STEPS, *base.shape)
         plus, minus = rest[: len(rest) // 2].reshape(shape), rest[len(rest) // 2 :].reshape(shape)
@@ -145,7 +151,7 @@ def _richardson(
     return value[:, 0], np.maximum(estimate[:, 0], against.max(axis=1))
 
 
-def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[str, Tree]], Any]) -> list[Finding]:
+def differences(problem: Problem, sizes: dict[str, int], loss: Objective) -> list[Finding]:
     """Compare the closed form with differences of `loss` (the loss itself, or its exact expectation), entry by entry.
 
     Args:
@@ -162,7 +168,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Callable[[dict[st
     inputs = problem.draw(sizes, 0)
     program = jax.make_jaxpr(loss)(inputs)
     meant, unit = has_stop_gradient(program), working_unit(program)
-    reference = jax.jit(lambda x: gradient_of(loss, x, wrt), compiler_options=check_options())
+    reference = jax.jit(lambda inputs: problem.differentiated(loss)(inputs)[1], compiler_options=check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
     for number in range(2):

@@ -27,8 +27,10 @@ from jaxgrad.sequential import FIRST_LOOK, Limits, Sequence
 
 CHUNK_BUDGET = 2**20
 """Bytes of intermediate values in a chunk: the first look takes many chunks, so they are smaller than an estimate's."""
-CANDIDATES = 4
-"""So many draws of the inputs are tried, and the one whose sampled gradients scatter least is sampled at."""
+CANDIDATES, FEW_CANDIDATES = 16, 4
+"""So many draws of the inputs, fewer where they are large, are tried, and the one whose sampled gradients scatter least is taken."""
+LARGE = 2**14
+"""Inputs of more numbers than this are large."""
 SUM_ROUNDING = 256.0
 """Roundoffs of an array's largest entry that a mean over many samples may be off by; far below any resolution."""
 LARGEST_CHUNK = 32
@@ -65,12 +67,12 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     assert distribution is not None
 
     def loss(moving: dict[str, Any], fixed: dict[str, Any], mask: Any) -> Any:
-        return derivation.loss(**moving, **fixed, mask=mask)
+        return problem.loss(**moving, **fixed, mask=mask)
 
     sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0)
     key = jax.random.key(problem.seed)
     pilot = _Pilot(problem.closed_form(sizes), sampler, key)
-    draws = [problem.draw(sizes, number) for number in range(1 if len(problem.given) == len(derivation.input_names) else CANDIDATES)]
+    draws = [problem.draw(sizes, number) for number in range(_candidates(problem, sizes))]
     split = [({n: x for n, x in d.items() if n in wrt}, {n: x for n, x in d.items() if n not in wrt}) for d in draws]
     trials = [pilot.run(args) for args in split]
     best = int(agree(str(int(np.argmin([trial.noise for trial in trials]))).encode()))
@@ -106,6 +108,13 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     seconds = (time.perf_counter() - start) / len(claimed)
     shown = " at " + " ".join(f"{name}={size}" for name, size in sizes.items())
     return [sequence.finding(label, seconds, shown, np.shape(array)) for label, array in claimed.items()]
+
+
+def _candidates(problem: Problem, sizes: dict[str, int]) -> int:
+    if len(problem.given) == len(problem.derivation.input_names):
+        return 1
+    large = sum(np.size(leaf) for leaf in jax.tree.leaves(problem.draw(sizes, 0))) > LARGE
+    return FEW_CANDIDATES if large else CANDIDATES
 
 
 def _rarest(distribution: Any, shape: tuple[int, ...]) -> float:

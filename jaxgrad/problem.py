@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
@@ -20,6 +21,23 @@ from jaxgrad.derivation import Derivation
 
 Tree = Any
 Progress = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What is differentiated in the inputs: the loss, or its exact expectation.
+
+    Attributes:
+        function: of the inputs, and of `more`; kept by a `Problem`, so that all evidence shares its traces.
+        more: further arguments, such as the mask's distribution.
+    """
+
+    function: Callable[..., Any]
+    more: tuple[Any, ...] = ()
+
+    def __call__(self, inputs: dict[str, Tree]) -> Any:
+        """Evaluate."""
+        return self.function(inputs, *self.more)
 
 
 @dataclass(frozen=True)
@@ -49,12 +67,18 @@ class Problem:
     progress: Progress | None = None
     chosen: frozenset[str] = frozenset()
     checkpoint: str | Path | None = None
-    _claimed: dict[Any, dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
         """Tell the listener, if there is one."""
         if self.progress is not None:
             self.progress(evidence, fraction, text)
+
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` made when this name was first asked for: evidence shares draws, and functions that are traced."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def choose_sizes(self, variant: int, *, few_masks: bool = False) -> dict[str, int]:
         """Choose what the user left open."""
@@ -62,27 +86,59 @@ class Problem:
 
     def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
         """Draw the inputs that are not given; equal arguments give equal draws."""
-        word = np.random.SeedSequence([self.seed, number, int(special), *sizes.values()]).generate_state(1)[0]
-        drawn = self.derivation.arrays(jax.random.key(int(word)), sizes, special=special)
-        return {name: self.given.get(name, array) for name, array in drawn.items()}
+
+        def drawn() -> dict[str, Tree]:
+            word = np.random.SeedSequence([self.seed, number, int(special), *sizes.values()]).generate_state(1)[0]
+            arrays = self.derivation.arrays(jax.random.key(int(word)), sizes, special=special)
+            return {name: self.given.get(name, array) for name, array in arrays.items()}
+
+        return dict(self.once(("draw", *sizes.items(), number, special), drawn))
+
+    @functools.cached_property
+    def loss(self) -> Callable[..., Any]:
+        """The loss as a function of the inputs by name; it is traced once for each of their shapes."""
+        return traced_once(lambda **inputs: _arrays("loss", self.derivation.loss(**inputs)))
+
+    @functools.cached_property
+    def objective(self) -> Objective:
+        """The loss of a claim without a mask."""
+        return Objective(lambda inputs: self.loss(**inputs))
+
+    @functools.cached_property
+    def gradient(self) -> Callable[..., dict[str, Tree]]:
+        """The closed form as a function of the inputs and the mask's distribution by name, traced likewise."""
+        return traced_once(lambda **inputs: _arrays("gradient", self.derivation.gradient(**inputs)))
 
     def closed_form(self, sizes: Mapping[str, int]) -> Callable[[dict[str, Tree]], dict[str, Tree]]:
         """Return the closed form as a function of the inputs, the mask's distribution filled in."""
-        distribution = self.derivation.distribution(sizes)
-        extra = {} if distribution is None else {"mask": distribution}
-        return lambda inputs: dict(self.derivation.gradient(**inputs, **extra))
+
+        def closed() -> Callable[[dict[str, Tree]], dict[str, Tree]]:
+            distribution = self.derivation.distribution(sizes)
+            extra = {} if distribution is None else {"mask": distribution}
+            return traced_once(lambda inputs: _arrays("gradient", self.derivation.gradient(**inputs, **extra)))
+
+        return self.once(("closed form", *sizes.items()), closed)
+
+    def differentiated(self, objective: Objective) -> Callable[[dict[str, Tree]], tuple[Any, dict[str, Tree]]]:
+        """Return an objective with its gradient, or Jacobian, in the inputs that the closed form gives."""
+
+        def both(inputs: dict[str, Tree], *more: Any) -> tuple[Any, dict[str, Tree]]:
+            return value_and_gradient(lambda x: objective.function(x, *more), inputs, self.wrt)
+
+        shared = self.once(("differentiated", objective.function), lambda: traced_once(both))
+        return lambda inputs: shared(inputs, *objective.more)
 
     def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
         """Keep the labelled values of the closed form at a draw, so that other evidence need not compile it again."""
-        self._claimed[(*sizes.items(), number)] = claimed
+        self._known["claimed", *sizes.items(), number] = claimed
 
     def claimed(self, sizes: Mapping[str, int], number: int) -> dict[str, np.ndarray]:
         """Return the labelled values of the closed form at a draw."""
-        if (*sizes.items(), number) not in self._claimed:
+        if ("claimed", *sizes.items(), number) not in self._known:
             closed = jax.jit(self.closed_form(sizes), compiler_options=check_options())
             for other in dict.fromkeys((number, 0, 1)):
                 self.remember(sizes, other, jax.tree.map(np.asarray, labelled(closed(self.draw(sizes, other)))))
-        return self._claimed[(*sizes.items(), number)]
+        return self._known["claimed", *sizes.items(), number]
 
     @functools.cached_property
     def wrt(self) -> tuple[str, ...]:
@@ -90,16 +146,42 @@ class Problem:
         return tuple(jax.eval_shape(self.closed_form(sizes := self.choose_sizes(0)), self.draw(sizes, 0)))
 
 
-def gradient_of(loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]) -> dict[str, Tree]:
-    """Differentiate a loss of all inputs in some of them by reverse mode: its gradient, or its Jacobian."""
+def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is traced once for each shape and type of its arguments, and from then on evaluates its jaxpr.
+
+    Unlike an inlined `jax.jit`, it keeps the user's line of every operation.
+    """
+    programs: dict[Any, tuple[core.ClosedJaxpr, Any]] = {}
+
+    def evaluate(*args: Any, **named: Any) -> Any:
+        leaves, tree = jax.tree.flatten((args, named))
+        signature = tree, *(jax.typeof(leaf) for leaf in leaves)
+        if signature not in programs:
+            closed, shape = jax.make_jaxpr(function, return_shape=True)(*args, **named)
+            programs[signature] = closed, jax.tree.structure(shape)
+        closed, structure = programs[signature]
+        return jax.tree.unflatten(structure, core.jaxpr_as_fun(closed)(*leaves))
+
+    return evaluate
+
+
+def probabilities(mask: Any) -> Any:
+    """Return a mask's distribution with its probabilities as arrays of floating-point numbers."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), mask)
+
+
+def value_and_gradient(
+    loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]
+) -> tuple[Any, dict[str, Tree]]:
+    """Return a loss of all inputs, and its gradient or Jacobian in some of them by reverse mode."""
     fixed = {name: x for name, x in inputs.items() if name not in wrt}
-
-    def of_wrt(moving: dict[str, Tree]) -> Any:
-        return loss({**moving, **fixed})
-
     moving = {name: inputs[name] for name in wrt}
-    scalar = jax.eval_shape(of_wrt, moving).shape == ()
-    return (jax.grad if scalar else jax.jacrev)(of_wrt)(moving)
+    value, pull_back = jax.vjp(lambda moving: jnp.asarray(loss({**moving, **fixed})), moving)
+    if value.shape == ():
+        return value, pull_back(jnp.ones_like(value))[0]
+    basis = jnp.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
+    rows = jax.vmap(pull_back)(basis)[0]
+    return value, jax.tree.map(lambda row: row.reshape(*value.shape, *row.shape[1:]), rows)
 
 
 def labelled(tree: dict[str, Tree]) -> dict[str, Any]:
@@ -154,7 +236,7 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
     derivation, sizes = problem.derivation, problem.choose_sizes(0)
     inputs = problem.draw(sizes, 0)
     shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), inputs)
-    claimed = jax.eval_shape(lambda x: _arrays("gradient", derivation.gradient(**x, **_mask_of(problem, sizes))), shaped)
+    claimed = jax.eval_shape(problem.closed_form(sizes), shaped)
     if not isinstance(claimed, Mapping) or not claimed:
         raise ValueError(f"`gradient` of {derivation.name} must return {{input name: array}}, but returns {_describe(claimed)}")
     for name in claimed:
@@ -170,7 +252,7 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
                     "only real arrays have gradients: choose another domain, or leave the key out"
                 )
     mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float))}
-    value = jax.eval_shape(lambda x, m: _arrays("loss", derivation.loss(**x, **m)), shaped, mask)
+    value = jax.eval_shape(problem.loss, **shaped, **mask)
     if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"`loss` of {derivation.name} must return a real scalar or array, but returns {_describe(value)}")
     if derivation.mask is not None and value.shape != ():
@@ -188,11 +270,6 @@ def _arrays(argument: str, result: Any) -> Any:
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float, complex)):
             raise ValueError(f"`{argument}` returns {leaf!r}, which is no array of numbers")
     return result
-
-
-def _mask_of(problem: Problem, sizes: Mapping[str, int]) -> dict[str, Any]:
-    distribution = problem.derivation.distribution(sizes)
-    return {} if distribution is None else {"mask": distribution}
 
 
 def _check_shapes(name: str, claimed: dict[str, Tree], wanted: dict[str, Tree], loss_shape: tuple[int, ...]) -> None:

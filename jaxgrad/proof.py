@@ -19,7 +19,7 @@ import numpy as np
 from jaxgrad.certificates import Certificate, certify
 from jaxgrad.compilation import check_options
 from jaxgrad.observation import floating
-from jaxgrad.problem import Problem, Tree, gradient_of, labelled
+from jaxgrad.problem import Objective, Problem, Tree, labelled, probabilities
 from jaxgrad.programs import has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
 
@@ -55,13 +55,13 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         One finding for each array of the gradient; its `bound` is the probability that the proof is wrong, and the detail of
         a confirmation the sizes alone, for `merge`. Or the reason why there is none.
     """
-    derivation, wrt = problem.derivation, problem.wrt
+    derivation = problem.derivation
     inputs = derivation.arrays(jax.random.key(problem.seed), sizes)
     entries = sum(np.size(leaf) for leaf in jax.tree.leaves(inputs))
     if entries > LARGEST:
         return f"there are {entries} entries at the smallest sizes, more than the {LARGEST} that are proved at"
     distribution = derivation.distribution(sizes)
-    gradient = derivation.gradient
+    gradient = problem.gradient
 
     charts = {name: _CHARTS.get(domain) if isinstance(domain, str) else None for name, domain in derivation.domains.items()}
 
@@ -72,12 +72,13 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         return labelled(dict(gradient(**on_domain(free), **({} if mask is None else {"mask": mask}))))
 
     def reference(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
-        return labelled(gradient_of(lambda x: loss(x, mask), on_domain(free), wrt))
+        objective = problem.objective if mask is None else Objective(loss, (mask,))
+        return labelled(problem.differentiated(objective)(on_domain(free))[1])
 
     def value(inputs: dict[str, Tree], mask: Any) -> tuple[Any, Any]:
         return loss(inputs, mask), gradient(**inputs, **({} if mask is None else {"mask": mask}))
 
-    args = inputs, jax.tree.map(lambda leaf: jnp.asarray(leaf, float), distribution)
+    args = inputs, probabilities(distribution)
     odd = [name for name, domain in derivation.domains.items() if callable(domain)]
     doubt = _doubt(value, loss, args) or (f"the domain of `{odd[0]}` may have equations that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"

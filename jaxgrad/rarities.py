@@ -199,6 +199,6 @@ def _least(
 def _rows(mask: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
     """List the rows of a mask and their probabilities, or nothing where there are too many or they cannot be listed."""
     if hasattr(mask, "support_size") and mask.support_size(n) * n <= LISTED:
-        rows, probabilities = mask.support((n,))
+        rows, probabilities = at_once(lambda: mask.support((n,)))
         return np.asarray(rows, np.float64), np.asarray(probabilities, np.float64)
     return np.zeros((0, n)), np.zeros(0)

@@ -23,7 +23,7 @@ from jaxgrad.masks import Mask
 from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
-from jaxgrad.problem import Problem, Progress, check_functions, check_given
+from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities, traced_once
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
@@ -146,7 +146,7 @@ def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
     """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution."""
     derivation = problem.derivation
     if derivation.mask is None:
-        return lambda inputs, _: derivation.loss(**inputs)
+        return lambda inputs, _: problem.objective(inputs)
     loss, distribution, shape = _masked_loss(problem, sizes)
     limits = {name: MAX_PROVED_MASKS if name in METHODS[:2] else MAX_MASKS for name in METHODS}
     draw = derivation.arrays(jax.random.key(problem.seed), sizes)
@@ -154,14 +154,13 @@ def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
         plan = choose(loss, distribution, shape, (draw,), limits=limits)
     except ValueError as error:
         return str(error)
-    return lambda inputs, mask: expectation(loss, mask, shape, method=plan.method)(inputs)
+    return _expected(problem, sizes, plan.method)
 
 
 def _autodiff(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is not None:
         return "autodiff sees one mask at a time, and the claim is about their expectation"
-    loss = problem.derivation.loss
-    return autodiff(problem, _variants(problem), lambda _: lambda inputs: loss(**inputs))
+    return autodiff(problem, _variants(problem), lambda _: problem.objective)
 
 
 def _expectation(problem: Problem) -> list[Finding] | str:
@@ -178,8 +177,7 @@ def _expectation(problem: Problem) -> list[Finding] | str:
 
 def _differences(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
-        loss = problem.derivation.loss
-        return differences(problem, problem.choose_sizes(0), lambda inputs: loss(**inputs))
+        return differences(problem, problem.choose_sizes(0), problem.objective)
     ways, reason = _ways(problem, MOST_DIFFERENCED)
     if not ways:
         return reason
@@ -240,11 +238,30 @@ def _distinct(choices: Iterable[dict[str, int]]) -> list[dict[str, int]]:
 def _masked_loss(problem: Problem, sizes: dict[str, int]) -> tuple[Loss, Mask, tuple[int, ...]]:
     derivation, distribution = problem.derivation, problem.derivation.distribution(sizes)
     assert distribution is not None
-    return lambda inputs, mask: derivation.loss(**inputs, mask=mask), distribution, derivation.mask_shape(sizes)
+    return lambda inputs, mask: problem.loss(**inputs, mask=mask), distribution, derivation.mask_shape(sizes)
 
 
-def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Loss:
-    return expectation(*_masked_loss(problem, sizes), method=plan.method)
+def _expected(problem: Problem, sizes: dict[str, int], method: str) -> Loss:
+    """Return the exact expectation as a function of the inputs and the mask's distribution, traced once for all evidence."""
+    loss, _, shape = _masked_loss(problem, sizes)
+    return problem.once(
+        ("expected", *sizes.items(), method),
+        lambda: traced_once(lambda inputs, mask: expectation(loss, mask, shape, method=method)(inputs)),
+    )
+
+
+def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Objective:
+    """Return the exact expectation: that of certificates where the mask lets its probabilities be traced, else of this mask alone."""
+    loss, distribution, shape = _masked_loss(problem, sizes)
+    try:
+        objective = Objective(_expected(problem, sizes, plan.method), (probabilities(distribution),))
+        jax.eval_shape(objective, problem.draw(sizes, 0))
+    except Exception:  # a mask of the user's own may be no pytree, or ask for values
+        alone = problem.once(
+            ("alone", *sizes.items(), plan.method), lambda: traced_once(expectation(loss, distribution, shape, method=plan.method))
+        )
+        return Objective(alone)
+    return objective
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:

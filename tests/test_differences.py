@@ -7,7 +7,7 @@ import pytest
 
 from jaxgrad.differences import AGREE, Prober
 from jaxgrad.jitter import movement
-from jaxgrad.problem import gradient_of
+from jaxgrad.problem import value_and_gradient
 from jaxgrad.programs import has_own_rules, has_stop_gradient, working_unit
 
 UNIT = 2.0**-52
@@ -97,7 +97,8 @@ def test_what_a_program_contains_is_seen_through_nested_calls():
 
 
 def test_gradients_are_jacobians_where_the_loss_is_an_array():
-    found = gradient_of(lambda inputs: inputs["a"] @ inputs["x"], {"a": np.eye(3, 2), "x": np.ones(2)}, ("x",))
+    value, found = value_and_gradient(lambda inputs: inputs["a"] @ inputs["x"], {"a": np.eye(3, 2), "x": np.ones(2)}, ("x",))
+    np.testing.assert_array_equal(value, [1, 1, 0])
     np.testing.assert_array_equal(found["x"], np.eye(3, 2))
 
 

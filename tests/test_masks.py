@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgrad import masks
+from jaxgrad.masks import choices
 from tests.draws import FAST_COMPILE
 
 LISTED = {
@@ -32,7 +33,11 @@ LISTED = {
 }
 """{name: (mask, number of columns)}, all that can be listed."""
 
-SAMPLED = {**LISTED, "MultiplicativeGaussian": (masks.MultiplicativeGaussian(0.5), 3)}
+SAMPLED = {
+    **LISTED,
+    "FixedCount of long rows": (masks.FixedCount(15), 40),
+    "MultiplicativeGaussian": (masks.MultiplicativeGaussian(0.5), 3),
+}
 
 listed = pytest.mark.parametrize(("mask", "n"), LISTED.values(), ids=LISTED)
 sampled = pytest.mark.parametrize(("mask", "n"), SAMPLED.values(), ids=SAMPLED)
@@ -257,3 +262,15 @@ def test_inverted_dropout_and_multiplicative_noise_have_the_same_two_moments():
 def test_masks_vmap_over_their_probabilities():
     means = jax.vmap(lambda p: masks.Bernoulli(p).mean(2))(jnp.array([0.25, 0.5]))
     np.testing.assert_array_equal(means, [[0.25, 0.25], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, choices.RANKED, choices.RANKED + 1, 300])
+@pytest.mark.parametrize("values", [2, 5, 2**32], ids=["mostly ties", "many ties", "hardly any tie"])
+def test_the_smallest_words_are_those_that_a_stable_sort_puts_first(n, values):
+    drawn = np.random.default_rng(n).integers(0, values, (20, n), dtype=np.uint64).astype(np.uint32)
+    drawn[0], drawn[1] = 0, 2**32 - 1
+    order = np.argsort(drawn, axis=-1, kind="stable")
+    for k in {0, 1, n // 3, n - 1, n}:
+        kept = np.zeros(drawn.shape, bool)
+        np.put_along_axis(kept, order[:, :k], True, axis=-1)
+        np.testing.assert_array_equal(choices.smallest(jnp.asarray(drawn), k), kept)

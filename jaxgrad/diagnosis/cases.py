@@ -18,7 +18,7 @@ from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.diagnosis.stripping import without_rules
 from jaxgrad.observation import floating
-from jaxgrad.problem import Problem, gradient_of, labelled
+from jaxgrad.problem import Problem, labelled, value_and_gradient
 from jaxgrad.programs import has_own_rules
 
 DRAWS = 2
@@ -97,7 +97,7 @@ class Setting:
     def gradient_program(self, loss: Callable[[dict[str, Any], Any], Any]) -> Program:
         """Return the gradient of another loss of (inputs, mask) at these sizes."""
         wrt = self.problem.wrt
-        return Program(lambda x, mask: labelled(gradient_of(lambda z: loss(z, mask), x, wrt)), self.example, self.mask)
+        return Program(lambda x, mask: labelled(value_and_gradient(lambda z: loss(z, mask), x, wrt)[1]), self.example, self.mask)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,9 @@ from jaxgrad.masks.coins import Bernoulli
 from jaxgrad.masks.noise import interpolatory_weights
 from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row, words
 
+RANKED = 32
+"""In rows of up to so many entries the k smallest words are found by counting, in longer ones by their bits."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -46,11 +49,9 @@ class FixedCount:
         return self.count
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
-        """Draw a mask of `shape` with ``key``: a row of k ones is sorted by random words."""
+        """Draw a mask of `shape` with ``key``: kept are the entries with the k smallest of n random words."""
         shape = check_shape(shape)
-        row = (np.arange(shape[-1]) < self._count(shape[-1])).astype(np.uint8)
-        _, mask = jax.lax.sort((words(key, shape), jnp.broadcast_to(row, shape)), dimension=-1, num_keys=1)
-        return mask.astype(float)
+        return smallest(words(key, shape), self._count(shape[-1])).astype(float)
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], the vector of k/n."""
@@ -88,6 +89,30 @@ class FixedCount:
         falling = [Fraction(math.perm(k, t), math.perm(n, t)) for t in range(last + 1)]
         weights = interpolatory_weights(range(last + 1), [last**t * e for t, e in enumerate(falling)])
         return [(float(w), Bernoulli(i / last)) for i, w in enumerate(weights)]
+
+
+def smallest(words: Array, k: int) -> Array:
+    """Say which entries of each row are its k smallest; of equal ones the first are.
+
+    Rows are not sorted, which is slow. In short rows each entry counts those before it, n² comparisons. In long ones the k-th
+    smallest word is found bit by bit, as the largest t that fewer than k words are below, 32 n comparisons.
+    """
+    n = words.shape[-1]
+    if n <= RANKED:
+        one, other, index = words[..., :, None], words[..., None, :], np.arange(n)
+        before = (other < one) | ((other == one) & (index < index[:, None]))
+        return jnp.sum(before, axis=-1, dtype=jnp.uint8) < k
+
+    def below(t: Array) -> Array:
+        return jnp.sum(words < t, axis=-1, keepdims=True, dtype=jnp.int32)
+
+    def refine(i: Array, t: Array) -> Array:
+        higher = t | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
+        return jnp.where(below(higher) < k, higher, t)
+
+    t = jax.lax.fori_loop(0, 32, refine, jnp.zeros((*words.shape[:-1], 1), jnp.uint32))
+    tied = words == t
+    return (words < t) | (tied & (jnp.cumsum(tied, axis=-1, dtype=jnp.int32) <= k - below(t)))
 
 
 @jax.tree_util.register_dataclass

@@ -44,7 +44,8 @@ class _Coins:
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], the probability of each entry's coin."""
-        return self._chances(n)[self._coin_of(n)]
+        chances = self._chances(n)
+        return chances if len(chances) == n else chances[self._coin_of(n)]
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: p where two entries share a coin, the product of their probabilities elsewhere."""
