@@ -59,8 +59,8 @@ class Pace:
 @contextlib.contextmanager
 def shown(stream: TextIO | None = None) -> Iterator[Callable[[float, str], None] | None]:
     """Show a line that is written over while the context lasts; None where the stream, by default stderr, is no terminal."""
-    stream = sys.stderr if stream is None else stream
-    if not stream.isatty():
+    out: TextIO = sys.stderr if stream is None else stream
+    if not out.isatty():
         yield None
         return
     last = -math.inf
@@ -68,15 +68,15 @@ def shown(stream: TextIO | None = None) -> Iterator[Callable[[float, str], None]
     def tell(_: float, line: str) -> None:
         nonlocal last
         if (now := time.monotonic()) - last >= EVERY:
-            stream.write(f"\r\x1b[2K{line}")
-            stream.flush()
+            out.write(f"\r\x1b[2K{line}")
+            out.flush()
             last = now
 
     try:
         yield tell
     finally:
-        stream.write("\r\x1b[2K")
-        stream.flush()
+        out.write("\r\x1b[2K")
+        out.flush()
 
 
 def duration(seconds: float) -> str:
