@@ -97,7 +97,9 @@ def named(report):
         return first
     if vjp:
         return vjp[0] if len(vjp) == 1 else " or ".join(vjp)
-    return next((f.wrt for f in report.findings if f.verdict == "refuted"), None)
+    first = next((f for f in report.findings if f.verdict == "refuted"), None)
+    probe = first is not None and first.evidence == "probe"
+    return first.wrt.removeprefix("d ").removesuffix(" beyond") if probe else first and first.wrt
 
 
 def passes(checker, golden):
@@ -142,7 +144,7 @@ def one_bug(model, bug, block, seeds, missed):
     found, able, right, remedies, slipped = [], [], 0, [], dict.fromkeys(TOLERANCES, 0)
     for inputs in INPUTS:
         reports = list(runs(model, bug, seeds, inputs))
-        able.append(sum(effects(model, bug, inputs, seed) for seed in range(seeds)))
+        able.append(sum(effects(model, bug, inputs, seed) or r.verdict == "refuted" for seed, (r, _) in enumerate(reports)))
         refuted = [r for r, _ in reports if r.verdict == "refuted"]
         found.append(len(refuted))
         right += sum(named(r) == block for r in refuted)

@@ -1,7 +1,7 @@
 """What changed between two runs, read from their JSON.
 
-A verdict is worse in this order: confirmed, undecided, refuted, could not be verified. A derivation that is new, or gone, has
-no verdict to compare; a new one that is not confirmed counts as worse, one that is gone is told.
+A verdict is worse in this order: confirmed, undecided, refuted, could not be verified. What is gone is worse too, since nothing
+watches over it any longer, and so is what is new and not confirmed; both hold of derivations and of the inputs of one.
 """
 
 import json
@@ -91,7 +91,7 @@ def compare(old: Run, new: Run) -> list[Change]:
     for name in dict.fromkeys([*old.reports, *old.errors, *new.reports, *new.errors]):
         before, after = _verdict(old, name), _verdict(new, name)
         if after is None:
-            changes.append(Change(name, f"{_was(before)} before, now gone", "other"))
+            changes.append(Change(name, f"{_was(before)} before, now gone: the new run does not verify it", "worse"))
         elif before is None:
             changes.append(Change(name, f"new, {_was(after)}{_why(new, name)}", "other" if after == "confirmed" else "worse"))
         elif before != after:
@@ -131,9 +131,10 @@ def _inside(old: Report, new: Report, *, told: bool) -> list[Change]:
     before, after = old.by_input, new.by_input
     for wrt in dict.fromkeys([*before, *after]):
         if wrt not in after or wrt not in before:
-            changes.append(
-                Change(new.name, f"{wrt}: {'new' if wrt in after else 'gone'}, {after.get(wrt) or before.get(wrt)}", "other")
-            )
+            if wrt in before:
+                changes.append(Change(new.name, f"{wrt}: {before[wrt]} before, now gone: its gradient is no longer verified", "worse"))
+            else:
+                changes.append(Change(new.name, f"{wrt}: new, {after[wrt]}", "other" if after[wrt] == "confirmed" else "worse"))
             continue
         if before[wrt] != after[wrt] and not told:
             kind = "worse" if RANKS.index(after[wrt]) > RANKS.index(before[wrt]) else "better"

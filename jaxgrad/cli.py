@@ -296,8 +296,8 @@ def diff(old: str, new: str) -> int:
     """Show what changed between two runs, written by verify --json.
 
     \b
-    Exit status: 0 nothing got worse, 1 a verdict got worse, or a new derivation
-    is not confirmed, 2 wrong usage or input.
+    Exit status: 0 nothing got worse, 1 a verdict got worse, a derivation is
+    gone, or a new one is not confirmed, 2 wrong usage or input.
     """  # noqa: D301 - as above
     from jaxgrad import changes
     from jaxgrad.terminal import Screen
@@ -329,7 +329,9 @@ def new(path: str) -> None:
 @click.option("--tap", "taps", multiple=True, metavar="OURS=TORCH", help="Which of our taps is which torch module.")
 @click.option("--ignore", multiple=True, metavar="PATTERN", help="Taps and modules that need no partner.")
 @click.option("--buffers", is_flag=True, help="The function returns (output, {buffer: new value}).")
-@click.option("--no-float32", "float32", is_flag=True, default=True, flag_value=False, help="Leave accuracy in float32 out.")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16", "float16", "none"]), default="float32", help="Where accuracy counts."
+)
 @click.option("--json", "json_path", metavar="PATH", help="Write the report as JSON; - is standard output.")
 @click.option("--html", "html_path", metavar="PATH", help="Write the report as one HTML page.")
 def parity(golden: str, function: str, json_path: str | None, html_path: str | None, **options: Any) -> int:

@@ -7,6 +7,7 @@ closed form, and the loss, or the loss's exact expectation over the mask.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class Problem:
     chosen: frozenset[str] = frozenset()
     checkpoint: str | Path | None = None
     _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _ratios: dict[Any, Fraction | None] = field(default_factory=dict, repr=False, compare=False)
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
         """Tell the listener, if there is one."""
@@ -121,9 +123,10 @@ class Problem:
 
     def differentiated(self, objective: Objective) -> Callable[[dict[str, Tree]], tuple[Any, dict[str, Tree]]]:
         """Return an objective with its gradient, or Jacobian, in the inputs that the closed form gives."""
+        wrt = self.wrt
 
         def both(inputs: dict[str, Tree], *more: Any) -> tuple[Any, dict[str, Tree]]:
-            return value_and_gradient(lambda x: objective.function(x, *more), inputs, self.wrt)
+            return value_and_gradient(lambda x: objective.function(x, *more), inputs, wrt)
 
         shared = self.once(("differentiated", objective.function), lambda: traced_once(both))
         return lambda inputs: shared(inputs, *objective.more)
@@ -139,6 +142,15 @@ class Problem:
             for other in dict.fromkeys((number, 0, 1)):
                 self.remember(sizes, other, jax.tree.map(np.asarray, labelled(closed(self.draw(sizes, other)))))
         return self._known["claimed", *sizes.items(), number]
+
+    def remember_ratio(self, sizes: Mapping[str, int], label: str, ratio: Fraction | None) -> None:
+        """Keep what exact arithmetic found an array of the closed form to be in units of the gradient; None where it is no multiple."""
+        self._ratios[(label, tuple(sizes.items()))] = ratio
+
+    def ratios(self, label: str) -> list[tuple[dict[str, int], Fraction]]:
+        """Return the exact ratio of closed form and gradient at each choice of sizes; empty where at one it is no multiple."""
+        found = [(dict(sizes), ratio) for (name, sizes), ratio in self._ratios.items() if name == label]
+        return [(sizes, ratio) for sizes, ratio in found if ratio is not None] if all(r is not None for _, r in found) else []
 
     @functools.cached_property
     def wrt(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ simplex is written in free variables, so that a formula is proved on it and not 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -55,7 +56,7 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         One finding for each array of the gradient; its `bound` is the probability that the proof is wrong, and the detail of
         a confirmation the sizes alone, for `merge`. Or the reason why there is none.
     """
-    derivation = problem.derivation
+    derivation, _ = problem.derivation, problem.wrt  # which draws inputs, and must not do so inside of a trace
     inputs = derivation.arrays(jax.random.key(problem.seed), sizes)
     entries = sum(np.size(leaf) for leaf in jax.tree.leaves(inputs))
     if entries > LARGEST:
@@ -80,13 +81,17 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
 
     args = inputs, probabilities(distribution)
     odd = [name for name, domain in derivation.domains.items() if callable(domain)]
-    doubt = _doubt(value, loss, args) or (f"the domain of `{odd[0]}` may have equations that a proof does not know" if odd else "")
+    doubt = _doubt(value, loss, args)
+    believed = not doubt
+    doubt = doubt or (f"the domain of `{odd[0]}` may have equations that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
     found = _prove(claimed, reference, args, problem.seed)
     if jax.tree.leaves(distribution) and any(proof.verdict != Verdict.CONFIRMED for proof in found.values()):
         # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does.
         found = _prove(lambda x: claimed(x, distribution), lambda x: reference(x, distribution), args[:1], problem.seed)
         where += ", the mask's probabilities as they are"
+    for label, proof in found.items() if believed else ():
+        problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
     return [_finding(label, proof, doubt, where) for label, proof in found.items()]
 
 

@@ -195,6 +195,13 @@ class Gathering:
         """Gather nothing yet; `path` is where the page is to be written, or None."""
         self.config, self.path, self.told = config, path, ""
         self.reports: dict[str, list[dict[str, Any]]] = {}
+        self.missing = ""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Note where ``--jaxgrad`` found nothing, before tests are chosen by their names."""
+        if config.getoption("jaxgrad") and not session.testsfailed and not any(isinstance(item, DerivationItem) for item in items):
+            self.missing = _where_to_look(config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take over the reports of a test, which under xdist another process ran."""
@@ -223,11 +230,21 @@ class Gathering:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say how many derivations were verified, and where the page is."""
         verdicts = [report["verdict"] for reports in self.reports.values() for report in reports]
-        if not verdicts and not self.told:
+        if not verdicts and not self.told and not self.missing:
             return
         counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("confirmed", "refuted", "undecided") if v in verdicts)
         terminalreporter.section("jaxgrad", sep="-")
         if verdicts:
             terminalreporter.write_line(f"{len(verdicts)} verification{'s' * (len(verdicts) != 1)}: {counts}")
-        if self.told:
-            terminalreporter.write_line(self.told)
+        for line in filter(None, (self.told, self.missing)):
+            terminalreporter.write_line(line)
+
+
+def _where_to_look(config: pytest.Config) -> str:
+    """Say why ``--jaxgrad`` found no derivations, and what to type."""
+    folders = [arg for arg in config.args if Path(arg.split("::")[0]).is_dir()]
+    if config.getoption("numprocesses", None):  # workers collect, and tell of what they do not find
+        return ""
+    why = f"{folders[0]} is a folder, and a folder is not searched" if folders else "the files that are named hold none"
+    example = Path(folders[0]).joinpath("*.py") if folders and config.invocation_params.args else "derivations.py"
+    return f"--jaxgrad found no derivations: {why}; name their files, as in pytest --jaxgrad {example}"

@@ -114,7 +114,7 @@ def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
     from jaxgrad.diagnosis import explain  # for what is not confirmed alone
 
     with jax.enable_x64(True):
-        return explain(problem, findings, lambda sizes: _loss_of_mask(problem, sizes))
+        return explain(problem, findings, lambda sizes: _loss_of_mask(problem, sizes, placed=True))
 
 
 def _gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
@@ -142,19 +142,26 @@ def _certificate(problem: Problem) -> list[Finding] | str:
     return merge(results)
 
 
-def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
-    """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution."""
+def _loss_of_mask(problem: Problem, sizes: dict[str, int], *, placed: bool = False) -> Loss | str:
+    """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution.
+
+    Where it is to be `placed`, its trace is not shared, and each of its steps knows the user's line that it comes from.
+    """
     derivation = problem.derivation
     if derivation.mask is None:
-        return lambda inputs, _: problem.objective(inputs)
+        return (lambda inputs, _: derivation.loss(**inputs)) if placed else (lambda inputs, _: problem.objective(inputs))
     loss, distribution, shape = _masked_loss(problem, sizes)
+    if placed:
+        loss = lambda inputs, mask: derivation.loss(**inputs, mask=mask)  # noqa: E731 - as in `_masked_loss`, without its trace
     limits = {name: MAX_PROVED_MASKS if name in METHODS[:2] else MAX_MASKS for name in METHODS}
     draw = derivation.arrays(jax.random.key(problem.seed), sizes)
     try:
         plan = choose(loss, distribution, shape, (draw,), limits=limits)
     except ValueError as error:
         return str(error)
-    return _expected(problem, sizes, plan.method)
+    if not placed:
+        return _expected(problem, sizes, plan.method)
+    return lambda inputs, mask: expectation(loss, mask, shape, method=plan.method)(inputs)
 
 
 def _autodiff(problem: Problem) -> list[Finding] | str:

@@ -183,6 +183,17 @@ def patches(x, p=4):
     return x.reshape(b, c, h // p, p, w // p, p).transpose(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
 
 
+def shuffled(b, count):
+    """The random order of each image's patches, from torch's draw, and the way back."""
+    order = jnp.argsort(noise("noise", (b, count), lambda shape: jax.random.uniform(jax.random.key(0), shape)), 1)
+    return order, jnp.argsort(order, 1)
+
+
+def taken(tokens, index):
+    """The tokens at some places of each image."""
+    return jnp.take_along_axis(tokens, index[:, :, None], 1)
+
+
 def masked_autoencoder(p, x, bug="", keep=2, heads=2):
     """`torch_models.MaskedAutoencoder`."""
     cut = patches(x)
@@ -191,15 +202,14 @@ def masked_autoencoder(p, x, bug="", keep=2, heads=2):
         cut = x.reshape(b, c, h // 4, 4, w // 4, 4).transpose(0, 2, 4, 1, 3, 5).reshape(b, -1, 48)
     tokens = linear(p, "embed", cut, bug) + p["position"]
     b, count, width = tokens.shape
-    order = jnp.argsort(noise("noise", (b, count), lambda shape: jax.random.uniform(jax.random.key(0), shape)), 1)
-    back = jnp.argsort(order, 1)
-    kept = jnp.take_along_axis(tokens, order[:, :keep, None], 1)
+    order, back = shuffled(b, count)
+    kept = taken(tokens, order[:, :keep])
     z = linear(p, "bridge", layer_norm(p, "norm", block(p, "encode", kept, heads, bug), bug=bug), bug)
     fill = jnp.broadcast_to(
         jax.lax.stop_gradient(p["mask_token"]) if bug == "detached mask token" else p["mask_token"], (b, count - keep, width)
     )
     z = jnp.concatenate([z, fill], 1)
-    z = jnp.take_along_axis(z, (order if bug == "tokens not put back" else back)[:, :, None], 1) + p["decoder_position"]
+    z = taken(z, order if bug == "tokens not put back" else back) + p["decoder_position"]
     hidden = (back >= keep).astype(x.dtype)
     return {"prediction": linear(p, "head", block(p, "decode", z, heads, bug), bug), "hidden": hidden}
 

@@ -18,7 +18,7 @@ MLP = parity.record(torch_models.MLP(), {"x": X})
 
 
 def planted(bug):
-    return parity.check(lambda p, x: jax_models.mlp(p, x, bug), MLP, float32=False)
+    return parity.check(lambda p, x: jax_models.mlp(p, x, bug), MLP, precision=None)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_two_mistakes_are_both_named():
     def port(p, x):
         return jax_models.mlp({k: v for k, v in p.items() if k != "out.bias"}, x, "eps of norm")
 
-    report = parity.check(port, MLP, float32=False)
+    report = parity.check(port, MLP, precision=None)
     assert report.context["remedies"] == {"norm": "eps=1e-05 restores parity", "out": "adding out.bias restores parity"}
 
 
 def test_a_detached_residual_is_told_from_the_branch_beside_it():
     golden = parity.record(torch_models.encoder(), {"src": RNG.standard_normal((2, 5, 8))}, train=True)
     port = lambda p, src: jax_models.encoder(p, src, "detached residual in layers.1")
-    report = parity.check(port, golden, ignore="layers.?", float32=False)
+    report = parity.check(port, golden, ignore="layers.?", precision=None)
     assert report.context["first_forward"] is None and report.context["first_vjp"] == ["layers.1.norm1"]
 
 
@@ -75,10 +75,10 @@ def test_batch_norms_conventions_are_recognised_in_its_running_statistics():
         ("momentum of bn1", "a weight of 0.1 for the batch, in place of 0.9"),
         ("biased running variance in bn2", "the variance times n/(n − 1)"),
     ):
-        report = parity.check(lambda p, x, bug=bug: jax_models.cnn(p, x, bug), golden, buffers=True, float32=False)
+        report = parity.check(lambda p, x, bug=bug: jax_models.cnn(p, x, bug), golden, buffers=True, precision=None)
         assert report.verdict == "refuted"
         assert {words in f.diagnosis for f in report.findings if f.verdict == "refuted"} == {True}
-    plain = parity.check(lambda p, x: jax_models.cnn(p, x)[0], golden, float32=False)
+    plain = parity.check(lambda p, x: jax_models.cnn(p, x)[0], golden, precision=None)
     assert plain.verdict == "undecided" and "does not return it" in plain.findings[-1].detail
 
 
@@ -120,6 +120,38 @@ def test_outputs_may_be_tuples_and_dictionaries_and_inputs_whole_numbers():
     report = parity.check(port, golden)
     report.assert_confirmed()
     assert {"output['rest'][1]", "d scale", "d table.weight"} <= set(report.by_input)
+
+
+def test_where_torch_gives_no_gradient_the_report_says_that_values_alone_were_compared():
+    linear = lambda p, input: input @ p["weight"].T + p["bias"]
+    for golden, port in (
+        (parity.record(lambda x: (2 * x).detach(), {"x": X}), lambda _, x: 2 * x),
+        (parity.record(lambda x: x.argmax(-1), {"x": X}), lambda _, x: x.argmax(-1)),
+    ):
+        report = parity.check(port, golden)
+        report.assert_confirmed()
+        assert "output: values alone were compared" in report.warnings[0]
+    assert not parity.check(linear, parity.record(nn.Linear(6, 3), {"input": X})).warnings
+
+
+def test_what_torch_changes_in_place_is_compared_as_it_was_when_the_module_gave_it():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            y = self.a(x)
+            y += 1
+            return self.b(torch.relu_(y))
+
+    golden = parity.record(Model(), {"x": X})
+
+    def port(p, x):
+        y = jax.nn.relu(tag(x @ p["a.weight"].T + p["a.bias"], "a") + 1)
+        return tag(y @ p["b.weight"].T + p["b.bias"], "b")
+
+    parity.check(port, golden).assert_confirmed()
 
 
 def test_tied_parameters_and_modules_called_twice():
@@ -189,4 +221,4 @@ def test_a_golden_survives_the_file_and_the_file_is_the_same_each_time(tmp_path)
     assert one.read_bytes() == two.read_bytes()
     again = parity.Golden.load(one)
     assert again.arrays.keys() == MLP.arrays.keys() and "fc1.weight [6, 6]" in str(again)
-    parity.check(jax_models.mlp, str(one), float32=False).assert_confirmed()
+    parity.check(jax_models.mlp, str(one), precision=None).assert_confirmed()

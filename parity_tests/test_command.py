@@ -41,7 +41,7 @@ def test_the_status_and_the_table_say_whether_they_are_the_same(run):
 
 
 def test_a_tree_of_weights_gets_a_map_which_is_shown(run):
-    found = run("golden.npz", "ports.py:kernel", "--weights", "ports.py:tree", "--no-float32")
+    found = run("golden.npz", "ports.py:kernel", "--weights", "ports.py:tree", "--precision", "none")
     assert found.exit_code == 0 and "['kernel'] is weight (axes 1 0)" in found.stdout
 
 

@@ -45,7 +45,7 @@ class CausalEncoder(nn.Module):
         self.encoder = encoder(**sizes)
 
     def forward(self, x):
-        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
         return self.encoder(x, mask=mask)
 
 
@@ -96,7 +96,7 @@ class MaskedAutoencoder(nn.Module):
     def forward(self, x):
         tokens = self.embed(self.patches(x)) + self.position
         b, count, width = tokens.shape
-        order = torch.rand(b, count).argsort(1)
+        order = torch.rand(b, count, device=x.device).argsort(1)
         back = order.argsort(1)
         kept = torch.gather(tokens, 1, order[:, : self.keep, None].expand(-1, -1, width))
         z = self.bridge(self.norm(self.encode(kept)))
@@ -110,7 +110,7 @@ def masked_loss(model, x):
     """The squared error on hidden patches alone."""
 
     def loss(output):
-        target = model.patches(torch.as_tensor(x, dtype=output["prediction"].dtype))
+        target = model.patches(torch.as_tensor(x).to(output["prediction"]))
         error = ((output["prediction"] - target) ** 2).mean(-1)
         return (error * output["hidden"]).sum() / output["hidden"].sum()
 

@@ -97,13 +97,13 @@ def test_a_depth_that_is_none_is_refused():
         perceptron.perceptron_derivation(0)
 
 
-def test_the_perceptron_is_tried_exactly_at_its_kink():
+def test_the_perceptron_is_tried_exactly_at_its_kink_and_in_general_position():
     derivation = catalog.get("relu_mlp")
-    for variant in (0, 1):
+    for variant, kinked in ((0, True), (1, False)):
         inputs = draw(derivation, derivation.choose_sizes(variant))
         record = perceptron.forward(inputs["x"], [(inputs[f"w{i}"], inputs[f"b{i}"]) for i in (1, 2, 3)])
         at_the_kink = np.asarray(record.z[0]) == 0
-        assert at_the_kink[:, 0].all()
+        assert (at_the_kink[:, 0] == kinked).all()
         assert not at_the_kink[:, 1:].any()
         assert not np.asarray(record.gates[0])[at_the_kink].any()
 

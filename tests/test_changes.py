@@ -57,11 +57,28 @@ def test_what_can_no_longer_be_verified_is_worse_and_the_reverse_is_better(diff)
     assert diff([], [report("a", C)], old_errors={"a": "raised"}).exit_code == 0
 
 
-def test_a_new_derivation_is_worse_unless_confirmed_and_one_that_is_gone_is_told(diff):
+def test_a_new_derivation_is_worse_unless_confirmed(diff):
     assert diff([], [report("a", C)]).exit_code == 0
     assert diff([], [report("a", U)]).exit_code == 1
-    gone = diff([report("a", C)], [])
-    assert gone.exit_code == 0 and "confirmed before, now gone" in gone.stdout
+
+
+@pytest.mark.parametrize("before", [C, U, R])
+def test_a_derivation_that_is_gone_is_worse(diff, before):
+    gone = diff([report("a", before), report("b", C)], [report("b", C)])
+    assert gone.exit_code == 1
+    assert gone.stdout.splitlines()[0] == f"✗ a  {before} before, now gone: the new run does not verify it"
+    assert "1 as before, 1 worse, 0 better" in gone.stdout
+
+
+def test_an_input_that_is_gone_is_worse_and_a_new_one_unless_confirmed(diff):
+    one, right, wrong = report("a", C), report("a", C, wrt="w"), report("a", R, wrt="w")
+    both, bad = (Report(name="a", findings=(*one.findings, *other.findings)) for other in (right, wrong))
+    gone = diff([both], [one])
+    assert gone.exit_code == 1 and "w: confirmed before, now gone: its gradient is no longer verified" in gone.stdout
+    assert diff([one], [both]).exit_code == 0
+    worse = diff([report("a", R)], [Report(name="a", findings=(*report("a", R).findings, *wrong.findings))])
+    assert worse.exit_code == 1 and "w: new, refuted" in worse.stdout
+    assert diff([one], [bad]).exit_code == 1
 
 
 def test_evidence_that_weakened_is_told_and_is_no_failure(diff):

@@ -1,6 +1,8 @@
 """What a wrong gradient is wrong by: each mistake in one right sentence, and silence where nothing explains it."""
 
 import functools
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ def told(claim, **options):
     """Diagnose all arrays of the gradient; return {label: diagnosis}."""
     with jax.enable_x64(True):
         problem = Problem(claim, **options)
-        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem))
+        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem, placed=True))
 
 
 def wrong(name, gradient, loss=lambda x: jnp.sum(x**2), shapes=None, **more):
@@ -130,7 +132,8 @@ SENTENCES = [
         "x",
         "right only where a is symmetric",
     ),
-    (wrong("sum one only", lambda p: {"p": jnp.full_like(p, 2.0)}, lambda p: jnp.sum(p) ** 2, {"p": "n"}), "p", "of sum one"),
+    (wrong("sum one only", lambda p: {"p": jnp.full_like(p, 2.0)}, lambda p: jnp.sum(p) ** 2, {"p": "n"}), "p",
+     "a factor: what comes through `jnp.sum(p)`"),
 ]  # fmt: skip
 
 
@@ -173,6 +176,15 @@ def test_half_of_a_product_rule_is_told():
     assert "is left out" in told(claim)["x"].sentence
 
 
+def test_a_gate_that_is_left_out_is_told_with_the_line_of_the_loss():
+    def gradient(x, w, v):
+        return {"w": jnp.outer(v, x) / 2}
+
+    claim = wrong("no gate", gradient, lambda x, w, v: v @ jax.nn.relu(w @ x) / 2, {"x": "n", "w": "p n", "v": "p"})
+    sentence = told(claim)["w"].sentence
+    assert sentence.startswith("w lacks the gate of `jax.nn.relu(w @ x)` (test_diagnosis.py:")
+
+
 def test_a_kink_is_told_with_both_one_sided_derivatives():
     claim = catalog.get("relu")
     gate = Derivation(
@@ -208,15 +220,38 @@ MOMENTS = {
     "no penalty, as if dropout did nothing on average": "the variance of the mask is forgotten",
     "gates left out": "the mask is forgotten",
 }
-MASKED = [case for case in CASES if case[1] in MOMENTS]
+README = pathlib.Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+ORIGINALS = {
+    "Monte Carlo sum never divided by N": "is 1000 times what it should be",
+    "scalar probability in the loss, per-feature closed form": "the moments are those of another mask",
+    "patch blocks misplaced": "its blocks are misplaced: they begin at row ⌊i/s⌋ instead of ⌊i/s⌋·s",
+    "gate 1 at 0": "≥ should be >",
+}
+TOLD = MOMENTS | {ORIGINAL + label: words for label, words in ORIGINALS.items()}
+MISTAKES = [case for case in CASES if case[1] in TOLD]
 
 
-@pytest.mark.parametrize(("name", "label", "claim"), MASKED, ids=[f"{n}: {label}" for n, label, _ in MASKED])
-def test_mistakes_about_the_mask_are_told(name, label, claim):
+@pytest.mark.parametrize(("name", "label", "claim"), MISTAKES, ids=[f"{name}: {label}" for name, label, _ in MISTAKES])
+def test_a_mistake_in_the_catalogue_is_told_in_one_right_sentence(name, label, claim):
     found = told(claim)
     assert found
     for diagnosis in found.values():
-        assert MOMENTS[label] in diagnosis.sentence
+        assert TOLD[label] in diagnosis.sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "array"),
+    [
+        ("masked_autoencoder_bernoulli", "Monte Carlo sum never divided by N", "w1"),
+        ("masked_autoencoder_features", "scalar probability in the loss, per-feature closed form", "w1"),
+        ("masked_autoencoder_patches", "patch blocks misplaced", "w1"),
+        ("relu", "gate 1 at 0", "x"),
+    ],
+)
+def test_the_readme_shows_what_is_said_of_a_mistake_of_the_originals(name, label, array):
+    claim = next(claim for n, said, claim in CASES if (n, said) == (name, ORIGINAL + label))
+    without_lines = functools.partial(re.sub, r"(\w\.py):\d+", r"\1")
+    assert without_lines(f"| {told(claim)[array].sentence} |") in without_lines(README)
 
 
 def test_the_complement_of_the_mask_is_told():
@@ -227,23 +262,6 @@ def test_the_complement_of_the_mask_is_told():
 
     claim = Derivation(name="complement", loss=right.loss, gradient=gradient, shapes=right.shapes, mask=right.mask)
     assert all("gradient under 1 − m" in diagnosis.sentence for diagnosis in told(claim).values())
-
-
-ORIGINALS = {
-    "Monte Carlo sum never divided by N": "is 1000 times what it should be",
-    "scalar probability in the loss, per-feature closed form": "the moments are those of another mask",
-    "patch blocks misplaced": "its blocks are misplaced: they begin at row ⌊i/s⌋ instead of ⌊i/s⌋·s",
-    "gate 1 at 0": "≥ should be >",
-}
-MISTAKES = [(n, label.removeprefix(ORIGINAL), c) for n, label, c in CASES if label.startswith(ORIGINAL)]
-
-
-@pytest.mark.parametrize(("name", "label", "claim"), MISTAKES, ids=[f"{n}: {label}" for n, label, _ in MISTAKES])
-def test_each_mistake_of_the_originals_is_told_in_one_right_sentence(name, label, claim):
-    found = told(claim)
-    assert found
-    for diagnosis in found.values():
-        assert ORIGINALS[label] in diagnosis.sentence
 
 
 def test_refuted_findings_carry_the_sentence_and_confirmed_ones_none():

@@ -6,12 +6,15 @@ import time
 from html.parser import HTMLParser
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxgrad as jg
 from jaxgrad import page
 from jaxgrad.page.formulas import mathml
+from jaxgrad.page.spreads import FEWEST, spread_chart
 from jaxgrad.page.text import escape
+from jaxgrad.pictures import heat
 from jaxgrad.report import Finding, Report, Verdict
 from tests.browser import look, probe
 
@@ -180,6 +183,26 @@ def test_sampling_shows_the_interval_and_the_histogram(reports):
     text = page.render(reports[:1])
     assert text.count("The Monte Carlo interval closing in") == 2 and text.count("Histogram of standardised errors") == 2
     assert "would have been confirmed" in text and "but for a chance of 2<sup>−" in text
+
+
+def test_each_evidence_with_errors_by_entry_shows_their_map_and_their_histogram(reports):
+    for report in reports:
+        for finding in report.findings:
+            text = page.render([Report(name="one", findings=(finding,))])
+            maps = text.count("Error of each entry in units of its bound")
+            assert maps == (finding.evidence != "certificate")
+            histograms = text.count("Histogram of errors in units of") + text.count("Histogram of standardised errors")
+            assert histograms == (maps and sum(len(row) for p in finding.pictures[:1] for row in p.error) >= FEWEST)
+
+
+def test_a_histogram_of_errors_counts_every_entry_on_its_side_of_the_bound():
+    text = spread_chart(heat(np.array([[1e-6, 0.5, 0.6], [3.0, np.nan, 0.05]]), 1.0))
+    counts = re.findall(r'class="(e\d|nan)".*?>(\d)</text>', text)
+    assert counts == [("e0", "1"), ("e2", "1"), ("e3", "2"), ("e4", "1"), ("nan", "1")]
+    assert 'class="bound"' in text and ">NaN</text>" in text
+    assert 'class="bound"' not in spread_chart(heat(np.full((2, 3), 0.5), 1.0))
+    assert "cells by" in spread_chart(heat(np.full((100, 100), 0.5), 1.0))
+    assert spread_chart(heat(np.zeros(FEWEST - 1), 1.0)) == ""
 
 
 def test_ten_thousand_entries_take_little_room(reports):

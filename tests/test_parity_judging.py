@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgrad.parity.judging import Pair, numerical, semantic
+from jaxgrad.parity.judging import Pair, numerical, semantic, unsettled
 
 EPS = np.finfo(np.float64).eps
 X = np.linspace(-1, 3, 50)
@@ -54,8 +54,18 @@ def test_zero_on_both_sides_is_called_vacuous():
     assert finding.verdict == "confirmed" and "vacuous" in finding.warning and finding.detectable is None
 
 
-def test_a_result_that_rounding_alone_moves_is_undecided():
-    assert verdict(X, move=np.full(50, 1e-3)) == "undecided"
+def test_what_rounding_alone_moves_is_confirmed_only_where_both_sides_are_the_same_to_the_last_digits():
+    move = np.full(50, 1e-3)
+    assert verdict(X, move=move) == verdict(X * (1 + 3 * EPS), move=move) == "confirmed"
+    assert verdict(X * (1 + 1e-9), move=move) == "undecided"
+    assert verdict(np.where(np.arange(50) == 7, 2 * X, X), move=np.where(np.arange(50) == 3, 1.0, 0.0)) == "refuted"
+
+
+def test_a_tie_everywhere_is_no_zero():
+    ones, half = np.ones(50), np.full(50, 0.5)
+    finding = semantic(Pair(half, ones, half, ones, None, np.ones(50, np.float32)), "x")
+    assert finding.verdict == "undecided" and not finding.warning and unsettled(finding) and "kink or tie" in finding.detail
+    assert semantic(Pair(ones, ones, half, ones, None, np.ones(50, np.float32)), "x").verdict == "confirmed"
 
 
 def test_shapes_and_whole_numbers():

@@ -33,6 +33,15 @@ def test_names_and_shapes_decide_where_they_can():
     assert found.entries["['enc']['norm']['bias']"] == ("enc.norm.bias", "same")
 
 
+def test_the_same_words_decide_whatever_the_order():
+    state = golden(encode_fc_bias=np.ones(5), encode_norm_bias=np.ones(5), decode_fc_bias=np.ones(5), decode_norm_bias=np.ones(5))
+    tree = {"params": {half: {n: {"bias": np.zeros(5)} for n in ("fc", "norm")} for half in ("decode", "encode")}}
+    found = map_weights(tree, state, lambda *_: pytest.fail("there is nothing to try"))
+    assert found.entries == {
+        f"['params']['{half}']['{n}']['bias']": (f"{half}.{n}.bias", "same") for half in ("decode", "encode") for n in ("fc", "norm")
+    }
+
+
 def test_what_has_no_partner_is_named():
     with pytest.raises(ValueError, match=r"no parameter of torch fits \['w'\], of shape \[3, 3\]"):
         map_weights({"w": np.zeros((3, 3))}, golden(weight=np.ones((2, 2))), None)

@@ -74,8 +74,22 @@ def test_a_file_of_tests_keeps_its_tests_beside_its_derivations(session):
     session("--jaxgrad", "test_both.py", "test_none.py", **files).assert_outcomes(passed=3)
 
 
-def test_a_folder_is_not_searched_for_derivations(session):
-    session("--jaxgrad", ".", mine="raise SystemExit('imported')", test_it="def test_it():\n    pass\n").assert_outcomes(passed=1)
+def test_a_folder_is_not_searched_for_derivations_and_that_is_told(session):
+    result = session("--jaxgrad", ".", mine="raise SystemExit('imported')", test_it="def test_it():\n    pass\n")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["--jaxgrad found no derivations: . is a folder*; name their files, as in pytest --jaxgrad [*].py"])
+
+
+@pytest.mark.parametrize("more", [(), ("--collect-only",), ("-k", "nothing")])
+def test_nothing_to_verify_is_told_with_what_to_type(session, more):
+    assert "name their files, as in pytest --jaxgrad" in session("--jaxgrad", *more, mine=WRONG).stdout.str()
+    assert "found no derivations" not in session("--jaxgrad", "mine.py", *more, mine=WRONG).stdout.str()
+
+
+def test_derivations_are_listed_and_chosen_by_words_of_their_names(session):
+    listed = session("--jaxgrad", "derivations.py", "--collect-only", "-q", derivations=WRONG).stdout
+    listed.fnmatch_lines(["derivations.py::right", "derivations.py::wrong <b>"])
+    session("--jaxgrad", "derivations.py", "-k", "wrong and not right", derivations=WRONG).assert_outcomes(failed=1, deselected=1)
 
 
 TEST = (

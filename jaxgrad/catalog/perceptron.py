@@ -78,14 +78,15 @@ def perceptron_gradient(
 
 
 def first_unit_off(key: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "out *in"]:
-    """Draw standard normals for a weight or a bias, with 0 for the first unit where there are three or more.
+    """Draw standard normals for a weight or a bias, with 0 for the first unit of an odd number of units, three or more.
 
-    A unit without weight and bias meets every sample exactly at the kink of its ReLU, so the gate there is tried too. Of two
-    units none is spared: the other may be shut for every sample, and then all gradients below it are 0.
+    A unit without weight and bias meets every sample exactly at the kink of its ReLU, so the gate there is tried too. An even
+    number of units is in general position, where all entries of the gradients matter: a claim that is verified at several sizes
+    is tried at both. Of one unit none is spared, for then all gradients below it are 0.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     unit = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
-    return np.where((unit == 0) & (shape[0] > 2), 0.0, rng.standard_normal(shape))
+    return np.where((unit == 0) & (shape[0] > 2) & (shape[0] % 2 == 1), 0.0, rng.standard_normal(shape))
 
 
 def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:

@@ -7,12 +7,15 @@ The first that explains everything at every size and draw, and at one more that 
 
     cases           closed form and truth, side by side
     factors         numbers by name
+    exact           factors that certificates know without rounding
     proportions     a factor, a transpose, another gradient, a term
+    low_rank        outer products, and terms that are the same along an axis
     patterns        places in an array, rows and columns
     substitutions   the gradient of another problem
     moments         the mask's mean and second moment
     changes, edits  one step of the closed form, and what is said of it
     omissions       what is left out of the true gradient
+    sampled         what sampling alone can tell
     conventions     one-sided derivatives at kinks, and rules of the loss's own
     cancellation    digits lost in float32
 """

@@ -75,8 +75,13 @@ def cancellations(problem: Problem, labels: Sequence[str]) -> dict[str, Diagnosi
 
 
 def _run(problem: Problem, sizes: dict[str, int], inputs: dict[str, Any]) -> tuple[Run | None, list[str]]:
-    closed = problem.closed_form(sizes)
-    program, shaped = jax.make_jaxpr(lambda x: labelled(closed(x)), return_shape=True)(inputs)
+    distribution = problem.derivation.distribution(sizes)
+    extra = {} if distribution is None else {"mask": distribution}
+
+    def closed(x: dict[str, Any]) -> dict[str, Any]:  # traced anew, so that every step is known by its place in the user's code
+        return labelled(dict(problem.derivation.gradient(**x, **extra)))
+
+    program, shaped = jax.make_jaxpr(closed, return_shape=True)(inputs)
     return Flat.of(program).run(leaves_of(inputs, None)), sorted(shaped)
 
 

@@ -6,7 +6,7 @@ of both programs, so that they can be varied like any other.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from jaxgrad.programs import has_own_rules
 
 DRAWS = 2
 """Draws at each choice of sizes."""
+DEBUG = "JAXGRAD_DEBUG"
+"""With this in the environment, exceptions of a diagnosis are let through."""
 LARGEST = 4096
 """With more entries than this the inputs are drawn at smaller sizes."""
 
@@ -73,6 +75,14 @@ class Setting:
         gradient = self.problem.derivation.gradient
         extra = (lambda mask: {}) if self.mask is None else (lambda mask: {"mask": mask})
         return Program(lambda x, mask: labelled(dict(gradient(**x, **extra(mask)))), self.example, self.mask)
+
+    @functools.cached_property
+    def moments(self) -> dict[str, np.ndarray]:
+        """The mean and the second moment of a row of the mask; nothing where there is none."""
+        if self.mask is None:
+            return {}
+        n = self.problem.derivation.mask_shape(self.sizes)[-1]
+        return {"mean": np.asarray(self.mask.mean(n), float), "second moment": np.asarray(self.mask.second_moment(n), float)}
 
     @functools.cached_property
     def own_rules(self) -> bool:
@@ -140,7 +150,7 @@ def case(setting: Setting, inputs: dict[str, Any], mask: Any) -> Case:
 def settings(problem: Problem, loss_of: LossOf) -> Iterator[Setting]:
     """Yield the claim at up to three choices of sizes at which the loss's exact expectation is known."""
     seen: list[dict[str, int]] = []
-    for sizes in _choices(problem):
+    for sizes in choices(problem):
         if sizes in seen:
             continue
         seen.append(sizes)
@@ -154,7 +164,8 @@ def settings(problem: Problem, loss_of: LossOf) -> Iterator[Setting]:
         yield Setting(problem, sizes, loss, distribution, _numpy(problem.draw(sizes, 0)))
 
 
-def _choices(problem: Problem) -> list[dict[str, int]]:
+def choices(problem: Problem) -> list[dict[str, int]]:
+    """Return the choices of sizes at which both sides are put side by side."""
     masked = problem.derivation.mask is not None
     free = [name for name in shapes.names(problem.derivation.shapes) if name not in problem.sizes]
     uneven = dict(zip(free, (5, 3, 4) if masked else (7, 4, 9, 5, 6, 3, 8), strict=False))
@@ -193,8 +204,8 @@ def with_other_probabilities(given: Case, number: int) -> Case | None:
 def without_data(problem: Problem) -> Problem:
     """Return the problem without the user's data, and with the sizes that the user chose only if they are small."""
     chosen = {n: s for n, s in problem.sizes.items() if n in problem.chosen}
-    free = replace(problem, given={}, sizes=chosen)
-    return free if _entries(free) <= LARGEST else replace(problem, given={}, sizes={})
+    free = replace(problem, given={}, sizes=chosen, _known={})
+    return free if _entries(free) <= LARGEST else replace(free, sizes={})
 
 
 def _entries(problem: Problem) -> int:
@@ -206,29 +217,41 @@ def small(problem: Problem) -> bool:
     return _entries(problem) <= LARGEST
 
 
-def symbols(given: Case) -> dict[str, float]:
-    """Return the numbers by which a factor can be named: sizes, one less than them, scalar inputs, the mask's probability."""
+def symbols_of_sizes(declared: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, float]:
+    """Return the sizes, one less than them, and their multiples, as numbers by which a factor can be named."""
     found: dict[str, float] = {}
-    for name, size in given.sizes.items():
+    for name, size in sizes.items():
         found[name] = float(size)
         if size > 1:
             found[f"({name}−1)"] = size - 1.0
-    for _, dims in shapes.leaves(given.setting.problem.derivation.shapes):
+    for _, dims in shapes.leaves(declared):
         for dim in dims:
             if len(dim) > 1:
-                found["·".join(sorted(dim))] = float(shapes.size_of(dim, given.sizes))
+                found["·".join(sorted(dim))] = float(shapes.size_of(dim, sizes))
+    return found
+
+
+def symbols_of_mask(mask: Any, taken: Collection[str] = ()) -> dict[str, float]:
+    """Return the numbers of a mask's distribution by which a factor can be named: its probability, count or size of patches."""
+    found: dict[str, float] = {}
+    probability = getattr(mask, "prob", None)
+    if probability is not None and np.shape(probability) == () and 0 < probability < 1:
+        symbol = "p" if "p" not in taken else "prob"
+        found |= {symbol: float(probability), f"(1−{symbol})": 1 - float(probability)}
+    for attribute in ("count", "patch_size"):
+        if isinstance(value := getattr(mask, attribute, None), int):
+            found[attribute] = float(value)
+    return found
+
+
+def symbols(given: Case) -> dict[str, float]:
+    """Return the numbers by which a factor can be named: sizes, one less than them, scalar inputs, the mask's probability."""
+    found = symbols_of_sizes(given.setting.problem.derivation.shapes, given.sizes)
     for name, value in given.inputs.items():
         array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
         if name != "cotangent" and array is not None and array.shape == () and array.dtype.kind == "f" and array != 0:
             found[name] = float(value)
-    probability = getattr(given.mask, "prob", None)
-    if probability is not None and np.shape(probability) == () and 0 < probability < 1:
-        symbol = "p" if "p" not in found else "prob"
-        found |= {symbol: float(probability), f"(1−{symbol})": 1 - float(probability)}
-    for attribute in ("count", "patch_size"):
-        if isinstance(value := getattr(given.mask, attribute, None), int):
-            found[attribute] = float(value)
-    return found
+    return found | symbols_of_mask(given.mask, found)
 
 
 def uniform_inputs(given: Case) -> dict[str, np.ndarray]:

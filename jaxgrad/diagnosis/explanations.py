@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgrad.diagnosis.cases import Case
+from jaxgrad.diagnosis.factors import Factor
 
 EXPLAINS = 1e-6
 """Largest part of the error that an explanation may leave."""
@@ -25,11 +26,13 @@ class Explanation:
         kind: what sort of mistake it is, such as "factor" or "transposed".
         sentence: what is wrong, in words.
         predict: the closed form as it would be if the explanation were right.
+        factor: the factor that the sentence names, where it says that the whole array is off by one.
     """
 
     kind: str
     sentence: str
     predict: Prediction
+    factor: Factor | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Diagnosis:
         runner_up: what explains the error second best; empty where nothing else was tried.
         runner_up_residual: the part of the error that this leaves.
         explanation: what the sentence predicts.
+        exact: number of choices of sizes at which exact arithmetic in finite fields says the same; 0 where it says nothing.
     """
 
     label: str
@@ -53,10 +57,18 @@ class Diagnosis:
     runner_up: str = ""
     runner_up_residual: float = np.inf
     explanation: Explanation | None = None
+    exact: int = 0
+
+    @property
+    def factor(self) -> Factor | None:
+        """The factor that the whole array is off by, where it has a name."""
+        return None if self.explanation is None else self.explanation.factor
 
     def __str__(self) -> str:
         """Return the sentence with the residual and the runner-up."""
-        told = f"explains all but {self.residual:.0e} of the error"
+        told = f"explains all but {self.residual:.0e} of the error" if self.residual else "explains all of the error"
+        if self.exact:
+            told += f", exactly, over finite fields, at {self.exact} choice{'s' * (self.exact > 1)} of sizes"
         if self.runner_up and np.isfinite(self.runner_up_residual):
             told += f"; next best, “{self.runner_up}”, leaves {self.runner_up_residual:.1g}"
         return f"{self.sentence} ({told})"

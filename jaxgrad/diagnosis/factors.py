@@ -5,12 +5,15 @@ one less than them, scalar inputs, the mask's probability p and 1 − p), such t
 one of fewest parts is taken; of two that are equally simple, neither.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, product
 
 import numpy as np
+
+from jaxgrad.rationals import rational
 
 TIGHT = 1e-9
 """Relative difference up to which two numbers are the same."""
@@ -38,6 +41,12 @@ class Factor:
     def value(self, symbols: Mapping[str, float]) -> float:
         """Evaluate it."""
         return float(self.fraction) * float(np.prod([symbols[s] ** e for s, e in self.powers.items()]))
+
+    def exact(self, symbols: Mapping[str, float]) -> Fraction | None:
+        """Evaluate it as a fraction, where decimals mean the fractions that they show; None where a symbol is not known."""
+        if not all(s in symbols for s in self.powers):
+            return None
+        return self.fraction * math.prod((rational(symbols[s])[0] ** e for s, e in self.powers.items()), start=Fraction(1))
 
     def meaning(self, sizes: Collection[str]) -> str:
         """Say what such a factor usually comes from, given the names of sizes; empty where there is no saying."""
@@ -75,7 +84,7 @@ def name(values: Sequence[float], symbols: Sequence[Mapping[str, float]], tolera
         return None
     if _constant(k, tolerance):
         fraction = fraction_of(float(np.median(k)), tolerance=tolerance)
-        return None if fraction is None else Factor(_text(fraction, {}), _weight(fraction), {}, fraction)
+        return None if fraction is None else constant(fraction)
     shared = [s for s in symbols[0] if all(s in other and other[s] != 0 for other in symbols)]
     table = {s: np.array([other[s] for other in symbols], float) for s in shared}
     table = {s: v for s, v in table.items() if not _constant(v, TIGHT)}
@@ -97,12 +106,17 @@ def name(values: Sequence[float], symbols: Sequence[Mapping[str, float]], tolera
     return None if not found or (len(found) > 1 and found[1].cost <= found[0].cost) else found[0]
 
 
+def constant(fraction: Fraction) -> Factor:
+    """Return a factor that is one fraction, of any size."""
+    return Factor(_text(fraction, {}), _weight(fraction), {}, fraction)
+
+
 def _constant(x: np.ndarray, tolerance: float) -> bool:
     return bool(np.all(np.abs(x - x[0]) <= tolerance * np.abs(x[0])))
 
 
 def _weight(fraction: Fraction) -> float:
-    return 0.0 if fraction == 1 else 0.5 if fraction == -1 else 1.0 + np.log10(abs(fraction.numerator) * fraction.denominator)
+    return 0.0 if fraction == 1 else 0.5 if fraction == -1 else 1.0 + math.log10(abs(fraction.numerator) * fraction.denominator)
 
 
 def _text(fraction: Fraction, powers: Mapping[str, int]) -> str:

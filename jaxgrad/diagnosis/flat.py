@@ -29,6 +29,9 @@ _INLINED = {
     "checkpoint": "jaxpr",
     "remat2": "jaxpr",
 }
+HEAVY = 10
+"""Cost of a loop, or of a factorisation of a matrix, in units of a simple step."""
+_HEAVY = frozenset(("lu", "lu_pivots_to_permutation", "cholesky", "qr", "eigh", "svd", "scan", "while", "cond"))
 LONGEST = 72
 """Longer expressions are cut."""
 _FAILURES = (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError, IndexError, NotImplementedError)
@@ -164,6 +167,8 @@ class Flat:
         for i in reversed(range(len(self.steps))):
             after = {j for slot in self.steps[i].outputs for j in readers.get(slot, ())}
             self.below[i] = frozenset(after.union(*(self.below[j] for j in after)))
+        own = [HEAVY if step.name in NESTED or "solve" in step.name or step.name in _HEAVY else 1 for step in self.steps]
+        self.costs = [own[i] + sum(own[j] for j in self.below[i]) for i in range(len(self.steps))]
 
     def depends_on(self, slots: Sequence[int]) -> frozenset[int]:
         """Return all slots that depend on some, these included."""
@@ -204,8 +209,8 @@ class Run:
         )
 
     def cost(self, index: int) -> int:
-        """Return how many steps run when one is replaced."""
-        return 1 + len(self.flat.below[index])
+        """Return how many steps run when one is replaced, in units of a simple one."""
+        return self.flat.costs[index]
 
     def with_step(self, index: int, run: Callable[[list[np.ndarray]], list[np.ndarray]]) -> list[np.ndarray] | None:
         """Return the outputs with one step replaced by a function of its operands."""

@@ -7,18 +7,30 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from jaxgrad.diagnosis import changes, conventions, moments, omissions, patterns, proportions, substitutions
+from jaxgrad.diagnosis import changes, conventions, low_rank, moments, omissions, patterns, proportions, substitutions
 from jaxgrad.diagnosis.cancellation import cancellations
-from jaxgrad.diagnosis.cases import Case, LossOf, Setting, case, draws, settings, small, with_other_probabilities, without_data
+from jaxgrad.diagnosis.cases import (
+    DEBUG,
+    Case,
+    LossOf,
+    Setting,
+    case,
+    draws,
+    settings,
+    small,
+    with_other_probabilities,
+    without_data,
+)
 from jaxgrad.diagnosis.edits import explanations
+from jaxgrad.diagnosis.exact import exact
 from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, differs, residual
 from jaxgrad.diagnosis.flat import Flat
 from jaxgrad.diagnosis.proportions import Cases
+from jaxgrad.diagnosis.sampled import sampled
 from jaxgrad.diagnosis.search import MOST, Edit, Search
 from jaxgrad.problem import Problem
 from jaxgrad.report import Finding, Verdict, combine
 
-DEBUG = "JAXGRAD_DEBUG"
 FRESH = 17
 """Number of the draw on which a diagnosis must hold although no search has seen it."""
 
@@ -34,6 +46,7 @@ SIMPLE: tuple[Hypothesis, ...] = (
     patterns.local,
     patterns.along_an_axis,
     proportions.terms,
+    low_rank.outer_products,
     moments.moments,
 )
 """Hypotheses about one array of the gradient that name the mistake, the simplest first."""
@@ -42,6 +55,8 @@ WEAK: tuple[Hypothesis, ...] = (
     substitutions.regions,
     proportions.unnamed_factor,
     lambda label, cases: patterns.local(label, cases, named=False),
+    low_rank.same_along_an_axis,
+    low_rank.rank_one,
 )
 """Hypotheses that tell where or when it is wrong, and not how."""
 
@@ -62,13 +77,14 @@ def diagnose(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[s
     for tried in [without_data(problem), *([problem] if problem.given and small(problem) else [])]:
         missing = [label for label in labels if label not in found]
         found |= _diagnosed_at(tried, missing, loss_of) if missing else {}
-    return found
+    told = {label: exact(problem, label, found.get(label), loss_of) for label in labels}
+    return {label: diagnosis for label, diagnosis in told.items() if diagnosis is not None}
 
 
 def _diagnosed_at(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[str, Diagnosis]:
     cases, fresh = _gather(problem, loss_of)
     if not cases.plain:
-        return {}
+        return {} if problem.derivation.mask is None else sampled(problem, labels)
     wrong = [label for label in labels if label in cases.plain[0].truth and any(differs(c, label) for c in cases.plain)]
     found = _diagnosed(wrong, cases, fresh)
     kinked = [label for label in labels if label in cases.plain[0].truth and label not in wrong]

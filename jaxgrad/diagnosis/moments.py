@@ -20,12 +20,6 @@ Moments = dict[str, np.ndarray]
 Wrong = Callable[[Moments, Any], np.ndarray]
 
 
-def true_moments(setting: Setting) -> Moments:
-    """Return the mean and the second moment of a row of the mask."""
-    n = setting.problem.derivation.mask_shape(setting.sizes)[-1]
-    return {"mean": np.asarray(setting.mask.mean(n), float), "second moment": np.asarray(setting.mask.second_moment(n), float)}
-
-
 def moments(label: str, cases: Cases) -> Iterator[Explanation]:
     """C is right with the true moments of the mask in the place of its own."""
     if cases.plain[0].setting.problem.derivation.mask is None:
@@ -37,7 +31,7 @@ def moments(label: str, cases: Cases) -> Iterator[Explanation]:
     def run_of(case: Case) -> Run | None:
         setting = case.setting
         if setting not in known:
-            known[setting], flats[setting] = true_moments(setting), Flat.of(setting.closed.closed)
+            known[setting], flats[setting] = setting.moments, Flat.of(setting.closed.closed)
         if case not in runs:
             runs[case] = flats[setting].run(leaves_of(case.inputs, case.mask))
         return runs[case]

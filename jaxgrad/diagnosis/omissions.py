@@ -1,4 +1,4 @@
-"""What a closed form has left out of the true gradient: a term of the product rule, or a sum over rows.
+"""What a closed form has left out of the true gradient: a term of the product rule, a factor of the chain rule, or a sum over rows.
 
 Here it is the traced TRUE gradient that is changed until it is what the closed form says.
 """
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxgrad.diagnosis.changes import on
+from jaxgrad.diagnosis.flat import Step
 from jaxgrad.diagnosis.search import Edit, Search, Stage
 from jaxgrad.diagnosis.words import ordinal
 
@@ -16,10 +17,37 @@ def left_out(search: Search) -> Iterator[Edit]:
     """Yield the true gradient without one of its terms."""
     for i, step, j in search.uses():
         if step.name in ("add", "sub", "add_any"):
-            other = search.flat.steps[search.flat.maker[step.inputs[j]]] if step.inputs[j] in search.flat.maker else step
-            where, text = other.place
-            through = f"what comes through `{text}` ({where})" if text else f"the {ordinal(j, step)}"
-            yield Edit("left out", i, f"lacks a term: {through} is left out", on(step, j, lambda _, x: 0 * x))
+            words = f"lacks a term: {_through(search, step, j)} is left out"
+            yield Edit("left out", i, words, on(step, j, lambda _, x: 0 * x))
+
+
+def factors_left_out(search: Search) -> Iterator[Edit]:
+    """Yield the true gradient without one of its factors, or with a gate that is always open."""
+    for i, step, j in search.uses():
+        if step.name == "mul" and _known(search, step, j):
+            words = f"lacks a factor: {_through(search, step, j)} is left out"
+            yield Edit("left out", i, words, on(step, j, lambda _, x: np.ones_like(x)))
+    for i, step in reversed(list(enumerate(search.flat.steps))):
+        if step.name == "select_n" and len(step.inputs) == 3:
+            where, text = step.place
+            for chosen in (1, 2) if text else ():
+                if _known(search, step, chosen):
+                    words = f"lacks a factor: {_through(search, step, chosen)} is left out"
+                    yield Edit("left out", i, words, on(step, chosen, lambda _, x: np.ones_like(x)))
+                words = f"lacks the gate of `{text}` ({where}): one of its two cases is always taken"
+                yield Edit("left out", i, words, lambda _, xs, c=chosen: [np.broadcast_to(xs[c], np.shape(xs[1]))])
+
+
+def _known(search: Search, step: Step, j: int) -> bool:
+    """Say whether it is known by which expression of the user's an operand was computed."""
+    maker = search.flat.maker.get(step.inputs[j])
+    return maker is not None and bool(search.flat.steps[maker].place[1])
+
+
+def _through(search: Search, step: Step, j: int) -> str:
+    other = search.flat.steps[search.flat.maker[step.inputs[j]]] if step.inputs[j] in search.flat.maker else step
+    where, text = other.place
+    return f"what comes through `{text}` ({where})" if text else ordinal(j, step)
 
 
 def sums(search: Search) -> Iterator[Edit]:
@@ -51,5 +79,5 @@ def _first(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return x[tuple(0 if axis in axes else slice(None) for axis in range(x.ndim))]
 
 
-STAGES: tuple[Stage, ...] = (left_out, sums)
+STAGES: tuple[Stage, ...] = (left_out, sums, factors_left_out)
 """Kinds of omissions."""

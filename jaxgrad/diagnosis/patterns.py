@@ -53,14 +53,29 @@ def placed(wrong: Sequence[np.ndarray]) -> str | None:
     >>> placed([np.eye(3, dtype=bool), np.eye(4, dtype=bool)])
     'on the diagonal'
     """
-    for words, mask in places(wrong[0].shape):
+    for words, mask in (*places(wrong[0].shape), *_block(wrong[0])):
         if np.array_equal(mask, wrong[0]) and all(_is(words, other) for other in wrong[1:]):
             return words
     return None
 
 
 def _is(words: str, wrong: np.ndarray) -> bool:
-    return any(words == other and np.array_equal(mask, wrong) for other, mask in places(wrong.shape))
+    return any(words == other and np.array_equal(mask, wrong) for other, mask in (*places(wrong.shape), *_block(wrong)))
+
+
+def _block(wrong: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the smallest block of neighbouring entries that holds all that is wrong, if it is no whole row or column."""
+    if wrong.ndim not in (1, 2) or not wrong.any():
+        return
+    ranges = [(int(i.min()), int(i.max())) for i in np.nonzero(wrong)]
+    mask = np.zeros(wrong.shape, bool)
+    mask[tuple(slice(a, b + 1) for a, b in ranges)] = True
+    names = ("entry", "entries") if wrong.ndim == 1 else None
+    told = [
+        f"{one} {a}" if a == b else f"{many} {a} to {b}"
+        for (a, b), (one, many) in zip(ranges, [names] if names else [("row", "rows"), ("column", "columns")], strict=True)
+    ]
+    yield "in " + " and ".join(told) if names else f"in the block of {' and '.join(told)}", mask
 
 
 def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanation]:
@@ -75,7 +90,9 @@ def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanati
         return
 
     def inside(case: Case) -> np.ndarray:
-        return next(mask for words, mask in places(case.truth[label].shape) if words == place)
+        shape = case.truth[label].shape
+        known = next((mask for words, mask in places(shape) if words == place), None)
+        return groups.get(shape, np.zeros(shape, bool)) if known is None else known
 
     def there(case: Case, side: str) -> np.ndarray:
         return np.where(inside(case), getattr(case, side)[label], 0.0)
@@ -84,7 +101,7 @@ def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanati
         text = f"{label} is zero {place}, where it should not be: that part is missing"
         yield Explanation("place", text, lambda case: np.where(inside(case), 0.0, case.truth[label]))
         return
-    found = cases.factor(lambda case: there(case, "claimed"), lambda case: there(case, "truth"))
+    found = cases.factor(lambda case: there(case, "claimed"), lambda case: there(case, "truth"), wrong=True)
     factor = found[1] if found else None
     if factor is not None:
         text = f"{label} is {factors.said(factor, cases.plain[0].sizes)} {place}, and right elsewhere"

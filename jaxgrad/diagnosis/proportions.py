@@ -30,8 +30,12 @@ class Cases:
     plain: Sequence[Case]
     varied: Sequence[Case] = ()
 
-    def factor(self, of: ArrayOf, against: ArrayOf) -> tuple[list[float], Factor | None] | None:
-        """Fit `of` = k · `against` in every case; return k in the plain ones, and its name where it has one."""
+    def factor(self, of: ArrayOf, against: ArrayOf, *, wrong: bool = False) -> tuple[list[float], Factor | None] | None:
+        """Fit `of` = k · `against` in every case; return k in the plain ones, and its name where it has one.
+
+        Where k is `wrong` it is not 1, and is told from its name by far less than from 1.
+        """
+        near = tolerance if wrong else lambda _: SLACK
         plain = [fitted(of(case), against(case)) for case in self.plain]
         if any(k is None for k in plain):
             return None
@@ -40,8 +44,8 @@ class Cases:
         named = None
         if more and all(k is not None for k, _ in more):
             both = values + [k for k, _ in more if k is not None]
-            named = factors.name(both, [*map(symbols, self.plain), *(s for _, s in more)], tolerance(both))
-        return values, named or factors.name(values, list(map(symbols, self.plain)), tolerance(values))
+            named = factors.name(both, [*map(symbols, self.plain), *(s for _, s in more)], near(both))
+        return values, named or factors.name(values, list(map(symbols, self.plain)), near(values))
 
 
 def tolerance(values: Sequence[float]) -> float:
@@ -81,15 +85,14 @@ def factor(label: str, cases: Cases) -> Iterator[Explanation]:
     if not any(case.claimed[label].any() for case in cases.plain):
         yield Explanation("zero", f"{label} is zero throughout, and should not be", lambda case: np.zeros_like(case.truth[label]))
         return
-    found = cases.factor(claimed(label), truth(label))
+    found = cases.factor(claimed(label), truth(label), wrong=True)
     if found is None:
         return
     values, named = found
     if named is not None:
         kind = "sign" if named.text == "−1" else "factor"
-        yield Explanation(
-            kind, f"{label} is {factors.said(named, cases.plain[0].sizes)}", lambda case: named.value(symbols(case)) * case.truth[label]
-        )
+        sentence = f"{label} is {factors.said(named, cases.plain[0].sizes)}"
+        yield Explanation(kind, sentence, lambda case: named.value(symbols(case)) * case.truth[label], named)
     elif max(values) - min(values) <= tolerance(values) * max(map(abs, values)):
         k = values[0]
         yield Explanation("factor", f"{label} is {k:.12g} times what it should be", lambda case: k * case.truth[label])
@@ -97,7 +100,7 @@ def factor(label: str, cases: Cases) -> Iterator[Explanation]:
 
 def unnamed_factor(label: str, cases: Cases) -> Iterator[Explanation]:
     """C = k G with a k that changes from case to case as nothing at hand does."""
-    found = cases.factor(claimed(label), truth(label))
+    found = cases.factor(claimed(label), truth(label), wrong=True)
     if found is None or found[1] is not None:
         return
     if max(found[0]) - min(found[0]) <= SLACK * max(map(abs, found[0])):

@@ -38,7 +38,7 @@ def heat_maps(picture: Heat) -> list[str]:
             figures.append(_figure(shades, side, f"{title}, from {number(-scale, 2)} to {number(scale, 2)}", f"Values of the {title}"))
     finite = [v for row in picture.error for v in row if v is not None and math.isfinite(v)]
     worst = f"; worst {_times(max(finite))}" if finite else ""
-    shades = [[_heat(v) for v in row] for row in picture.error]
+    shades = [[shade(v) for v in row] for row in picture.error]
     figures.append(
         _figure(
             shades, picture.error if figures else None, f"error ÷ bound, {what}{worst}", "Error of each entry in units of its bound"
@@ -49,7 +49,7 @@ def heat_maps(picture: Heat) -> list[str]:
 
 def legend() -> str:
     """Return the scale of the errors."""
-    labels = ["0", *(_power(step) for step in STEPS), ""]
+    labels = ["0", *(tick(step) for step in STEPS), ""]
     parts = [
         f'<rect class="e{i}" x="{i * WIDE}" y="0" width="{WIDE}" height="12"/>'
         + (f'<text x="{(i + 1) * WIDE}" y="25" text-anchor="middle">{labels[i + 1]}</text>' if i < len(STEPS) else "")
@@ -63,7 +63,12 @@ def legend() -> str:
     )
 
 
-def _power(step: float) -> str:
+def tick(step: float) -> str:
+    """Write a step of the scale.
+
+    >>> tick(0.01), tick(1e4)
+    ('0.01', '10⁴')
+    """
     exponent = round(math.log10(step))
     return f"10{str(exponent).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if exponent > 2 else number(step)
 
@@ -72,7 +77,12 @@ def _times(ratio: float) -> str:
     return "beyond all bounds" if ratio >= 1e98 else number(ratio, 2)
 
 
-def _heat(value: float | None) -> str:
+def shade(value: float | None) -> str:
+    """Return the class of the colour of an error in units of its bound.
+
+    >>> shade(0.02), shade(3.0), shade(float("nan")), shade(None)
+    ('e2', 'e4', 'nan', 'none')
+    """
     if value is None:
         return "none"
     return "nan" if not math.isfinite(value) else f"e{sum(value > step for step in STEPS)}"
@@ -100,8 +110,10 @@ def _figure(shades: list[list[str]], values: Sequence[Row] | None, caption: str,
             for x, v in enumerate(row)
         )
     drawn += f'<rect class="frame" width="{columns * width}" height="{rows * height}"/>'
+    right, bottom = columns * width, rows * height
+    legible = f' style="min-width:min({right + 2}px,100%)"' if written else ""
     return (
-        f'<figure><svg class="map" viewBox="-1 -1 {columns * width + 2} {rows * height + 2}" width="{columns * width + 2}" role="img" '
+        f'<figure{legible}><svg class="map" viewBox="-1 -1 {right + 2} {bottom + 2}" width="{right + 2}" role="img" '
         f'aria-label="{escape(label)}">{drawn}</svg><figcaption>{escape(caption)}</figcaption></figure>'
     )
 

@@ -9,8 +9,9 @@ from jaxgrad.layout import MARKS, number, seconds
 from jaxgrad.page.charts import closing_chart, histogram_chart
 from jaxgrad.page.formulas import mathml
 from jaxgrad.page.heatmaps import heat_maps
+from jaxgrad.page.spreads import spread_chart
 from jaxgrad.page.text import escape, linked
-from jaxgrad.pictures import Closing, Heat, Picture
+from jaxgrad.pictures import Closing, Heat, Histogram, Picture
 from jaxgrad.report import Finding, Report, Verdict
 
 TITLES = {
@@ -112,6 +113,8 @@ def _said(report: Report) -> list[tuple[str, str]]:
 def _card(finding: Finding) -> str:
     figures = [figure for picture in finding.pictures for figure in _figures(picture)]
     wide = "" if len(figures) < 2 else " double" if all(isinstance(p, Heat) for p in finding.pictures) else " whole"
+    if not any(isinstance(p, Histogram) for p in finding.pictures):
+        figures += filter(None, (spread_chart(p) for p in finding.pictures if isinstance(p, Heat)))
     numbers = [("error", magnitude(finding.error))]
     if finding.evidence == "certificate":
         numbers.append(("wrong with probability ≤", power(finding.bound)))

@@ -14,6 +14,21 @@ from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.parity.noise import noise
+from jaxgrad.parity.optimizers import optax_steps, torch_steps
 from jaxgrad.parity.recording import record
 
-__all__ = ["DIFFERENCES", "Canary", "Checker", "Difference", "Golden", "WeightMap", "canary", "check", "map_weights", "noise", "record"]
+__all__ = [
+    "DIFFERENCES",
+    "Canary",
+    "Checker",
+    "Difference",
+    "Golden",
+    "WeightMap",
+    "canary",
+    "check",
+    "map_weights",
+    "noise",
+    "optax_steps",
+    "record",
+    "torch_steps",
+]

@@ -119,7 +119,7 @@ class Blocks:
             def forward(x: Sequence[Any]) -> Any:
                 env = dict(zip(block.constants, consts, strict=True))
                 env |= {block.reads[k]: v for k, v in zip((*moving, *fixed), (*x, *rest), strict=True)}
-                return evaluate(block.equations, block.output, env, substitutes or {})
+                return evaluate(block.equations, [block.output], env, substitutes or {})[0]
 
             if c is None or not jnp.issubdtype(jax.eval_shape(forward, x).dtype, jnp.floating):
                 return forward(x), []
@@ -150,7 +150,7 @@ def _runner(jaxpr: core.Jaxpr) -> Callable[..., list[Any]]:
     return lambda consts, args: jax.core.eval_jaxpr(jaxpr, consts, *args)
 
 
-def evaluate(equations: Sequence[core.JaxprEqn], output: Any, env: dict[Any, Any], substitutes: Substitutes) -> Any:
+def evaluate(equations: Sequence[core.JaxprEqn], outputs: Sequence[Any], env: dict[Any, Any], substitutes: Substitutes) -> list[Any]:
     """Run some equations; those with a substitute by their number give what it gives."""
 
     def read(atom: Any) -> Any:
@@ -160,7 +160,7 @@ def evaluate(equations: Sequence[core.JaxprEqn], output: Any, env: dict[Any, Any
         operands = [read(atom) for atom in eqn.invars]
         results = substitutes[i](eqn, operands) if i in substitutes else bind(eqn, operands)
         env.update(zip(eqn.outvars, results, strict=True))
-    return read(output)
+    return [read(output) for output in outputs]
 
 
 class _Flat(NamedTuple):

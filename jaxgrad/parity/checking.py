@@ -5,18 +5,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 import numpy as np
 
 from jaxgrad.parity.devices import canary
-from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.jax_side import JaxSide
-from jaxgrad.parity.judging import Pair, numerical, semantic
+from jaxgrad.parity.judging import Pair, numerical, semantic, unit_of, unsettled
 from jaxgrad.parity.mapping import WeightMap, map_weights
+from jaxgrad.parity.probing import probed
 from jaxgrad.report import Finding, Report, Verdict
-from jaxgrad.rounding import COPIES, noisy_copies
+from jaxgrad.rounding import COPIES, SAFETY, noisy_copies
 
 KINDS = {
     "value": "{}", "loss": "{}", "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
@@ -24,28 +25,31 @@ KINDS = {
 }  # fmt: skip
 """How the arrays of each kind are called in a report: d for a gradient, dd for a Hessian-vector product."""
 _GRADIENTS = ("parameter", "input")
+_FLAT = "values alone were compared: torch gives no gradient of it, since it is detached, whole, or depends on nothing real"
 
 Results = dict[str, dict[str, np.ndarray]]
 
 
+class Options(TypedDict, total=False):
+    """What may be chosen in a check; `check` says what each is."""
+
+    weights: Any
+    taps: Mapping[str, str] | None
+    ignore: str | Sequence[str]
+    buffers: bool
+    loss: Callable[[Any], Any] | None
+    precision: str | None
+    isolate: bool
+
+
 def check(
-    jax_function: Callable[..., Any],
-    golden_or_path: Golden | str | Path,
-    *,
-    weights: Any = None,
-    taps: Mapping[str, str] | None = None,
-    ignore: str | Sequence[str] = (),
-    buffers: bool = False,
-    loss: Callable[[Any], Any] | None = None,
-    float32: bool = True,
-    isolate: bool = True,
-    name: str | None = None,
+    jax_function: Callable[..., Any], golden_or_path: Golden | str | Path, *, name: str | None = None, **options: Unpack[Options]
 ) -> Report:
     """Compare a JAX function with what torch computed: values, gradients, activations and cotangents.
 
     Equation:
         |ours − torch| ≤ 64 · max(move of ours, move of torch's, ε |torch|) in float64, entry by entry, where a move is what noise
-        of one unit in the last place on inputs and state does; and in float32 e(ours) ≤ 10 · e(torch).
+        of one unit in the last place on inputs and state does; and in float32, or another `precision`, e(ours) ≤ 10 · e(torch).
 
     Args:
         jax_function: called as ``jax_function(params, **inputs)``; returns what torch's forward returns. Values inside are compared
@@ -57,7 +61,8 @@ def check(
         ignore: names, or patterns such as ``"dropout*"``, that need no partner.
         buffers: whether the function returns ``(output, {buffer name: new value})``.
         loss: the loss in JAX, a scalar of the output, where one was recorded.
-        float32: whether accuracy in float32 is compared too.
+        precision: where accuracy is compared too: "float32", which is the default; "bfloat16" or "float16", where the golden was
+            recorded with these `precisions`; or None, nowhere.
         isolate: whether, after a difference, each named block is run alone on torch's activations.
         name: what the report is called; by default the golden's name.
 
@@ -79,8 +84,7 @@ def check(
     Source: entrywise bounds from conditioning, Higham, Accuracy and Stability of Numerical Algorithms, 2002, chapter 1.
     """
     golden = golden_or_path if isinstance(golden_or_path, Golden) else Golden.load(golden_or_path)
-    options = {"weights": weights, "taps": taps, "ignore": ignore, "buffers": buffers, "loss": loss, "float32": float32}
-    return Checker(jax_function, **options, isolate=isolate)(golden, name=name)
+    return Checker(jax_function, **options)(golden, name=name)
 
 
 class Checker:
@@ -104,14 +108,16 @@ class Checker:
         ignore: str | Sequence[str] = (),
         buffers: bool = False,
         loss: Callable[[Any], Any] | None = None,
-        float32: bool = True,
+        precision: str | None = "float32",
         isolate: bool = True,
     ) -> None:
         """Keep the options; nothing is run yet."""
         if not callable(jax_function):
             raise ValueError(f"`jax_function` is a {type(jax_function).__name__}; give a function, called as f(params, **inputs)")
         self.function, self.weights, self.loss = jax_function, weights, loss
-        self.float32, self.isolate = float32, isolate
+        if precision not in (None, "float32", *HALVES):
+            raise ValueError(f"`precision` is {precision!r}; it is 'float32', 'bfloat16', 'float16' or None")
+        self.precision, self.isolate = precision, isolate
         ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self.found: WeightMap | None = None
         self.side = JaxSide(jax_function, taps=taps, ignore=ignored, buffers=buffers, loss=loss)
@@ -140,31 +146,37 @@ class Checker:
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             side.weights, found = self._weights(golden)
         side.adopt(golden)
+        precision = self.precision
+        if precision in HALVES and not golden.group(f"{precision}/value"):
+            raise ValueError(f"`precision`: {golden.name} was not recorded in {precision}; record with `precisions=[{precision!r}]`")
         doubles, moves = _in_double(side, golden)
-        singles, beside = _in_single(side, golden) if self.float32 else ([], [])
+        singles, beside = _in_single(side, golden, precision) if precision else ([], [])
         findings: list[Finding] = []
-        for kind, label, wrt, pair in _pairs(golden, doubles, moves, singles):
+        flat = "" if any(golden.group(f"double/{kind}") for kind in _GRADIENTS) else _FLAT
+        for kind, label, wrt, pair in _pairs(golden, doubles, moves, singles if precision == "float32" else []):
             finding = semantic(pair, wrt)
-            findings.append(finding)
+            findings.append(replace(finding, warning=finding.warning or flat) if kind == "value" else finding)
             if singles and finding.verdict == Verdict.CONFIRMED and not finding.warning:
-                ours = [run[kind][label] for run in singles]
-                accuracy = numerical(pair, ours, [run[kind][label] for run in beside], wrt)
+                ours, exact = ([run[kind][label] for run in runs] for runs in (singles, beside))
+                low = pair if precision == "float32" else pair._replace(theirs_single=golden.arrays.get(f"{precision}/{kind}/{label}"))
+                accuracy = numerical(low, ours, exact, wrt, precision=precision or "")
                 findings += [accuracy] if accuracy is not None else []
+        findings += probed(side, golden)
         findings += _left_out(golden, doubles)
         context: dict[str, Any] = {
             "device": jax.devices()[0].platform, "seed": golden.manifest["seed"], "jax": jax.__version__,
-            "torch": golden.manifest["torch"], "taps": side.partners,
+            "torch": golden.manifest["torch"], "taps": side.partners, "unseen": _unseen(findings),
         }  # fmt: skip
-        if self.float32:
+        if precision == "float32":
             with jax.enable_x64(False), jax.default_matmul_precision("highest"):
-                precision = canary()
-            context["products"] = [str(precision), *golden.manifest.get("products", ())]
-            if not precision.in_force:
-                detail = f"{precision}; what is compared in float32 is something else"
+                products = canary()
+            context["products"] = [str(products), *golden.manifest.get("products", ())]
+            if not products.in_force:
+                detail = f"{products}; what is compared in float32 is something else"
                 findings.append(Finding(evidence="float32", wrt="products", verdict=Verdict.UNDECIDED, detail=detail))
         if found is not None:
             context["weights"] = found.lines()
-        if self.isolate and any(f.verdict == Verdict.REFUTED and f.evidence == "semantic" for f in findings):
+        if self.isolate and any(f.evidence == "semantic" and (f.verdict == Verdict.REFUTED or unsettled(f)) for f in findings):
             from jaxgrad.parity.isolation import isolated
 
             findings, told = isolated(side, findings, doubles)
@@ -204,14 +216,14 @@ def _in_double(side: JaxSide, golden: Golden) -> tuple[Results, Results]:
     return base, moves
 
 
-def _in_single(side: JaxSide, golden: Golden) -> tuple[list[Results], list[Results]]:
-    """Run in float32 at the recorded numbers and noisy copies, and in float64 at the same numbers."""
+def _in_single(side: JaxSide, golden: Golden, precision: str) -> tuple[list[Results], list[Results]]:
+    """Run in a low precision at the recorded numbers and noisy copies, and in float64 at the same numbers."""
     copies = [
         tuple({k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in part.items()} for part in copy)
-        for copy in _copies(golden, float(np.finfo(np.float32).eps))
+        for copy in _copies(golden, unit_of(precision))
     ]
     with jax.enable_x64(False), jax.default_matmul_precision("highest"):
-        singles = [side("float32", *copy) for copy in copies]
+        singles = [side(precision, *copy) for copy in copies]
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         doubles = [side("float64", *copy) for copy in copies]
     return singles, doubles
@@ -243,6 +255,13 @@ def _pairs(golden: Golden, base: Results, moves: Results, singles: Sequence[Resu
             yield kind, label, wrt, pair
 
 
+def _unseen(findings: Sequence[Finding]) -> str:
+    """Say what a comparison at the recorded numbers cannot see."""
+    alone = [f.wrt.removesuffix(" beyond") for f in findings if f.evidence == "probe" and not f.wrt.startswith("d ")]
+    but = f", but for {', '.join(alone)}, which ran alone on values of 10⁻² to 10³ in size" if alone else ""
+    return f"regions that no recorded activation reaches are not seen{but}; record at larger inputs too where there are bounds"
+
+
 def _left_out(golden: Golden, base: Results) -> list[Finding]:
     """Tell of what was recorded and not compared, and of gradients that compare nothing."""
     out = []
@@ -253,7 +272,13 @@ def _left_out(golden: Golden, base: Results) -> list[Finding]:
         out.append(Finding(evidence="semantic", wrt="buffers", verdict=Verdict.UNDECIDED, detail=f"{detail}; {remedy}"))
     gradients = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"double/{kind}").items()}
     moved = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"move/{kind}").items()}
-    if gradients and all(np.all(np.abs(v) <= 64 * np.max(moved[k], initial=0.0)) for k, v in gradients.items() if k in moved):
+    between = {f"{kind}/{k}": v - gradients[f"{kind}/{k}"] for kind in _GRADIENTS for k, v in golden.group(f"single/{kind}").items()}
+
+    def zero(name: str) -> bool:
+        limits = [SAFETY * np.max(np.abs(group[name]), initial=0.0) for group in (moved, between) if name in group]
+        return bool(np.all(np.abs(gradients[name]) <= min(limits, default=0.0)))
+
+    if gradients and all(map(zero, gradients)):
         detail = (
             "every gradient is zero, to rounding, in torch: the loss does not depend on anything, as a softmax under a mean; "
             "record without `loss`, or with one that tells"

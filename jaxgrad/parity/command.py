@@ -36,7 +36,7 @@ def find_function(target: str) -> Any:
 
 
 def run(
-    golden: str, target: str, *, weights: str | None, taps: Sequence[str], ignore: Sequence[str], buffers: bool, float32: bool
+    golden: str, target: str, *, weights: str | None, taps: Sequence[str], ignore: Sequence[str], buffers: bool, precision: str
 ) -> Report:
     """Check a function against a golden file.
 
@@ -55,7 +55,14 @@ def run(
     tree = None if weights is None else find_function(weights)
     recorded = Golden.load(golden)
     return check(
-        function, recorded, weights=tree, taps=pairs, ignore=list(ignore), buffers=buffers, float32=float32, name=recorded.name
+        function,
+        recorded,
+        weights=tree,
+        taps=pairs,
+        ignore=list(ignore),
+        buffers=buffers,
+        precision=None if precision == "none" else precision,
+        name=recorded.name,
     )
 
 
@@ -74,6 +81,8 @@ def show(report: Report, screen: Screen) -> None:
             lines.append([(f"{words}: {found if isinstance(found, str) else ' or '.join(found)}", "refuted")])
     for line in report.context.get("weights", ()):
         lines.append([(f"weights: {line}", "dim")])
+    if report.context.get("unseen"):
+        lines.append([(report.context["unseen"], "dim")])
     lines += [[], [(f"{report.name} is {report.verdict}", str(report.verdict)), (f" ({circumstances()})", "dim")]]
     for line in lines:
         screen.write(line)
@@ -97,10 +106,10 @@ def to_html(report: Report, command: str) -> str:
         ValueError: when this installation cannot make pages.
     """
     try:
-        page = importlib.import_module("jaxgrad.page")
+        page = importlib.import_module("jaxgrad.parity.page")
     except ImportError:
         raise ValueError(f"`--html`: this installation of jaxgrad (reports of schema {SCHEMA}) makes no pages; use `--json`") from None
-    return page.render([report], errors={}, command=command)
+    return page.render(report, command)
 
 
 def status(report: Report) -> int:

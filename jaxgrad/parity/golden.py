@@ -4,12 +4,14 @@ A golden is one .npz: arrays without pickle, and a member ``manifest.json`` that
 (``unzip -p golden.npz manifest.json``). Arrays have names of two or more parts:
 
 - ``input/x``, ``state/fc.weight``, ``noise/dropout``, ``seed/output``: what went in; `seed` is the cotangent c of the output;
-- ``double/KIND/NAME``, ``single/KIND/NAME``: what came out in float64 and in float32;
-- ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last place on inputs and state.
+- ``double/KIND/NAME``, ``single/KIND/NAME``: what came out in float64 and in float32; ``bfloat16/KIND/NAME``, ``float16/KIND/NAME``
+  where these were recorded;
+- ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last place on inputs and state;
+- ``probe/MODULE``, ``probe_seed/MODULE``: an input of many sizes that a module ran on alone, and the cotangent of its output.
 
-KIND is value, loss, parameter, input (gradients), activation, cotangent, inlet (named ``MODULE<SOURCE``: the part of SOURCE's
-cotangent that comes through MODULE), buffer, or with ``order=2`` curvature_parameter and
-curvature_input.
+KIND is value, loss, parameter, input (gradients), activation, cotangent, probe, probe_vjp, inlet (named
+``MODULE<SOURCE``: the part of SOURCE's cotangent that comes through MODULE), buffer, or with ``order=2`` curvature_parameter
+and curvature_input.
 """
 
 import hashlib
@@ -28,6 +30,9 @@ from jaxgrad.files import check_writable, write_bytes_atomically
 
 SCHEMA = 1
 FORMAT = "jaxgrad parity golden"
+HALVES = ("bfloat16", "float16")
+"""Precisions below float32 that may be recorded too."""
+
 _MANIFEST = "manifest.json"
 _AGAIN = "record it anew with jaxgrad.parity.record(…).save(path)"
 

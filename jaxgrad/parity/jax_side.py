@@ -63,10 +63,10 @@ class JaxSide:
 
         def cast(group: Mapping[str, Any]) -> Arrays:
             arrays = {k: np.asarray(v) for k, v in group.items()}
-            return {k: v.astype(dtype) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+            return {k: v.astype(jnp.dtype(dtype)) if v.dtype.kind == "f" else v for k, v in arrays.items()}
 
+        real = {k for k, v in inputs.items() if np.asarray(v).dtype.kind == "f"}
         state, inputs = cast(state), cast(inputs)
-        real = {k for k, v in inputs.items() if v.dtype.kind == "f"}
         return {
             "parameter": {k: state[k] for k in self.trainable},
             "input": {k: inputs[k] for k in inputs if k in real},
@@ -188,9 +188,11 @@ class JaxSide:
             shapes = jax.eval_shape(lambda: self._seen(program, given, {}, self.golden.seed)[1][2])
             self.zeros = {k: s for k, s in shapes.items() if jnp.issubdtype(s.dtype, jnp.floating) and k not in program.plan.opaque}
             self._compiled[dtype] = jax.jit(self._backward(program), compiler_options=check_options())
-        zeros = {k: np.zeros(s.shape, dtype) for k, s in self.zeros.items()}
-        cotangents = {part: {k: v.astype(dtype) for k, v in self.golden.group(part).items()} for part in ("seed", "direction")}
-        found = jax.tree.map(np.asarray, self._compiled[dtype](given, zeros, cotangents["seed"], cotangents["direction"]))
+        zeros = {k: np.zeros(s.shape, jnp.dtype(dtype)) for k, s in self.zeros.items()}
+        cotangents = {
+            part: {k: v.astype(jnp.dtype(dtype)) for k, v in self.golden.group(part).items()} for part in ("seed", "direction")
+        }
+        found = jax.tree.map(_widened, self._compiled[dtype](given, zeros, cotangents["seed"], cotangents["direction"]))
         if not self.permutations:
             self.permutations = {k: self._permutation(k, v) for k, v in found["activation"].items()}
         for kind in ("activation", "cotangent"):
@@ -208,8 +210,8 @@ class JaxSide:
             return value + zeros[name] if name in zeros else value
 
         values, updated, loss = program(Program.flat(given), visit)
-        total = sum(jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v) for k, v in values.items() if k in seeds)
-        return jnp.asarray(total), (values, updated, seen, loss)
+        total = sum((jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v) for k, v in values.items() if k in seeds), jnp.zeros(()))
+        return total, (values, updated, seen, loss)
 
     def _backward(self, program: Program) -> Callable[..., Any]:
         def run(given: Given, zeros: Arrays, seeds: Arrays, directions: Arrays) -> dict[str, Any]:
@@ -248,6 +250,12 @@ class JaxSide:
         fitting = fitting or [p for p in itertools.permutations(same) if np.transpose(raw, p).shape == theirs.shape]
         with np.errstate(invalid="ignore"):
             return min(fitting, key=lambda p: float(np.nan_to_num(np.abs(np.transpose(raw, p) - theirs), nan=0.0).max(initial=0.0)))
+
+
+def _widened(array: Any) -> np.ndarray:
+    """Return an array as numpy's; numpy knows bfloat16 by no kind of its own, and its numbers are all exact in float32."""
+    half = jnp.issubdtype(array.dtype, jnp.floating) and jnp.dtype(array.dtype).itemsize < 4
+    return np.asarray(array).astype(np.float32) if half else np.asarray(array)
 
 
 def _label(name: str, theirs: Sequence[str]) -> str | None:

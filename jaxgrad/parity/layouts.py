@@ -49,6 +49,8 @@ def candidates(theirs: Sequence[int], ours: Sequence[int], *, third: int = 0) ->
 
     >>> list(candidates((4, 3), (3, 4))), list(candidates((4, 4), (4, 4)))
     (['axes 1 0'], ['same', 'axes 1 0'])
+    >>> list(candidates((1, 1, 8), (1, 1, 8)))
+    ['same']
     """
     before = [f"rows {third}/3"] if third else []
     theirs = (theirs[0] // 3, *theirs[1:]) if third else tuple(theirs)
@@ -63,13 +65,18 @@ def candidates(theirs: Sequence[int], ours: Sequence[int], *, third: int = 0) ->
     def strip(shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(n for n in shape if n != 1)
 
-    found = []
+    found, seen = [], set()
     for order in orders:
+        moved = tuple(a for a in order if theirs[a] != 1)
+        if moved in seen:  # axes of length 1 may stand anywhere
+            continue
         shape = tuple(theirs[a] for a in order)
         axes = [f"axes {' '.join(map(str, order))}"] if order != tuple(range(len(theirs))) else []
         if shape == ours:
+            seen.add(moved)
             found.append([*before, *axes])
         elif strip(shape) == strip(ours) or _splits(shape, ours):
+            seen.add(moved)
             found.append([*before, *axes, f"shape {' '.join(map(str, ours))}"])
     yield from dict.fromkeys(", ".join(steps) or SAME for steps in found)
 

@@ -208,7 +208,7 @@ def _costs(ours: list[str], theirs: Mapping[str, _Partner], possible: Mapping[st
 
     Arrays of one module go together: a module fits another when all its arrays do.
     """
-    our_words, their_words = {p: _words(p) for p in ours}, {k: p.words for k, p in theirs.items()}
+    our_words, their_words = {p: _words(_TREES.sub("", p)) for p in ours}, {k: p.words for k, p in theirs.items()}
 
     def fits(path: str, key: str) -> bool:
         kinds = {_class(our_words[path]), _class(their_words[key])}
@@ -237,7 +237,8 @@ def _costs(ours: list[str], theirs: Mapping[str, _Partner], possible: Mapping[st
             path, key = ours[r], list(theirs)[c]
             if fits(path, key) and home[key] in among:
                 alike = difflib.SequenceMatcher(None, our_words[path], their_words[key]).ratio()
-                cost[r, c] = 1 - alike + 0.5 * abs(place - among.index(home[key]) / max(1, len(among) - 1))
+                apart = abs(place - among.index(home[key]) / max(1, len(among) - 1))
+                cost[r, c] = 0.0 if alike == 1 else 1 - alike + 0.5 * apart  # the same words need no place
     return cost
 
 

@@ -86,9 +86,11 @@ def noise(name: str, shape: Sequence[int], draw: Callable[[tuple[int, ...]], Any
         raise ValueError(f"torch drew no noise {name!r}; {hint}it drew {_listed(list(tape.draws)) or 'none'}")
     recorded = tape.draws[name]
     if recorded.shape != shape:
+        smaller = len(shape) == recorded.ndim and all(n in (1, m) for n, m in zip(shape, recorded.shape, strict=True))
+        hint = " (torch draws for each entry; in flax's attention that is broadcast_dropout=False)" if smaller else ""
         raise ValueError(
             f"noise {name!r} has shape {recorded.shape} in torch, and {shape} is asked for; "
-            "ask for torch's, outside of any vmap, and rearrange it"
+            f"ask for torch's, outside of any vmap, and rearrange it{hint}"
         )
     tape.used[name] += 1
     default = float if jnp.issubdtype(recorded.dtype, jnp.floating) else int

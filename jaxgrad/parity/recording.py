@@ -3,13 +3,14 @@
 import importlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxgrad.parity.devices import Canary, canary
-from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.golden import HALVES, Golden
+from jaxgrad.parity.probing import values
 from jaxgrad.parity.randomizing import randomized
 from jaxgrad.parity.torch_side import _UNSTEADY, Run, TorchSide
 from jaxgrad.rounding import COPIES, noisy_copies
@@ -40,6 +41,7 @@ def record(
     order: int = 1,
     seed: int = 0,
     device: str = "cpu",
+    precisions: Sequence[str] = (),
     name: str | None = None,
 ) -> Golden:
     """Run a torch module or function and keep what it computes, forward and backward.
@@ -59,6 +61,7 @@ def record(
         order: 2 for second derivatives.
         seed: seed of all that is drawn.
         device: torch's device.
+        precisions: "bfloat16" and "float16", where `check` shall compare accuracy at these too; float32 is always recorded.
         name: what the golden is called; by default the class or function's name.
 
     Returns:
@@ -78,6 +81,11 @@ def record(
     torch = _torch()
     if order not in (1, 2):
         raise ValueError(f"`order` is {order!r}; it is 1 for gradients, or 2 for Hessian-vector products too")
+    unknown = [p for p in precisions if p not in HALVES] if not isinstance(precisions, str) else [precisions]
+    if unknown:
+        raise ValueError(
+            f"`precisions` holds {unknown[0]!r}; it is a list of {' and '.join(HALVES)}, or empty: float32 is always recorded"
+        )
     given = _inputs(inputs)
     side = TorchSide(torch, torch_module_or_function, train=train, device=device, seed=seed)
     rng = np.random.default_rng(seed)
@@ -94,13 +102,15 @@ def record(
         _demand_steady(first, double)
         moves = _moves(side, state, given, seeds, loss, directions, double)
         single = side("float32", state, given, seeds=seeds, loss=loss, directions=directions)
+        probes = _probes(side, double, rng)
+        low = {p: _low(side, p, state, given, seeds, loss, directions) for p in precisions}
     draws = _named(first.draws)
     arrays = {f"input/{k}": _slim(v) for k, v in given.items()} | {f"state/{k}": _slim(v) for k, v in state.items()}
     arrays |= {f"noise/{k}": v for k, v in draws.items()} | {f"seed/{k}": v for k, v in seeds.items()}
     arrays |= {f"direction/{k}": v for k, v in (directions or {}).items()}
-    for prefix, run in (("double", double), ("single", single)):
+    for prefix, run in (("double", double), ("single", single), *low.items()):
         arrays |= {f"{prefix}/{kind}/{k}": v for kind in COMPARED for k, v in run.results.get(kind, {}).items()}
-    arrays |= {f"move/{kind}/{k}": v for kind in moves for k, v in moves[kind].items()}
+    arrays |= {f"move/{kind}/{k}": v for kind in moves for k, v in moves[kind].items()} | probes
     manifest = {
         "name": name or getattr(torch_module_or_function, "__name__", type(torch_module_or_function).__name__),
         "torch": torch.__version__,
@@ -109,6 +119,7 @@ def record(
         "train": train,
         "randomized": randomize and side.is_module,
         "order": double.order,
+        "inlets": double.inlets,
         "parameters": list(double.results.get("parameter", {})),
         "aliases": side.aliases,
         "modules": _modules(side),
@@ -117,6 +128,15 @@ def record(
         "products": [str(_canary(side))],
     }
     return Golden(manifest, arrays)
+
+
+def _low(side: TorchSide, precision: str, state: Any, given: Any, seeds: Any, loss: Any, directions: Any) -> Run:
+    try:
+        return side(precision, state, given, seeds=seeds, loss=loss, directions=directions)
+    except RuntimeError as error:  # such as an operation that torch has not in this precision on this device
+        raise ValueError(
+            f"`precisions`: torch cannot run this in {precision} on {side.device} ({str(error).splitlines()[0][:200]}); leave it out"
+        ) from error
 
 
 def _canary(side: TorchSide) -> Canary:
@@ -217,6 +237,32 @@ def _moves(
                 so_far = moves.setdefault(kind, {}).setdefault(k, np.zeros(v.shape))
                 moves[kind][k] = np.maximum(so_far, moved)
     return {kind: {k: _rounded_up(v) for k, v in group.items()} for kind, group in moves.items()}
+
+
+def _probes(side: TorchSide, run: Run, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Run each module that has neither parameters nor draws on numbers of many sizes; see `jaxgrad.parity.probing`."""
+    arrays: dict[str, np.ndarray] = {}
+    outputs = run.results.get("activation", {})
+    sources = {label.partition("<")[0]: label.partition("<")[2] for label in run.inlets}
+    for label in (k for k in run.order if k in sources and "#" not in k and "[" not in k):
+        module, shape = side.target.get_submodule(label), outputs[label].shape
+        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()) or sources[label] not in outputs:
+            continue
+        x = values(outputs[sources[label]].shape, rng)
+        c = rng.standard_normal(shape).astype(np.float32).astype(np.float64)
+        double, single = side.alone(label, x, c, "float64"), side.alone(label, x, c, "float32")
+        noisy = [side.alone(label, copy, c, "float64") for copy in noisy_copies([x], _EPS, side.seed)[0][1:]]
+        if double is None or single is None or np.array_equal(double[0], x):
+            continue
+        arrays |= {f"probe/{label}": _slim(x), f"probe_seed/{label}": _slim(c)}
+        for i, kind in enumerate(("probe", "probe_vjp")):
+            moved = np.max([np.abs(run[i] - double[i]) for run in noisy if run is not None], axis=0)
+            arrays |= {
+                f"double/{kind}/{label}": double[i],
+                f"single/{kind}/{label}": single[i],
+                f"move/{kind}/{label}": _rounded_up(moved),
+            }
+    return arrays
 
 
 def _rounded_up(array: np.ndarray) -> np.ndarray:

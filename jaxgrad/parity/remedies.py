@@ -14,11 +14,11 @@ from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import semantic
-from jaxgrad.parity.parts import spread, wholes
-from jaxgrad.parity.rewriting import Attempt, Scene
+from jaxgrad.parity.parts import wholes
+from jaxgrad.parity.rewriting.scene import Attempt, Scene
 from jaxgrad.report import Verdict
 
-MOST = 120
+MOST = 200
 """Attempts at one block."""
 
 
@@ -33,7 +33,11 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
         wrong: the cotangents that do not add up to torch's.
     """
     suspect, golden = suspects[name], side.golden
-    module = golden.manifest["modules"].get(name.partition("[")[0].partition("#")[0], {})
+    owner = name.partition("[")[0].partition("#")[0]
+    modules = golden.manifest["modules"]
+    module = modules.get(owner, modules.get("", {}))
+    inside = owner + "." if owner in modules else ""
+    vectors = {k: v.astype(np.float64) for k, v in golden.state.items() if k.startswith(inside) and v.ndim == 1 and v.dtype.kind == "f"}
     given = side.given("float64", golden.state, golden.inputs)
     numbers = blocks.numbers(given, golden.activations)
     forward = suspect.forward.verdict == Verdict.REFUTED
@@ -48,21 +52,21 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
                 value, parts = blocks.both(suspect.block, numbers, None if forward else suspect.cotangent, attempt.substitutes)
         except Exception:  # a change that does not fit the shapes or types around it fails in whatever way JAX chooses
             return False
-        if semantic(suspect.pair([value, *suspect.value[1:]], moved=suspect.value), name).verdict != Verdict.CONFIRMED:
+        if semantic(suspect.pair(value), name).verdict != Verdict.CONFIRMED:
             return False
         return forward or _adds_up(golden, suspects, name, parts, {k: v for k, v in wrong.items() if name in v[0]})
 
-    tried = itertools.islice(attempts(Scene(suspect.block, dict(module.get("options", {})))), MOST)
+    tried = itertools.islice(attempts(Scene(suspect.block, dict(module.get("options", {})), vectors)), MOST)
     return next((attempt.words for attempt in tried if works(attempt)), "")
 
 
 def _adds_up(golden: Any, suspects: Mapping[str, Any], name: str, parts: Mapping[Key, np.ndarray], wrong: Mapping[Key, Any]) -> bool:
     theirs = wholes(golden)
     for key in wrong:
-        others = [s for other, s in suspects.items() if other != name and key in s.parts[0]]
-        total = sum((s.parts[0][key] for s in others), np.asarray(parts.get(key, np.zeros(theirs[key].double.shape))))
+        others = [s for other, s in suspects.items() if other != name and key in s.parts]
+        total = sum((s.parts[key] for s in others), np.asarray(parts.get(key, np.zeros(theirs[key].double.shape))))
         none = np.zeros(theirs[key].double.shape)
-        shift = sum((np.nan_to_num(spread([p[key] for p in s.parts])) for s in suspects.values() if key in s.parts[0]), none)
+        shift = sum((np.nan_to_num(s.moves[key]) for s in suspects.values() if key in s.parts), none)
         if semantic(theirs[key].beside(total, shift), name).verdict != Verdict.CONFIRMED:
             return False
     return bool(wrong)
@@ -71,7 +75,7 @@ def _adds_up(golden: Any, suspects: Mapping[str, Any], name: str, parts: Mapping
 def _missing_term(golden: Any, suspect: Any, name: str) -> str:
     """Say so where the block lacks, or has too much of, one of the module's own parameters, such as a bias."""
     theirs = suspect.torchs["value"][name]
-    ours = suspect.value[0]
+    ours = suspect.value
     if ours.shape != theirs.shape or theirs.dtype.kind != "f":
         return ""
     for parameter, array in golden.state.items():
@@ -84,10 +88,7 @@ def _missing_term(golden: Any, suspect: Any, name: str) -> str:
             shape[axis] = array.size
             term = array.astype(np.float64).reshape(shape)
             for sign, words in ((1, "adding"), (-1, "leaving out")):
-                if (
-                    semantic(suspect.pair([ours + sign * term, *suspect.value[1:]], moved=suspect.value), name).verdict
-                    == Verdict.CONFIRMED
-                ):
+                if semantic(suspect.pair(ours + sign * term), name).verdict == Verdict.CONFIRMED:
                     return f"{words} {parameter} restores parity"
     return ""
 

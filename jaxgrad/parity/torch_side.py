@@ -75,7 +75,7 @@ class TorchSide:
         torch = self.torch
         wanted = getattr(torch, dtype)
         run = Run()
-        with self._factory(wanted), torch.random.fork_rng(devices=[]):
+        with self._factory(wanted), torch.random.fork_rng(devices=self._cuda):
             torch.manual_seed(self.seed)
             self._load(state, wanted)
             tensors = {k: self._tensor(v, wanted) for k, v in inputs.items()}
@@ -98,6 +98,27 @@ class TorchSide:
                 self._backward(run, moving, seeds, leaf_inputs, cotangents, directions)
             run.results["buffer"] = self._changed_buffers(state)
         return run
+
+    def alone(self, name: str, x: np.ndarray, c: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Run one module on one tensor, and its VJP at a cotangent; None where it draws, or gives anything but one tensor.
+
+        Args:
+            name: the module's.
+            x: its input.
+            c: the cotangent, of the output's shape.
+            dtype: "float64" or "float32".
+        """
+        torch, wanted, run = self.torch, getattr(self.torch, dtype), Run()
+        tensor = self._tensor(x, wanted).requires_grad_()
+        try:
+            with self._factory(wanted), torch.random.fork_rng(devices=self._cuda), self._tape(run):
+                output = self.target.get_submodule(name)(tensor.clone())
+                if run.draws or not isinstance(output, torch.Tensor) or tuple(output.shape) != c.shape or not output.requires_grad:
+                    return None
+                (pulled,) = torch.autograd.grad(output, tensor, self._tensor(c, wanted))
+        except (RuntimeError, ValueError, TypeError):  # what a module says of numbers that it does not take
+            return None
+        return self._numpy(output), self._numpy(pulled)
 
     def _backward(
         self, run: Run, moving: Any, seeds: Mapping[str, np.ndarray], inputs: Any, cotangents: dict[str, Any], directions: Any
@@ -139,15 +160,26 @@ class TorchSide:
             array = np.zeros(leaf.shape, self._numpy(leaf).dtype) if gradient is None else self._numpy(gradient)
             run.results.setdefault(prefix + kind, {})[name] = array
 
+    @property
+    def _cuda(self) -> list[Any]:
+        return [self.device] if self.device.type == "cuda" else []
+
+    def random_state(self) -> list[Any]:
+        """Return the state of every generator that the function may draw from."""
+        return [self.torch.random.get_rng_state(), *(self.torch.cuda.get_rng_state(device) for device in self._cuda)]
+
     @contextlib.contextmanager
     def _factory(self, dtype: Any) -> Iterator[None]:
-        """Let tensors that the function makes by itself have the run's precision."""
-        before = self.torch.get_default_dtype()
+        """Let tensors that the function makes by itself have the run's precision, and convolutions on a GPU no TF32."""
+        before, cudnn = self.torch.get_default_dtype(), self.torch.backends.cudnn
+        tf32 = cudnn.allow_tf32
         self.torch.set_default_dtype(dtype)
+        cudnn.allow_tf32 = False
         try:
             yield
         finally:
             self.torch.set_default_dtype(before)
+            cudnn.allow_tf32 = tf32
 
     def _load(self, state: Mapping[str, np.ndarray], dtype: Any) -> None:
         if not self.is_module:
@@ -172,7 +204,8 @@ class TorchSide:
     def _numpy(self, tensor: Any) -> np.ndarray:
         if not isinstance(tensor, self.torch.Tensor):
             return np.asarray(tensor)
-        return tensor.detach().cpu().resolve_conj().numpy().copy()
+        tensor = tensor.detach().cpu().resolve_conj()
+        return (tensor.float() if tensor.dtype in (self.torch.bfloat16, self.torch.float16) else tensor).numpy().copy()
 
     def _call(self, tensors: dict[str, Any]) -> Any:
         function = self.target.forward if self.is_module else self.target
@@ -286,10 +319,10 @@ def tape_mode(torch: Any) -> Any:
             kwargs = kwargs or {}
             if torch.Tag.nondeterministic_seeded not in func.tags:
                 return func(*args, **kwargs)
-            before = torch.random.get_rng_state()
+            before = self.side.random_state()
             output = func(*args, **kwargs)
             name = func.overloadpacket.__name__
-            if torch.equal(before, torch.random.get_rng_state()):
+            if all(map(torch.equal, before, self.side.random_state())):
                 return output  # such as attention whose dropout is 0
             if isinstance(output, tuple) or name == "rrelu_with_noise":
                 raise ValueError(

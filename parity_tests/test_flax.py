@@ -1,6 +1,7 @@
-"""The same models in flax and Equinox: weights mapped from a tree, scopes as taps, and what their defaults change."""
+"""The same models in flax: weights mapped from a tree, scopes as taps, and what its defaults change."""
 
-import equinox as eqx
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,13 +9,19 @@ import pytest
 from flax import linen
 
 from jaxgrad import parity
-from parity_tests import torch_models
+from parity_tests import jax_models, torch_models
 
 RNG = np.random.default_rng(2)
 X = RNG.standard_normal((7, 6))
 IMAGES = RNG.standard_normal((3, 3, 8, 8))
 TOKENS = RNG.standard_normal((2, 5, 8))
-MLP = parity.record(torch_models.MLP(), {"x": X})
+
+
+@functools.cache
+def perceptron(device):
+    return parity.record(torch_models.MLP(), {"x": X}, device=device)
+
+
 MLP_SCOPES = {"Perceptron/fc1": "fc1", "Perceptron/fc2": "fc2", "Perceptron/norm": "norm", "Perceptron/out": "out"}
 
 
@@ -34,30 +41,30 @@ def flax_check(model, golden, x, **options):
     return parity.check(lambda variables, x: model.apply(variables, x), golden, weights=tree, **options)
 
 
-def test_a_flax_perceptron_whose_square_kernels_are_found_to_be_transposed():
-    report = flax_check(Perceptron(), MLP, X, taps=MLP_SCOPES)
+def test_a_flax_perceptron_whose_square_kernels_are_found_to_be_transposed(device):
+    report = flax_check(Perceptron(), perceptron(device), X, taps=MLP_SCOPES)
     report.assert_confirmed()
     assert "['params']['fc1']['kernel'] is fc1.weight (axes 1 0)" in report.context["weights"]
     assert {"norm", "d norm", "d fc2.weight"} <= set(report.by_input)
 
 
-def test_flaxs_own_defaults_are_found_and_told():
+def test_flaxs_own_defaults_are_found_and_told(device):
     given = parity.WeightMap(
         jax.eval_shape(Perceptron().init, jax.random.key(0), jnp.zeros((7, 6))),
         {f"['params']['{n}']['kernel']": (f"{n}.weight", "axes 1 0") for n in ("fc1", "fc2", "out")}
         | {f"['params']['{n}']['bias']": (f"{n}.bias", "same") for n in ("fc1", "fc2", "out", "norm")}
         | {"['params']['norm']['scale']": ("norm.weight", "same")},
     )
-    options = {"weights": given, "taps": MLP_SCOPES, "float32": False}
-    norm = parity.check(Perceptron(epsilon=1e-6).apply, MLP, **options)
+    options = {"weights": given, "taps": MLP_SCOPES, "precision": None}
+    norm = parity.check(Perceptron(epsilon=1e-6).apply, perceptron(device), **options)
     assert norm.context["remedies"] == {"norm": "eps=1e-05 restores parity"}
-    gelu = parity.check(Perceptron(exact=False).apply, MLP, **options)
+    gelu = parity.check(Perceptron(exact=False).apply, perceptron(device), **options)
     assert gelu.context["remedies"] == {"norm": "the erf form of GELU (approximate=False) restores parity"}
 
 
-def test_a_map_is_refused_where_it_would_be_a_guess():
+def test_a_map_is_refused_where_it_would_be_a_guess(device):
     with pytest.raises(ValueError, match="none of its layouts agrees with torch at norm"):
-        flax_check(Perceptron(exact=False), MLP, X, taps={"Perceptron/norm": "norm"}, ignore="*")
+        flax_check(Perceptron(exact=False), perceptron(device), X, taps={"Perceptron/norm": "norm"}, ignore="*")
 
 
 class Convolutional(linen.Module):
@@ -73,8 +80,8 @@ class Convolutional(linen.Module):
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
-def test_a_flax_convolutional_network_with_batch_norm(train):
-    golden = parity.record(torch_models.CNN(), {"x": IMAGES}, train=train)
+def test_a_flax_convolutional_network_with_batch_norm(train, device):
+    golden = parity.record(torch_models.CNN(), {"x": IMAGES}, train=train, device=device)
     model = Convolutional(train)
     tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((3, 3, 8, 8)))
 
@@ -120,112 +127,19 @@ class Encoder(linen.Module):
         return src
 
 
-def test_a_flax_transformer_of_four_layers_with_dropout_replayed():
-    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True)
+def test_a_flax_transformer_of_four_layers_with_dropout_replayed(device):
+    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device)
     scopes = {
         f"Encoder/layers.{i}/{n}": f"layers.{i}.{n}" for i in range(4) for n in ("self_attn", "norm1", "linear1", "linear2", "norm2")
     }
     model = Encoder()
     tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(TOKENS.shape))
-    report = parity.check(lambda v, src: model.apply(v, src), golden, weights=tree, taps=scopes, float32=False)
+    report = parity.check(lambda v, src: model.apply(v, src), golden, weights=tree, taps=scopes, precision=None)
     report.assert_confirmed()
     assert any(
         "['self_attn']['query']['kernel'] is layers.0.self_attn.in_proj_weight (rows 1/3, axes 1 0" in w
         for w in report.context["weights"]
     )
-
-
-class EquinoxPerceptron(eqx.Module):
-    fc1: eqx.nn.Linear
-    fc2: eqx.nn.Linear
-    out: eqx.nn.Linear
-    norm: eqx.nn.LayerNorm
-
-    def __init__(self):
-        self.fc1, self.fc2, self.out = (eqx.nn.Linear(6, n, key=jax.random.key(n)) for n in (6, 6, 5))
-        self.norm = eqx.nn.LayerNorm(6)
-
-    def __call__(self, x):
-        x = self.fc2(self.norm(jax.nn.gelu(self.fc1(x), approximate=False)))
-        return self.out(jax.nn.relu(x))
-
-
-def test_an_equinox_perceptron_under_vmap():
-    scopes = {"eqx.nn.Linear": "fc1", "eqx.nn.LayerNorm": "norm", "eqx.nn.Linear#1": "fc2", "eqx.nn.Linear#2": "out"}
-    report = parity.check(lambda model, x: jax.vmap(model)(x), MLP, weights=EquinoxPerceptron(), taps=scopes)
-    report.assert_confirmed()
-    assert ".fc1.weight is fc1.weight" in report.context["weights"]
-
-
-class EquinoxLayer(eqx.Module):
-    self_attn: eqx.nn.MultiheadAttention
-    linear1: eqx.nn.Linear
-    linear2: eqx.nn.Linear
-    norm1: eqx.nn.LayerNorm
-    norm2: eqx.nn.LayerNorm
-
-    def __init__(self, key, biased=True):
-        bias = {f"use_{n}_bias": biased for n in ("query", "key", "value", "output")}
-        self.self_attn = eqx.nn.MultiheadAttention(2, 8, **bias, key=key)
-        self.linear1, self.linear2 = eqx.nn.Linear(8, 16, key=key), eqx.nn.Linear(16, 8, key=key)
-        self.norm1, self.norm2 = eqx.nn.LayerNorm(8), eqx.nn.LayerNorm(8)
-
-    def __call__(self, x):
-        x = jax.vmap(self.norm1)(x + self.self_attn(x, x, x))
-        y = jax.vmap(self.linear2)(jax.nn.relu(jax.vmap(self.linear1)(x)))
-        return jax.vmap(self.norm2)(x + y)
-
-
-def test_an_equinox_transformer_and_its_attention_without_biases():
-    golden = parity.record(torch_models.encoder(layers=2), {"src": TOKENS})
-
-    def port(layers, src):
-        for layer in layers:
-            src = jax.vmap(layer)(src)
-        return src
-
-    def weights(biased):
-        def make(p):
-            layers = []
-            for i in range(2):
-                layer, at = EquinoxLayer(jax.random.key(0), biased), f"layers.{i}"
-                (wq, wk, wv), (bq, bk, bv) = (jnp.split(p[f"{at}.self_attn.in_proj_{n}"], 3) for n in ("weight", "bias"))
-                values = [wq, wk, wv, p[f"{at}.self_attn.out_proj.weight"]], [bq, bk, bv, p[f"{at}.self_attn.out_proj.bias"]]
-                where = lambda m: [getattr(m.self_attn, f"{n}_proj").weight for n in ("query", "key", "value", "output")]
-                layer = eqx.tree_at(where, layer, values[0])
-                if biased:
-                    where = lambda m: [getattr(m.self_attn, f"{n}_proj").bias for n in ("query", "key", "value", "output")]
-                    layer = eqx.tree_at(where, layer, values[1])
-                for name in ("linear1", "linear2", "norm1", "norm2"):
-                    where = lambda m, name=name: [getattr(m, name).weight, getattr(m, name).bias]
-                    layer = eqx.tree_at(where, layer, [p[f"{at}.{name}.weight"], p[f"{at}.{name}.bias"]])
-                layers.append(layer)
-            return layers
-
-        return make
-
-    parity.check(port, golden, weights=weights(True)).assert_confirmed()
-    without = parity.check(port, golden, weights=weights(False), float32=False, isolate=False)
-    assert {"output", "d layers.0.self_attn.in_proj_bias"} <= {f.wrt for f in without.findings if f.verdict == "refuted"}
-
-
-def test_an_equinox_recurrent_network():
-    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))})
-    cell, out = eqx.nn.GRUCell(4, 5, key=jax.random.key(0)), eqx.nn.Linear(5, 2, key=jax.random.key(1))
-
-    def weights(p):
-        ih, hh = p["gru.bias_ih_l0"], p["gru.bias_hh_l0"]
-        bias, inner = jnp.concatenate([ih[:10] + hh[:10], ih[10:]]), hh[10:]
-        new = [p["gru.weight_ih_l0"], p["gru.weight_hh_l0"], bias, inner]
-        filled = eqx.tree_at(lambda m: [m.weight_ih, m.weight_hh, m.bias, m.bias_n], cell, new)
-        return filled, eqx.tree_at(lambda m: [m.weight, m.bias], out, [p["fc.weight"], p["fc.bias"]])
-
-    def port(model, x):
-        cell, out = model
-        one = lambda xs: out(jax.lax.scan(lambda h, x: (cell(x, h), None), jnp.zeros(5, xs.dtype), xs)[0])
-        return jax.vmap(one)(x)
-
-    parity.check(port, golden, weights=weights).assert_confirmed()
 
 
 class FlaxRecurrent(linen.Module):
@@ -234,8 +148,8 @@ class FlaxRecurrent(linen.Module):
         return linen.Dense(2)(linen.RNN(linen.GRUCell(5, param_dtype=x.dtype))(x)[:, -1])
 
 
-def test_a_flax_recurrent_network():
-    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))})
+def test_a_flax_recurrent_network(device):
+    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))}, device=device)
 
     def weights(p):
         w, u = jnp.split(p["gru.weight_ih_l0"], 3), jnp.split(p["gru.weight_hh_l0"], 3)
@@ -246,3 +160,41 @@ def test_a_flax_recurrent_network():
         return {"params": {"GRUCell_0": cell, "Dense_0": {"kernel": p["fc.weight"].T, "bias": p["fc.bias"]}}}
 
     parity.check(FlaxRecurrent().apply, golden, weights=weights).assert_confirmed()
+
+
+class Block(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        norm = lambda name: linen.LayerNorm(epsilon=1e-6, use_fast_variance=False, name=name)
+        x = x + linen.MultiHeadDotProductAttention(2, name="attn")(norm("norm1")(x))
+        y = linen.gelu(linen.Dense(16, name="fc1")(norm("norm2")(x)), approximate=False)
+        return x + linen.Dense(8, name="fc2")(y)
+
+
+class MaskedAutoencoder(linen.Module):
+    keep: int = 2
+
+    @linen.compact
+    def __call__(self, x):
+        places = lambda name: self.param(name, linen.initializers.normal(), (1, 4, 8))
+        tokens = linen.Dense(8, name="embed")(jax_models.patches(x)) + places("position")
+        order, back = jax_models.shuffled(*tokens.shape[:2])
+        z = Block(name="encode")(jax_models.taken(tokens, order[:, : self.keep]))
+        z = linen.Dense(8, name="bridge")(linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")(z))
+        fill = self.param("mask_token", linen.initializers.zeros, (1, 1, 8))
+        z = jnp.concatenate([z, jnp.broadcast_to(fill, (len(z), 4 - self.keep, 8))], 1)
+        z = Block(name="decode")(jax_models.taken(z, back) + places("decoder_position"))
+        return {"prediction": linen.Dense(48, name="head")(z), "hidden": (back >= self.keep).astype(x.dtype)}
+
+
+def test_a_flax_masked_autoencoder_with_its_loss_and_its_random_patches_replayed(device):
+    torchs = torch_models.MaskedAutoencoder()
+    golden = parity.record(torchs, {"x": IMAGES}, loss=torch_models.masked_loss(torchs, IMAGES), device=device)
+    within = ("norm1", "attn", "norm2", "fc1", "fc2")
+    scopes = {f"{half}/{name}": f"{half}.{name}" for half in ("encode", "decode") for name in within}
+    scopes |= {name: name for name in ("embed", "norm", "bridge", "head")}
+    scopes = {f"MaskedAutoencoder/{ours}": theirs + "[0]" * theirs.endswith("attn") for ours, theirs in scopes.items()}
+    report = flax_check(MaskedAutoencoder(), golden, IMAGES, taps=scopes, loss=jax_models.masked_loss(IMAGES))
+    report.assert_confirmed()
+    assert {"loss", "output['prediction']", "d mask_token", "decode.attn[0]", "d encode.fc1"} <= set(report.by_input)
+    assert "['params']['decoder_position'] is decoder_position" in report.context["weights"]

@@ -1,0 +1,1 @@
+"""Changes of a block's equations that undo a difference in convention, by what they change."""

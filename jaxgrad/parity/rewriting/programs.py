@@ -1,0 +1,96 @@
+"""What is done to a whole program: its precision, its derivative rules, its stop_gradient, its scans."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jaxgrad.arrays import shape_of
+from jaxgrad.intermediates import bind
+from jaxgrad.parity.blocks import evaluate
+from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
+
+
+def precisions(scene: Scene) -> Iterator[Attempt]:
+    """The whole block in float64."""
+    low = [eqn for eqn in scene.block.equations if any(getattr(v.aval, "dtype", None) == np.float32 for v in eqn.outvars)]
+
+    def wide(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
+        xs = [x.astype(np.float64) if x.dtype == np.float32 else x for x in map(jnp.asarray, xs)]
+        params = dict(eqn.params)
+        for name in ("new_dtype", "preferred_element_type", "dtype"):
+            if params.get(name) == np.dtype(np.float32):
+                params[name] = np.dtype(np.float64)
+        out = eqn.primitive.bind(*xs, **params)
+        return list(out) if eqn.primitive.multiple_results else [out]
+
+    if low:
+        changed = {i: wide for i, eqn in enumerate(scene.block.equations) if eqn.primitive.name not in ("jit", "pjit", "scan")}
+        yield Attempt(changed, f"float64 throughout, without the float32{at(low[0])}, restores parity")
+
+
+def rules(scene: Scene) -> Iterator[Attempt]:
+    """JAX's own derivative in place of a custom rule."""
+    for i, eqn in scene.each("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"):
+        program = eqn.params.get("call_jaxpr") or eqn.params.get("fun_jaxpr")
+
+        def plain(eqn: core.JaxprEqn, xs: Sequence[Any], program: Any = program) -> list[Any]:
+            return list(jax.core.eval_jaxpr(program.jaxpr, program.consts, *xs))
+
+        name = eqn.params.get("name")
+        called = f" of {name}" if isinstance(name, str) else ""
+        yield Attempt({i: plain}, f"without its custom derivative rule{called}{at(eqn)}, parity is restored")
+
+
+def stops(scene: Scene) -> Iterator[Attempt]:
+    """No stop_gradient."""
+    every = dict(scene.each("stop_gradient"))
+    if len(every) > 1:
+        words = f"without any stop_gradient, of which the first is{at(next(iter(every.values())))}, parity is restored"
+        yield Attempt(dict.fromkeys(every, lambda eqn, xs: list(xs)), words)
+    for i, eqn in every.items():
+        yield Attempt({i: lambda eqn, xs: list(xs)}, f"without stop_gradient{at(eqn)}, parity is restored")
+
+
+def scans(scene: Scene) -> Iterator[Attempt]:
+    """One of the module's own biases, or a third of it, added to a product inside a scan."""
+    terms = [(f"{name}", array) for name, array in scene.vectors.items()]
+    for name, array in scene.vectors.items():
+        if array.size % 3 == 0:
+            size = array.size // 3
+            terms += [(f"{name}[{k * size}:{(k + 1) * size}]", array[k * size : (k + 1) * size]) for k in range(3)]
+            terms += [
+                (f"{name}[{k * size}:{(k + 1) * size}]", np.where(np.arange(array.size) // size == k, array, 0.0)) for k in range(3)
+            ]
+    for i, eqn in scene.each("scan"):
+        for j, inner in enumerate(eqn.params["jaxpr"].jaxpr.eqns):
+            shape = shape_of(inner.outvars[0])
+            for name, term in terms if inner.primitive.name == "dot_general" else ():
+                if shape and shape[-1] == term.size:
+                    text = f"adding {name} after the product{at(inner)} restores parity"
+                    yield Attempt({i: _with_term(j, term)}, text)
+
+
+def _with_term(number: int, term: np.ndarray) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
+    """Run a scan in which a term is added to the result of one equation of its body."""
+
+    def run(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
+        params, body = eqn.params, eqn.params["jaxpr"]
+        fixed, carried = params["num_consts"], params["num_carry"]
+
+        def step(carry: Sequence[Any], given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+            env = dict(zip(body.jaxpr.constvars, body.consts, strict=True))
+            env |= dict(zip(body.jaxpr.invars, (*xs[:fixed], *carry, *given), strict=True))
+            changed = {number: lambda e, ys: [bind(e, ys)[0] + jnp.asarray(term, ys[0].dtype)]}
+            outputs = evaluate(body.jaxpr.eqns, body.jaxpr.outvars, env, changed)
+            return outputs[:carried], outputs[carried:]
+
+        options = {k: params[k] for k in ("length", "reverse", "unroll")}
+        last, rows = jax.lax.scan(step, list(xs[fixed : fixed + carried]), list(xs[fixed + carried :]), **options)
+        return [*last, *rows]
+
+    return run

@@ -1,0 +1,50 @@
+"""The target precision: accuracy below float32, beside torch's own in that precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from jaxgrad import parity
+from parity_tests import jax_models, torch_models
+
+X = np.random.default_rng(3).standard_normal((7, 6))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_right_port_is_as_accurate_as_torch(precision, tmp_path):
+    golden = parity.record(torch_models.MLP(), {"x": X}, precisions=[precision])
+    report = parity.check(jax_models.mlp, golden.save(tmp_path / "mlp.npz"), precision=precision)
+    report.assert_confirmed()
+    assert {f.wrt for f in report.findings if f.evidence == precision} >= {"output", "d fc1.weight", "d x"}
+    errors = [f.error for f in report.findings if f.evidence == precision]
+    assert parity.judging.unit_of(precision) / 16 < max(errors) < 0.1, "it ran in that precision"
+
+
+def test_a_sum_in_low_precision_is_named_where_torch_keeps_float32():
+    golden = parity.record(lambda x: x.sum(-1), {"x": 1 + X.reshape(2, 21).repeat(50, 1) ** 2}, precisions=["bfloat16"])
+
+    def careless(_, x):
+        return jax.lax.scan(lambda total, column: (total + column, None), jnp.zeros_like(x[:, 0]), x.T)[0]
+
+    parity.check(lambda _, x: x.sum(-1), golden, precision="bfloat16").assert_confirmed()
+    report = parity.check(careless, golden, precision="bfloat16")
+    (worse,) = [f for f in report.findings if f.verdict == "refuted"]
+    assert worse.wrt == "output" and "times less accurate than torch in bfloat16" in worse.diagnosis
+
+
+def test_precisions_that_were_not_recorded_or_do_not_exist_are_refused():
+    golden = parity.record(nn.Linear(6, 3), {"x": X})
+    port = lambda p, x: x @ p["weight"].T + p["bias"]
+    with pytest.raises(ValueError, match=r"Linear was not recorded in float16; record with `precisions=\['float16'\]`"):
+        parity.check(port, golden, precision="float16")
+    with pytest.raises(ValueError, match="`precision` is 'half'; it is 'float32', 'bfloat16', 'float16' or None"):
+        parity.check(port, golden, precision="half")
+    with pytest.raises(ValueError, match="`precisions` holds 'float32'; it is a list of bfloat16 and float16"):
+        parity.record(nn.Linear(6, 3), {"x": X}, precisions=["float32"])
+    with pytest.raises(ValueError, match="torch cannot run this in bfloat16 on cpu"):
+        parity.record(lambda a: torch.linalg.inv(a), {"a": np.eye(3) + 0.1}, precisions=["bfloat16"])
+    assert {f.evidence for f in parity.check(port, golden, precision=None).findings} == {"semantic"}
+    assert jnp.asarray(1.0).dtype == jnp.float32
