@@ -126,14 +126,15 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[
         elif eqn.primitive.name == "dot_general" and (product := _product(eqn, *operands)) is not None:
             outputs = [product]
         else:
-            outputs = _apply(jaxpr, eqn, [_plain(x) for x in operands])
+            outputs = apply(jaxpr, eqn, [_plain(x) for x in operands])
             if any(isinstance(x, (_Moving, _Product)) for x in operands):
                 outputs = [_Moving(x) for x in outputs]
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _apply(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+def apply(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+    """Compute one equation of a program."""
     variables = [atom for atom in eqn.invars if isinstance(atom, core.Var)]
     values = [x for atom, x in zip(eqn.invars, operands, strict=True) if isinstance(atom, core.Var)]
     debug = jaxpr.debug_info.with_unknown_names()

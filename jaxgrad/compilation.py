@@ -5,6 +5,7 @@ long, but its random number generator is what costs most to compile. Measured fi
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,12 @@ _CHECK: dict[str, Any] = {
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
 }
-_LOOP: dict[str, Any] = {"xla_backend_optimization_level": 1}
+_LOOP: dict[str, Any] = {
+    "xla_backend_optimization_level": 1,
+    "xla_cpu_prefer_vector_width": 512,
+    "xla_disable_hlo_passes": "algsimp",
+}
+_NARROW: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 @functools.cache
@@ -32,12 +38,25 @@ def check_options() -> dict[str, Any] | None:
     return _CHECK if jax.default_backend() == "cpu" and _accepted(tuple(_CHECK.items())) else None
 
 
-def loop_options(*, side_by_side: bool = False) -> dict[str, Any] | None:
+def at_once(function: Callable[[], Any]) -> Any:
+    """Return ``function()`` compiled as one program: its steps alone would be compiled one by one.
+
+    >>> float(at_once(lambda: jax.numpy.ones(3).sum()))
+    3.0
+    """
+    return jax.jit(function, compiler_options=check_options())()
+
+
+def loop_options(*, narrow: bool = False) -> dict[str, Any] | None:
     """Options for a sampling loop; None away from the CPU.
 
+    Algebraic simplification is left out: it gains nothing here, and what it makes of a softmax depends on whether the program is spread
+    over devices, which would change the last bits.
+
     Args:
-        side_by_side: whether several such loops run at once. Then each keeps to one thread, and a product is summed in an order that
-            does not depend on how many threads there are.
+        narrow: whether all matrices are so narrow that their products are quicker without YNNPACK; see `jaxgrad.products`.
     """
-    options = _LOOP | ({"xla_cpu_multi_thread_eigen": False} if side_by_side else {})
-    return options if jax.default_backend() == "cpu" and _accepted(tuple(options.items())) else None
+    if jax.default_backend() != "cpu":
+        return None
+    options = _LOOP | (_NARROW if narrow else {})
+    return {name: value for name, value in options.items() if _accepted(((name, value),))} or None

@@ -16,7 +16,7 @@ import numpy as np
 from jaxgrad import shapes
 from jaxgrad.association import associated
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
-from jaxgrad.compilation import check_options
+from jaxgrad.compilation import at_once, check_options
 from jaxgrad.machines import agree
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.rarities import BATCH as PILOT
@@ -87,7 +87,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     rare = pilot.rare(args, trials[best], parts, problem.resolution)
     with jax.enable_x64(double):
         final = _cast(args, double)
-        chunk, most = sampler.plan(final, problem.max_samples, cache=CHUNK_BUDGET)
+        chunk, most = sampler.plan(sampler.known(final), problem.max_samples, cache=CHUNK_BUDGET)
         chunk = max(1, min(chunk, LARGEST_CHUNK, problem.max_samples // FIRST_LOOK))
         chunk, most = (int(n) for n in agree(f"{chunk} {most}".encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
@@ -119,7 +119,7 @@ def _candidates(problem: Problem, sizes: dict[str, int]) -> int:
 
 def _rarest(distribution: Any, shape: tuple[int, ...]) -> float:
     """Return the smallest positive probability with which an entry of the mask is kept, or dropped; 1 where none is random."""
-    mean = np.ravel(np.asarray(distribution.mean(shape[-1]), np.float64))
+    mean = np.ravel(np.asarray(at_once(lambda: distribution.mean(shape[-1])), np.float64))
     either = np.concatenate([mean, 1 - mean])
     return float(np.min(either[(either > 0) & (either < 1)], initial=1.0))
 

@@ -1,8 +1,14 @@
 """The line that tells how far sampling is."""
 
+import contextlib
 import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+EVERY = 0.1
+"""Seconds between two states of the line on a terminal."""
 
 
 class Pace:
@@ -29,16 +35,48 @@ class Pace:
         >>> Pace(0, lambda: next(times)).line(4096, 3.0, 8192.0)
         '4096 samples, 2.0e+03/s, widest interval 3 × resolution, 2 s left'
         """
+        return self.tell(samples, f"widest interval {widest:.2g} × resolution" if math.isfinite(widest) else "", needed)
+
+    def tell(self, samples: int, width: str, needed: float) -> str:
+        """Return the line with the precision reached put into words, or left out where it is "".
+
+        >>> times = iter([0.0, 2.0])
+        >>> Pace(0, lambda: next(times)).tell(4096, "standard errors up to 3e-03", 8192.0)
+        '4096 samples, 2.0e+03/s, standard errors up to 3e-03, 2 s left'
+        """
         spent = self.clock() - self.start
         parts = [f"{samples} samples"]
         rate = (samples - self.samples) / spent if spent > 0 else 0.0
         if rate:
             parts.append(f"{rate:.1e}/s")
-        if math.isfinite(widest):
-            parts.append(f"widest interval {widest:.2g} × resolution")
+        if width:
+            parts.append(width)
         if rate and math.isfinite(needed):
             parts.append(f"{duration(max(needed - samples, 0.0) / rate)} left")
         return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def shown(stream: TextIO | None = None) -> Iterator[Callable[[float, str], None] | None]:
+    """Show a line that is written over while the context lasts; None where the stream, by default stderr, is no terminal."""
+    out: TextIO = sys.stderr if stream is None else stream
+    if not out.isatty():
+        yield None
+        return
+    last = -math.inf
+
+    def tell(_: float, line: str) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= EVERY:
+            out.write(f"\r\x1b[2K{line}")
+            out.flush()
+            last = now
+
+    try:
+        yield tell
+    finally:
+        out.write("\r\x1b[2K")
+        out.flush()
 
 
 def duration(seconds: float) -> str:

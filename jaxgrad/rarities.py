@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxgrad.compilation import check_options
+from jaxgrad.compilation import at_once
 from jaxgrad.masks import Mask
+from jaxgrad.masks.rows import Factors
 
 BATCH = 8
 """Masks that are evaluated at once."""
@@ -145,7 +145,7 @@ def _coins(mask: Any, shape: tuple[int, ...]) -> _Coins | None:
     """Return the coins of a mask of independent coins with the sides 0 and 1."""
     if not (hasattr(mask, "factors") and hasattr(mask, "support_size")):
         return None
-    factors = mask.factors(shape[-1], 1)
+    factors = Factors(*at_once(lambda: tuple(mask.factors(shape[-1], 1))))
     if not np.array_equal(np.asarray(factors.values), [0.0, 1.0]):
         return None
     return _Coins(np.asarray(factors.members).argmax(axis=0), np.asarray(factors.weights, np.float64)[:, 1], shape)
@@ -199,8 +199,6 @@ def _least(
 def _rows(mask: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
     """List the rows of a mask and their probabilities, or nothing where there are too many or they cannot be listed."""
     if hasattr(mask, "support_size") and mask.support_size(n) * n <= LISTED:
-        rows, probabilities = jax.jit(
-            lambda: mask.support((n,)), compiler_options=check_options()
-        )()  # one program, not one an operation
+        rows, probabilities = at_once(lambda: mask.support((n,)))
         return np.asarray(rows, np.float64), np.asarray(probabilities, np.float64)
     return np.zeros((0, n)), np.zeros(0)

@@ -10,6 +10,7 @@ and both are gathered in float64 on the host by Chan, Golub & LeVeque's pairwise
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ from jaxgrad.compilation import loop_options
 from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
-from jaxgrad.sharding import block_size, devices, spread
+from jaxgrad.products import are_narrow, steady
+from jaxgrad.progress import Pace, shown
+from jaxgrad.sharding import devices, spread
 from jaxgrad.threads import for_each, workers
 
 MEMORY_BUDGET = 256 * 2**20
@@ -52,6 +55,9 @@ MIN_CHUNKS = 16
 
 _COUNTED = 1009
 """Samples in the chunk whose arrays are counted: a prime, so that the arrays that grow with the samples are known by their size."""
+
+
+Tell = Callable[[float, str], None]
 
 
 class Estimate(NamedTuple):
@@ -107,6 +113,26 @@ class Moments:
         return np.sqrt(self.squares / (self.count * (self.count - 1)))
 
 
+class Known(NamedTuple):
+    """What one trace tells of a sampling loop.
+
+    Attributes:
+        signature: structure, shapes and types of the arguments.
+        one: bytes of intermediate values of one sample.
+        out: shapes of the result, in its structure.
+        size: entries of the result.
+        row: bytes of the result.
+        narrow: whether all matrices are narrow; see `jaxgrad.products`.
+    """
+
+    signature: Any
+    one: int
+    out: Any
+    size: int
+    row: int
+    narrow: bool
+
+
 class Sampler:
     """The compiled sampling loop of one function, mask and shape.
 
@@ -122,55 +148,53 @@ class Sampler:
         self.f, self.mask, self.shape = f, mask, tuple(shape)
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
         self._rounds: dict[Any, Any] = {}
-        self._traces: dict[Any, tuple[int, Any]] = {}
-        self._blocks: dict[Any, int] = {}
+        self._known: dict[Any, Known] = {}
+        self._masks: dict[Any, Mask] = {}
 
-    def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, blocks: int = 1) -> Any:
-        """Return the mean over one chunk of samples, of f or of its gradient, taken block by block."""
+    def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Any:
+        """Return the mean over one chunk of samples, of f or of its gradient."""
         draws = mask.sample(key, (chunk, *self.shape))
+        return steady(self._mean, args, draws, narrow=self.known(args).narrow)
 
-        def mean(draws: Array) -> Any:
-            def of_args(*args: Any) -> Any:
-                values = jax.vmap(lambda draw: associated(self.f, args, draw))(draws)
-                return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
+    def _mean(self, args: tuple[Any, ...], draws: Array) -> Any:
+        def of_args(*args: Any) -> Any:
+            values = jax.vmap(lambda draw: associated(self.f, args, draw))(draws)
+            return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
 
-            return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)
+        return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)
 
-        if blocks == 1:
-            return mean(draws)
-        means = jax.vmap(mean)(draws.reshape(blocks, chunk // blocks, *self.shape))
-        return jax.tree.map(lambda v: jnp.mean(v, axis=0), jax.lax.optimization_barrier(means))
-
-    def _signature(self, args: tuple[Any, ...]) -> Any:
-        leaves, treedef = jax.tree.flatten((self.mask, args))
-        return treedef, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-
-    def trace(self, args: tuple[Any, ...]) -> tuple[int, Any]:
-        """Return the bytes of intermediate values that one sample needs, and the shapes of the result."""
-        signature = self._signature(args)
-        if signature not in self._traces:
+    def known(self, args: tuple[Any, ...], *, check: bool = False) -> Known:
+        """Return what is known of the program at arguments of these shapes; it is traced, and may be checked, for the first of them."""
+        leaves, treedef = jax.tree.flatten(args)
+        signature = treedef, jnp.result_type(float), *map(_kind, leaves)
+        if signature not in self._known:
+            if check:
+                self.refuse(args)
             key = jax.eval_shape(lambda: jax.random.key(0))
-            jaxpr, out = jax.make_jaxpr(self.chunk_mean, static_argnums=3, return_shape=True)(key, self.mask, args, _COUNTED)
-            self._traces[signature] = max(1, _bytes(jaxpr)), out
-            self._blocks[signature] = block_size(jaxpr, _COUNTED)
-        return self._traces[signature]
 
-    def check(self, args: tuple[Any, ...]) -> None:
+            def chunk(key: Array, mask: Mask, args: tuple[Any, ...]) -> Any:
+                return self._mean(args, mask.sample(key, (_COUNTED, *self.shape)))
+
+            program, out = jax.make_jaxpr(chunk, return_shape=True)(key, self.mask, args)
+            shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
+            row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
+            size = sum(map(math.prod, shapes))
+            self._known[signature] = Known(signature, max(1, _bytes(program)), out, size, row, are_narrow(program.jaxpr))
+        return self._known[signature]
+
+    def refuse(self, args: tuple[Any, ...]) -> None:
         """Refuse side effects, and random draws whose keys are no arguments and so the same in every sample."""
-        if self._signature(args) not in self._traces:
-            draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
-            program = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw))(args, draw)
-            if not holds_keys(args):
-                refuse(program, "f")
+        draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
+        program = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw))(args, draw)
+        if not holds_keys(args):
+            refuse(program, "f")
 
-    def plan(self, args: tuple[Any, ...], samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
+    def plan(self, known: Known, samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
         """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
-        one, out = self.trace(args)
-        row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
+        one, row = known.one, known.row
         # what a gradient costs once a chunk, however large, is of the size of the result
         best = max(8, (cache + FIXED_SHARE * row) // one)
         chunk = max(1, min(-(-samples // MIN_CHUNKS), best, MEMORY_BUDGET // (workers() * one)))
-        chunk = max(chunk // self._block(args), 1) * min(chunk, self._block(args))
         chunks = min(-(-samples // chunk), max(MIN_CHUNKS, min(1024, MEMORY_BUDGET // max(1, 4 * row))))
         return chunk, max(1, chunks)
 
@@ -179,51 +203,48 @@ class Sampler:
 
         The chunks are dealt out to as many threads as there are cores, which small chunks by themselves would leave idle.
         """
-        row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.trace(args)[1]))
-        options = loop_options(side_by_side=row * chunks <= DEALT_OUT)
+        known = self.known(args)
         if len(devices()) > 1:
-            return self._spread(args, chunk, chunks, options)(key, first, self.mask, args)
-        span = chunks if row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
-        program = self._compiled(key, args, chunk, span, options)
+            return self._spread(known, chunk, chunks)(key, first, self.mask, args)
+        large = known.row * chunks > DEALT_OUT
+        span = chunks if large else -(-chunks // min(workers(), chunks))
+        mask, args = self._settled_mask(), jax.tree.map(_settled, args)
+        program = self._compiled(known, key, mask, args, chunk, span)
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
-        mask, args = jax.device_put((self.mask, args))  # a thread may have another default precision
         parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), mask, args)), begins)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
 
-    def _compiled(
-        self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int, options: dict[str, Any] | None
-    ) -> Callable[..., Array]:
-        signature = self._signature(args), chunk, chunks, str(options)
+    def _settled_mask(self) -> Mask:
+        default = jnp.result_type(float)
+        if default not in self._masks:
+            self._masks[default] = jax.tree.map(_settled, self.mask)
+        return self._masks[default]
+
+    def _compiled(self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, chunks: int) -> Callable[..., Array]:
+        signature = known.signature, chunk, chunks
         if signature not in self._rounds:
 
             def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
                 return self._run(key, first + jnp.arange(chunks, dtype=jnp.uint32), mask, args, chunk)
 
-            example = jax.device_put((self.mask, args))
-            lowered = jax.jit(run, compiler_options=options).lower(key, np.uint32(0), *example)
-            self._rounds[signature] = lowered.compile()
+            options = loop_options(narrow=known.narrow)
+            self._rounds[signature] = jax.jit(run, compiler_options=options).lower(key, np.uint32(0), mask, args).compile()
         return self._rounds[signature]
 
-    def _block(self, args: tuple[Any, ...]) -> int:
-        self.trace(args)
-        return self._blocks[self._signature(args)]
-
     def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:
-        block = self._block(args)
-        blocks = chunk // block if chunk % block == 0 else 1
-
         def step(_: None, i: Array) -> tuple[None, Array]:
-            leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, i), mask, args, chunk, blocks))
+            leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, i), mask, args, chunk))
             return None, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
 
         return jax.lax.scan(step, None, numbers)[1]
 
-    def _spread(self, args: tuple[Any, ...], chunk: int, chunks: int, options: dict[str, Any] | None) -> Callable[..., np.ndarray]:
-        signature = "spread", self._signature(args), chunk, chunks, str(options)
+    def _spread(self, known: Known, chunk: int, chunks: int) -> Callable[..., np.ndarray]:
+        signature = "spread", known.signature, chunk, chunks
         if signature not in self._rounds:
-            self._rounds[signature] = spread(functools.partial(self._run, chunk=chunk), chunks, options)
+            run = functools.partial(self._run, chunk=chunk)
+            self._rounds[signature] = spread(run, chunks, loop_options(narrow=known.narrow))
         return self._rounds[signature]
 
     def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
@@ -231,14 +252,12 @@ class Sampler:
         text = program(functools.partial(self.chunk_mean, chunk=2), key, self.mask, args)
         return fingerprint(text, jax.random.key_data(key), *jax.tree.leaves((self.mask, args)), self.shape, self.argnums, *plan)
 
-    def unflatten(self, rows: np.ndarray, args: tuple[Any, ...]) -> list[Any]:
+    def unflatten(self, rows: np.ndarray, known: Known) -> list[Any]:
         """Give each row the structure of f's result, or of its gradient."""
-        leaves, treedef = jax.tree.flatten(self.trace(args)[1])
-        ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])[:-1]
-        parts = [np.split(row, ends) for row in rows]
-        return [
-            jax.tree.unflatten(treedef, [part.reshape(leaf.shape) for part, leaf in zip(row, leaves, strict=True)]) for row in parts
-        ]
+        leaves, treedef = jax.tree.flatten(known.out)
+        ends = list(itertools.accumulate(math.prod(leaf.shape) for leaf in leaves))
+        parts = [(slice(begin, end), leaf.shape) for begin, end, leaf in zip([0, *ends], ends, leaves, strict=False)]
+        return [jax.tree.unflatten(treedef, [row[part].reshape(shape) for part, shape in parts]) for row in rows]
 
 
 def estimate(
@@ -255,9 +274,12 @@ def estimate(
         argnums: argument numbers of f; given, the expected gradient of f (then a scalar) in those arguments is estimated.
 
     Returns:
-        A function ``(key, *args, samples=…, checkpoint=None) -> Estimate``; compiled once, quick when called again. The number of
-        samples is rounded up to whole chunks. All devices share the work. A `checkpoint` is the name of a file that is written after
-        every round, and from which the same call goes on, to the same last bit, when it was interrupted.
+        A function ``(key, *args, samples=…, checkpoint=None, progress=None) -> Estimate``; compiled once, quick when called again. The
+        number of samples is rounded up to whole chunks. All devices share the work. A `checkpoint` is the name of a file that is
+        written after every round, and from which the same call goes on, to the same last bit, when it was interrupted. With
+        ``progress=True`` a line on the terminal, if there is one, tells samples, samples per second, the largest standard error
+        relative to the largest entry of its array, and the time left; a function is called after every round with the fraction done
+        and that line.
 
     Raises:
         ValueError: when `samples` is less than 2, or `checkpoint` names a file that is no checkpoint of this call; when f has side
@@ -277,35 +299,59 @@ def estimate(
         raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
     sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
 
-    def run(key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None) -> Estimate:
+    def run(
+        key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None, progress: bool | Tell | None = None
+    ) -> Estimate:  # fmt: skip
         if not isinstance(samples, int) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
         if not holds_keys(key):
             raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
-        sampler.check(args)
-        chunk, chunks = (int(n) for n in agree("{} {}".format(*sampler.plan(args, samples)).encode()).split())
-        total = -(-samples // chunk)
-        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(sampler.trace(args)[1]))
-        moments = Moments.empty(size)
-        keep = None if checkpoint is None else Checkpoint(checkpoint, sampler.fingerprint(key, args, chunk, chunks, total))
-        if keep is not None and (state := keep.load()) is not None:
-            moments = Moments(int(state["next_chunk"]), np.array(state["mean"]), np.array(state["squares"]))
-        while moments.count < total:
-            first = moments.count
-            means = sampler.round(key, args, first, chunk, min(chunks, total - first))
-            with np.errstate(over="ignore", invalid="ignore"):
-                total_means = np.ones(len(means), means.dtype) @ means
-            if not np.all(np.isfinite(total_means)) and not np.all(finite := np.isfinite(means).all(axis=1)):
-                broken = first + int(np.argmin(finite))
-                raise FloatingPointError(f"`f` or its gradient is not finite in {replay(broken, chunk, sampler.shape)}")
-            moments.add(means)
-            if keep is not None:
-                keep.save({"key": jax.random.key_data(key), "next_chunk": moments.count, "samples": moments.count * chunk,
-                           "mean": moments.mean, "squares": moments.squares})  # fmt: skip
-        mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), args)
-        return Estimate(mean, standard_error, total * chunk, total)
+        if progress is None or progress is False:
+            return _estimate(sampler, key, args, samples, checkpoint, None)
+        if progress is True:
+            with shown() as tell:
+                return _estimate(sampler, key, args, samples, checkpoint, tell)
+        if not callable(progress):
+            raise TypeError(f"`progress` must be True, or a function of the fraction done and a line of text, but is {progress!r}")
+        return _estimate(sampler, key, args, samples, checkpoint, progress)
 
     return run
+
+
+def _estimate(
+    sampler: Sampler, key: Array, args: tuple[Any, ...], samples: int, checkpoint: str | Path | None, tell: Tell | None
+) -> Estimate:
+    known = sampler.known(args, check=True)
+    chunk, chunks = (int(n) for n in agree("{} {}".format(*sampler.plan(known, samples)).encode()).split())
+    total = -(-samples // chunk)
+    moments = Moments.empty(known.size)
+    keep = None if checkpoint is None else Checkpoint(checkpoint, sampler.fingerprint(key, args, chunk, chunks, total))
+    if keep is not None and (state := keep.load()) is not None:
+        moments = Moments(int(state["next_chunk"]), np.array(state["mean"]), np.array(state["squares"]))
+    pace = Pace(moments.count * chunk)
+    while moments.count < total:
+        first = moments.count
+        means = sampler.round(key, args, first, chunk, min(chunks, total - first))
+        with np.errstate(over="ignore", invalid="ignore"):
+            total_means = np.ones(len(means), means.dtype) @ means
+        if not np.all(np.isfinite(total_means)) and not np.all(finite := np.isfinite(means).all(axis=1)):
+            broken = first + int(np.argmin(finite))
+            raise FloatingPointError(f"`f` or its gradient is not finite in {replay(broken, chunk, sampler.shape)}")
+        moments.add(means)
+        if keep is not None:
+            keep.save({"key": jax.random.key_data(key), "next_chunk": moments.count, "samples": moments.count * chunk,
+                       "mean": moments.mean, "squares": moments.squares})  # fmt: skip
+        if tell is not None:
+            tell(moments.count / total, pace.tell(moments.count * chunk, _precision(sampler, known, moments), total * chunk))
+    mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), known)
+    return Estimate(mean, standard_error, total * chunk, total)
+
+
+def _precision(sampler: Sampler, known: Known, moments: Moments) -> str:
+    mean, error = map(jax.tree.leaves, sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), known))
+    scales = [np.abs(m).max(initial=0.0) for m in mean]
+    parts = [float(e.max(initial=0.0) / scale) for e, scale in zip(error, scales, strict=True) if scale > 0]
+    return f"standard errors up to {max(parts):.1e} of the largest entry" if parts and np.isfinite(max(parts)) else ""
 
 
 def replay(chunk: int, samples: int, shape: Sequence[int], key: str = "key") -> str:
@@ -315,6 +361,15 @@ def replay(chunk: int, samples: int, shape: Sequence[int], key: str = "key") -> 
     'chunk 3, whose masks mask.sample(jax.random.fold_in(key, 3), (8, 2)) draws again'
     """
     return f"chunk {chunk}, whose masks mask.sample(jax.random.fold_in({key}, {chunk}), {(samples, *shape)}) draws again"
+
+
+def _kind(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, (jax.Array, np.ndarray)) else (np.shape(leaf), jnp.result_type(leaf))
+
+
+def _settled(leaf: Any) -> Any:
+    """Return an array of the caller's default precision, which a thread may not share."""
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf, jnp.result_type(leaf))
 
 
 def _bytes(jaxpr: Any) -> int:

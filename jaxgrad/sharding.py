@@ -6,8 +6,7 @@ its mean does not depend, to the last bit, on how many devices there are. Where 
 its end are run and thrown away. Under `jax.distributed` every process receives all means, and goes on alike.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,50 +17,11 @@ from jaxtyping import Array
 from jaxgrad import machines
 
 AXIS = "samples"
-_MANY = 2**30
 
 
 def devices() -> list[Any]:
     """Return the devices that samples are spread over: all, or the one that `jax.default_device` names."""
-    return jax.devices() if jax.config.values["jax_default_device"] is None else jax.local_devices()[:1]
-
-
-def block_size(jaxpr: Any, samples: int) -> int:
-    """Return how many samples may be summed in one matrix product for its last bits not to depend on the number of threads.
-
-    The gradient in a weight is one product whose sum runs over the samples of a chunk. On the CPU such a sum is cut into as many
-    pieces as there are threads once it is long, unless the result is large. A chunk is therefore added up in blocks; they are
-    short enough where the product has fewer than 2.5e5 terms, 5.5e5 for a result of 256 entries or more (measured with 1, 2 and
-    8 threads).
-
-    Args:
-        jaxpr: of the mean over a chunk, traced.
-        samples: in that chunk, a large prime.
-    """
-    if jax.default_backend() != "cpu":
-        return _MANY
-    return min((_samples_in(eqn, samples) for eqn in _products(jaxpr.jaxpr)), default=_MANY)
-
-
-def _samples_in(product: Any, samples: int) -> int:
-    left, right = (v.aval for v in product.invars[:2])
-    contracted = math.prod(left.shape[i] for i in product.params["dimension_numbers"][0][0])
-    entries = product.outvars[0].aval.size
-    if contracted % samples or left.size == 0 or right.size == 0:
-        return _MANY
-    one = contracted // samples * entries
-    most = 2.5e5 if entries < 256 else 5.5e5
-    return int(most // one) if one <= most else _MANY
-
-
-def _products(jaxpr: Any) -> Iterator[Any]:
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "dot_general":
-            yield eqn
-        for value in eqn.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _products(inner)
+    return jax.devices() if getattr(jax.config, "jax_default_device", None) is None else jax.local_devices()[:1]
 
 
 def spread(run: Callable[..., Array], chunks: int, options: dict[str, Any] | None) -> Callable[..., np.ndarray]:

@@ -1,12 +1,9 @@
 """Sampling that is killed and goes on, to the same last bit, and files that are refused."""
 
 import os
-import random
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import jax
 import jax.numpy as jnp
@@ -20,45 +17,61 @@ from jaxgrad.checkpoints import Checkpoint
 KILLS = 20
 ROUNDS = 1500
 
-CHILD = textwrap.dedent(
+RUNS = textwrap.dedent(
     f"""
-    import sys
+    import os, random, signal, sys, time
     import jax, jax.numpy as jnp, numpy as np
     from jaxgrad import masks, sampling
 
-    sampling.Sampler.plan = lambda self, args, samples, **_: (16, 16)  # many short rounds
-    f = sampling.estimate(lambda x, mask: (mask @ x) ** 2, masks.Bernoulli(0.3), (3, 4))
-    f(jax.random.key(5), jnp.arange(4.0), samples=256)  # compiled
-    print("started", flush=True)
-    mean, error, samples, chunks = f(jax.random.key(5), jnp.arange(4.0), samples={ROUNDS} * 256, checkpoint=sys.argv[1])
-    np.savez(sys.argv[2], mean=mean, error=error, samples=samples, chunks=chunks)
+    state, end, other, whole, cache = sys.argv[1:]
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    sampling.Sampler.plan = lambda self, known, samples, **_: (16, 16)  # many short rounds
+
+    def run(checkpoint, numbers, ready):
+        f = sampling.estimate(lambda x, mask: (mask @ x) ** 2, masks.Bernoulli(0.3), (3, 4))
+        f(jax.random.key(5), jnp.arange(4.0), samples=256)  # compiled
+        os.write(ready, b"!")
+        mean, error, samples, chunks = f(jax.random.key(5), jnp.arange(4.0), samples={ROUNDS} * 256, checkpoint=checkpoint)
+        np.savez(numbers, mean=mean, error=error, samples=samples, chunks=chunks)
+
+    def start(checkpoint, numbers):
+        # a copy of this process, which has imported all and not yet started JAX's backend
+        reading, writing = os.pipe()
+        if (process := os.fork()) == 0:
+            try:
+                run(checkpoint, numbers, writing)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(writing)
+        assert os.read(reading, 1) == b"!"
+        os.close(reading)
+        return process
+
+    delays = random.Random(0)
+    for _ in range({KILLS}):
+        process = start(state, end)
+        time.sleep(delays.uniform(0, 0.15))
+        os.kill(process, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+        if os.path.exists(state):
+            print(int(np.load(state)["state_next_chunk"]))
+    for checkpoint, numbers in ((state, end), (other, whole)):
+        assert os.waitpid(start(checkpoint, numbers), 0)[1] == 0
     """
 )
 
 
-def child(*args):
-    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"}
-    process = subprocess.Popen([sys.executable, "-c", CHILD, *map(str, args)], stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None and process.stdout.readline() == "started\n"
-    return process
-
-
 def test_a_run_killed_at_twenty_random_moments_ends_with_the_numbers_of_one_that_was_not(tmp_path):
-    delays, seen = random.Random(0), []
-    for _ in range(KILLS):
-        process = child(tmp_path / "state.npz", tmp_path / "end.npz")
-        time.sleep(delays.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        if (tmp_path / "state.npz").exists():
-            seen.append(int(np.load(tmp_path / "state.npz")["state_next_chunk"]))
+    files = [tmp_path / name for name in ("state.npz", "end.npz", "other.npz", "whole.npz", "cache")]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", RUNS, *map(str, files)], capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    seen = [int(line) for line in done.stdout.split()]
     assert seen == sorted(seen) and len(set(seen)) > 3  # it never went back, and it went on
-    for state, numbers in (("state.npz", "end.npz"), ("other.npz", "whole.npz")):
-        process = child(tmp_path / state, tmp_path / numbers)
-        process.communicate()
-        assert process.returncode == 0
-    end, whole = np.load(tmp_path / "end.npz"), np.load(tmp_path / "whole.npz")
+    end, whole = np.load(files[1]), np.load(files[3])
     for name in ("mean", "error", "samples", "chunks"):
         np.testing.assert_array_equal(end[name], whole[name])
 
@@ -66,7 +79,7 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_numbers_of_one_that
 @pytest.fixture
 def rounds(monkeypatch):
     """Make rounds short, and let the third be interrupted."""
-    monkeypatch.setattr(sampling.Sampler, "plan", lambda self, args, samples, **_: (8, 16))
+    monkeypatch.setattr(sampling.Sampler, "plan", lambda self, known, samples, **_: (8, 16))
 
 
 def interrupted(monkeypatch, call, after):

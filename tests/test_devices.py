@@ -1,11 +1,16 @@
-"""Chunks spread over devices: the same means, to the last bit, on one device, two and eight."""
+"""Chunks spread over devices and threads: the same means, to the last bit, on one device, two and eight."""
 
 import os
 import subprocess
 import sys
 import textwrap
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from jaxgrad.products import steady
 
 SCRIPT = textwrap.dedent(
     """
@@ -14,18 +19,37 @@ SCRIPT = textwrap.dedent(
     import jaxgrad as jg
     from jaxgrad.sampling import Sampler
 
-    def loss(x, w1, w2, mask):
+    def relu(x, w1, w2, mask):
         return jnp.mean((jax.nn.relu((mask * x) @ w1.T) @ w2.T - x) ** 2)
+
+    def linear(x, w1, w2, mask):
+        return jnp.mean(((mask * x) @ w1.T @ w2.T - x) ** 2)
+
+    def columns(x, w1, w2, mask):
+        return jnp.mean((w2 @ jnp.tanh(w1 @ (mask * x).T) - x.T) ** 2)
+
+    def attention(x, w1, w2, mask):
+        z = mask * x
+        return jnp.mean((jax.nn.softmax((z @ w1.T) @ (z @ w2).T) @ z - x) ** 2)
+
+    def scanned(x, w1, w2, mask):
+        return jnp.mean(jax.lax.scan(lambda z, _: (jnp.tanh(z @ w1.T @ w2.T), None), mask * x, None, length=3)[0] ** 2)
 
     digest = lambda *arrays: hashlib.sha256(b"".join(np.asarray(a).tobytes() for a in arrays)).hexdigest()
     print(len(jax.devices()))
-    for m, n, p in ((5, 4, 3), (50, 10, 10), (32, 32, 16)):
+    for loss, m, n, p, chunk in (
+        (relu, 5, 4, 3, 40), (relu, 50, 10, 10, 40), (linear, 50, 10, 10, 1000), (linear, 64, 64, 64, 300), (columns, 64, 64, 64, 64),
+        (attention, 64, 64, 64, 16), (scanned, 64, 64, 32, 64), (relu, 64, 128, 64, 40), (linear, 64, 784, 784, 20),
+    ):
         rng = np.random.default_rng(0)
         args = tuple(jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((m, n), (p, n), (n, p)))
-        for mask in (jg.masks.Bernoulli(0.6), jg.masks.FixedCount(2)):
-            rows = Sampler(loss, mask, (m, n), (1, 2)).round(jax.random.key(1), args, 3, 40, 21)  # 21 chunks do not divide evenly
-            found = jg.estimate(loss, mask, (m, n), argnums=(1, 2))(jax.random.key(2), *args, samples=2000)
-            print(m, n, rows.shape, digest(rows), digest(*found.mean, *found.standard_error), found.samples)
+        chunks = 21 if n < 64 else 3  # neither divides evenly
+        rows = Sampler(loss, jg.masks.Bernoulli(0.6), (m, n), (1, 2)).round(jax.random.key(1), args, 3, chunk, chunks)
+        print(loss.__name__, m, n, rows.shape, digest(rows))
+    for mask in (jg.masks.Bernoulli(0.6), jg.masks.FixedCount(2)):
+        args = tuple(jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((32, 32), (16, 32), (32, 16)))
+        found = jg.estimate(relu, mask, (32, 32), argnums=(1, 2))(jax.random.key(2), *args, samples=2000)
+        print(digest(*found.mean, *found.standard_error), found.samples)
     claim = jg.catalog.get("masked_autoencoder_patches")
     finding = jg.verify(claim, evidence="monte_carlo").findings[0]
     print(finding.verdict, finding.error, finding.bound, finding.detail)
@@ -33,9 +57,9 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def run(devices):
+def run(devices, threads):
     flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd(), "NPROC": str(threads)}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr
     count, *lines = done.stdout.splitlines()
@@ -45,10 +69,29 @@ def run(devices):
 
 @pytest.fixture(scope="module")
 def alone():
-    return run(1)
+    return run(1, threads=1)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
-def test_chunk_means_estimates_and_verdicts_are_the_same_bit_for_bit_on_one_device_and_on_more(alone, devices):
-    assert len(alone) == 7
-    assert run(devices) == alone
+@pytest.mark.parametrize(("devices", "threads"), [(1, 3), (2, 2), (8, 8)])
+def test_chunk_means_estimates_and_verdicts_are_the_same_bit_for_bit_with_more_devices_and_threads(alone, devices, threads):
+    assert len(alone) == 12
+    assert run(devices, threads) == alone
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_steady_product_is_the_product_whatever_its_axes(dtype, narrow):
+    rng = np.random.default_rng(0)
+    for subscripts, left, right in (
+        ("ki,kj->ij", (3001, 20), (3001, 17)),
+        ("abi,bja->ij", (30, 41, 20), (41, 17, 30)),
+        ("aki,kaj->aij", (3, 1500, 20), (1500, 3, 17)),
+        ("ik,kj->ij", (40, 513), (513, 30)),
+        ("ik,k->i", (600, 900), (900,)),
+    ):
+        with jax.enable_x64(True):
+            a, b = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in (left, right))
+            found = jax.jit(lambda a, b, s=subscripts: steady(lambda a, b: jnp.einsum(s, a, b), a, b, narrow=narrow))(a, b)
+            exact = np.einsum(subscripts, np.asarray(a, np.float64), np.asarray(b, np.float64))
+            assert found.dtype == dtype and found.shape == exact.shape
+            assert np.abs(found - exact).max() < 300 * jnp.finfo(dtype).eps * np.abs(exact).max()

@@ -1,5 +1,6 @@
 """The line of progress: what it says, and that it is silent away from a terminal."""
 
+import io
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad.progress import Pace
+from jaxgrad.sampling import Sampler
 
 CLAIM = ["-m", "jaxgrad", "verify", "masked_autoencoder_bernoulli", "--evidence", "monte_carlo", "--resolution", "2e-3"]
 
@@ -63,6 +65,37 @@ def test_a_terminal_sees_the_line_and_a_pipe_does_not(tmp_path):
     assert re.search(r"\d+ samples, [\d.e+]+/s", seen.decode("utf-8", "replace"))
     piped = subprocess.run([sys.executable, *CLAIM], capture_output=True, text=True, env=environment(tmp_path))
     assert piped.returncode in (0, 3) and "/s" not in piped.stdout + piped.stderr and " left" not in piped.stdout + piped.stderr
+
+
+def estimated(monkeypatch, **options):
+    monkeypatch.setattr(Sampler, "plan", lambda self, known, samples: (64, 16))
+    f = jg.estimate(lambda x, mask: jnp.sum(mask * x) ** 2, jg.masks.Bernoulli(0.5), (3, 4))
+    return f(jax.random.key(0), jnp.ones(4), samples=10_000, **options)
+
+
+def test_an_estimate_tells_its_progress_to_a_function(monkeypatch):
+    told = []
+    found = estimated(monkeypatch, progress=lambda done, line: told.append((done, line)))
+    assert len(told) == 10 and [done for done, _ in told] == sorted(done for done, _ in told) and told[-1][0] == 1.0
+    pattern = r"\d+ samples, [\d.e+]+/s, standard errors up to ([\d.e-]+) of the largest entry, .* left"
+    errors = [re.fullmatch(pattern, line) for _, line in told]
+    assert all(errors) and told[-1][1].startswith(f"{found.samples} samples") and told[-1][1].endswith(" 0 s left")
+    assert errors[-1] is not None and float(errors[-1][1]) == pytest.approx(found.standard_error / found.mean, rel=0.06)
+    assert found == estimated(monkeypatch)
+
+
+def test_the_line_of_an_estimate_is_shown_on_a_terminal_alone(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, seen in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        estimated(monkeypatch, progress=True)
+        assert ("samples, " in stream.getvalue()) == seen
+        assert stream.getvalue().endswith("\r\x1b[2K") == seen and "\n" not in stream.getvalue()
+    with pytest.raises(TypeError, match="`progress` must be True, or a function"):
+        estimated(monkeypatch, progress="yes")
 
 
 def not_finite(x, mask):

@@ -68,10 +68,10 @@ def test_chunk_moments_merge_to_those_of_all_chunks():
 
 def test_memory_is_bounded_whatever_the_number_of_samples(problem):
     sampler = sampling.Sampler(loss, masks.Bernoulli(0.5), (6, 4), (1, 2))
-    one, _ = sampler.trace(tuple(problem))
+    known = sampler.known(tuple(problem))
     for samples in (10**3, 10**6, 10**9):
-        chunk, chunks = sampler.plan(tuple(problem), samples)
-        assert chunk * one <= sampling.MEMORY_BUDGET
+        chunk, chunks = sampler.plan(known, samples)
+        assert chunk * known.one <= sampling.MEMORY_BUDGET
         assert chunks * 4 * (12 + 12) <= sampling.MEMORY_BUDGET
 
 

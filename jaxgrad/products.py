@@ -1,0 +1,151 @@
+"""Products of matrices whose last bits do not depend on how many threads there are.
+
+The gradient in a weight is one product whose sum runs over the samples of a chunk. On the CPU XLA hands a product to one of two
+libraries. Eigen, which takes those whose left factor is transposed, as it is in such a gradient, cuts a long sum into as many
+pieces as there are threads; YNNPACK, which takes float32 in the usual order of axes, cuts the result alone. So before a chunk is
+compiled each of its products that is worth a second thread is either written down in that order, or, where its type or narrow
+matrices leave it to Eigen, summed in pieces too short to be cut. That the bits are then the same on 1, 2, 3 and 8 threads was
+measured (``benchmarks/NOTES.md``) and is tested; in float64 they are from two threads on, and one may differ from two.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from jaxgrad.arrays import dtype_of, shape_of
+from jaxgrad.association import apply
+from jaxgrad.programs import equations
+
+ALONE = 2**18 * 0.95
+"""Multiplications up to which Eigen gives a product to one thread."""
+SHORT = 128
+"""Terms of a sum up to which no way of cutting a product changes its order."""
+NARROW = 32
+"""Columns and rows of a matrix up to which Eigen is quicker than YNNPACK at multiplying many rows with it."""
+
+
+def are_narrow(jaxpr: core.Jaxpr) -> bool:
+    """Say whether all products of a program are of long with narrow matrices, for which YNNPACK is not made."""
+    sides = [sorted(_sides(eqn)) for eqn in equations(jaxpr) if eqn.primitive.name == "dot_general"]
+    return all(middle <= NARROW for _, middle, _ in sides)
+
+
+def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None) -> Any:
+    """Return ``function(*args)``, whose products are the same to the last bit with any number of threads.
+
+    Args:
+        function: of arrays, to a pytree of arrays; traced.
+        args: its arguments.
+        narrow: whether Eigen takes all products; by default where `are_narrow` says so.
+
+    >>> a = jnp.ones((4096, 64))
+    >>> program = jax.make_jaxpr(lambda a: steady(lambda a: a.T @ a, a))(a)
+    >>> [eqn.primitive.name for eqn in program.eqns]
+    ['transpose', 'optimization_barrier', 'dot_general', 'optimization_barrier']
+    """
+    if jax.default_backend() != "cpu":
+        return function(*args)
+    program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    narrow = are_narrow(program.jaxpr) if narrow is None else narrow
+    outputs = _run(program.jaxpr, program.consts, jax.tree.leaves(args), narrow)
+    return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+
+def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], narrow: bool) -> list[Any]:
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = [read(atom) for atom in eqn.invars]
+        if eqn.primitive.name == "dot_general" and _may_be_cut(eqn):
+            outputs = [_product(eqn, *operands, narrow=narrow)]
+        elif eqn.primitive.name in ("jit", "pjit"):
+            inner = eqn.params["jaxpr"]
+            outputs = _run(inner.jaxpr, inner.consts, operands, narrow)
+        else:
+            outputs = apply(jaxpr, _inside(eqn, narrow), operands)
+        env.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _inside(eqn: core.JaxprEqn, narrow: bool) -> core.JaxprEqn:
+    """Do the same in the programs that an equation carries."""
+
+    def rewritten(value: Any) -> Any:
+        if isinstance(value, core.ClosedJaxpr):
+            if not any(e.primitive.name == "dot_general" and _may_be_cut(e) for e in equations(value.jaxpr)):
+                return value
+            return jax.make_jaxpr(lambda *xs: _run(value.jaxpr, value.consts, xs, narrow))(*value.in_avals)
+        if isinstance(value, (tuple, list)) and any(isinstance(v, core.ClosedJaxpr) for v in value):
+            return type(value)(rewritten(v) for v in value)
+        return value
+
+    changed = {name: rewritten(value) for name, value in eqn.params.items()}
+    return eqn if all(changed[name] is value for name, value in eqn.params.items()) else eqn.replace(params=changed)
+
+
+def _sides(eqn: core.JaxprEqn) -> tuple[int, int, int]:
+    """Return the number of rows, terms and columns of a product, of one where there are many."""
+    ((axes, _), (batch, _)), left = eqn.params["dimension_numbers"], shape_of(eqn.invars[0])
+    terms, many = math.prod(left[i] for i in axes), math.prod(left[i] for i in batch)
+    rows = math.prod(left) // max(1, terms * many)
+    return rows, terms, math.prod(shape_of(eqn.outvars[0])) // max(1, many * rows)
+
+
+def _may_be_cut(eqn: core.JaxprEqn) -> bool:
+    rows, terms, columns = _sides(eqn)
+    floating = jnp.issubdtype(dtype_of(eqn.outvars[0]), jnp.inexact)
+    return floating and rows * terms * columns > ALONE and terms > SHORT
+
+
+def _product(eqn: core.JaxprEqn, left: Any, right: Any, narrow: bool) -> Any:
+    ((axes_l, axes_r), (batch_l, batch_r)) = eqn.params["dimension_numbers"]
+    free_l = [i for i in range(left.ndim) if i not in (*axes_l, *batch_l)]
+    free_r = [i for i in range(right.ndim) if i not in (*axes_r, *batch_r)]
+    several, (rows, terms, columns) = len(batch_l), _sides(eqn)
+    many = [left.shape[i] for i in batch_l]
+
+    def dot(left: Any, right: Any, axis_l: int, axis_r: int, several: int) -> Any:
+        batch = tuple(range(several))
+        return jax.lax.dot_general(
+            left, right, (((axis_l,), (axis_r,)), (batch, batch)),
+            precision=eqn.params["precision"], preferred_element_type=eqn.params["preferred_element_type"],
+        )  # fmt: skip
+
+    right = right.transpose(*batch_r, *axes_r, *free_r)
+    if dtype_of(eqn.outvars[0]) == left.dtype == right.dtype == jnp.float32 and not narrow:
+        left = left.transpose(*batch_l, *free_l, *axes_l).reshape(*many, rows, terms)
+        right = right.reshape(*many, terms, columns)
+        product = dot(jax.lax.optimization_barrier(left), right, several + 1, several, several)
+        return jax.lax.optimization_barrier(product).reshape(shape_of(eqn.outvars[0]))
+    pieces, length = _pieces(terms, max(SHORT, int(ALONE // (rows * columns))))
+    left = _divided(left.transpose(*batch_l, *axes_l, *free_l), (*many, terms, rows), pieces, length)
+    right = _divided(right, (*many, terms, columns), pieces, length)
+    parts = dot(left, right, several + 1, several + 1, several + 1)
+    return jnp.sum(jax.lax.optimization_barrier(parts), axis=several).reshape(shape_of(eqn.outvars[0]))
+
+
+def _pieces(terms: int, most: int) -> tuple[int, int]:
+    """Divide a sum into pieces of at most so many terms, evenly where that takes less than twice as many; returns number and length.
+
+    >>> _pieces(6250, 2490), _pieces(257, 128)
+    ((5, 1250), (3, 86))
+    """
+    least = -(-terms // most)
+    pieces = next((n for n in range(least, 2 * least) if terms % n == 0), least)
+    return pieces, -(-terms // pieces)
+
+
+def _divided(x: Any, shape: Sequence[int], pieces: int, length: int) -> Any:
+    """Cut the last axis but one into pieces, the last filled up with zeros."""
+    *many, terms, width = shape
+    x = x.reshape(shape)
+    if missing := pieces * length - terms:
+        x = jnp.concatenate([x, jnp.zeros((*many, missing, width), x.dtype)], axis=-2)
+    return x.reshape(*many, pieces, length, width)
