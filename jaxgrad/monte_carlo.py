@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad import shapes
-from jaxgrad.association import associated
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import at_once, check_options
 from jaxgrad.machines import agree
@@ -152,7 +151,7 @@ class _Pilot:
         self.sampler = sampler
 
         def gradients(args: Any, draws: Any) -> Any:
-            return jax.vmap(lambda draw: jax.grad(lambda moving: associated(sampler.f, (moving, args[1]), draw))(args[0]))(draws)
+            return jax.vmap(lambda draw: jax.grad(lambda moving: sampler.of_draw((moving, args[1]), draw))(args[0]))(draws)
 
         def both(args: Any, draws: Any) -> Any:
             return closed({**args[0], **args[1]}), gradients(args, draws)

@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.derivation import Derivation
+from jaxgrad.programs import traced_once
 
 Tree = Any
 Progress = Callable[[str, float, str], None]
@@ -156,25 +156,6 @@ class Problem:
     def wrt(self) -> tuple[str, ...]:
         """The inputs that are differentiated."""
         return tuple(jax.eval_shape(self.closed_form(sizes := self.choose_sizes(0)), self.draw(sizes, 0)))
-
-
-def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that is traced once for each shape and type of its arguments, and from then on evaluates its jaxpr.
-
-    Unlike an inlined `jax.jit`, it keeps the user's line of every operation.
-    """
-    programs: dict[Any, tuple[core.ClosedJaxpr, Any]] = {}
-
-    def evaluate(*args: Any, **named: Any) -> Any:
-        leaves, tree = jax.tree.flatten((args, named))
-        signature = tree, *(jax.typeof(leaf) for leaf in leaves)
-        if signature not in programs:
-            closed, shape = jax.make_jaxpr(function, return_shape=True)(*args, **named)
-            programs[signature] = closed, jax.tree.structure(shape)
-        closed, structure = programs[signature]
-        return jax.tree.unflatten(structure, core.jaxpr_as_fun(closed)(*leaves))
-
-    return evaluate
 
 
 def probabilities(mask: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What a traced program contains, nested programs included."""
+"""Functions as traced programs, and what these contain, nested programs included."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -42,3 +42,22 @@ def working_unit(program: core.ClosedJaxpr) -> float:
     dtypes = (getattr(out.aval, "dtype", None) for eqn in equations(program.jaxpr) for out in eqn.outvars)
     units = (float(jax.numpy.finfo(d).eps) for d in dtypes if d is not None and jax.numpy.issubdtype(d, np.floating))
     return max(units, default=float(np.finfo(np.float64).eps))
+
+
+def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is traced once for each shape and type of its arguments, and from then on evaluates its jaxpr.
+
+    Unlike an inlined `jax.jit`, it keeps the user's line of every operation.
+    """
+    programs: dict[Any, tuple[core.ClosedJaxpr, Any]] = {}
+
+    def evaluate(*args: Any, **named: Any) -> Any:
+        leaves, tree = jax.tree.flatten((args, named))
+        signature = tree, *(jax.typeof(leaf) for leaf in leaves)
+        if signature not in programs:
+            closed, shape = jax.make_jaxpr(function, return_shape=True)(*args, **named)
+            programs[signature] = closed, jax.tree.structure(shape)
+        closed, structure = programs[signature]
+        return jax.tree.unflatten(structure, core.jaxpr_as_fun(closed)(*leaves))
+
+    return evaluate

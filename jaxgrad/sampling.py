@@ -30,6 +30,7 @@ from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
 from jaxgrad.products import are_narrow, steady
+from jaxgrad.programs import traced_once
 from jaxgrad.progress import Pace, shown
 from jaxgrad.sharding import devices, spread
 from jaxgrad.threads import for_each, workers
@@ -147,6 +148,7 @@ class Sampler:
         """Set up; nothing is traced yet."""
         self.f, self.mask, self.shape = f, mask, tuple(shape)
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
+        self.of_draw = traced_once(lambda args, draw: associated(self.f, args, draw))
         self._rounds: dict[Any, Any] = {}
         self._known: dict[Any, Known] = {}
         self._masks: dict[Any, Mask] = {}
@@ -158,7 +160,7 @@ class Sampler:
 
     def _mean(self, args: tuple[Any, ...], draws: Array) -> Any:
         def of_args(*args: Any) -> Any:
-            values = jax.vmap(lambda draw: associated(self.f, args, draw))(draws)
+            values = jax.vmap(lambda draw: self.of_draw(args, draw))(draws)
             return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
 
         return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)

@@ -23,7 +23,8 @@ from jaxgrad.masks import Mask
 from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
-from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities, traced_once
+from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities
+from jaxgrad.programs import traced_once
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
