@@ -85,25 +85,34 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
     believed = not doubt
     doubt = doubt or (f"the domain of `{odd[0]}` may have equations that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
-    found = _prove(claimed, reference, args, problem.seed)
-    if jax.tree.leaves(distribution) and any(proof.verdict != Verdict.CONFIRMED for proof in found.values()):
+    ways: list[tuple[Any, Any, Any, str]] = [(claimed, reference, args, where)]
+    if jax.tree.leaves(distribution):
         # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does.
-        found = _prove(lambda x: claimed(x, distribution), lambda x: reference(x, distribution), args[:1], problem.seed)
-        where += ", the mask's probabilities as they are"
+        at_this_mask = (lambda x: claimed(x, distribution)), (lambda x: reference(x, distribution)), args[:1]
+        ways.append((*at_this_mask, f"{where}, the mask's probabilities as they are"))
+    found, where = _prove(ways, problem.seed)
     for label, proof in found.items() if believed else ():
         problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
     return [_finding(label, proof, doubt, where) for label, proof in found.items()]
 
 
-def _prove(claimed: Any, reference: Any, args: Any, seed: int) -> dict[str, Certificate]:
-    """Prove all arrays at once, and one by one where that fails."""
-    labels = list(jax.eval_shape(claimed, *args))
-    whole = certify(reference, claimed, *args, seed=seed)
-    if whole.verdict == Verdict.CONFIRMED or len(labels) == 1:
-        return {label: Certificate(**{**vars(whole), "seconds": whole.seconds / len(labels)}) for label in labels}
-    return {
-        label: certify(lambda *a, k=label: reference(*a)[k], lambda *a, k=label: claimed(*a)[k], *args, seed=seed) for label in labels
-    }
+def _prove(ways: list[tuple[Any, Any, Any, str]], seed: int) -> tuple[dict[str, Certificate], str]:
+    """Prove all arrays at once in one of some ways, and else one by one; return what the last way tried found, and where."""
+    labels = list(jax.eval_shape(ways[0][0], *ways[0][2]))
+    found, where = {}, ""
+    for apart in (False, True) if len(labels) > 1 else (False,):
+        for claimed, reference, args, where in ways:
+            if apart:
+                found = {
+                    label: certify(lambda *a, f=reference, k=label: f(*a)[k], lambda *a, f=claimed, k=label: f(*a)[k], *args, seed=seed)
+                    for label in labels
+                }
+            else:
+                whole = certify(reference, claimed, *args, seed=seed)
+                found = {label: dataclasses.replace(whole, seconds=whole.seconds / len(labels)) for label in labels}
+            if all(proof.verdict == Verdict.CONFIRMED for proof in found.values()):
+                return found, where
+    return found, where
 
 
 def _doubt(value: Any, loss: Any, args: Any) -> str:
