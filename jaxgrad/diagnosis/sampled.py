@@ -156,12 +156,13 @@ def _measured(claimed: np.ndarray, mean: np.ndarray, error: np.ndarray) -> tuple
 
 
 def _names(tables: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, list[float]]]:
-    """Yield factors with a name, each once: numbers, symbols of the problem, and products and quotients of two."""
+    """Yield factors with a name, each once: numbers, symbols of the problem, their squares, and products and quotients of two."""
     shared = [s for s in tables[0] if all(s in table for table in tables)]
     candidates: list[tuple[str, list[float]]] = [(text, [_number(text)] * len(tables)) for text in NUMBERS]
     of = {s: np.array([table[s] for table in tables]) for s in shared}
     for s in shared:
         candidates += [(s, list(of[s])), (f"1/{s}", list(1 / of[s])), (f"2·{s}", list(2 * of[s])), (f"2/{s}", list(2 / of[s]))]
+        candidates += [(f"{s}²", list(of[s] ** 2)), (f"1/{s}²", list(1 / of[s] ** 2))]
     for a, b in combinations(shared, 2):
         candidates += [(f"{a}·{b}", list(of[a] * of[b])), (f"1/({a}·{b})", list(1 / (of[a] * of[b])))]
         candidates += [(f"{a}/{b}", list(of[a] / of[b])), (f"{b}/{a}", list(of[b] / of[a]))]
