@@ -20,7 +20,8 @@ from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.rounding import COPIES, SAFETY, noisy_copies
 
 KINDS = {
-    "value": "{}", "loss": "{}", "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
+    "value": "{}", "loss": "{}", "outlet": "d loss / d {}",
+    "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
     "input": "d {}", "curvature_parameter": "dd {}", "curvature_input": "dd {}",
 }  # fmt: skip
 """How the arrays of each kind are called in a report: d for a gradient, dd for a Hessian-vector product."""
@@ -270,15 +271,20 @@ def _left_out(golden: Golden, base: Results) -> list[Finding]:
         detail = f"torch updates {', '.join(changed)}, and the JAX function does not return it"
         remedy = "return (output, {buffer name: new value}) and pass `buffers=True`"
         out.append(Finding(evidence="semantic", wrt="buffers", verdict=Verdict.UNDECIDED, detail=f"{detail}; {remedy}"))
-    gradients = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"double/{kind}").items()}
-    moved = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"move/{kind}").items()}
-    between = {f"{kind}/{k}": v - gradients[f"{kind}/{k}"] for kind in _GRADIENTS for k, v in golden.group(f"single/{kind}").items()}
+
+    def group(prefix: str) -> dict[str, np.ndarray]:
+        return {f"{kind}/{k}": v for kind in (*_GRADIENTS, "outlet") for k, v in golden.group(f"{prefix}/{kind}").items()}
+
+    found, moved, single = group("double"), group("move"), group("single")
+    between = {k: v - found[k] for k, v in single.items()}
+    outlets = [k for k in found if k.startswith("outlet/")]  # where the loss gives noise alone, all else is that noise's gradient
+    gradients = [k for k in found if k not in outlets]
 
     def zero(name: str) -> bool:
         limits = [SAFETY * np.max(np.abs(group[name]), initial=0.0) for group in (moved, between) if name in group]
-        return bool(np.all(np.abs(gradients[name]) <= min(limits, default=0.0)))
+        return bool(np.all(np.abs(found[name]) <= min(limits, default=0.0)))
 
-    if gradients and all(map(zero, gradients)):
+    if any(kinds and all(map(zero, kinds)) for kinds in (gradients, outlets)):
         detail = (
             "every gradient is zero, to rounding, in torch: the loss does not depend on anything, as a softmax under a mean; "
             "record without `loss`, or with one that tells"

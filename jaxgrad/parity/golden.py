@@ -9,9 +9,9 @@ A golden is one .npz: arrays without pickle, and a member ``manifest.json`` that
 - ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last place on inputs and state;
 - ``probe/MODULE``, ``probe_seed/MODULE``: an input of many sizes that a module ran on alone, and the cotangent of its output.
 
-KIND is value, loss, parameter, input (gradients), activation, cotangent, probe, probe_vjp, inlet (named
-``MODULE<SOURCE``: the part of SOURCE's cotangent that comes through MODULE), buffer, or with ``order=2`` curvature_parameter
-and curvature_input.
+KIND is value, loss, outlet (the gradient of a loss in each output), parameter, input (gradients), activation, cotangent, probe,
+probe_vjp, inlet (named ``MODULE<SOURCE``: the part of SOURCE's cotangent that comes through MODULE), buffer, or with ``order=2``
+curvature_parameter and curvature_input.
 """
 
 import hashlib

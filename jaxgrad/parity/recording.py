@@ -19,6 +19,7 @@ _EPS = float(np.finfo(np.float64).eps)
 COMPARED = (
     "value",
     "loss",
+    "outlet",
     "parameter",
     "input",
     "activation",
@@ -266,6 +267,10 @@ def _probes(side: TorchSide, run: Run, rng: np.random.Generator) -> dict[str, np
 
 
 def _rounded_up(array: np.ndarray) -> np.ndarray:
+    """Return moves in float32, rounded up; in float64 where they leave its range, since 10⁻⁴⁵ is no bound for 10⁻⁶³."""
+    limits, moved = np.finfo(np.float32), array[(array > 0) & np.isfinite(array)]
+    if moved.size and (moved.min() < limits.tiny or moved.max() > limits.max):
+        return array
     low = array.astype(np.float32)
     return np.where(low < array, np.nextafter(low, np.float32(np.inf)), low)
 

@@ -89,10 +89,11 @@ class TorchSide:
             value = None if loss is None else self._loss(loss, output)
             if value is not None:
                 run.results["loss"] = {"loss": self._numpy(value)}
-            if seeds is None and value is not None:
+            if value is not None:
                 found = torch.autograd.grad(value, list(moving.values()), retain_graph=True, allow_unused=True)
                 grads = [torch.zeros_like(v) if g is None else g for g, v in zip(found, moving.values(), strict=True)]
-                seeds = {k: self._numpy(g) for k, g in zip(moving, grads, strict=True)}
+                run.results["outlet"] = {k: self._numpy(g) for k, g in zip(moving, grads, strict=True)}
+                seeds = run.results["outlet"] if seeds is None else seeds
             run.results["seed"] = dict(seeds) if seeds is not None else {}
             if seeds is not None:
                 self._backward(run, moving, seeds, leaf_inputs, cotangents, directions)
