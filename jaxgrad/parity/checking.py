@@ -138,6 +138,10 @@ class Checker:
             self.found = map_weights(self.weights, golden, self.function, **options)
         return self.found, self.found
 
+    def _no_loss(self, golden: Golden) -> str:
+        missing = self.loss is None and golden.manifest["loss"]
+        return "; the loss that was recorded is not compared, for want of `loss=`" if missing else ""
+
     def __call__(self, golden: Golden, *, name: str | None = None) -> Report:
         """Check the function against one golden."""
         start = time.perf_counter()
@@ -163,10 +167,10 @@ class Checker:
                 accuracy = numerical(low, ours, exact, wrt, precision=precision or "")
                 findings += [accuracy] if accuracy is not None else []
         findings += probed(side, golden)
-        findings += _left_out(golden, doubles)
+        findings += _left_out(golden, doubles, findings)
         context: dict[str, Any] = {
             "device": jax.devices()[0].platform, "seed": golden.manifest["seed"], "jax": jax.__version__,
-            "torch": golden.manifest["torch"], "taps": side.partners, "unseen": _unseen(findings),
+            "torch": golden.manifest["torch"], "taps": side.partners, "unseen": _unseen(findings) + self._no_loss(golden),
         }  # fmt: skip
         if precision == "float32":
             with jax.enable_x64(False), jax.default_matmul_precision("highest"):
@@ -263,7 +267,7 @@ def _unseen(findings: Sequence[Finding]) -> str:
     return f"regions that no recorded activation reaches are not seen{but}; record at larger inputs too where there are bounds"
 
 
-def _left_out(golden: Golden, base: Results) -> list[Finding]:
+def _left_out(golden: Golden, base: Results, findings: Sequence[Finding]) -> list[Finding]:
     """Tell of what was recorded and not compared, and of gradients that compare nothing."""
     out = []
     changed = [k for k, v in golden.group("double/buffer").items() if v.dtype.kind == "f" and k not in base["buffer"]]
@@ -290,4 +294,7 @@ def _left_out(golden: Golden, base: Results) -> list[Finding]:
             "record without `loss`, or with one that tells"
         )
         out.append(Finding(evidence="semantic", wrt="gradients", verdict=Verdict.UNDECIDED, detail=detail))
+    elif findings and all(f.warning.startswith("vacuous") for f in findings):
+        detail = "all that was compared is zero, to rounding, on both sides; record at inputs where it is not"
+        out.append(Finding(evidence="semantic", wrt="everything", verdict=Verdict.UNDECIDED, detail=detail))
     return out

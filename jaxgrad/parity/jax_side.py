@@ -83,13 +83,14 @@ class JaxSide:
         params |= {alias: params[name] for alias, name in golden.manifest["aliases"].items()}
         inputs = {k: jnp.asarray(given["input"].get(k, given["whole"].get(k))) for k in golden.inputs}
         tape = Tape(given["noise"])
+        updated: Any = {}
         with tape.replay():
             output = self._call(params, inputs)
+            if self.buffers:
+                output, updated = self._split(output)
+            loss, outlets = self._with_loss(output)
         tape.demand_all_used()
-        updated: Any = {}
-        if self.buffers:
-            output, updated = self._split(output)
-        return leaves(output, "output"), updated, *self._with_loss(output)
+        return leaves(output, "output"), updated, loss, outlets
 
     def _with_loss(self, output: Any) -> tuple[Arrays, Arrays]:
         if self.loss is None:

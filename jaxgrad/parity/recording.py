@@ -212,10 +212,12 @@ def _directions(
 
 
 def _demand_steady(first: Run, again: Run) -> None:
-    same = first.results["value"].keys() == again.results["value"].keys() and len(first.draws) == len(again.draws)
-    if not same or any(
-        not np.array_equal(v, again.results["value"][k], equal_nan=v.dtype.kind == "f") for k, v in first.results["value"].items()
-    ):
+    same = len(first.draws) == len(again.draws)
+    for kind in ("value", "loss", "outlet"):
+        before, after = first.results.get(kind, {}), again.results.get(kind, {})
+        same = same and before.keys() == after.keys()
+        same = same and all(np.array_equal(v, after[k], equal_nan=v.dtype.kind == "f") for k, v in before.items())
+    if not same:
         raise ValueError(_UNSTEADY)
 
 
