@@ -24,6 +24,7 @@ from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
 from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities, traced_once
+from jaxgrad.programs import has_own_rules
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
@@ -103,11 +104,32 @@ def verify(
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
+        findings = _on_trust(problem, findings)
     if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
     findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
     return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
+
+
+def _on_trust(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back what was confirmed through a differentiation rule of the loss's own that no differences confirm."""
+    unchecked = {f.wrt for f in findings} - {f.wrt for f in findings if f.evidence == "differences" and f.verdict == Verdict.CONFIRMED}
+    if not unchecked or not has_own_rules(_program(problem)):
+        return findings
+    reason = "it takes on trust the loss's own differentiation rule, which differences of the loss do not confirm"
+    return [
+        replace(f, verdict=Verdict.UNDECIDED, bound=None if f.evidence == "certificate" else f.bound, detail=f"{reason}; {f.detail}")
+        if f.wrt in unchecked and f.verdict == Verdict.CONFIRMED
+        else f
+        for f in findings
+    ]
+
+
+def _program(problem: Problem) -> Any:
+    sizes, derivation = problem.choose_sizes(0), problem.derivation
+    mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), float)}
+    return jax.make_jaxpr(problem.loss)(**problem.draw(sizes, 0), **mask)
 
 
 def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
@@ -149,10 +171,14 @@ def _loss_of_mask(problem: Problem, sizes: dict[str, int], *, placed: bool = Fal
     """
     derivation = problem.derivation
     if derivation.mask is None:
-        return (lambda inputs, _: derivation.loss(**inputs)) if placed else (lambda inputs, _: problem.objective(inputs))
+        return (
+            (lambda inputs, _: derivation.loss(**derivation.in_order(inputs)))
+            if placed
+            else (lambda inputs, _: problem.objective(inputs))
+        )
     loss, distribution, shape = _masked_loss(problem, sizes)
     if placed:
-        loss = lambda inputs, mask: derivation.loss(**inputs, mask=mask)  # noqa: E731 - as in `_masked_loss`, without its trace
+        loss = lambda inputs, mask: derivation.loss(**derivation.in_order({**inputs, "mask": mask}))  # noqa: E731 - as in `_masked_loss`, without its trace
     limits = {name: MAX_PROVED_MASKS if name in METHODS[:2] else MAX_MASKS for name in METHODS}
     draw = derivation.arrays(jax.random.key(problem.seed), sizes)
     try:
