@@ -22,7 +22,7 @@ def told(claim, **options):
     """Diagnose all arrays of the gradient; return {label: diagnosis}."""
     with jax.enable_x64(True):
         problem = Problem(claim, **options)
-        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem, placed=True))
+        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem))
 
 
 def wrong(name, gradient, loss=lambda x: jnp.sum(x**2), shapes=None, **more):

@@ -111,13 +111,13 @@ def _shape(setting: Setting) -> tuple[int, ...]:
 
 
 def _at_mean(setting: Setting) -> Loss:
-    loss, shape = setting.problem.derivation.loss, _shape(setting)
-    return lambda x, mask: loss(**x, mask=jnp.broadcast_to(mask.mean(shape[-1]), shape))
+    derivation, shape = setting.problem.derivation, _shape(setting)
+    return lambda x, mask: derivation.loss(**derivation.in_order({**x, "mask": jnp.broadcast_to(mask.mean(shape[-1]), shape)}))
 
 
 def _at_ones(setting: Setting) -> Loss:
-    loss, shape = setting.problem.derivation.loss, _shape(setting)
-    return lambda x, mask: loss(**x, mask=jnp.ones(shape))
+    derivation, shape = setting.problem.derivation, _shape(setting)
+    return lambda x, mask: derivation.loss(**derivation.in_order({**x, "mask": jnp.ones(shape)}))
 
 
 def _at_complement(setting: Setting) -> Loss | None:
@@ -131,10 +131,10 @@ def _independent(setting: Setting) -> Loss | None:
 def _expected(setting: Setting, *, complement: bool = False, independent: bool = False) -> Loss | None:
     from jaxgrad.expectations import choose, expectation
 
-    loss, shape = setting.problem.derivation.loss, _shape(setting)
+    derivation, shape = setting.problem.derivation, _shape(setting)
 
     def other(x: dict[str, Any], mask: Any) -> Any:
-        return loss(**x, mask=1 - mask if complement else mask)
+        return derivation.loss(**derivation.in_order({**x, "mask": 1 - mask if complement else mask}))
 
     def distribution(mask: Any) -> Any:
         return FeatureBernoulli(mask.mean(shape[-1])) if independent else mask
