@@ -357,3 +357,12 @@ def test_a_region_is_said_to_be_the_only_one_if_nothing_near_it_is_right():
 def test_a_constant_is_no_gradient_at_other_inputs():
     claim = wrong("clipped", lambda x: {"x": jnp.ones_like(x)}, lambda x: jnp.sum(jnp.maximum(x, -1)))
     assert "lacks a factor: what comes through `jnp.maximum(x, -1)`" in told(claim)["x"].sentence
+
+
+def test_a_factor_that_fits_the_sizes_seen_and_no_others_is_not_named():
+    def gradient(x, w):
+        true = 2 / x.shape[0] * x.T @ (x @ w)
+        return {"w": true.at[0].multiply(2 if x.shape[0] % 2 else 1)}
+
+    claim = wrong("now and then", gradient, lambda x, w: jnp.sum((x @ w) ** 2) / x.shape[0], {"x": "m n", "w": "n k"})
+    assert told(claim) == {}

@@ -6,7 +6,7 @@ of both programs, so that they can be varied like any other.
 """
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -149,10 +149,10 @@ def case(setting: Setting, inputs: dict[str, Any], mask: Any) -> Case:
     return Case(setting, inputs, mask, setting.closed(inputs, mask), setting.truth(inputs, mask))
 
 
-def settings(problem: Problem, loss_of: LossOf) -> Iterator[Setting]:
-    """Yield the claim at up to three choices of sizes at which the loss's exact expectation is known."""
-    seen: list[dict[str, int]] = []
-    for sizes in choices(problem):
+def settings(problem: Problem, loss_of: LossOf, *, unseen: bool = False) -> Iterator[Setting]:
+    """Yield the claim at up to three choices of sizes at which the loss's exact expectation is known, or at a fourth alone."""
+    seen: list[dict[str, int]] = choices(problem) if unseen else []
+    for sizes in [_chosen(problem, (4, 5, 3) if _masked(problem) else (5, 8, 3, 7, 4, 9, 6))] if unseen else choices(problem):
         if sizes in seen:
             continue
         seen.append(sizes)
@@ -168,12 +168,21 @@ def settings(problem: Problem, loss_of: LossOf) -> Iterator[Setting]:
 
 def choices(problem: Problem) -> list[dict[str, int]]:
     """Return the choices of sizes at which both sides are put side by side."""
-    masked = problem.derivation.mask is not None
-    free = [name for name in shapes.names(problem.derivation.shapes) if name not in problem.sizes]
-    uneven = dict(zip(free, (5, 3, 4) if masked else (7, 4, 9, 5, 6, 3, 8), strict=False))
-    third = problem.derivation.choose_sizes(0, {**uneven, **problem.sizes}, few_masks=masked)
+    masked = _masked(problem)
+    third = _chosen(problem, (5, 3, 4) if masked else (7, 4, 9, 5, 6, 3, 8))
     chosen = [*(problem.choose_sizes(variant, few_masks=masked) for variant in range(2)), third]
     return [problem.choose_sizes(0), *chosen[1:]] if not masked else chosen
+
+
+def _masked(problem: Problem) -> bool:
+    return problem.derivation.mask is not None
+
+
+def _chosen(problem: Problem, extents: Sequence[int]) -> dict[str, int]:
+    """Return sizes of which those that are free have these extents, as far as they go."""
+    free = [name for name in shapes.names(problem.derivation.shapes) if name not in problem.sizes]
+    given = {**dict(zip(free, extents, strict=False)), **problem.sizes}
+    return problem.derivation.choose_sizes(0, given, few_masks=_masked(problem))
 
 
 def _numpy(tree: Any) -> Any:

@@ -133,12 +133,13 @@ def differs(case: Case, label: str) -> bool:
     return case.error(label) > TOO_SMALL * case.scale(label) and case.error(label) > 0
 
 
-def denies(explanation: Explanation, label: str, case: Case) -> bool:
-    """Say whether an explanation calls wrong what is right in a case."""
+def denied(explanation: Explanation, label: str, case: Case) -> bool:
+    """Say whether a case speaks against an explanation, which may also say nothing of it, or call right what is."""
     predicted = explanation.predict(case)
     if predicted is None or np.shape(predicted) != case.claimed[label].shape or not np.all(np.isfinite(predicted)):
         return False
-    return not bool(zero(predicted - case.claimed[label], case.scale(label) / TOO_SMALL * EXPLAINS).all())
+    room = 10 * EXPLAINS * case.error(label) if differs(case, label) else EXPLAINS * case.scale(label)
+    return not bool(np.all(np.abs(predicted - case.claimed[label]) <= room))
 
 
 def zero(x: Any, scale: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The order in which hypotheses are tried, and what becomes of the first that explains everything."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,7 +24,7 @@ from jaxgrad.diagnosis.cases import (
 )
 from jaxgrad.diagnosis.edits import explanations
 from jaxgrad.diagnosis.exact import exact
-from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, denies, differs, residual
+from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, denied, differs, residual
 from jaxgrad.diagnosis.flat import Flat
 from jaxgrad.diagnosis.proportions import Cases
 from jaxgrad.diagnosis.sampled import sampled
@@ -34,6 +35,7 @@ from jaxgrad.report import Finding, Verdict, combine
 FRESH = 17
 """Number of the draw on which a diagnosis must hold although no search has seen it."""
 
+TrialOf = Callable[[str, list[Case]], Trial]
 Hypothesis = Callable[[str, Cases], Iterator[Explanation]]
 
 SIMPLE: tuple[Hypothesis, ...] = (
@@ -83,15 +85,16 @@ def diagnose(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[s
 
 def _diagnosed_at(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> dict[str, Diagnosis]:
     cases, fresh = _gather(problem, loss_of)
+    elsewhere = functools.cache(lambda: _elsewhere(problem, loss_of))
     if not cases.plain:
         return {} if problem.derivation.mask is None else sampled(problem, labels)
     wrong = [label for label in labels if label in cases.plain[0].truth and any(differs(c, label) for c in cases.plain)]
-    found = _diagnosed(wrong, cases, fresh)
+    found = _diagnosed(wrong, cases, fresh, elsewhere)
     kinked = [label for label in labels if label in cases.plain[0].truth and label not in wrong]
     if kinked:
         special = Cases([c for s in _settings(cases)[:2] for c in draws(s, special=True) if c.usable()])
         at_ties = [label for label in kinked if any(differs(c, label) for c in special.plain)]
-        found |= _diagnosed(at_ties, special, [*cases.plain, *fresh])
+        found |= _diagnosed(at_ties, special, [*cases.plain, *fresh], elsewhere)
     return found
 
 
@@ -99,10 +102,14 @@ def _settings(cases: Cases) -> list[Setting]:
     return list({c.setting: c.setting for c in cases.plain}.values())
 
 
-def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case]) -> dict[str, Diagnosis]:
+def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case], elsewhere: Callable[[], list[Case]]) -> dict[str, Diagnosis]:
     """Try all hypotheses on some arrays."""
     found: dict[str, Diagnosis] = {}
-    trials = {label: _trial(label, [c for c in cases.plain if differs(c, label)], cases, fresh) for label in wrong}
+
+    def trial_of(label: str, seen: list[Case]) -> Trial:
+        return _trial(label, seen, cases, fresh, elsewhere)
+
+    trials = {label: trial_of(label, [c for c in cases.plain if differs(c, label)]) for label in wrong}
     seen = {label: Cases(trials[label].cases, cases.varied) for label in wrong}
 
     def attempt(label: str, hypotheses: Sequence[Hypothesis]) -> None:
@@ -121,7 +128,7 @@ def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case]) -> dict[st
         attempt(label, SIMPLE)
     at_kinks = {label: diagnosis for label, diagnosis in found.items() if diagnosis.kind == "kink"}
     found = {label: diagnosis for label, diagnosis in found.items() if label not in at_kinks}
-    _edits(found, cases, trials, fresh)
+    _edits(found, cases, trials, trial_of)
     for label, diagnosis in at_kinks.items():
         more = f"; {found[label].sentence.removeprefix(f'{label} is wrong ')}" if label in found else ""
         found[label] = dataclasses.replace(diagnosis, sentence=diagnosis.sentence + more)
@@ -130,7 +137,7 @@ def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case]) -> dict[st
     return found
 
 
-def _edits(found: dict[str, Diagnosis], cases: Cases, trials: dict[str, Trial], fresh: list[Case]) -> None:
+def _edits(found: dict[str, Diagnosis], cases: Cases, trials: dict[str, Trial], trial_of: TrialOf) -> None:
     """Look for one change that mends all arrays without a name, and for one for each where there is none."""
     every = list(cases.plain[0].truth)
     budget = MOST
@@ -150,7 +157,7 @@ def _edits(found: dict[str, Diagnosis], cases: Cases, trials: dict[str, Trial], 
             with np.errstate(all="ignore"):
                 edit = search.found(omissions.STAGES if mirrored else changes.STAGES)
             budget -= search.steps
-            _enter(found, search, edit, missing, trials, lambda label, seen: _trial(label, seen, cases, fresh))
+            _enter(found, search, edit, missing, trials, trial_of)
         budget = max(budget, MOST // 4)
 
 
@@ -160,7 +167,7 @@ def _enter(
     edit: Edit | None,
     labels: Sequence[str],
     trials: dict[str, Trial],
-    trial_of: Callable[[str, list[Case]], Trial],
+    trial_of: TrialOf,
 ) -> None:
     """Enter what a search found, if it explains everything."""
     for label in labels:
@@ -179,15 +186,32 @@ def _enter(
             found[label] = diagnosis
 
 
-def _trial(label: str, seen: list[Case], cases: Cases, fresh: Sequence[Case]) -> Trial:
-    """Return the trial of what must explain the cases seen, hold in fresh ones, and deny nothing that is right in any."""
+def _trial(label: str, seen: list[Case], cases: Cases, fresh: Sequence[Case], elsewhere: Callable[[], list[Case]]) -> Trial:
+    """Return the trial of what must explain the cases seen, hold in fresh ones, and be denied by none.
+
+    Factors that are named by their values at a few sizes must give what is seen at others, too.
+    """
     wrong = [c for c in fresh if differs(c, label)]
     right = [c for c in (*cases.plain, *fresh) if not differs(c, label)]
 
     def stands(explanation: Explanation) -> bool:
-        return residual(explanation, label, wrong) <= 10 * EXPLAINS and not any(denies(explanation, label, c) for c in right)
+        if residual(explanation, label, wrong) > 10 * EXPLAINS or any(denied(explanation, label, c) for c in right):
+            return False
+        return not any(denied(explanation, label, c) for c in elsewhere())
 
     return Trial(label, seen, stands)
+
+
+def _elsewhere(problem: Problem, loss_of: LossOf) -> list[Case]:
+    """Evaluate both sides at sizes that no search has seen, if the user's functions take them."""
+    try:
+        setting = next(settings(problem, loss_of, unseen=True), None)
+        found = [] if setting is None else [case(setting, jax.tree.map(np.asarray, problem.draw(setting.sizes, 0)), setting.mask)]
+    except Exception:  # a user's function may refuse sizes that nobody but the diagnosis chooses
+        if DEBUG in os.environ:
+            raise
+        return []
+    return [c for c in found if c.usable()]
 
 
 def _gather(problem: Problem, loss_of: LossOf) -> tuple[Cases, list[Case]]:

@@ -78,6 +78,8 @@ def rank_one(label: str, cases: Cases) -> Iterator[Explanation]:
     factored = _factored(label, cases)
     if factored is None:
         return
+    if all(min(np.count_nonzero(~zero(vector, float(np.abs(vector).max()))) for vector in pair) == 1 for pair in factored):
+        return  # one row or column is of rank one whatever is wrong with it
     known = [next(_alike(cases, [pair[side] for pair in factored]), None) for side in (0, 1)]
     sides = [f"whose {line}s are multiples of {name}" for line, name in zip(("column", "row"), known, strict=True) if name]
     made = f", {' and '.join(sides)}," if sides else ""

@@ -3,7 +3,7 @@
 The same words serve for a gradient and for a second moment of the mask.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -94,21 +94,31 @@ def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanati
         known = next((mask for words, mask in places(shape) if words == place), None)
         return groups.get(shape, np.zeros(shape, bool)) if known is None else known
 
+    def known(predict: Callable[[Case], np.ndarray]) -> Callable[[Case], "np.ndarray | None"]:
+        """Say nothing of shapes that were not seen, where the words tell only which entries it was in those that were."""
+
+        def predicted(case: Case) -> np.ndarray | None:
+            shape = case.truth[label].shape
+            return predict(case) if shape in groups or any(words == place for words, _ in places(shape)) else None
+
+        return predicted
+
     def there(case: Case, side: str) -> np.ndarray:
         return np.where(inside(case), getattr(case, side)[label], 0.0)
 
     if all(zero(there(case, "claimed"), case.scale(label)).all() for case in cases.plain):
         text = f"{label} is zero {place}, where it should not be: that part is missing"
-        yield Explanation("place", text, lambda case: np.where(inside(case), 0.0, case.truth[label]))
+        yield Explanation("place", text, known(lambda case: np.where(inside(case), 0.0, case.truth[label])))
         return
     found = cases.factor(lambda case: there(case, "claimed"), lambda case: there(case, "truth"), wrong=True)
     factor = found[1] if found else None
     if factor is not None:
         text = f"{label} is {factors.said(factor, cases.plain[0].sizes)} {place}, and right elsewhere"
-        yield Explanation("place", text, lambda case: np.where(inside(case), factor.value(symbols(case)), 1.0) * case.truth[label])
+        scaled = known(lambda case: np.where(inside(case), factor.value(symbols(case)), 1.0) * case.truth[label])
+        yield Explanation("place", text, scaled)
     elif not named:
         text = f"{label} is wrong only {place}"
-        yield Explanation("place", text, lambda case: np.where(inside(case), case.claimed[label], case.truth[label]))
+        yield Explanation("place", text, known(lambda case: np.where(inside(case), case.claimed[label], case.truth[label])))
 
 
 def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
