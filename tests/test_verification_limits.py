@@ -180,3 +180,15 @@ def test_a_mask_that_is_no_pytree_is_refused_by_name():
     )  # fmt: skip
     with pytest.raises(ValueError, match=r"`mask` of c holds .* register its class as a pytree"):
         verify(claim)
+
+
+@pytest.mark.parametrize("domain", ["binary", "probability", "positive"])
+def test_no_proof_refutes_what_is_right_on_the_domain(domain):
+    def loss(x, b):
+        return jnp.sum(jnp.where(b > 0, x, 0.0) ** 2 + jnp.abs(b))
+
+    factor = {"binary": lambda b: b, "probability": lambda b: b >= 0, "positive": lambda b: 1}[domain]
+    claim = Derivation(
+        name="gate", loss=loss, gradient=lambda x, b: {"x": 2 * x * factor(b)}, shapes={"x": "n", "b": "n"}, domains={"b": domain}
+    )
+    assert verify(claim).verdict == Verdict.CONFIRMED
