@@ -24,6 +24,9 @@ class _Group(click.Group):
     """A group whose messages are one line each and whose exit status never says "refuted" for a mistake in usage."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        for stream in ("stdout", "stderr"):
+            if getattr(sys, stream) is None:  # closed by who started us
+                setattr(sys, stream, open(os.devnull, "w"))
         extra["prog_name"] = extra.get("prog_name") or "jaxgrad"
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **extra)

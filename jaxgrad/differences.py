@@ -118,8 +118,9 @@ def _step_scales(moving: Any) -> np.ndarray:
     for leaf in jax.tree.leaves(moving):
         array = np.asarray(leaf, np.float64)
         x = np.abs(array).ravel()
-        typical = np.sqrt(np.mean(x**2)) if x.size and x.any() else 1.0
-        spreads = [np.std(array), *(np.max(np.std(array, axis=a)) for a in range(array.ndim))] if x.size else []
+        with np.errstate(over="ignore", invalid="ignore"):  # of data whose squares overflow nothing is confirmed
+            typical = np.sqrt(np.mean(x**2)) if x.size and x.any() else 1.0
+            spreads = [np.std(array), *(np.max(np.std(array, axis=a)) for a in range(array.ndim))] if x.size else []
         spread = min((s for s in spreads if s > 1e-9 * typical), default=typical)
         typical = spread if spread < typical / 10 else typical
         scales.append(np.where(x > typical * 1e-3, np.minimum(x, typical), typical * 1e-1))

@@ -14,6 +14,7 @@ from jaxgrad.derivation import Derivation
 from jaxgrad.problem import value_and_gradient
 
 _HERE = str(Path(__file__).parent)
+_DIFFERENTIATING = ("problem", "monte_carlo", "association", "sampling")
 _EXITS = {"SystemExit": "; leave the exit to the command"}
 
 
@@ -70,15 +71,15 @@ def _raised_by(error: BaseException, derivation: Derivation) -> str | None:
 def _in_differentiation(error: BaseException, stack: list[tuple[FrameType, int]], derivation: Derivation) -> str | None:
     """Say so where the loss's own differentiation rule raised an exception, or JAX has no rule for one of its operations."""
     files = [frame.f_code.co_filename for frame, _ in stack]
-    inside = max((i for i, file in enumerate(files) if file.startswith(_HERE)), default=len(files))
+    inside = max((i for i, file in enumerate(files) if file.startswith(_HERE)), default=-1)
+    if inside < 0 or Path(files[inside]).stem not in _DIFFERENTIATING:
+        return None
     rule = [at for at in stack[inside + 1 :] if not is_library(at[0].f_code.co_filename)]
     if rule:
         return f"the differentiation rule in `loss` of {derivation.name} raised {summary(error)} ({place(rule)}){remedy(error)}"
     by_jax = any(f.f_code.co_name in ("vjp", "grad") and "jax" in Path(f.f_code.co_filename).parts for f, _ in stack[inside:])
-    by_us = (
-        any(f.f_code is value_and_gradient.__code__ for f, _ in stack) and Path(files[inside]).stem == "problem"
-    )  # JAX hides its frames
-    if by_jax or by_us:
+    ours = any(f.f_code is value_and_gradient.__code__ for f, _ in stack) and Path(files[inside]).stem == "problem"
+    if by_jax or ours:  # outside of the command JAX hides its own frames
         return f"`loss` of {derivation.name} cannot be differentiated by JAX: {summary(error)}"
     return None
 

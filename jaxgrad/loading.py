@@ -90,7 +90,9 @@ def load_file(path: str) -> ModuleType:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.py")], n=1)
+        if file.is_dir():
+            raise ValueError(f"{path} is a folder; name a file in it, as {file / 'mine.py'}")
+        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.py") if p.is_file()], n=1)
         hint = f"did you mean {file.parent / near[0]}?" if near else f"the current folder is {Path.cwd()}"
         raise ValueError(f"there is no file {path}; {hint}")
     file = file.resolve()
@@ -136,7 +138,8 @@ def _told(what: str, file: str | None) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except SyntaxError as error:
-        raise ValueError(f"{what} cannot be imported: {error.filename}:{error.lineno}: {error.msg}") from None
+        place = f"{error.filename}:{error.lineno}: " if error.lineno else ""
+        raise ValueError(f"{what} cannot be imported: {place}{error.msg}") from None
     except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and file is None and f"{what}.".startswith(f"{error.name}."):
             raise ValueError(

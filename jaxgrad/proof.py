@@ -41,6 +41,9 @@ _CHARTS: dict[str, Callable[[Any], Any]] = {
 }
 """Maps from free variables onto the domains that equations or signs define: a formula need only hold there."""
 
+_BOUNDED = ("binary", "probability")
+"""Domains without such a map: a difference may lie outside of them."""
+
 Loss = Callable[[dict[str, Tree], Any], Any]
 
 
@@ -80,10 +83,10 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         return loss(inputs, mask), gradient(**inputs, **({} if mask is None else {"mask": mask}))
 
     args = inputs, probabilities(distribution)
-    odd = [name for name, domain in derivation.domains.items() if callable(domain)]
+    odd = [name for name, domain in derivation.domains.items() if callable(domain) or domain in _BOUNDED]
     doubt = _doubt(value, loss, args)
     believed = not doubt
-    doubt = doubt or (f"the domain of `{odd[0]}` may have equations that a proof does not know" if odd else "")
+    doubt = doubt or (f"the domain of `{odd[0]}` may have equations, or bounds, that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
     ways: list[tuple[Any, Any, Any, str]] = [(claimed, reference, args, where)]
     if jax.tree.leaves(distribution):

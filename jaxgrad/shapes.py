@@ -107,6 +107,8 @@ def solve(dims: Iterable[tuple[str, ...]], shape: tuple[int, ...], sizes: dict[s
     if len(dims) != len(shape):
         raise ValueError(f"`{argument}` has shape {shape}, but its declared shape '{text}' has {len(dims)} axes")
     for dim, extent in zip(dims, shape, strict=True):
+        if extent == 0:
+            raise ValueError(f"`{argument}` has shape {shape}, and so no entries; give an array that has some")
         unknown = [f for f in dim if not f.isdigit() and f not in sizes]
         known = size_of([f for f in dim if f not in unknown], sizes)
         if len(unknown) == 1 and extent % known == 0 and extent > 0:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from jaxgrad.autodiff import autodiff
+from jaxgrad.caution import at_data, on_trust
 from jaxgrad.derivation import Derivation
 from jaxgrad.differences import differences
 from jaxgrad.expectations import choose, expectation
@@ -104,32 +105,12 @@ def verify(
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
-        findings = _on_trust(problem, findings)
+        findings = at_data(problem, on_trust(problem, findings))
     if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
     findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
     return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
-
-
-def _on_trust(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what was confirmed through a differentiation rule of the loss's own that no differences confirm."""
-    unchecked = {f.wrt for f in findings} - {f.wrt for f in findings if f.evidence == "differences" and f.verdict == Verdict.CONFIRMED}
-    if not unchecked or not has_own_rules(_program(problem)):
-        return findings
-    reason = "it takes on trust the loss's own differentiation rule, which differences of the loss do not confirm"
-    return [
-        replace(f, verdict=Verdict.UNDECIDED, bound=None if f.evidence == "certificate" else f.bound, detail=f"{reason}; {f.detail}")
-        if f.wrt in unchecked and f.verdict == Verdict.CONFIRMED
-        else f
-        for f in findings
-    ]
-
-
-def _program(problem: Problem) -> Any:
-    sizes, derivation = problem.choose_sizes(0), problem.derivation
-    mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), float)}
-    return jax.make_jaxpr(problem.loss)(**problem.draw(sizes, 0), **mask)
 
 
 def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:

@@ -46,6 +46,18 @@ def test_a_file_without_py_or_a_dotted_name_gets_the_right_form_told(refused, tm
     assert "FILE.py:NAME" in refused("verify", "mine.py:")
 
 
+def test_a_folder_and_a_file_with_null_bytes_are_told_as_what_they_are(refused, tmp_path):
+    (tmp_path / "folder.py").mkdir()
+    assert "folder.py is a folder" in refused("verify", "folder.py")
+    (tmp_path / "null.py").write_bytes(b"import jaxgrad\x00\n")
+    assert "None" not in refused("verify", "null.py")
+
+
+def test_data_without_entries_are_refused(refused):
+    np.savez("data.npz", x=np.zeros((0, 3)))
+    assert "has shape (0, 3), and so no entries" in refused("verify", "mine.py", "--inputs", "data.npz")
+
+
 def test_a_missing_file_is_told_with_the_nearest_one(refused):
     assert "did you mean mine.py?" in refused("verify", "mien.py")
     assert "current folder" in refused("verify", "elsewhere.py")

@@ -158,3 +158,37 @@ def test_a_loss_that_cannot_be_differentiated_is_told_so(function, message):
     claim = Derivation(name="c", loss=lambda x: jnp.sum(function(x)), gradient=lambda x: {"x": x}, shapes={"x": "n"})
     with pytest.raises(ValueError, match=message):
         verify(claim, evidence="autodiff")
+
+
+@pytest.mark.parametrize("size", [1e200, 1e308])
+def test_a_proof_confirms_nothing_at_data_where_the_loss_is_not_finite(size):
+    report = verify(square, inputs={"x": np.array([size, -size])})
+    assert report.verdict == Verdict.UNDECIDED
+    assert any("not finite at the data that are given" in finding.detail for finding in report.findings)
+
+
+def test_a_mask_that_is_no_pytree_is_refused_by_name():
+    class Coins:
+        sample = masks.Bernoulli(0.5).sample
+        mean = masks.Bernoulli(0.5).mean
+        second_moment = masks.Bernoulli(0.5).second_moment
+        support = masks.Bernoulli(0.5).support
+
+    claim = Derivation(
+        name="c", loss=lambda x, mask: jnp.sum(mask * x), gradient=lambda x, mask: {"x": mask.mean(3)},
+        shapes={"x": "3", "mask": "3"}, mask=Coins(),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"`mask` of c holds .* register its class as a pytree"):
+        verify(claim)
+
+
+@pytest.mark.parametrize("domain", ["binary", "probability", "positive"])
+def test_no_proof_refutes_what_is_right_on_the_domain(domain):
+    def loss(x, b):
+        return jnp.sum(jnp.where(b > 0, x, 0.0) ** 2 + jnp.abs(b))
+
+    factor = {"binary": lambda b: b, "probability": lambda b: b >= 0, "positive": lambda b: 1}[domain]
+    claim = Derivation(
+        name="gate", loss=loss, gradient=lambda x, b: {"x": 2 * x * factor(b)}, shapes={"x": "n", "b": "n"}, domains={"b": domain}
+    )
+    assert verify(claim).verdict == Verdict.CONFIRMED
