@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax import linen
 
 from jaxgrad import parity
@@ -198,3 +199,22 @@ def test_a_flax_masked_autoencoder_with_its_loss_and_its_random_patches_replayed
     report.assert_confirmed()
     assert {"loss", "output['prediction']", "d mask_token", "decode.attn[0]", "d encode.fc1"} <= set(report.by_input)
     assert "['params']['decoder_position'] is decoder_position" in report.context["weights"]
+
+
+def test_layers_that_flax_numbers_from_the_outside_find_their_partners():
+    class Inline(linen.Module):
+        tanh: bool = False
+
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(4)(linen.gelu(linen.LayerNorm(epsilon=1e-5)(linen.Dense(4)(x)), approximate=self.tanh))
+
+    x = np.random.default_rng(0).standard_normal((5, 4))
+    torchs = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.GELU(), torch.nn.Linear(4, 4))
+    golden = parity.record(torchs, {"x": x})
+    weights = Inline().init(jax.random.key(0), x)
+    report = parity.check(Inline().apply, golden, weights=weights)
+    report.assert_confirmed()
+    assert "['params']['Dense_0']['kernel'] is 3.weight (axes 1 0)" in report.context["weights"]
+    with pytest.raises(ValueError, match="none of its layouts agrees"):
+        parity.check(Inline(tanh=True).apply, golden, weights=weights)

@@ -104,3 +104,9 @@ def test_accuracy_is_measured_against_torchs_and_against_conditioning():
     assert found(1e-5, move=np.abs(theirs) * 3e-6 * EPS / np.finfo(np.float32).eps).verdict == "confirmed", "ill-conditioned"
     broken = numerical(pair, [np.where(np.arange(400) == 2, np.inf, single)], [theirs], "x")
     assert broken.verdict == "refuted" and "ours is inf in float32" in broken.detail
+
+
+def test_accuracy_is_not_judged_where_float32s_range_decides():
+    theirs = 1e-36 * X
+    single, flushed = theirs.astype(np.float32), np.where(np.abs(theirs) < 1e-37, 0, theirs).astype(np.float32)
+    assert numerical(Pair(theirs, theirs, NONE, NONE, single, single), [flushed], [theirs], "x") is None

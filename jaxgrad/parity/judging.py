@@ -214,7 +214,7 @@ def numerical(
     size = _rms(pair.theirs)
     unit = unit_of(precision)
     expected = max(_rms(theirs - pair.theirs), _rms(pair.their_move) * unit / UNIT[np.dtype(np.float64)], unit * size)
-    if size == 0 or expected == 0 or not np.isfinite(expected):
+    if size < _TINY / unit or expected == 0 or not np.isfinite(expected):  # XLA flushes to 0 what torch keeps below _TINY
         return None
     ours = min(_rms(s - d) for s, d in zip(singles, doubles, strict=True))
     torchs = _rms(theirs - pair.theirs)

@@ -31,6 +31,8 @@ MOST = 512
 """Choices tried together in one block."""
 
 _CHOICE = "choice of "
+_FITS = 1e6
+"""A cost that no pair whose shapes and kinds fit reaches."""
 _SAME_WORD = {
     "kernel": "weight", "scale": "weight", "embedding": "weight", "w": "weight", "b": "bias", "q": "query", "k": "key", "v": "value",
     "dense": "linear", "fc": "linear", "ln": "norm", "layernorm": "norm", "batchnorm": "norm", "bn": "norm", "attn": "attention",
@@ -137,7 +139,7 @@ def map_weights(template: Any, golden: Golden, jax_function: Callable[..., Any],
             + ", ".join(f"{k} {list(v.shape)}" for k, v in golden.state.items())
         )
     cost = _costs(list(ours), theirs, possible)
-    rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e6))
+    rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, _FITS))
     names = list(theirs)
     best = {list(ours)[r]: names[c] for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])}
     alone = [path for path in ours if path not in best]
@@ -147,15 +149,28 @@ def map_weights(template: Any, golden: Golden, jax_function: Callable[..., Any],
         raise ValueError(
             f"`weights`: {what} has no partner; pass the map yourself, as a function of torch's {{name: array}} or a WeightMap"
         )
-    choices = {}
-    for r, path in enumerate(ours):
-        near = [n for c, n in enumerate(names) if cost[r, c] <= cost[r, names.index(best[path])] + MARGIN]
-        near = [best[path], *(n for n in near if n != best[path])][:3]
-        choices[path] = [(theirs[n].name, layout) for n in near for layout in possible[path].get(n, ())]
-    entries = {path: found[0] for path, found in choices.items()}
-    open_choices = {path: found for path, found in choices.items() if len(found) > 1}
-    found = WeightMap(template, entries)
-    return _settled(found, open_choices, golden, jax_function, options) if open_choices else found
+
+    def settled(margin: float) -> WeightMap:
+        choices = {}
+        for r, path in enumerate(ours):
+            near = [n for c, n in enumerate(names) if cost[r, c] <= min(cost[r, names.index(best[path])] + margin, _FITS)]
+            near = [best[path], *(n for n in near if n != best[path])][:3]
+            choices[path] = [(theirs[n].name, layout) for n in near for layout in possible[path].get(n, ())]
+        open_choices = {path: found for path, found in choices.items() if len(found) > 1}
+        found = WeightMap(template, {path: found[0] for path, found in choices.items()})
+        return _settled(found, open_choices, golden, jax_function, options) if open_choices else found
+
+    try:
+        return settled(MARGIN)
+    except _NoneAgreesError as error:  # flax numbers Dense(4)(Dense(4)(x)) from the outside, so that places mislead
+        try:
+            return settled(np.inf)
+        except ValueError:
+            raise error from None
+
+
+class _NoneAgreesError(ValueError):
+    """No choice within the margin agrees with torch."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +313,7 @@ def _settled(
                     fitting.append(trial)
             if len(fitting) != 1:
                 words = "none of its layouts agrees" if not fitting else "more than one of its layouts agrees"
-                raise ValueError(
+                raise (ValueError if fitting else _NoneAgreesError)(
                     f"`weights`: {' and '.join(left)}: {words} with torch at {name}, so that the map would be a guess; pass it "
                     "yourself, as a function of torch's {name: array} or a WeightMap"
                 )
