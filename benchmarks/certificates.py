@@ -1,6 +1,6 @@
 """Time of a certificate, cold (the first time, tracing included) and warm, for losses of several kinds.
 
-Run `python benchmarks/certificates.py`. Every row is one gradient against its closed form, at the sizes stated. Warm is
+Run `python -m benchmarks.certificates`. Every row is one gradient against its closed form, at the sizes stated. Warm is
 the median of five runs with five seeds; the time that tracing takes of it stands beside it.
 """
 
@@ -15,55 +15,17 @@ from rich.table import Table
 
 from jaxgrad import certify
 from jaxgrad.tracing import trace
-
-
-def grad(f, argnums=0):
-    return jax.grad(lambda *args: jnp.sum(f(*args)), argnums)
-
-
-def layer_norm(x):
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-
-
-def layer_norm_vjp(x, c):
-    scale = jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)
-    z = layer_norm(x)
-    return scale * (c - c.mean(-1, keepdims=True) - z * (c * z).mean(-1, keepdims=True))
-
-
-def attention(q, k, v):
-    return jax.nn.softmax(q @ k.T / jnp.sqrt(3.0)) @ v
-
-
-def attention_vjp(q, k, v, c):
-    p = jax.nn.softmax(q @ k.T / 3**0.5)
-    dp = c @ v.T
-    ds = p * (dp - jnp.sum(p * dp, -1, keepdims=True)) / 3**0.5
-    return ds @ k, ds.T @ q, p.T @ c
-
-
-def mlp(w1, w2, x, y):
-    return jnp.mean((jax.nn.relu(x @ w1) @ w2 - y) ** 2)
-
-
-def mlp_gradient(w1, w2, x, y):
-    h = x @ w1
-    r = 2 * (jnp.maximum(h, 0) @ w2 - y) / y.size
-    return x.T @ ((r @ w2.T) * (h > 0)), jnp.maximum(h, 0).T @ r
-
-
-def expected_autoencoder(x, w1, w2, p):
-    core = w1.T @ w2.T
-    square = jnp.sum((core @ core.T) * jnp.where(np.eye(x.shape[1], dtype=bool), p, p * p) * (x.T @ x))
-    return (square - 2 * p * jnp.sum((x @ core) * x) + jnp.sum(x * x)) / x.size
-
-
-def expected_autoencoder_gradient(x, w1, w2, p):
-    m, n = x.shape
-    second = p * p + (p - p * p) * jnp.eye(n)
-    inner = w2 @ w1 @ (second * (x.T @ x)) - p * x.T @ x
-    return 2 / (m * n) * w2.T @ inner, 2 / (m * n) * inner @ w1.T
+from tests.formulas import (
+    attention,
+    attention_vjp,
+    expected_autoencoder,
+    expected_autoencoder_gradient,
+    grad,
+    layer_norm,
+    layer_norm_vjp,
+    mlp,
+    mlp_gradient,
+)
 
 
 def ridge_residual(x, y):

@@ -81,7 +81,7 @@ def judge(claim, seed=0):
         result = {"verdict": verdict, "by": by}
         if verdict != "refuted":
             return result
-        loss_of = functools.lru_cache(None)(lambda sizes: _loss_of_mask(problem, dict(sizes), placed=True))
+        loss_of = functools.lru_cache(None)(lambda sizes: _loss_of_mask(problem, dict(sizes)))
         begin = time.perf_counter()
         found = diagnose(problem, problem.wrt, lambda sizes: loss_of(tuple(sizes.items())))
         result["seconds"] = time.perf_counter() - begin

@@ -24,7 +24,7 @@ from jaxgrad.differences import Prober
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import heat
 from jaxgrad.problem import Objective, Problem, Tree, labelled
-from jaxgrad.programs import has_own_rules, working_unit
+from jaxgrad.programs import equations, has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen
 
@@ -32,6 +32,10 @@ DRAWS = 2
 """Generic draws at each choice of sizes."""
 SPECIAL_DRAWS = 4
 """Draws from the corners of the domains at each choice of sizes."""
+BRANCHED_DRAWS = 30
+"""Further generic draws at each choice of sizes where the programs branch, so that an error in one branch is not missed."""
+BRANCHES = frozenset("select_n cond max min reduce_max reduce_min argmax argmin sort sign abs clamp floor ceil round".split())
+"""Steps that do one thing at some inputs and another at others."""
 COARSE = 1e-6
 """At special draws, errors below this part of the gradient's largest entry are taken for rounding."""
 INSENSITIVE = 1e-3
@@ -53,6 +57,7 @@ class _Ledger:
     scale: float = 0.0
     rounding: float = 0.0
     generic: int = 0
+    further: int = 0
     special: int = 0
     vacuous: bool = True
     refuted: list[str] = field(default_factory=list)
@@ -82,6 +87,10 @@ class _Pair:
         self._compiled: Any = self._run
         self.prober = Prober(loss, self.wrt)
         self._rounded: dict[int, Any] = {}
+
+    def branches(self, draw: dict[str, Tree]) -> bool:
+        """Say whether closed form or loss does one thing at some inputs and another at others."""
+        return any(eqn.primitive.name in BRANCHES for eqn in equations(jax.make_jaxpr(self.both)(draw).jaxpr))
 
     def prepare(self, stacked: dict[str, Tree]) -> float:
         """Trace and compile for stacks like this one; return the unit roundoff that the program works in."""
@@ -135,7 +144,10 @@ def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, 
 def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> None:
     draws = [problem.draw(pair.sizes, number) for number in range(DRAWS)]
     special = [problem.draw(pair.sizes, number, special=True) for number in range(SPECIAL_DRAWS)]
-    once = jax.tree.map(lambda *x: np.stack(x), *special)
+    further = []
+    if sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0])) <= SMALL // BRANCHED_DRAWS and pair.branches(draws[0]):
+        further = [problem.draw(pair.sizes, number) for number in range(DRAWS, DRAWS + BRANCHED_DRAWS)]
+    once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
 
     def stack(unit: float) -> tuple[list[Any], Any]:
         copied = [noisy_copies(draw, unit, number) for number, draw in enumerate(draws)]
@@ -168,6 +180,9 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
             row = DRAWS * rows + number
             if not ledger.refuted and finite[row]:
                 _enter_special(ledger, pair, draw, label, claimed[label][row], reference[label][row], unit)
+        for number, draw in enumerate(further, start=DRAWS * rows + len(special)):
+            if not ledger.refuted and finite[number]:
+                _enter_further(ledger, pair, draw, label, claimed[label][number], reference[label][number], unit)
 
 
 def _enter_generic(
@@ -210,6 +225,20 @@ def _enter_special(
     wrong = np.abs(claimed - reference) > max(COARSE * scale, GAP * ledger.rounding)
     if np.any(wrong):
         _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at exact zeros or ties")
+        if ledger.refuted:
+            ledger.seen = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding), claimed, reference
+
+
+def _enter_further(
+    ledger: _Ledger, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
+) -> None:
+    if not np.all(np.isfinite(reference)) or not np.all(np.isfinite(claimed)):
+        return
+    ledger.further += 1
+    scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0))
+    wrong = np.abs(claimed - reference) > max(COARSE * scale, GAP * ledger.rounding)
+    if np.any(wrong):
+        _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at a further draw")
         if ledger.refuted:
             ledger.seen = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding), claimed, reference
 
@@ -281,6 +310,8 @@ def _worse(seen: Any, other: tuple[np.ndarray, Any, np.ndarray, np.ndarray]) -> 
 
 def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: float) -> Finding:
     detail, verdict, warning = where, Verdict.CONFIRMED, ""
+    if ledger.further:
+        detail += f", and {ledger.further} more for the sake of branches"
     if ledger.special:
         detail += f", and at exact zeros and ties {ledger.special} times"
     if ledger.refuted:

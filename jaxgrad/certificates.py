@@ -2,7 +2,7 @@
 
 Two functions built from + − × ÷ are equal iff they agree at a random point of a large finite field, up to
 probability degree/p (Schwartz 1980, Zippel 1979). `certify` traces both once, runs them together on residues modulo
-many primes (`jaxgrad.fields`), and compares. In such a field exp, log, roots and signs have counterparts with the
+many primes (`jaxgrad.residues.fields`), and compares. In such a field exp, log, roots and signs have counterparts with the
 same laws, so that most losses and their gradients are proved in the same way.
 
 What a certificate says. *confirmed*: f and g are the same function, where the reals have their usual laws and
@@ -33,12 +33,12 @@ from typing import Any
 import numpy as np
 
 from jaxgrad.calling import RefusedError
-from jaxgrad.identity import common_ratio
 from jaxgrad.interpreter import SteeredLoopError, UnsupportedError
 from jaxgrad.observation import Observation, observe, same_domain
 from jaxgrad.report import Verdict
-from jaxgrad.residues import BRANCH, CONSTANT, EXP, MANY, OPAQUE, PIVOT, STEP
-from jaxgrad.search import Search
+from jaxgrad.residues.identity import common_ratio
+from jaxgrad.residues.search import Search
+from jaxgrad.residues.values import BRANCH, CONSTANT, EXP, MANY, OPAQUE, PIVOT, STEP
 from jaxgrad.tracing import Traced, trace
 from jaxgrad.work import ExhaustedError
 

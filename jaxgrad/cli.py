@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from jaxgrad.options import Share, Whole, read_evidence, read_sizes
+
 CONFIRMED, REFUTED, USAGE, UNDECIDED, INTERNAL, INTERRUPTED, PIPE = 0, 1, 2, 3, 70, 130, 141
 
 
@@ -74,70 +76,6 @@ def debug() -> bool:
     return os.environ.get("JAXGRAD_DEBUG", "") not in ("", "0")
 
 
-class _Whole(click.ParamType):
-    """A whole number, also written as 1e6 or 2**20."""
-
-    name = "number"
-
-    def __init__(self, least: int, most: int) -> None:
-        self.least, self.most = least, most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        text = str(value).strip()
-        try:
-            base, power, exponent = text.partition("**")
-            number = int(base) ** min(int(exponent), 64) if power else float(text) if "e" in text.lower() else int(text)
-            whole = int(number)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no whole number; write it as 65536, 1e6 or 2**20", param, ctx)
-        if whole != number or not self.least <= whole <= self.most:
-            self.fail(f"{value} is not a whole number from {self.least} to {self.most}", param, ctx)
-        return whole
-
-
-class _Share(click.ParamType):
-    """A number strictly between 0 and 1."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is no number; write it as 0.01 or 1e-6", param, ctx)
-        if not 0 < number < 1:
-            self.fail(f"{value} does not lie between 0 and 1", param, ctx)
-        return number
-
-
-def _sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, int] | None:
-    sizes: dict[str, int] = {}
-    for item in ",".join(values).split(",") if values else ():
-        name, equals, size = item.partition("=")
-        if not (equals and name.strip() and size.strip().isdecimal() and int(size) > 0):
-            raise click.BadParameter(f"{item!r} is no size; write sizes as n=5,m=7", ctx, param)
-        sizes[name.strip()] = int(size)
-    return sizes or None
-
-
-def _evidence(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
-    if not values:
-        return None
-    import difflib
-
-    from jaxgrad.verification import EVIDENCE
-
-    names = [name.strip().replace("-", "_") for name in ",".join(values).split(",")]
-    for name in names:
-        if name not in EVIDENCE:
-            near = difflib.get_close_matches(name, EVIDENCE, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise click.BadParameter(f"{name!r} is no evidence; {hint}it is one or more of {', '.join(EVIDENCE)}", ctx, param)
-    return tuple(dict.fromkeys(names))
-
-
 def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
         import importlib.metadata
@@ -171,20 +109,20 @@ def main(context: click.Context) -> None:
 
 @main.command()
 @click.argument("targets", nargs=-1, metavar="[NAME | FILE.py | FILE.py:NAME | package.module:NAME]...")
-@click.option("--seed", type=_Whole(0, 2**32 - 1), default=0, show_default=True, help="Seed of all that is drawn.")
-@click.option("--evidence", multiple=True, callback=_evidence, metavar="NAME[,NAME]", help="Gather only this evidence.")
+@click.option("--seed", type=Whole(0, 2**32 - 1), default=0, show_default=True, help="Seed of all that is drawn.")
+@click.option("--evidence", multiple=True, callback=read_evidence, metavar="NAME[,NAME]", help="Gather only this evidence.")
 @click.option("--inputs", metavar="DATA.npz", help="Arrays by input name; the rest is drawn.")
-@click.option("--sizes", multiple=True, callback=_sizes, metavar="n=5,m=7", help="Fix sizes; the rest is chosen.")
-@click.option("--max-samples", type=_Whole(2, 2**40), default=2**20, show_default=True, help="Samples Monte Carlo may draw.")
-@click.option("--false-alarm", type=_Share(), default=1e-6, show_default=True, help="Chance that a right gradient is refuted.")
-@click.option("--resolution", type=_Share(), default=1e-2, show_default=True, help="Relative error Monte Carlo must resolve.")
+@click.option("--sizes", multiple=True, callback=read_sizes, metavar="n=5,m=7", help="Fix sizes; the rest is chosen.")
+@click.option("--max-samples", type=Whole(2, 2**40), default=2**20, show_default=True, help="Samples Monte Carlo may draw.")
+@click.option("--false-alarm", type=Share(), default=1e-6, show_default=True, help="Chance that a right gradient is refuted.")
+@click.option("--resolution", type=Share(), default=1e-2, show_default=True, help="Relative error Monte Carlo must resolve.")
 @click.option("--json", "json_path", metavar="PATH", help="Write the reports as JSON; - is standard output.")
 @click.option("--html", "html_path", metavar="PATH", help="Write the reports as one self-contained HTML page.")
 @click.option("-q", "--quiet", is_flag=True, help="Tell only of what is not confirmed.")
 @click.option("--checkpoint", metavar="FILE", help="Keep the state of sampling in FILE, and go on from it.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where process 0 of several listens.")
-@click.option("--num-processes", type=_Whole(1, 2**20), help="How many processes share the sampling.")
-@click.option("--process-id", type=_Whole(0, 2**20), help="Which of them this is, from 0.")
+@click.option("--num-processes", type=Whole(1, 2**20), help="How many processes share the sampling.")
+@click.option("--process-id", type=Whole(0, 2**20), help="Which of them this is, from 0.")
 @click.pass_context
 def verify(
     context: click.Context, targets: tuple[str, ...], json_path: str | None, html_path: str | None, quiet: bool, inputs: str | None,

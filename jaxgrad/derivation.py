@@ -87,6 +87,10 @@ class Derivation:
         """The inputs that are arrays on both sides: all of `shapes` but the mask."""
         return tuple(name for name in self.shapes if name != "mask")
 
+    def in_order(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return inputs in the order of `shapes`; JAX's transforms hand them on in that of their names, and ``**inputs`` may tell."""
+        return {name: inputs[name] for name in self.shapes if name in inputs}
+
     def choose_sizes(self, variant: int = 0, fixed: Mapping[str, int] | None = None, *, few_masks: bool = False) -> dict[str, int]:
         """Choose sizes, all dimensions distinct and, with `few_masks`, those of the mask smallest; see `jaxgrad.shapes.choose`."""
         unknown = set(fixed or {}) - set(shapes.names(self.shapes))

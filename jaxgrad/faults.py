@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
-from jaxgrad.calling import RefusedError, frames, place, remedy, summary
+from jaxgrad.calling import RefusedError, frames, is_library, place, remedy, summary
 from jaxgrad.derivation import Derivation
+from jaxgrad.problem import value_and_gradient
 
 _HERE = str(Path(__file__).parent)
 _EXITS = {"SystemExit": "; leave the exit to the command"}
@@ -63,6 +64,22 @@ def _raised_by(error: BaseException, derivation: Derivation) -> str | None:
         if depth is not None:
             mend = _EXITS.get(type(error).__name__, remedy(error))
             return f"{role} of {derivation.name} raised {summary(error)} ({place(stack[depth:])}){mend}"
+    return _in_differentiation(error, stack, derivation)
+
+
+def _in_differentiation(error: BaseException, stack: list[tuple[FrameType, int]], derivation: Derivation) -> str | None:
+    """Say so where the loss's own differentiation rule raised an exception, or JAX has no rule for one of its operations."""
+    files = [frame.f_code.co_filename for frame, _ in stack]
+    inside = max((i for i, file in enumerate(files) if file.startswith(_HERE)), default=len(files))
+    rule = [at for at in stack[inside + 1 :] if not is_library(at[0].f_code.co_filename)]
+    if rule:
+        return f"the differentiation rule in `loss` of {derivation.name} raised {summary(error)} ({place(rule)}){remedy(error)}"
+    by_jax = any(f.f_code.co_name in ("vjp", "grad") and "jax" in Path(f.f_code.co_filename).parts for f, _ in stack[inside:])
+    by_us = (
+        any(f.f_code is value_and_gradient.__code__ for f, _ in stack) and Path(files[inside]).stem == "problem"
+    )  # JAX hides its frames
+    if by_jax or by_us:
+        return f"`loss` of {derivation.name} cannot be differentiated by JAX: {summary(error)}"
     return None
 
 

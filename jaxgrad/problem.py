@@ -99,7 +99,7 @@ class Problem:
     @functools.cached_property
     def loss(self) -> Callable[..., Any]:
         """The loss as a function of the inputs by name; it is traced once for each of their shapes."""
-        return traced_once(lambda **inputs: _arrays("loss", self.derivation.loss(**inputs)))
+        return traced_once(lambda **inputs: _arrays("loss", self.derivation.loss(**self.derivation.in_order(inputs))))
 
     @functools.cached_property
     def objective(self) -> Objective:
@@ -109,7 +109,7 @@ class Problem:
     @functools.cached_property
     def gradient(self) -> Callable[..., dict[str, Tree]]:
         """The closed form as a function of the inputs and the mask's distribution by name, traced likewise."""
-        return traced_once(lambda **inputs: _arrays("gradient", self.derivation.gradient(**inputs)))
+        return traced_once(lambda **inputs: _arrays("gradient", self.derivation.gradient(**self.derivation.in_order(inputs))))
 
     def closed_form(self, sizes: Mapping[str, int]) -> Callable[[dict[str, Tree]], dict[str, Tree]]:
         """Return the closed form as a function of the inputs, the mask's distribution filled in."""
@@ -117,7 +117,9 @@ class Problem:
         def closed() -> Callable[[dict[str, Tree]], dict[str, Tree]]:
             distribution = self.derivation.distribution(sizes)
             extra = {} if distribution is None else {"mask": distribution}
-            return traced_once(lambda inputs: _arrays("gradient", self.derivation.gradient(**inputs, **extra)))
+            return traced_once(
+                lambda inputs: _arrays("gradient", self.derivation.gradient(**self.derivation.in_order({**inputs, **extra})))
+            )
 
         return self.once(("closed form", *sizes.items()), closed)
 

@@ -24,7 +24,7 @@ from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
 from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities
-from jaxgrad.programs import traced_once
+from jaxgrad.programs import has_own_rules, traced_once
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
@@ -104,6 +104,7 @@ def verify(
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
+        findings = _on_trust(problem, findings)
     if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
@@ -111,11 +112,31 @@ def verify(
     return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
 
 
+def _on_trust(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back what was confirmed through a differentiation rule of the loss's own that no differences confirm."""
+    unchecked = {f.wrt for f in findings} - {f.wrt for f in findings if f.evidence == "differences" and f.verdict == Verdict.CONFIRMED}
+    if not unchecked or not has_own_rules(_program(problem)):
+        return findings
+    reason = "it takes on trust the loss's own differentiation rule, which differences of the loss do not confirm"
+    return [
+        replace(f, verdict=Verdict.UNDECIDED, bound=None if f.evidence == "certificate" else f.bound, detail=f"{reason}; {f.detail}")
+        if f.wrt in unchecked and f.verdict == Verdict.CONFIRMED
+        else f
+        for f in findings
+    ]
+
+
+def _program(problem: Problem) -> Any:
+    sizes, derivation = problem.choose_sizes(0), problem.derivation
+    mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), float)}
+    return jax.make_jaxpr(problem.loss)(**problem.draw(sizes, 0), **mask)
+
+
 def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
     from jaxgrad.diagnosis import explain  # for what is not confirmed alone
 
     with jax.enable_x64(True):
-        return explain(problem, findings, lambda sizes: _loss_of_mask(problem, sizes, placed=True))
+        return explain(problem, findings, lambda sizes: _loss_of_mask(problem, sizes))
 
 
 def _gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
@@ -143,26 +164,19 @@ def _certificate(problem: Problem) -> list[Finding] | str:
     return merge(results)
 
 
-def _loss_of_mask(problem: Problem, sizes: dict[str, int], *, placed: bool = False) -> Loss | str:
-    """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution.
-
-    Where it is to be `placed`, its trace is not shared, and each of its steps knows the user's line that it comes from.
-    """
+def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
+    """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution."""
     derivation = problem.derivation
     if derivation.mask is None:
-        return (lambda inputs, _: derivation.loss(**inputs)) if placed else (lambda inputs, _: problem.objective(inputs))
+        return lambda inputs, _: problem.objective(inputs)
     loss, distribution, shape = _masked_loss(problem, sizes)
-    if placed:
-        loss = lambda inputs, mask: derivation.loss(**inputs, mask=mask)  # noqa: E731 - as in `_masked_loss`, without its trace
     limits = {name: MAX_PROVED_MASKS if name in METHODS[:2] else MAX_MASKS for name in METHODS}
     draw = derivation.arrays(jax.random.key(problem.seed), sizes)
     try:
         plan = choose(loss, distribution, shape, (draw,), limits=limits)
     except ValueError as error:
         return str(error)
-    if not placed:
-        return _expected(problem, sizes, plan.method)
-    return lambda inputs, mask: expectation(loss, mask, shape, method=plan.method)(inputs)
+    return _expected(problem, sizes, plan.method)
 
 
 def _autodiff(problem: Problem) -> list[Finding] | str:

@@ -58,6 +58,8 @@ def test_record_refuses_wrong_options():
         parity.record(nn.Linear(6, 3), {"x": X}, order=3)
     with pytest.raises(ValueError, match="`loss` must give one number"):
         parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: y)
+    with pytest.raises(ValueError, match="does not do the same twice"):
+        parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: y.sum() * random.random())
 
 
 def test_without_torch_recording_says_what_to_do(monkeypatch):
@@ -89,12 +91,16 @@ def test_a_golden_file_that_is_none_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             parity.check(linear, file)
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(changed, "w") as new:
-        for name in old.namelist():
-            manifest = json.dumps(json.loads(old.read(name)) | {"schema": 99}) if name == "manifest.json" else old.read(name)
-            new.writestr(name, manifest)
-    with pytest.raises(ValueError, match="has schema 99, and this jaxgrad reads 1; update jaxgrad"):
-        parity.Golden.load(changed)
+    for entry, message in (
+        ({"schema": 99}, "has schema 99, and this jaxgrad reads 1; update jaxgrad"),
+        ({"modules": [1]}, "its manifest.json has no proper 'modules'"),
+    ):
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(changed, "w") as new:
+            for name in old.namelist():
+                manifest = json.dumps(json.loads(old.read(name)) | entry) if name == "manifest.json" else old.read(name)
+                new.writestr(name, manifest)
+        with pytest.raises(ValueError, match=message):
+            parity.Golden.load(changed)
     with pytest.raises(ValueError, match="there is no folder"):
         LINEAR.save(tmp_path / "nowhere" / "linear.npz")
 

@@ -95,6 +95,51 @@ def test_gradients_that_vanish_by_construction_confirm_nothing():
     assert any("d 0.weight: vacuous" in w for w in report.warnings)
 
 
+def test_a_loss_of_noise_confirms_nothing_and_a_wrong_gradient_of_the_loss_is_refuted():
+    def port(p, x):
+        return x @ p["weight"].T + p["bias"]
+
+    golden = parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: torch.softmax(y, -1).mean())
+    report = parity.check(port, golden, loss=lambda y: jax.nn.softmax(y).mean())
+    assert report.verdict == "undecided"
+    assert any("every gradient is zero" in f.detail for f in report.findings)
+
+    def detached(y):
+        return jnp.mean((y - jax.lax.stop_gradient(y.mean(0))) ** 2 + jax.nn.relu(y))
+
+    golden = parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: ((y - y.mean(0)) ** 2 + 3 * y * y.mean(0) + y.relu()).mean())
+    right = parity.check(port, golden, loss=lambda y: jnp.mean((y - y.mean(0)) ** 2 + 3 * y * y.mean(0) + jax.nn.relu(y)))
+    wrong = parity.check(port, golden, loss=lambda y: detached(y) + 3 * jnp.mean(y * jax.lax.stop_gradient(y.mean(0))))
+    assert (right.verdict, wrong.verdict) == ("confirmed", "refuted")
+    assert [f.wrt for f in wrong.findings if f.verdict == "refuted"] == ["d loss / d output"]
+    with pytest.raises(ValueError, match=r"`loss` must give one number, and gives shape \[7, 3\]"):
+        parity.check(port, golden, loss=lambda y: y)
+
+
+def test_draws_of_a_loss_are_replayed():
+    golden = parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: (y * torch.rand_like(y)).sum())
+
+    def port(p, x):
+        return x @ p["weight"].T + p["bias"]
+
+    right = parity.check(port, golden, loss=lambda y: (y * parity.noise("noise", y.shape)).sum())
+    wrong = parity.check(port, golden, loss=lambda y: (y * parity.noise("noise", y.shape)[::-1]).sum())
+    assert (right.verdict, wrong.verdict) == ("confirmed", "refuted")
+
+
+def test_values_that_are_all_zero_confirm_nothing():
+    golden = parity.record(lambda x: torch.floor(x.abs() / 1e6).detach(), {"x": X})
+    report = parity.check(lambda p, x: 0 * x, golden)
+    assert report.verdict == "undecided"
+    assert any("all that was compared is zero" in f.detail for f in report.findings)
+
+
+def test_a_loss_that_is_not_compared_is_told():
+    golden = parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: y.square().mean())
+    report = parity.check(lambda p, x: x @ p["weight"].T + p["bias"], golden)
+    assert report.verdict == "confirmed" and "the loss that was recorded is not compared" in report.context["unseen"]
+
+
 def test_a_parameter_that_the_port_never_reads_is_refuted():
     report = parity.check(lambda p, x: x @ p["weight"].T + 0 * X[0, :3], parity.record(nn.Linear(6, 3), {"x": X}))
     assert report.verdict == "refuted"

@@ -7,8 +7,8 @@ import pytest
 
 from jaxgrad import certify
 from jaxgrad.report import Verdict
-from jaxgrad.rotations import PRIMES, Rotations
-from jaxgrad.search import Search
+from jaxgrad.residues.rotations import PRIMES, Rotations
+from jaxgrad.residues.search import Search
 from jaxgrad.tracing import trace
 
 v = np.ones(3)

@@ -22,7 +22,7 @@ def told(claim, **options):
     """Diagnose all arrays of the gradient; return {label: diagnosis}."""
     with jax.enable_x64(True):
         problem = Problem(claim, **options)
-        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem, placed=True))
+        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem))
 
 
 def wrong(name, gradient, loss=lambda x: jnp.sum(x**2), shapes=None, **more):
@@ -324,3 +324,36 @@ def test_a_gradient_that_rounding_hides_is_told_where_it_loses_its_digits():
 def test_digits_lost_refuses_what_is_no_derivation():
     with pytest.raises(TypeError, match="`derivation`"):
         digits_lost("variance")
+
+
+def halves(x):
+    return jnp.where(jnp.sum(x**2) < 4, jnp.sum(x**2) / 2, 2 * jnp.sqrt(jnp.sum(x**2)) - 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("loss", "gradient", "shapes"),
+    [
+        (lambda x: jnp.sum(x**2), lambda x: jnp.where(jnp.sum(x) > 0, 4 * x, 2 * x), "m n"),
+        (lambda x: jnp.sum(x**2), lambda x: jnp.where(jnp.sum(x) > 0, 0 * x, 2 * x), "m n"),
+        (lambda x: jnp.sum(x**2), lambda x: jnp.where(x[0, 0] > 0, 2 * x + 1, 2 * x), "m n"),
+        (lambda x: jnp.sum(x**2), lambda x: jnp.where(x > 2.2, 4 * x, 2 * x), "m n"),
+        (halves, lambda x: jnp.where(jnp.sum(x**2) < 4, x, x / jnp.sqrt(jnp.sum(x**2))), "n"),
+    ],
+)
+def test_what_is_right_in_some_draws_is_not_said_to_be_wrong_throughout(loss, gradient, shapes, seed):
+    found = told(wrong("now and then", lambda x: {"x": gradient(x)}, loss, {"x": shapes}), seed=seed)
+    for phrase in ("what it should be", "throughout", "right elsewhere", "has too much", "right only"):
+        assert all(phrase not in diagnosis.sentence for diagnosis in found.values())
+
+
+def test_a_region_is_said_to_be_the_only_one_if_nothing_near_it_is_right():
+    clipped = wrong("clipped", lambda x: {"x": 2 * x}, lambda x: jnp.sum(jnp.maximum(x, -1) ** 2))
+    assert "x is right where x is positive, and at points near there, but not everywhere" in told(clipped)["x"].sentence
+    absolute = wrong("absolute", lambda x: {"x": jnp.ones_like(x)}, lambda x: jnp.sum(jnp.abs(x)))
+    assert "x is right only where x is positive" in told(absolute)["x"].sentence
+
+
+def test_a_constant_is_no_gradient_at_other_inputs():
+    claim = wrong("clipped", lambda x: {"x": jnp.ones_like(x)}, lambda x: jnp.sum(jnp.maximum(x, -1)))
+    assert "lacks a factor: what comes through `jnp.maximum(x, -1)`" in told(claim)["x"].sentence

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxgrad.fields import PRIMES, Draws
-from jaxgrad.logarithms import log4, small_fraction
+from jaxgrad.residues.fields import PRIMES, Draws
+from jaxgrad.residues.logarithms import log4, small_fraction
 
 
 @pytest.mark.parametrize("p", [PRIMES[0], PRIMES[-1]])

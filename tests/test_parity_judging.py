@@ -61,6 +61,17 @@ def test_what_rounding_alone_moves_is_confirmed_only_where_both_sides_are_the_sa
     assert verdict(np.where(np.arange(50) == 7, 2 * X, X), move=np.where(np.arange(50) == 3, 1.0, 0.0)) == "refuted"
 
 
+def test_numbers_below_the_range_of_float32_are_not_called_zero_and_no_rounding_is_read_off_their_float32():
+    tiny, zero = 1e-63 * X, np.zeros(50, np.float32)
+    found = [semantic(Pair(ours, tiny, NONE, NONE, zero, zero), "x") for ours in (tiny, tiny * (1 + 1e-8), 2 * tiny)]
+    assert [f.verdict for f in found] == ["confirmed", "undecided", "undecided"]
+    assert not any(f.warning for f in found) and "float32 holds no numbers so small" in found[1].detail
+    mixed = np.where(np.arange(50) == 7, 1e-63, X)
+    single = np.where(np.arange(50) == 7, 0, X).astype(np.float32)
+    assert semantic(Pair(np.where(np.arange(50) == 7, 1e-63, 2 * X), mixed, NONE, NONE, single, single), "x").verdict == "refuted"
+    assert semantic(Pair(np.where(np.arange(50) == 7, 1.0, X), mixed, NONE, NONE, None, single), "x").verdict == "refuted"
+
+
 def test_a_tie_everywhere_is_no_zero():
     ones, half = np.ones(50), np.full(50, 0.5)
     finding = semantic(Pair(half, ones, half, ones, None, np.ones(50, np.float32)), "x")

@@ -185,3 +185,15 @@ def test_masks_without_variance_are_compared_to_rounding():
     for seed in range(3):
         report = jg.verify(entry, sizes={"n": 1}, seed=seed)
         assert report.verdict == Verdict.CONFIRMED, str(report)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_branch_that_a_draw_seldom_takes_is_looked_into(seed):
+    def loss(x, y, w):
+        return jnp.maximum(0, 1 - y * (x @ w))
+
+    shapes = {"x": "n", "y": "", "w": "n"}
+    gated = Derivation(name="hinge", loss=loss, gradient=lambda x, y, w: {"w": jnp.where(y * (x @ w) < 1, -y * x, 0)}, shapes=shapes)
+    jg.verify(gated, seed=seed).assert_confirmed()
+    ungated = Derivation(name="hinge without its gate", loss=loss, gradient=lambda x, y, w: {"w": -y * x}, shapes=shapes)
+    assert jg.verify(ungated, seed=seed).verdict == Verdict.REFUTED

@@ -1,5 +1,6 @@
 """Rare masks, data far from zero, and options of the wrong kind."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -84,3 +85,76 @@ def test_entries_that_seldom_fall_together_are_neither_confirmed_away_nor_held_a
         assert finding.verdict == Verdict.UNDECIDED and "fall together with a probability of" in finding.detail
     else:  # 1e-12 · 1e7 is far below the resolution, and either claim is right
         assert finding.verdict == Verdict.CONFIRMED
+
+
+@jax.custom_vjp
+def steep(x):
+    return jnp.tanh(x)
+
+
+steep.defvjp(lambda x: (jnp.tanh(x), x), lambda x, ct: (1.5 * ct * (1 - jnp.tanh(x) ** 2),))
+
+
+def half(x):
+    return x.astype(jnp.bfloat16)
+
+
+def odd(mask):
+    return (1 - jnp.cos(jnp.pi * jnp.sum(mask))) / 2
+
+
+RULES_THAT_DIFFERENCES_CANNOT_CHECK = {
+    "a loss in bfloat16": Derivation(
+        name="half precision", loss=lambda x: jnp.sum(steep(half(x)).astype(x.dtype)), shapes={"x": "n"},
+        gradient=lambda x: {"x": (1.5 * (1 - jnp.tanh(half(x)) ** 2)).astype(x.dtype)},
+    ),
+    "an expectation that is only sampled": Derivation(
+        name="odd masks", loss=lambda w, mask: jnp.sum(steep(w)) * odd(mask), shapes={"w": "n", "mask": "3 40"},
+        gradient=lambda w, mask: {"w": 1.5 * (1 - jnp.tanh(w) ** 2) * (1 - (1 - 2 * mask.mean(40)[0]) ** 120) / 2},
+        mask=masks.Bernoulli(0.5),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", RULES_THAT_DIFFERENCES_CANNOT_CHECK.values(), ids=RULES_THAT_DIFFERENCES_CANNOT_CHECK)
+def test_a_rule_of_the_losss_own_is_not_taken_on_trust(claim):
+    report = verify(claim, resolution=0.1)
+    assert report.verdict == Verdict.UNDECIDED
+    assert any("takes on trust the loss's own differentiation rule" in finding.detail for finding in report.findings)
+
+
+def test_inputs_come_in_the_order_of_shapes():
+    def loss(**inputs):
+        first, second = inputs.values()
+        return jnp.sum(first**2 * second)
+
+    right = Derivation(name="in order", loss=loss, gradient=lambda b, a: {"b": 2 * a * b, "a": b**2}, shapes={"b": "n", "a": "n"})
+    assert verify(right).verdict == Verdict.CONFIRMED
+    swapped = Derivation(name="swapped", loss=loss, gradient=lambda b, a: {"b": a**2, "a": 2 * a * b}, shapes={"b": "n", "a": "n"})
+    assert verify(swapped).verdict == Verdict.REFUTED
+
+
+@jax.custom_jvp
+def failing(x):
+    return jnp.sin(x)
+
+
+@failing.defjvp
+def failing_rule(primals, tangents):
+    raise RuntimeError("no rule yet")
+
+
+UNDIFFERENTIABLE = {
+    "a rule that raises": (failing, r"the differentiation rule in `loss` of c raised RuntimeError: no rule yet \(.*in failing_rule\)"),
+    "a loop": (
+        lambda x: lax.while_loop(lambda s: s[1] < 3, lambda s: (2 * s[0], s[1] + 1), (x, 0))[0],
+        "`loss` of c cannot be differentiated by JAX: .*while_loop",
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "message"), UNDIFFERENTIABLE.values(), ids=UNDIFFERENTIABLE)
+def test_a_loss_that_cannot_be_differentiated_is_told_so(function, message):
+    claim = Derivation(name="c", loss=lambda x: jnp.sum(function(x)), gradient=lambda x: {"x": x}, shapes={"x": "n"})
+    with pytest.raises(ValueError, match=message):
+        verify(claim, evidence="autodiff")

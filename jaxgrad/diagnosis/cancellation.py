@@ -79,7 +79,7 @@ def _run(problem: Problem, sizes: dict[str, int], inputs: dict[str, Any]) -> tup
     extra = {} if distribution is None else {"mask": distribution}
 
     def closed(x: dict[str, Any]) -> dict[str, Any]:  # traced anew, so that every step is known by its place in the user's code
-        return labelled(dict(problem.derivation.gradient(**x, **extra)))
+        return labelled(dict(problem.derivation.gradient(**problem.derivation.in_order({**x, **extra}))))
 
     program, shaped = jax.make_jaxpr(closed, return_shape=True)(inputs)
     return Flat.of(program).run(leaves_of(inputs, None)), sorted(shaped)

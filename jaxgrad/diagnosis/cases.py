@@ -72,9 +72,11 @@ class Setting:
     @functools.cached_property
     def closed(self) -> Program:
         """The closed form."""
-        gradient = self.problem.derivation.gradient
+        derivation = self.problem.derivation
         extra = (lambda mask: {}) if self.mask is None else (lambda mask: {"mask": mask})
-        return Program(lambda x, mask: labelled(dict(gradient(**x, **extra(mask)))), self.example, self.mask)
+        return Program(
+            lambda x, mask: labelled(dict(derivation.gradient(**derivation.in_order({**x, **extra(mask)})))), self.example, self.mask
+        )
 
     @functools.cached_property
     def moments(self) -> dict[str, np.ndarray]:

@@ -59,7 +59,9 @@ def kinks(label: str, cases: Cases) -> Iterator[Explanation]:
             off = abs(float(case.claimed[label][index] - case.truth[label][index]))
             if not np.isfinite(left + right) or abs(right - left) <= CLEAR * off:
                 return
-            told = told or (index, float(case.claimed[label][index]), float(case.truth[label][index]), left, right)
+            if told is None:
+                ruled = case.setting.autodiff(case.inputs, case.mask) if case.setting.own_rules else case.truth
+                told = index, float(case.claimed[label][index]), float(ruled[label][index]), left, right
     if told is None:
         return
     index, claimed, true, left, right = told

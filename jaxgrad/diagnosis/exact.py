@@ -1,7 +1,7 @@
 """Factors that are exact: what a refutation over finite fields tells of the ratio of closed form and gradient.
 
 Where a certificate refutes, and closed form and gradient are proportional, their ratio is a fraction that is known without
-rounding (`jaxgrad.identity`), at every choice of sizes that the certificate took. It confirms the name that was fitted to
+rounding (`jaxgrad.residues.identity`), at every choice of sizes that the certificate took. It confirms the name that was fitted to
 floating-point numbers, writes a decimal as the fraction that it is, and names a factor where rounding, or an error too small,
 hides it.
 """

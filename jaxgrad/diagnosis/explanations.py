@@ -98,24 +98,26 @@ class Trial:
     Args:
         label: the array.
         cases: what each must explain.
+        stands: says of what explains them whether it stands elsewhere too.
     """
 
-    def __init__(self, label: str, cases: Sequence[Case]) -> None:
+    def __init__(self, label: str, cases: Sequence[Case], stands: Callable[[Explanation], bool]) -> None:
         """Nothing is tried yet."""
-        self.label, self.cases = label, cases
+        self.label, self.cases, self.stands = label, cases, stands
         self.best: tuple[float, Explanation] | None = None
         self.second: tuple[float, str] = (np.inf, "")  # what is left, and of which kind
 
     def __call__(self, explanation: Explanation) -> bool:
         """Try one; say whether it explains everything."""
         left = residual(explanation, self.label, self.cases, stop=1e-2)
-        if left <= EXPLAINS:
+        if left <= EXPLAINS and self.stands(explanation):
             if self.best is None:
                 self.best = left, explanation
             elif self.best[1].kind != explanation.kind:
                 self.second = min(self.second, (left, explanation.kind))
             return True
-        self.second = min(self.second, (left, explanation.kind))
+        if left > EXPLAINS:
+            self.second = min(self.second, (left, explanation.kind))
         return False
 
     def diagnosis(self) -> Diagnosis | None:
@@ -129,6 +131,14 @@ class Trial:
 def differs(case: Case, label: str) -> bool:
     """Say whether the closed form is visibly wrong in a case."""
     return case.error(label) > TOO_SMALL * case.scale(label) and case.error(label) > 0
+
+
+def denies(explanation: Explanation, label: str, case: Case) -> bool:
+    """Say whether an explanation calls wrong what is right in a case."""
+    predicted = explanation.predict(case)
+    if predicted is None or np.shape(predicted) != case.claimed[label].shape or not np.all(np.isfinite(predicted)):
+        return False
+    return not bool(zero(predicted - case.claimed[label], case.scale(label) / TOO_SMALL * EXPLAINS).all())
 
 
 def zero(x: Any, scale: float) -> np.ndarray:

@@ -23,7 +23,7 @@ from jaxgrad.diagnosis.cases import (
 )
 from jaxgrad.diagnosis.edits import explanations
 from jaxgrad.diagnosis.exact import exact
-from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, differs, residual
+from jaxgrad.diagnosis.explanations import EXPLAINS, Diagnosis, Explanation, Trial, denies, differs, residual
 from jaxgrad.diagnosis.flat import Flat
 from jaxgrad.diagnosis.proportions import Cases
 from jaxgrad.diagnosis.sampled import sampled
@@ -90,7 +90,8 @@ def _diagnosed_at(problem: Problem, labels: Sequence[str], loss_of: LossOf) -> d
     kinked = [label for label in labels if label in cases.plain[0].truth and label not in wrong]
     if kinked:
         special = Cases([c for s in _settings(cases)[:2] for c in draws(s, special=True) if c.usable()])
-        found |= _diagnosed([label for label in kinked if any(differs(c, label) for c in special.plain)], special, [])
+        at_ties = [label for label in kinked if any(differs(c, label) for c in special.plain)]
+        found |= _diagnosed(at_ties, special, [*cases.plain, *fresh])
     return found
 
 
@@ -101,7 +102,7 @@ def _settings(cases: Cases) -> list[Setting]:
 def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case]) -> dict[str, Diagnosis]:
     """Try all hypotheses on some arrays."""
     found: dict[str, Diagnosis] = {}
-    trials = {label: Trial(label, [c for c in cases.plain if differs(c, label)]) for label in wrong}
+    trials = {label: _trial(label, [c for c in cases.plain if differs(c, label)], cases, fresh) for label in wrong}
     seen = {label: Cases(trials[label].cases, cases.varied) for label in wrong}
 
     def attempt(label: str, hypotheses: Sequence[Hypothesis]) -> None:
@@ -110,7 +111,7 @@ def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case]) -> dict[st
                 return
             with np.errstate(all="ignore"):
                 for explanation in hypothesis(label, seen[label]):
-                    if trials[label](explanation) and _holds(explanation, label, fresh):
+                    if trials[label](explanation):
                         diagnosis = trials[label].diagnosis()
                         if diagnosis is not None:
                             found[label] = diagnosis
@@ -149,12 +150,17 @@ def _edits(found: dict[str, Diagnosis], cases: Cases, trials: dict[str, Trial], 
             with np.errstate(all="ignore"):
                 edit = search.found(omissions.STAGES if mirrored else changes.STAGES)
             budget -= search.steps
-            _enter(found, search, edit, missing, trials, fresh)
+            _enter(found, search, edit, missing, trials, lambda label, seen: _trial(label, seen, cases, fresh))
         budget = max(budget, MOST // 4)
 
 
 def _enter(
-    found: dict[str, Diagnosis], search: Search, edit: Edit | None, labels: Sequence[str], trials: dict[str, Trial], fresh: list[Case]
+    found: dict[str, Diagnosis],
+    search: Search,
+    edit: Edit | None,
+    labels: Sequence[str],
+    trials: dict[str, Trial],
+    trial_of: Callable[[str, list[Case]], Trial],
 ) -> None:
     """Enter what a search found, if it explains everything."""
     for label in labels:
@@ -164,18 +170,24 @@ def _enter(
         return
     alike = {t.case for t in search.tries}
     for label, explanation in explanations(search, edit, labels).items():
-        trial = Trial(label, [c for c in trials[label].cases if c in alike])
+        trial = trial_of(label, [c for c in trials[label].cases if c in alike])
         trial.second = trials[label].second
         with np.errstate(all="ignore"):
-            holds = trial(explanation) and _holds(explanation, label, fresh)
+            holds = trial(explanation)
         diagnosis = trial.diagnosis()
         if holds and diagnosis is not None:
             found[label] = diagnosis
 
 
-def _holds(explanation: Explanation, label: str, fresh: Sequence[Case]) -> bool:
-    seen = [c for c in fresh if differs(c, label)]
-    return residual(explanation, label, seen) <= 10 * EXPLAINS
+def _trial(label: str, seen: list[Case], cases: Cases, fresh: Sequence[Case]) -> Trial:
+    """Return the trial of what must explain the cases seen, hold in fresh ones, and deny nothing that is right in any."""
+    wrong = [c for c in fresh if differs(c, label)]
+    right = [c for c in (*cases.plain, *fresh) if not differs(c, label)]
+
+    def stands(explanation: Explanation) -> bool:
+        return residual(explanation, label, wrong) <= 10 * EXPLAINS and not any(denies(explanation, label, c) for c in right)
+
+    return Trial(label, seen, stands)
 
 
 def _gather(problem: Problem, loss_of: LossOf) -> tuple[Cases, list[Case]]:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgrad.derivation import Derivation
 from jaxgrad.diagnosis.cases import Case, Setting, case, symbols
 from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.proportions import same
@@ -70,7 +71,7 @@ def _samples(problem: Problem) -> Iterator[Sample]:
             return
 
         def loss(moving: dict[str, Any], fixed: dict[str, Any], mask: Any) -> Any:
-            return derivation.loss(**moving, **fixed, mask=mask)
+            return derivation.loss(**derivation.in_order({**moving, **fixed, "mask": mask}))
 
         inputs = jax.tree.map(np.asarray, problem.draw(sizes, 0))
         moving = {name: x for name, x in inputs.items() if name in problem.wrt}
@@ -84,13 +85,12 @@ def _samples(problem: Problem) -> Iterator[Sample]:
 
 def _at_mean(problem: Problem, sizes: dict[str, int], shape: tuple[int, ...], inputs: dict[str, Any]) -> Setting:
     """Return the claim at some sizes with the loss at the mean mask, whose gradient stands where the truth does elsewhere."""
-    loss = problem.derivation.loss
-    at_mean = functools.partial(_loss_at_mean, loss, shape)
+    at_mean = functools.partial(_loss_at_mean, problem.derivation, shape)
     return Setting(problem, sizes, at_mean, problem.derivation.distribution(sizes), inputs)
 
 
-def _loss_at_mean(loss: Any, shape: tuple[int, ...], inputs: dict[str, Any], mask: Any) -> Any:
-    return loss(**inputs, mask=jnp.broadcast_to(mask.mean(shape[-1]), shape))
+def _loss_at_mean(derivation: Derivation, shape: tuple[int, ...], inputs: dict[str, Any], mask: Any) -> Any:
+    return derivation.loss(**derivation.in_order({**inputs, "mask": jnp.broadcast_to(mask.mean(shape[-1]), shape)}))
 
 
 def _told(label: str, samples: Sequence[Sample]) -> Diagnosis | None:
@@ -156,12 +156,13 @@ def _measured(claimed: np.ndarray, mean: np.ndarray, error: np.ndarray) -> tuple
 
 
 def _names(tables: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, list[float]]]:
-    """Yield factors with a name, each once: numbers, symbols of the problem, and products and quotients of two."""
+    """Yield factors with a name, each once: numbers, symbols of the problem, their squares, and products and quotients of two."""
     shared = [s for s in tables[0] if all(s in table for table in tables)]
     candidates: list[tuple[str, list[float]]] = [(text, [_number(text)] * len(tables)) for text in NUMBERS]
     of = {s: np.array([table[s] for table in tables]) for s in shared}
     for s in shared:
         candidates += [(s, list(of[s])), (f"1/{s}", list(1 / of[s])), (f"2·{s}", list(2 * of[s])), (f"2/{s}", list(2 / of[s]))]
+        candidates += [(f"{s}²", list(of[s] ** 2)), (f"1/{s}²", list(1 / of[s] ** 2))]
     for a, b in combinations(shared, 2):
         candidates += [(f"{a}·{b}", list(of[a] * of[b])), (f"1/({a}·{b})", list(1 / (of[a] * of[b])))]
         candidates += [(f"{a}/{b}", list(of[a] / of[b])), (f"{b}/{a}", list(of[b] / of[a]))]
@@ -184,9 +185,9 @@ def _transposes(label: str, samples: Sequence[Sample]) -> Iterator[_Hypothesis]:
 
 
 def _kept(sample: Sample) -> dict[str, np.ndarray]:
-    setting = sample.case.setting
-    shape = setting.problem.derivation.mask_shape(setting.sizes)
-    program = setting.gradient_program(lambda x, _: setting.problem.derivation.loss(**x, mask=jnp.ones(shape)))
+    setting, derivation = sample.case.setting, sample.case.setting.problem.derivation
+    shape = derivation.mask_shape(setting.sizes)
+    program = setting.gradient_program(lambda x, _: derivation.loss(**derivation.in_order({**x, "mask": jnp.ones(shape)})))
     return program(sample.case.inputs, sample.case.mask)
 
 

@@ -26,6 +26,7 @@ _CHANGES: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("halved", "halved input", lambda x: x / 2),
 )
 _TO_BE_SQUARE = frozenset({"transposed input"})
+_IGNORED = frozenset({"ones", "zeros"})
 
 
 def inputs(label: str, cases: Cases) -> Iterator[Explanation]:
@@ -35,7 +36,10 @@ def inputs(label: str, cases: Cases) -> Iterator[Explanation]:
     order = sorted(arrays, key=lambda name: name != "cotangent")
     for name in order:
         x = arrays[name]
+        reads = _reads(label, name, cases)
         for words, kind, change in _CHANGES:
+            if kind not in _IGNORED and not reads:
+                continue  # a gradient of steps may be the same at other inputs, and yet these are not what is wrong
             if kind in _TO_BE_SQUARE and (x.ndim != 2 or x.shape[0] != x.shape[1]):
                 continue
             if name == label and (kind in ("ones", "zeros") or len(cases.plain) < 2):
@@ -56,6 +60,13 @@ def inputs(label: str, cases: Cases) -> Iterator[Explanation]:
             "order of factors", f"the factors of {label} stand in the wrong order",
             lambda case: case.at({n: np.asarray(case.inputs[n]).T for n in square})[label].T,
         )  # fmt: skip
+
+
+def _reads(label: str, name: str, cases: Cases) -> bool:
+    """Say whether the closed form depends on an input, as far as the other draws at the same sizes tell."""
+    pairs = [(a, b) for a in cases.plain for b in cases.plain if a is not b and a.setting is b.setting]
+    moved = ((a, a.setting.closed({**a.inputs, name: b.inputs[name]}, a.mask)[label]) for a, b in pairs)
+    return not pairs or any(not same(other, a.claimed[label]) for a, other in moved)
 
 
 def _seen(label: str, first: Case, kind: str, words: str, changed: Callable[[Case], dict[str, Any]]) -> Iterator[Explanation]:
@@ -100,13 +111,13 @@ def _shape(setting: Setting) -> tuple[int, ...]:
 
 
 def _at_mean(setting: Setting) -> Loss:
-    loss, shape = setting.problem.derivation.loss, _shape(setting)
-    return lambda x, mask: loss(**x, mask=jnp.broadcast_to(mask.mean(shape[-1]), shape))
+    derivation, shape = setting.problem.derivation, _shape(setting)
+    return lambda x, mask: derivation.loss(**derivation.in_order({**x, "mask": jnp.broadcast_to(mask.mean(shape[-1]), shape)}))
 
 
 def _at_ones(setting: Setting) -> Loss:
-    loss, shape = setting.problem.derivation.loss, _shape(setting)
-    return lambda x, mask: loss(**x, mask=jnp.ones(shape))
+    derivation, shape = setting.problem.derivation, _shape(setting)
+    return lambda x, mask: derivation.loss(**derivation.in_order({**x, "mask": jnp.ones(shape)}))
 
 
 def _at_complement(setting: Setting) -> Loss | None:
@@ -120,10 +131,10 @@ def _independent(setting: Setting) -> Loss | None:
 def _expected(setting: Setting, *, complement: bool = False, independent: bool = False) -> Loss | None:
     from jaxgrad.expectations import choose, expectation
 
-    loss, shape = setting.problem.derivation.loss, _shape(setting)
+    derivation, shape = setting.problem.derivation, _shape(setting)
 
     def other(x: dict[str, Any], mask: Any) -> Any:
-        return loss(**x, mask=1 - mask if complement else mask)
+        return derivation.loss(**derivation.in_order({**x, "mask": 1 - mask if complement else mask}))
 
     def distribution(mask: Any) -> Any:
         return FeatureBernoulli(mask.mean(shape[-1])) if independent else mask
@@ -140,38 +151,57 @@ _LIMITS = {"enumeration": 2**9, "rows": 2**9, "coins": 2**13, "moments": 2**13}
 
 # --- right on part of the domain ---
 
-_REGIONS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray], bool], ...] = (
-    ("positive", lambda x: np.abs(x) + 0.1, False),
-    ("negative", lambda x: -np.abs(x) - 0.1, False),
-    ("symmetric", lambda x: x + x.T, True),
-    ("antisymmetric", lambda x: x - x.T, True),
-    ("orthogonal", lambda x: np.linalg.qr(x)[0], True),
-    ("between −1 and 1", np.sin, False),
-    ("greater than 1", lambda x: 1.1 + np.abs(x), False),
-    ("of sum one along its last axis", lambda x: x + (1 - x.sum(axis=-1, keepdims=True)) / x.shape[-1], False),
-    ("of mean zero along its last axis", lambda x: x - x.mean(axis=-1, keepdims=True), False),
-    ("of unit length along its last axis", lambda x: 3 * x / np.linalg.norm(3 * x, axis=-1, keepdims=True), False),
-)
-"""Parts of a domain, larger ones first: the words, a map onto it, and whether it is for square matrices."""
+Map = Callable[[np.ndarray], np.ndarray]
+_REGIONS: tuple[tuple[str, Map, Callable[[np.ndarray], Any], bool], ...] = (
+    ("positive", lambda x: np.abs(x) + 0.1, lambda x: np.all(x > 0), False),
+    ("negative", lambda x: -np.abs(x) - 0.1, lambda x: np.all(x < 0), False),
+    ("symmetric", lambda x: x + x.T, lambda x: same(x, x.T), True),
+    ("antisymmetric", lambda x: x - x.T, lambda x: same(x, -x.T), True),
+    ("orthogonal", lambda x: np.linalg.qr(x)[0], lambda x: same(x @ x.T, np.eye(len(x))), True),
+    ("between −1 and 1", np.sin, lambda x: np.all(np.abs(x) <= 1), False),
+    ("greater than 1", lambda x: 1.1 + np.abs(x), lambda x: np.all(x > 1), False),
+    ("of sum one along its last axis", lambda x: x + (1 - x.sum(axis=-1, keepdims=True)) / x.shape[-1],
+     lambda x: same(x.sum(axis=-1), np.ones(x.shape[:-1])), False),
+    ("of mean zero along its last axis", lambda x: x - x.mean(axis=-1, keepdims=True),
+     lambda x: np.all(np.abs(x.mean(axis=-1)) <= 1e-9 * np.abs(x).max(initial=0.0)), False),
+    ("of unit length along its last axis", lambda x: 3 * x / np.linalg.norm(3 * x, axis=-1, keepdims=True),
+     lambda x: same(np.linalg.norm(x, axis=-1), np.ones(x.shape[:-1])), False),
+)  # fmt: skip
+"""Parts of a domain, larger ones first: the words, a map onto it, what lies in it, and whether it is for square matrices."""
 
 
 def regions(label: str, cases: Cases) -> Iterator[Explanation]:
     """C is right where an input is positive, symmetric, of sum one … and wrong elsewhere."""
     first = cases.plain[0]
     arrays = uniform_inputs(first)
-    for words, onto, square in _REGIONS:
+    for words, onto, within, square in _REGIONS:
         for name, x in arrays.items():
             if (square and (x.ndim != 2 or x.shape[0] != x.shape[1])) or (not square and not x.ndim and "axis" in words):
                 continue
 
-            def holds(case: Case, n: str = name, onto: Callable[[np.ndarray], np.ndarray] = onto) -> bool:
+            def holds(case: Case, n: str = name, onto: Map = onto) -> bool:
                 return _right_at(case, label, {**case.inputs, n: onto(np.asarray(case.inputs[n]))})
 
             with np.errstate(all="ignore"):
                 inside = all(holds(case) for case in cases.plain)
-            if inside and not all(same(onto(np.asarray(case.inputs[name])), np.asarray(case.inputs[name])) for case in cases.plain):
+            if inside and not all(within(np.asarray(case.inputs[name])) for case in cases.plain):
                 sentence = f"{label} is right only where {name} is {words}"
+                if any(_beyond(case, label, name, onto, within) for case in cases.plain):
+                    sentence = f"{label} is right where {name} is {words}, and at points near there, but not everywhere"
                 yield Explanation("region", sentence, lambda case, h=holds: case.claimed[label] if h(case) else None)
+
+
+_BEYOND = (0.1, 0.3, 0.6)
+"""How far outside of a region it is looked whether the closed form is right there too: parts of the way back to the draw."""
+
+
+def _beyond(case: Case, label: str, name: str, onto: Map, within: Callable[[np.ndarray], Any]) -> bool:
+    """Say whether the closed form is right at some point outside of a region, too."""
+    x = np.asarray(case.inputs[name])
+    inside = onto(x)
+    points = [inside + part * (x - inside) for part in _BEYOND]
+    with np.errstate(all="ignore"):
+        return any(not within(z) and _right_at(case, label, {**case.inputs, name: z}) for z in points)
 
 
 def _right_at(case: Case, label: str, changed: dict[str, Any]) -> bool:

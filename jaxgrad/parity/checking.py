@@ -20,7 +20,8 @@ from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.rounding import COPIES, SAFETY, noisy_copies
 
 KINDS = {
-    "value": "{}", "loss": "{}", "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
+    "value": "{}", "loss": "{}", "outlet": "d loss / d {}",
+    "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
     "input": "d {}", "curvature_parameter": "dd {}", "curvature_input": "dd {}",
 }  # fmt: skip
 """How the arrays of each kind are called in a report: d for a gradient, dd for a Hessian-vector product."""
@@ -137,6 +138,10 @@ class Checker:
             self.found = map_weights(self.weights, golden, self.function, **options)
         return self.found, self.found
 
+    def _no_loss(self, golden: Golden) -> str:
+        missing = self.loss is None and golden.manifest["loss"]
+        return "; the loss that was recorded is not compared, for want of `loss=`" if missing else ""
+
     def __call__(self, golden: Golden, *, name: str | None = None) -> Report:
         """Check the function against one golden."""
         start = time.perf_counter()
@@ -162,10 +167,10 @@ class Checker:
                 accuracy = numerical(low, ours, exact, wrt, precision=precision or "")
                 findings += [accuracy] if accuracy is not None else []
         findings += probed(side, golden)
-        findings += _left_out(golden, doubles)
+        findings += _left_out(golden, doubles, findings)
         context: dict[str, Any] = {
             "device": jax.devices()[0].platform, "seed": golden.manifest["seed"], "jax": jax.__version__,
-            "torch": golden.manifest["torch"], "taps": side.partners, "unseen": _unseen(findings),
+            "torch": golden.manifest["torch"], "taps": side.partners, "unseen": _unseen(findings) + self._no_loss(golden),
         }  # fmt: skip
         if precision == "float32":
             with jax.enable_x64(False), jax.default_matmul_precision("highest"):
@@ -262,7 +267,7 @@ def _unseen(findings: Sequence[Finding]) -> str:
     return f"regions that no recorded activation reaches are not seen{but}; record at larger inputs too where there are bounds"
 
 
-def _left_out(golden: Golden, base: Results) -> list[Finding]:
+def _left_out(golden: Golden, base: Results, findings: Sequence[Finding]) -> list[Finding]:
     """Tell of what was recorded and not compared, and of gradients that compare nothing."""
     out = []
     changed = [k for k, v in golden.group("double/buffer").items() if v.dtype.kind == "f" and k not in base["buffer"]]
@@ -270,18 +275,26 @@ def _left_out(golden: Golden, base: Results) -> list[Finding]:
         detail = f"torch updates {', '.join(changed)}, and the JAX function does not return it"
         remedy = "return (output, {buffer name: new value}) and pass `buffers=True`"
         out.append(Finding(evidence="semantic", wrt="buffers", verdict=Verdict.UNDECIDED, detail=f"{detail}; {remedy}"))
-    gradients = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"double/{kind}").items()}
-    moved = {f"{kind}/{k}": v for kind in _GRADIENTS for k, v in golden.group(f"move/{kind}").items()}
-    between = {f"{kind}/{k}": v - gradients[f"{kind}/{k}"] for kind in _GRADIENTS for k, v in golden.group(f"single/{kind}").items()}
+
+    def group(prefix: str) -> dict[str, np.ndarray]:
+        return {f"{kind}/{k}": v for kind in (*_GRADIENTS, "outlet") for k, v in golden.group(f"{prefix}/{kind}").items()}
+
+    found, moved, single = group("double"), group("move"), group("single")
+    between = {k: v - found[k] for k, v in single.items()}
+    outlets = [k for k in found if k.startswith("outlet/")]  # where the loss gives noise alone, all else is that noise's gradient
+    gradients = [k for k in found if k not in outlets]
 
     def zero(name: str) -> bool:
         limits = [SAFETY * np.max(np.abs(group[name]), initial=0.0) for group in (moved, between) if name in group]
-        return bool(np.all(np.abs(gradients[name]) <= min(limits, default=0.0)))
+        return bool(np.all(np.abs(found[name]) <= min(limits, default=0.0)))
 
-    if gradients and all(map(zero, gradients)):
+    if any(kinds and all(map(zero, kinds)) for kinds in (gradients, outlets)):
         detail = (
             "every gradient is zero, to rounding, in torch: the loss does not depend on anything, as a softmax under a mean; "
             "record without `loss`, or with one that tells"
         )
         out.append(Finding(evidence="semantic", wrt="gradients", verdict=Verdict.UNDECIDED, detail=detail))
+    elif findings and all(f.warning.startswith("vacuous") for f in findings):
+        detail = "all that was compared is zero, to rounding, on both sides; record at inputs where it is not"
+        out.append(Finding(evidence="semantic", wrt="everything", verdict=Verdict.UNDECIDED, detail=detail))
     return out

@@ -9,9 +9,9 @@ A golden is one .npz: arrays without pickle, and a member ``manifest.json`` that
 - ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last place on inputs and state;
 - ``probe/MODULE``, ``probe_seed/MODULE``: an input of many sizes that a module ran on alone, and the cotangent of its output.
 
-KIND is value, loss, parameter, input (gradients), activation, cotangent, probe, probe_vjp, inlet (named
-``MODULE<SOURCE``: the part of SOURCE's cotangent that comes through MODULE), buffer, or with ``order=2`` curvature_parameter
-and curvature_input.
+KIND is value, loss, outlet (the gradient of a loss in each output), parameter, input (gradients), activation, cotangent, probe,
+probe_vjp, inlet (named ``MODULE<SOURCE``: the part of SOURCE's cotangent that comes through MODULE), buffer, or with ``order=2``
+curvature_parameter and curvature_input.
 """
 
 import hashlib
@@ -34,6 +34,10 @@ HALVES = ("bfloat16", "float16")
 """Precisions below float32 that may be recorded too."""
 
 _MANIFEST = "manifest.json"
+_ENTRIES = {
+    "name": str, "torch": str, "seed": int, "train": bool, "loss": bool, "order": list, "inlets": list, "parameters": list,
+    "noise": list, "aliases": dict, "modules": dict,
+}  # fmt: skip
 _AGAIN = "record it anew with jaxgrad.parity.record(…).save(path)"
 
 
@@ -136,6 +140,9 @@ class Golden:
                     raise ValueError(
                         f"{path} has schema {manifest.get('schema')}, and this jaxgrad reads {SCHEMA}; update jaxgrad, or {_AGAIN}"
                     )
+                strange = [k for k, kind in _ENTRIES.items() if not isinstance(manifest.get(k), kind)]
+                if strange:
+                    raise ValueError(f"{path} is damaged: its {_MANIFEST} has no proper {strange[0]!r}; {_AGAIN}")
                 arrays = {
                     member[:-4]: np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
                     for member in archive.namelist()

@@ -48,7 +48,8 @@ class JaxSide:
         """Take a golden; what was compiled for one of the same shapes serves again."""
         self.golden = golden
         self.trainable = [k for k in golden.manifest["parameters"] if k in golden.state]
-        shapes = golden.manifest["modules"], {k: (v.shape, v.dtype.str) for k, v in golden.arrays.items()}
+        arrays = {k: v for k, v in golden.arrays.items() if not k.startswith("move/")}  # moves stand in float32 or float64
+        shapes = golden.manifest["modules"], {k: (v.shape, v.dtype.str) for k, v in arrays.items()}
         if shapes != self.shapes:
             self.programs: dict[str, Program] = {}
             self._compiled: dict[str, Any] = {}
@@ -75,21 +76,38 @@ class JaxSide:
             "noise": cast(golden.noise),
         }
 
-    def model(self, given: Given) -> tuple[Arrays, Arrays, Arrays]:
-        """Return labelled outputs, updated buffers, and the loss."""
+    def model(self, given: Given) -> tuple[Arrays, Arrays, Arrays, Arrays]:
+        """Return labelled outputs, updated buffers, the loss, and its gradient in each output."""
         golden = self.golden
         params = {k: jnp.asarray(v) for k, v in {**given["fixed"], **given["parameter"]}.items()}
         params |= {alias: params[name] for alias, name in golden.manifest["aliases"].items()}
         inputs = {k: jnp.asarray(given["input"].get(k, given["whole"].get(k))) for k in golden.inputs}
         tape = Tape(given["noise"])
+        updated: Any = {}
         with tape.replay():
             output = self._call(params, inputs)
+            if self.buffers:
+                output, updated = self._split(output)
+            loss, outlets = self._with_loss(output)
         tape.demand_all_used()
-        updated: Any = {}
-        if self.buffers:
-            output, updated = self._split(output)
-        loss = {} if self.loss is None else {"loss": self.loss(output)}
-        return leaves(output, "output"), updated, loss
+        return leaves(output, "output"), updated, loss, outlets
+
+    def _with_loss(self, output: Any) -> tuple[Arrays, Arrays]:
+        if self.loss is None:
+            return {}, {}
+        flat, tree = jax.tree.flatten(output)
+        real = [i for i, v in enumerate(flat) if jnp.issubdtype(jnp.result_type(v), jnp.floating)]
+
+        def loss(values: Sequence[Any]) -> Any:
+            moving = dict(zip(real, values, strict=True))
+            value = jnp.asarray(self.loss(jax.tree.unflatten(tree, [moving.get(i, v) for i, v in enumerate(flat)])))  # type: ignore[misc]  # there is one
+            if value.size != 1:
+                raise ValueError(f"`loss` must give one number, and gives shape {list(value.shape)}; reduce it with .mean() or .sum()")
+            return value.reshape(())
+
+        value, slopes = jax.value_and_grad(loss)([jnp.asarray(flat[i]) for i in real])
+        slope = dict(zip(real, slopes, strict=True))
+        return {"loss": value}, leaves(jax.tree.unflatten(tree, [slope.get(i) for i in range(len(flat))]), "output")
 
     def _call(self, params: Arrays, given: Arrays) -> Any:
         tree = params if self.weights is None else self.weights(dict(params))
@@ -199,7 +217,7 @@ class JaxSide:
             found[kind] = {self.partners[k]: np.transpose(v, self.permutations[k]) for k, v in found[kind].items()}  # type: ignore[index]  # both are set together
         return found
 
-    def _seen(self, program: Program, given: Given, zeros: Arrays, seeds: Arrays) -> tuple[Any, tuple[Any, Any, Any, Any]]:
+    def _seen(self, program: Program, given: Given, zeros: Arrays, seeds: Arrays) -> tuple[Any, tuple[Any, Any, Any, Any, Any]]:
         seen: Arrays = {}
         partners = self.partners or {}
 
@@ -209,9 +227,9 @@ class JaxSide:
             seen[name] = value
             return value + zeros[name] if name in zeros else value
 
-        values, updated, loss = program(Program.flat(given), visit)
+        values, updated, loss, outlets = program(Program.flat(given), visit)
         total = sum((jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v) for k, v in values.items() if k in seeds), jnp.zeros(()))
-        return total, (values, updated, seen, loss)
+        return total, (values, updated, seen, loss, outlets)
 
     def _backward(self, program: Program) -> Callable[..., Any]:
         def run(given: Given, zeros: Arrays, seeds: Arrays, directions: Arrays) -> dict[str, Any]:
@@ -220,9 +238,9 @@ class JaxSide:
 
             at = given["parameter"], given["input"]
             differentiate = jax.grad(total, argnums=(0, 1, 2), has_aux=True)
-            (by_parameter, by_input, by_tap), (values, updated, seen, loss) = differentiate(*at, zeros)
+            (by_parameter, by_input, by_tap), (values, updated, seen, loss, outlets) = differentiate(*at, zeros)
             found = {
-                "value": values, "loss": loss, "parameter": by_parameter, "input": by_input, "activation": seen,
+                "value": values, "loss": loss, "outlet": outlets, "parameter": by_parameter, "input": by_input, "activation": seen,
                 "cotangent": by_tap, "buffer": updated,
             }  # fmt: skip
             if directions:

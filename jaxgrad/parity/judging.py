@@ -29,6 +29,7 @@ NO_REFERENCE = 0.1
 """Where torch itself is off by this part of the array in float32, nobody's accuracy is judged."""
 
 UNIT = {np.dtype(np.float64): float(np.finfo(np.float64).eps), np.dtype(np.float32): float(np.finfo(np.float32).eps)}
+_TINY = float(np.finfo(np.float32).tiny)
 _RATIO = UNIT[np.dtype(np.float64)] / UNIT[np.dtype(np.float32)]
 
 
@@ -106,11 +107,18 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         "detectable": None if vacuous else float(used.max(initial=0.0)) / scale,
     }
     where = f"entry {_index(worst)}: ours {ours[worst]:.8g}, torch {theirs[worst]:.8g}" if error.size else "no entries"
-    if np.any(error > GAP * bound):
-        at = np.unravel_index(np.argmax(np.where(error > GAP * bound, excess, 0.0)), excess.shape)
+    beyond = error > GAP * bound
+    if np.any(beyond & ~_out_of_range(pair)):
+        at = np.unravel_index(np.argmax(np.where(beyond & ~_out_of_range(pair), excess, 0.0)), excess.shape)
         told = f"entry {_index(at)}: ours {ours[at]:.8g}, torch {theirs[at]:.8g}"
         measured |= {"error": float(error[at]) / scale, "bound": float(bound[at]) / scale}
         return Finding(**measured, verdict=Verdict.REFUTED, detail=told)
+    if np.any(beyond):
+        detail = (
+            f"{where}; float32 holds no numbers so small, so that what rounding does to them could not be measured; check at other "
+            "inputs, or with another loss"
+        )
+        return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
     if np.any((error > bound) & ~shaky):
         detail = f"{where}; that is more than rounding was seen to explain, but less than {GAP:g} times that"
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
@@ -158,12 +166,22 @@ def _not_finite(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 def _between_precisions(pair: Pair) -> np.ndarray:
-    moves = [
-        np.abs(single.astype(np.float64) - double)
-        for single, double in ((pair.ours_single, pair.ours), (pair.theirs_single, pair.theirs))
-        if single is not None and single.shape == double.shape
-    ]
-    return np.max([np.where(np.isfinite(m), m, 0.0) for m in moves], axis=0) if moves else np.zeros(pair.ours.shape)
+    """Return how far apart float32 and float64 are; where float32's range is too small, that says nothing of rounding."""
+    moves = [np.abs(single.astype(np.float64) - double) for single, double in _both_precisions(pair)]
+    moves = [np.where(np.isfinite(m), m, 0.0) for m in moves]
+    return np.where(_out_of_range(pair), 0.0, np.max(moves, axis=0)) if moves else np.zeros(pair.ours.shape)
+
+
+def _both_precisions(pair: Pair) -> list[tuple[np.ndarray, np.ndarray]]:
+    sides = (pair.ours_single, pair.ours), (pair.theirs_single, pair.theirs)
+    return [(single, double) for single, double in sides if single is not None and single.shape == double.shape]
+
+
+def _out_of_range(pair: Pair) -> np.ndarray:
+    """Say which entries are not 0, but smaller than float32 can hold, on every side and in both precisions."""
+    known = [np.maximum(np.abs(single.astype(np.float64)), np.abs(double)) for single, double in _both_precisions(pair)]
+    magnitude = np.max([np.abs(pair.ours), np.abs(pair.theirs), *known], axis=0)
+    return (magnitude > 0) & (magnitude < _TINY) & bool(known)
 
 
 def numerical(

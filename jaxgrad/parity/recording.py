@@ -19,6 +19,7 @@ _EPS = float(np.finfo(np.float64).eps)
 COMPARED = (
     "value",
     "loss",
+    "outlet",
     "parameter",
     "input",
     "activation",
@@ -211,10 +212,12 @@ def _directions(
 
 
 def _demand_steady(first: Run, again: Run) -> None:
-    same = first.results["value"].keys() == again.results["value"].keys() and len(first.draws) == len(again.draws)
-    if not same or any(
-        not np.array_equal(v, again.results["value"][k], equal_nan=v.dtype.kind == "f") for k, v in first.results["value"].items()
-    ):
+    same = len(first.draws) == len(again.draws)
+    for kind in ("value", "loss", "outlet"):
+        before, after = first.results.get(kind, {}), again.results.get(kind, {})
+        same = same and before.keys() == after.keys()
+        same = same and all(np.array_equal(v, after[k], equal_nan=v.dtype.kind == "f") for k, v in before.items())
+    if not same:
         raise ValueError(_UNSTEADY)
 
 
@@ -266,6 +269,10 @@ def _probes(side: TorchSide, run: Run, rng: np.random.Generator) -> dict[str, np
 
 
 def _rounded_up(array: np.ndarray) -> np.ndarray:
+    """Return moves in float32, rounded up; in float64 where they leave its range, since 10⁻⁴⁵ is no bound for 10⁻⁶³."""
+    limits, moved = np.finfo(np.float32), array[(array > 0) & np.isfinite(array)]
+    if moved.size and (moved.min() < limits.tiny or moved.max() > limits.max):
+        return array
     low = array.astype(np.float32)
     return np.where(low < array, np.nextafter(low, np.float32(np.inf)), low)
 

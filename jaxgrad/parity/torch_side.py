@@ -81,18 +81,20 @@ class TorchSide:
             tensors = {k: self._tensor(v, wanted) for k, v in inputs.items()}
             leaf_inputs = {k: t.requires_grad_() for k, t in tensors.items() if t.is_floating_point()}
             cotangents: dict[str, Any] = {}
-            with self._hooks(run, cotangents), self._tape(run):
-                output = self._call(tensors)
+            with self._tape(run):
+                with self._hooks(run, cotangents):
+                    output = self._call(tensors)
+                value = None if loss is None else self._loss(loss, output)
             outputs = leaves(output, "output")
             run.results["value"] = {k: self._numpy(v) for k, v in outputs.items()}
             moving = {k: v for k, v in outputs.items() if v.is_floating_point() and v.requires_grad}
-            value = None if loss is None else self._loss(loss, output)
             if value is not None:
                 run.results["loss"] = {"loss": self._numpy(value)}
-            if seeds is None and value is not None:
+            if value is not None:
                 found = torch.autograd.grad(value, list(moving.values()), retain_graph=True, allow_unused=True)
                 grads = [torch.zeros_like(v) if g is None else g for g, v in zip(found, moving.values(), strict=True)]
-                seeds = {k: self._numpy(g) for k, g in zip(moving, grads, strict=True)}
+                run.results["outlet"] = {k: self._numpy(g) for k, g in zip(moving, grads, strict=True)}
+                seeds = run.results["outlet"] if seeds is None else seeds
             run.results["seed"] = dict(seeds) if seeds is not None else {}
             if seeds is not None:
                 self._backward(run, moving, seeds, leaf_inputs, cotangents, directions)

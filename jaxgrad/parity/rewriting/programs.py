@@ -1,6 +1,7 @@
 """What is done to a whole program: its precision, its derivative rules, its stop_gradient, its scans."""
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -67,30 +68,39 @@ def scans(scene: Scene) -> Iterator[Attempt]:
                 (f"{name}[{k * size}:{(k + 1) * size}]", np.where(np.arange(array.size) // size == k, array, 0.0)) for k in range(3)
             ]
     for i, eqn in scene.each("scan"):
-        for j, inner in enumerate(eqn.params["jaxpr"].jaxpr.eqns):
-            shape = shape_of(inner.outvars[0])
-            for name, term in terms if inner.primitive.name == "dot_general" else ():
-                if shape and shape[-1] == term.size:
-                    text = f"adding {name} after the product{at(inner)} restores parity"
-                    yield Attempt({i: _with_term(j, term)}, text)
+        body = eqn.params["jaxpr"].jaxpr.eqns
+        products = {j: shape_of(e.outvars[0]) for j, e in enumerate(body) if e.primitive.name == "dot_general"}
+        products = {j: shape for j, shape in products.items() if shape}
+        for j, shape in products.items():
+            for name, term in terms:
+                if shape[-1] == term.size:
+                    text = f"adding {name} after the product{at(body[j])} restores parity"
+                    yield Attempt({i: _with_term(j, term, products)}, text)
 
 
-def _with_term(number: int, term: np.ndarray) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
-    """Run a scan in which a term is added to the result of one equation of its body."""
+def _with_term(number: int, term: np.ndarray, products: Mapping[int, tuple[int, ...]]) -> Callable[..., list[Any]]:
+    """Run a scan in which a term is added to one of its products."""
+    added = {j: np.zeros(shape[-1]) for j, shape in products.items()} | {number: term}
+    return lambda eqn, xs: list(_scan_with_terms(eqn)(added, list(xs)))
 
-    def run(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
-        params, body = eqn.params, eqn.params["jaxpr"]
-        fixed, carried = params["num_consts"], params["num_carry"]
+
+@functools.lru_cache(maxsize=4)
+def _scan_with_terms(eqn: core.JaxprEqn) -> Callable[..., Any]:
+    """Return a scan that takes a term for each product of its body, compiled once for all terms."""
+    params, body = eqn.params, eqn.params["jaxpr"]
+    fixed, carried = params["num_consts"], params["num_carry"]
+
+    def run(added: dict[int, Any], xs: list[Any]) -> list[Any]:
+        changed = {j: lambda e, ys, term=term: [bind(e, ys)[0] + term.astype(ys[0].dtype)] for j, term in added.items()}
 
         def step(carry: Sequence[Any], given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
             env = dict(zip(body.jaxpr.constvars, body.consts, strict=True))
             env |= dict(zip(body.jaxpr.invars, (*xs[:fixed], *carry, *given), strict=True))
-            changed = {number: lambda e, ys: [bind(e, ys)[0] + jnp.asarray(term, ys[0].dtype)]}
             outputs = evaluate(body.jaxpr.eqns, body.jaxpr.outvars, env, changed)
             return outputs[:carried], outputs[carried:]
 
         options = {k: params[k] for k in ("length", "reverse", "unroll")}
-        last, rows = jax.lax.scan(step, list(xs[fixed : fixed + carried]), list(xs[fixed + carried :]), **options)
+        last, rows = jax.lax.scan(step, xs[fixed : fixed + carried], xs[fixed + carried :], **options)
         return [*last, *rows]
 
-    return run
+    return jax.jit(run)

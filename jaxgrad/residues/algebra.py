@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jaxgrad import signs
 from jaxgrad.interpreter import NESTED, UnsupportedError, describe, walk
-from jaxgrad.residue_rules import Rule, multiply, reciprocal, square_root, subtract
-from jaxgrad.residues import PIVOT, ResidueDomain, Residues, either
+from jaxgrad.residues import signs
+from jaxgrad.residues.arithmetic import Rule, multiply, reciprocal, square_root, subtract
+from jaxgrad.residues.domain import ResidueDomain
+from jaxgrad.residues.values import PIVOT, Residues, either
 
 
 def _part(x: Residues, rows: Any, columns: Any) -> Residues:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad import signs
-from jaxgrad.fields import Modulus
 from jaxgrad.indexing import scatter_places
 from jaxgrad.interpreter import UnsupportedError, describe
-from jaxgrad.residue_choices import CHOICES, maximum, minimum
-from jaxgrad.residue_rules import Rule, add, multiply
-from jaxgrad.residues import Exact, ResidueDomain, Residues, either
+from jaxgrad.residues import signs
+from jaxgrad.residues.arithmetic import Rule, add, multiply
+from jaxgrad.residues.choices import CHOICES, maximum, minimum
+from jaxgrad.residues.domain import ResidueDomain
+from jaxgrad.residues.fields import Modulus
+from jaxgrad.residues.values import Exact, Residues, either
 
 
 def _combined(domain: ResidueDomain, values: Sequence[Residues], shape: tuple[int, ...]) -> tuple[Any, None, Any]:

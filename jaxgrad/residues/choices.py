@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad import signs
 from jaxgrad.interpreter import UnsupportedError, describe
-from jaxgrad.residue_rules import Rule, affine, exactly, multiply, negative, subtract
-from jaxgrad.residues import BRANCH, CUT, GATE, STEP, ResidueDomain, Residues, aligned, either
+from jaxgrad.residues import signs
+from jaxgrad.residues.arithmetic import Rule, affine, exactly, multiply, negative, subtract
+from jaxgrad.residues.domain import ResidueDomain
+from jaxgrad.residues.values import BRANCH, CUT, GATE, STEP, Residues, aligned, either
 
 
 def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:

@@ -7,19 +7,21 @@ from itertools import permutations, product
 import numpy as np
 
 from jaxgrad.degrees import bounds
-from jaxgrad.fields import PRIMES, Draws
-from jaxgrad.identity import Outcome, compare
 from jaxgrad.interpreter import walk
-from jaxgrad.residue_algebra import ALGEBRA
-from jaxgrad.residue_arrays import STRUCTURAL
-from jaxgrad.residue_choices import CHOICES
-from jaxgrad.residue_rules import ARITHMETIC
-from jaxgrad.residues import BRANCH, COINS, MANY, PIVOT, ResidueDomain
-from jaxgrad.rotations import Rotations
+from jaxgrad.residues.algebra import ALGEBRA
+from jaxgrad.residues.arithmetic import ARITHMETIC
+from jaxgrad.residues.arrays import STRUCTURAL
+from jaxgrad.residues.choices import CHOICES
+from jaxgrad.residues.domain import ResidueDomain
+from jaxgrad.residues.fields import PRIMES, Draws
+from jaxgrad.residues.functions import FUNCTIONS
+from jaxgrad.residues.identity import Outcome, compare
+from jaxgrad.residues.rotations import Rotations
+from jaxgrad.residues.values import BRANCH, COINS, MANY, PIVOT
 from jaxgrad.tracing import Traced
 from jaxgrad.work import Meter, estimate, most_draws
 
-RULES = ARITHMETIC | CHOICES | STRUCTURAL | ALGEBRA
+RULES = ARITHMETIC | FUNCTIONS | CHOICES | STRUCTURAL | ALGEBRA
 """What each primitive does to residues."""
 
 FEW, MOST, WITH_LOGS = 8, 4096, 512

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxgrad.residues import COINS, LOGS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, ResidueDomain, Residues
+from jaxgrad.residues.domain import ResidueDomain
+from jaxgrad.residues.values import COINS, LOGS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, Residues
 
 _RESOLVED = 64.0
 TARGET = -104.0

@@ -3,14 +3,14 @@
 For a prime p ≡ 3 modulo 4 the numbers a + bi modulo p with a² + b² = 1 are a group of order p + 1, the rotations. Where a
 prime r divides p + 1, some rotation z has order r, and z^a = cos a + i·sin a makes of the numbers modulo r what rotation by
 an angle makes of the reals: cos² + sin² = 1, both sums of angles, cos even and sin odd. Angles are carried modulo r, as
-exponents are modulo q in `jaxgrad.fields`; one field does not have both. Signs and roots modulo p are as they are there.
+exponents are modulo q in `jaxgrad.residues.fields`; one field does not have both. Signs and roots modulo p are as they are there.
 """
 
 from functools import cached_property
 
 import numpy as np
 
-from jaxgrad.fields import Draws, Modulus
+from jaxgrad.residues.fields import Draws, Modulus
 
 PRIMES = (
     3032086151, 3017640071, 3008320871, 3002110151, 2992643111, 2987764391, 2976382631, 2960225831, 2959417991,

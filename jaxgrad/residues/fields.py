@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxgrad.logarithms import log4
+from jaxgrad.residues.logarithms import log4
 
 PRIMES = (
     3024630839, 3023947079, 3022032719, 3010205519, 2987875679, 2979318359, 2960181839, 2952375599, 2940126719,
