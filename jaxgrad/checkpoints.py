@@ -8,6 +8,7 @@ of this problem and version is refused, and left as it is. Of several processes,
 import hashlib
 import importlib.metadata
 import io
+import os
 import re
 import zipfile
 import zlib
@@ -35,12 +36,18 @@ class Checkpoint:
         problem: hash of all that the numbers depend on; see `fingerprint`.
 
     Raises:
-        ValueError: when no file can be written there.
+        ValueError: when no file can be written there, or it is a device or a pipe.
+        TypeError: when it is no name of a file.
     """
 
     def __init__(self, path: str | Path, problem: str) -> None:
         """Check that the file can be written."""
         self.given, self.problem = path, problem
+        if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
+            raise TypeError(f"`checkpoint` must be the name of a file, such as 'state.npz', but is {path!r}")
+        if machines.is_first() and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            # to open a pipe waits for its other end, and /dev/full is read without end
+            raise ValueError(f"`checkpoint` {path} is a device or a pipe; give the name of a file")
         self.path = files.check_writable(path, "checkpoint") if machines.is_first() else Path(path)
 
     def load(self) -> State | None:

@@ -47,6 +47,20 @@ def at_once(function: Callable[[], Any]) -> Any:
     return jax.jit(function, compiler_options=check_options())()
 
 
+def compiled(function: Callable[..., Any], options: dict[str, Any] | None, *args: Any) -> Callable[..., Any]:
+    """Compile a function for arguments like these with XLA's options, or without them where XLA fails with them.
+
+    >>> float(compiled(lambda x: 2 * x, {"xla_no_such_option": 1}, 1.5)(1.5))
+    3.0
+    """
+    if options:
+        try:
+            return jax.jit(function, compiler_options=options).lower(*args).compile()
+        except jax.errors.JaxRuntimeError:
+            return compiled(function, None, *args)
+    return jax.jit(function).lower(*args).compile()
+
+
 def loop_options(*, narrow: bool = False) -> dict[str, Any] | None:
     """Options for a sampling loop; None away from the CPU.
 

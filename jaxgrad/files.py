@@ -20,7 +20,11 @@ def check_writable(path: str | Path, argument: str) -> Path:
     """
     if not str(path):
         raise ValueError(f"`{argument}` is empty; give the name of a file")
-    resolved = Path(path).expanduser().resolve()
+    try:
+        resolved = Path(path).expanduser().resolve()
+        resolved.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a ring, a home that is unknown, a name too long
+        raise ValueError(f"`{argument}` {str(path)!r} cannot be written: {error}; choose another place") from None
     folder = resolved.parent
     if resolved.is_dir():
         raise ValueError(f"`{argument}` {path} is a folder; give the name of a file")

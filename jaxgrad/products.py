@@ -83,7 +83,7 @@ def _inside(eqn: core.JaxprEqn, narrow: bool) -> core.JaxprEqn:
                 return value
             return jax.make_jaxpr(lambda *xs: _run(value.jaxpr, value.consts, xs, narrow))(*value.in_avals)
         if isinstance(value, (tuple, list)) and any(isinstance(v, core.ClosedJaxpr) for v in value):
-            return type(value)(rewritten(v) for v in value)
+            return jax.tree.map(rewritten, value, is_leaf=lambda v: v is not value)
         return value
 
     changed = {name: rewritten(value) for name, value in eqn.params.items()}

@@ -25,7 +25,7 @@ from jaxtyping import Array
 from jaxgrad.association import associated
 from jaxgrad.calling import holds_keys, named, refuse
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
-from jaxgrad.compilation import loop_options
+from jaxgrad.compilation import compiled, loop_options
 from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
@@ -231,8 +231,7 @@ class Sampler:
             def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
                 return self._run(key, first + jnp.arange(chunks, dtype=jnp.uint32), mask, args, chunk)
 
-            options = loop_options(narrow=known.narrow)
-            self._rounds[signature] = jax.jit(run, compiler_options=options).lower(key, np.uint32(0), mask, args).compile()
+            self._rounds[signature] = compiled(run, loop_options(narrow=known.narrow), key, np.uint32(0), mask, args)
         return self._rounds[signature]
 
     def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:

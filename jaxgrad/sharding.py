@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from jaxgrad import machines
+from jaxgrad.compilation import compiled
 
 AXIS = "samples"
 
@@ -47,7 +48,7 @@ def spread(run: Callable[..., Array], chunks: int, options: dict[str, Any] | Non
         return jax.lax.all_gather(rows, AXIS, tiled=True) if apart else rows
 
     shared = jax.shard_map(mine, mesh=mesh, in_specs=(split, everywhere), out_specs=everywhere if apart else split, check_vma=False)
-    compiled = jax.jit(shared, compiler_options=options)
+    programs: list[Callable[..., Array]] = []
 
     def together(key: Array, first: int, *rest: Any) -> np.ndarray:
         rest = jax.tree.map(np.asarray, (jax.random.key_data(key), *rest))
@@ -55,6 +56,8 @@ def spread(run: Callable[..., Array], chunks: int, options: dict[str, Any] | Non
             rest = jax.device_put(rest, NamedSharding(mesh, everywhere))
         numbers = np.uint32(first) + np.arange(-(-chunks // count) * count, dtype=np.uint32)
         with machines.together():
-            return np.asarray(compiled(numbers, rest))[:chunks]
+            if not programs:
+                programs.append(compiled(shared, options, numbers, rest))
+            return np.asarray(programs[0](numbers, rest))[:chunks]
 
     return together

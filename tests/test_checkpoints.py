@@ -207,6 +207,20 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sampled(tm
         estimate(tmp_path / "none" / "a.npz")
 
 
+def test_links_are_followed_and_rings_of_links_pipes_and_devices_are_refused(rounds, tmp_path):
+    link, ring, pipe = tmp_path / "link.npz", tmp_path / "ring.npz", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "a.npz")
+    estimate(link)
+    assert link.is_symlink() and int(np.load(tmp_path / "a.npz")["state_next_chunk"]) == 125
+    ring.symlink_to(ring)
+    os.mkfifo(pipe)
+    for path, match in ((ring, "cannot be written"), (pipe, "a device or a pipe"), ("/dev/full", "a device or a pipe")):
+        with pytest.raises(ValueError, match=rf"`checkpoint`.*{match}"):
+            estimate(path)
+    with pytest.raises(TypeError, match="`checkpoint` must be the name of a file"):
+        estimate(5)
+
+
 def test_a_checkpoint_of_what_is_not_sampled_is_refused(tmp_path):
     for claim, evidence in (("mse", None), ("masked_autoencoder_bernoulli", "certificate")):
         with pytest.raises(ValueError, match="`checkpoint` keeps the state of sampling"):

@@ -1,0 +1,99 @@
+"""The sampling loop's own way of compiling: the numbers are those of XLA's, and where XLA fails with its options it goes without."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxgrad as jg
+from jaxgrad import compilation, sampling
+
+N = 6
+
+
+@jax.custom_vjp
+def doubled(x):
+    return jnp.sin(x)
+
+
+doubled.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (2 * g * jnp.cos(x),))
+
+
+def convolved(x, kernel, **options):
+    return lax.conv_general_dilated(x, kernel, **{"window_strides": (2,), "padding": "SAME", **options})
+
+
+FUNCTIONS = {
+    "convolution": lambda x, m: convolved((x * m)[:, None], x[:2, None, :3], rhs_dilation=(2,)),
+    "grouped convolution": lambda x, m: convolved((x * m)[None], x[:, None, :3], feature_group_count=N),
+    "transposed convolution": lambda x, m: lax.conv_transpose((x * m)[None, ..., None], x[:2, :2, None, None], (2, 2), "SAME"),
+    "negative padding": lambda x, m: convolved(x[None] * m, x[None, :, :2], padding=((-1, 2),), lhs_dilation=(2,)),
+    "largest of windows": lambda x, m: lax.reduce_window(x * m, -jnp.inf, lax.max, (3, 2), (2, 1), "SAME"),
+    "sort": lambda x, m: (jnp.sort(x * m) * jnp.arange(N), lax.top_k(x * m, 2)[0], x[jnp.argmax(x * m, axis=0)]),
+    "gather, scatter": lambda x, m: (x[m.astype(int)], jnp.zeros((3, N), x.dtype).at[jnp.array([0, 0, 2])].add(x[1:4] * m)),
+    "cumulative": lambda x, m: (jnp.cumsum(x * m, axis=1), jnp.cumprod(x * m + 1, axis=0), lax.cumlogsumexp(x * m)),
+    "fourier": lambda x, m: jnp.abs(jnp.fft.rfft(x * m + 0.1)),
+    "solve": lambda x, m: (jnp.linalg.solve(x @ x.T + jnp.diag(3 + m), x), jnp.linalg.slogdet(x @ x.T + jnp.diag(m + 1))[1]),
+    "factors": lambda x, m: (jnp.linalg.cholesky(x @ x.T + jnp.diag(6 + m)), jnp.linalg.qr(x + 9 * jnp.diag(m + 1))[1]),
+    "spectra": lambda x, m: (jnp.linalg.eigvalsh(x + x.T + jnp.diag(3 * m * jnp.arange(N))), jnp.linalg.svd(x, compute_uv=False)),
+    "softmax": lambda x, m: (jax.nn.softmax(3 * x * m) @ x, jax.nn.logsumexp(jnp.where(m > 0, 5 * x, -1e9), axis=1)),
+    "slices": lambda x, m: lax.dynamic_update_slice(x, x[:2, :2] * m[:2], (9 * m[0].astype(int), 1)),
+    "loops": lambda x, m: (
+        lax.scan(lambda c, r: (jnp.tanh(c * m + r), c), x[0], x)[1], lax.fori_loop(0, 5, lambda i, c: jnp.sin(c * m + x[i]), x[0]),
+        lax.cond(m.sum() > 3, lambda x: x**2, jnp.cos, x * m),
+    ),
+    "integers": lambda x, m: (((m.astype(jnp.int32) << 2 | 1) ^ jnp.arange(-3, N - 3)) // 2 % 3).astype(x.dtype) * x,
+    "booleans": lambda x, m: jnp.where((x > 0) & (m > 0) | ~(x.T > 0.3), x, -2 * x),
+    "half precision": lambda x, m: ((x * m).astype(jnp.bfloat16) @ x.astype(jnp.bfloat16), jnp.exp((x * m).astype(jnp.float16))),
+    "empty": lambda x, m: (jnp.concatenate([x[:0], x * m]), x[:, :0] @ x[:0]),
+    "scalar": lambda x, m: x[0, 0] * m[0] ** 2,
+    "shapes": lambda x, m: jnp.transpose((x * m).reshape(2, 3, N), (2, 0, 1)).reshape(4, 9)[1:, ::-2],
+    "kinks": lambda x, m: (jnp.clip(x * m, -0.5, 0.5), x * jnp.round(x), jnp.fmod(7 * x, 2.0) * m, jnp.mod(5 * x, 3.0)),
+    "special": lambda x, m: (lax.erf(x * m), lax.lgamma(jnp.abs(x * m) + 0.5), lax.digamma(jnp.abs(x) + 1 + m), jnp.expm1(x * m / 9e3)),
+    "complex": lambda x, m: (jnp.abs((x + 1j * m) * (x.T - 2j)), jnp.angle(x + 1j + m)),
+    "custom rule": lambda x, m: doubled(x * m),
+    "checkpoint": lambda x, m: jax.checkpoint(lambda y: jnp.sin(jnp.tanh(y @ y) @ y))(x * m),
+    "large constant": lambda x, m: jnp.asarray(np.sin(np.arange(60_000.0)), x.dtype).reshape(-1, N) @ (x * m)[:, :1],
+    "infinities": lambda x, m: (jnp.exp(-jnp.where(m > 0, jnp.inf, x)), jnp.log(jnp.where(m > 0, x * x, 1.0))),
+}  # fmt: skip
+
+
+def total(function, x, mask):
+    """Return a sum in which no entry of a function's results counts as much as another."""
+    results = [jnp.ravel(leaf).astype(x.dtype) for leaf in jax.tree.leaves(function(x, mask))]
+    return sum(jnp.sum(jnp.sin(1.0 + jnp.arange(len(r), dtype=x.dtype)) * r) for r in results)
+
+
+def test_values_and_gradients_of_all_kinds_of_functions_are_those_of_a_loop_compiled_without_options(monkeypatch):
+    data = jnp.asarray(np.random.default_rng(0).standard_normal((N, N)), jnp.float32)
+
+    def all_of_them(x, mask):
+        return {name: jax.value_and_grad(lambda x, f=f: total(f, x, mask))(x) for name, f in FUNCTIONS.items()}
+
+    def means():
+        sampler = sampling.Sampler(all_of_them, jg.masks.Bernoulli(0.6), (N,))
+        return sampler.unflatten(sampler.round(jax.random.key(3), (data,), 0, 16, 2), sampler.known((data,)))
+
+    found = means()
+    monkeypatch.setattr(sampling, "loop_options", lambda **_: None)
+    for ours, plain in zip(found, means(), strict=True):
+        for name in FUNCTIONS:
+            for one, other in zip(ours[name], plain[name], strict=True):
+                rounding = 100 * np.finfo(np.float32).eps * max(1.0, np.abs(other).max())
+                np.testing.assert_allclose(one, other, rtol=0, atol=rounding, err_msg=name)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are those of the CPU")
+def test_what_xla_cannot_compile_with_the_options_is_compiled_without(monkeypatch):
+    estimate = jg.estimate(lambda x, mask: (mask * x).sum(), jg.masks.Bernoulli(0.5), (3,))
+    whole = jax.jit
+
+    def failing(function, compiler_options=None):
+        if compiler_options:
+            raise jax.errors.JaxRuntimeError("INTERNAL: the options are too much")
+        return whole(function)
+
+    monkeypatch.setattr(compilation.jax, "jit", failing)
+    found = estimate(jax.random.key(0), jnp.ones(3), samples=1000)
+    assert abs(found.mean - 1.5) < 6 * found.standard_error
