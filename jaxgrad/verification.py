@@ -25,7 +25,7 @@ from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
 from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities
-from jaxgrad.programs import has_own_rules, traced_once
+from jaxgrad.programs import traced_once
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
