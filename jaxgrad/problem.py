@@ -246,12 +246,6 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
                     f"`gradient` of {derivation.name} differentiates {name!r}, which is of type {leaf.dtype}; "
                     "only real arrays have gradients: choose another domain, or leave the key out"
                 )
-    for leaf in jax.tree.leaves(derivation.distribution(sizes)):
-        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float)):
-            raise ValueError(
-                f"`mask` of {derivation.name} holds {leaf!r}, which is no array of numbers; register its class as a pytree whose "
-                "leaves are its probabilities, as by jax.tree_util.register_dataclass"
-            )
     mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float))}
     value = jax.eval_shape(problem.loss, **shaped, **mask)
     if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):

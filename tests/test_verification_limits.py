@@ -167,21 +167,6 @@ def test_a_proof_confirms_nothing_at_data_where_the_loss_is_not_finite(size):
     assert any("not finite at the data that are given" in finding.detail for finding in report.findings)
 
 
-def test_a_mask_that_is_no_pytree_is_refused_by_name():
-    class Coins:
-        sample = masks.Bernoulli(0.5).sample
-        mean = masks.Bernoulli(0.5).mean
-        second_moment = masks.Bernoulli(0.5).second_moment
-        support = masks.Bernoulli(0.5).support
-
-    claim = Derivation(
-        name="c", loss=lambda x, mask: jnp.sum(mask * x), gradient=lambda x, mask: {"x": mask.mean(3)},
-        shapes={"x": "3", "mask": "3"}, mask=Coins(),
-    )  # fmt: skip
-    with pytest.raises(ValueError, match=r"`mask` of c holds .* register its class as a pytree"):
-        verify(claim)
-
-
 @pytest.mark.parametrize("domain", ["binary", "probability", "positive"])
 def test_no_proof_refutes_what_is_right_on_the_domain(domain):
     def loss(x, b):
