@@ -25,7 +25,7 @@ class Words(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Leave out what is drawn, and what tells of the run."""
-        if self.skipped or tag in ("svg", "style", "footer", "header"):
+        if self.skipped or tag in ("figure", "svg", "style", "footer", "header"):
             self.skipped += tag not in ("br", "wbr", "meta", "link")
 
     def handle_endtag(self, tag: str) -> None:

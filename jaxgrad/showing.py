@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,5 +136,6 @@ def find_source(function: Callable[..., Any]) -> tuple[str, str]:
         path = Path(inspect.getsourcefile(function) or "")
     except (OSError, TypeError):
         return "", f"# no source: {function!r}"
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    folders = [Path.cwd(), *(Path(folder) for folder in sys.path if folder)]  # what is installed is named from its package on
+    path = next((path.relative_to(folder) for folder in folders if path.is_relative_to(folder)), path)
     return f"{path}:{start}", textwrap.dedent("".join(lines)).rstrip()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxgrad.autodiff import autodiff
 from jaxgrad.caution import at_data, on_trust
@@ -39,6 +40,11 @@ MOST_DIFFERENCED = 2**21
 
 MAX_PROVED_MASKS = 2**9
 """The most masks that a certificate sums over; beyond, it takes the moments that the mask's distribution states."""
+
+_NO_PYTREE = (
+    "the mask's distribution is no pytree of numbers, as compiled programs and proofs take; register its class with "
+    "jax.tree_util.register_dataclass"
+)
 
 Loss = Callable[..., Any]
 
@@ -135,6 +141,8 @@ def _certificate(problem: Problem) -> list[Finding] | str:
     derivation = problem.derivation
     fixed = {name: size for name, size in problem.sizes.items() if name in problem.chosen}
     masked = derivation.mask is not None
+    if masked and not _is_numbers(derivation.distribution(problem.choose_sizes(0, few_masks=True))):
+        return _NO_PYTREE
     results = []
     for sizes in _distinct(derivation.choose_sizes(variant, fixed, few_masks=masked) for variant in range(2)):
         loss = _loss_of_mask(problem, sizes)
@@ -143,6 +151,10 @@ def _certificate(problem: Problem) -> list[Finding] | str:
             return found
         results.append(found)
     return merge(results)
+
+
+def _is_numbers(mask: Mask | None) -> bool:
+    return all(isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array)) for leaf in jax.tree.leaves(mask))
 
 
 def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
@@ -190,7 +202,10 @@ def _differences(problem: Problem) -> list[Finding] | str:
 
 
 def _monte_carlo(problem: Problem) -> list[Finding] | str:
-    return "there is no mask to sample" if problem.derivation.mask is None else monte_carlo(problem)
+    derivation = problem.derivation
+    if derivation.mask is None:
+        return "there is no mask to sample"
+    return monte_carlo(problem) if _is_numbers(derivation.distribution(problem.choose_sizes(0))) else _NO_PYTREE
 
 
 EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {

@@ -75,6 +75,13 @@ def test_a_mask_that_states_a_wrong_second_moment_does_not_confirm_the_claim_mad
     assert exact(replace(AUTOENCODER, mask=WrongCoins(0.3)), inputs={"x": X}).verdict == Verdict.REFUTED
 
 
+def test_a_mask_that_is_no_pytree_is_verified_without_a_proof():
+    report = jg.verify(replace(AUTOENCODER, mask=WrongCoins(0.3)), inputs={"x": X}, max_samples=2**10)
+    assert report.verdict == Verdict.REFUTED and "certificate" not in {finding.evidence for finding in report.findings}
+    (finding, _) = jg.verify(replace(AUTOENCODER, mask=WrongCoins(0.3)), evidence="certificate").findings
+    assert finding.verdict == Verdict.UNDECIDED and "no pytree of numbers" in finding.detail
+
+
 def test_a_formula_for_coins_is_refuted_under_a_fixed_count():
     claim = replace(jg.catalog.get("masked_autoencoder_dropped_loss"), mask=masks.FixedCount(5))
     (finding, _) = exact(claim, inputs={"x": X[:12, :10]}).findings
