@@ -70,7 +70,14 @@ def place(coordinator: str | None, count: int | None, index: int | None, environ
 def _slurm(environment: Mapping[str, str]) -> Place | None:
     """Read the step's variables as `jax.distributed` does: the first node, and a port that follows from the job's number."""
     names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
-    if any(name not in environment for name in names) or int(environment["SLURM_NTASKS"]) < 2:
+    if any(name not in environment for name in names):
+        return None
+    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"):
+        if not environment[name].isdecimal():
+            raise ValueError(
+                f"{name} is {environment[name]!r} in the environment, but must be a whole number; start with srun, or unset it"
+            )
+    if int(environment["SLURM_NTASKS"]) < 2:
         return None
     nodes = environment["SLURM_STEP_NODELIST"]
     prefix, bracket, numbers = nodes.partition("[")

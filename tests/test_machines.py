@@ -114,6 +114,8 @@ def test_the_first_node_of_a_slurm_step_is_the_coordinator(nodes, host):
     environment = {f"SLURM_{name}": str(value) for name, value in names.items()}
     assert place(None, None, None, environment) == Place(f"{host}:{5 + 2**16 - 2**12}", 3, 2)
     assert place(None, None, None, {**environment, "SLURM_NTASKS": "1"}) is None
+    with pytest.raises(ValueError, match="SLURM_NTASKS is '4 x' in the environment, but must be a whole number"):
+        place(None, None, None, {**environment, "SLURM_NTASKS": "4 x"})
     assert place(None, None, None, {}) is None
 
 
