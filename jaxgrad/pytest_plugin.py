@@ -199,9 +199,9 @@ class Gathering:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Note where ``--jaxgrad`` found nothing, before tests are chosen by their names."""
-        if config.getoption("jaxgrad") and not session.testsfailed and not any(isinstance(item, DerivationItem) for item in items):
-            self.missing = _where_to_look(config)
+        """Note where ``--jaxgrad`` found nothing or did not look, before tests are chosen by their names."""
+        if config.getoption("jaxgrad") and not session.testsfailed:
+            self.missing = _where_to_look(config, found=any(isinstance(item, DerivationItem) for item in items))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take over the reports of a test, which under xdist another process ran."""
@@ -240,9 +240,14 @@ class Gathering:
             terminalreporter.write_line(line)
 
 
-def _where_to_look(config: pytest.Config) -> str:
-    """Say why ``--jaxgrad`` found no derivations, and what to type."""
+def _where_to_look(config: pytest.Config, *, found: bool) -> str:
+    """Say why ``--jaxgrad`` found no derivations, or where it did not look, and what to type."""
     folders = [arg for arg in config.args if Path(arg.split("::")[0]).is_dir()]
+    if found:
+        named = [folder for folder in folders if folder in config.invocation_params.args]
+        return (
+            f"--jaxgrad did not search the folder {named[0]}; name its files, as in {Path(named[0]).joinpath('*.py')}" if named else ""
+        )
     if config.getoption("numprocesses", None):  # workers collect, and tell of what they do not find
         return ""
     why = f"{folders[0]} is a folder, and a folder is not searched" if folders else "the files that are named hold none"

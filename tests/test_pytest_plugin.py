@@ -80,6 +80,15 @@ def test_a_folder_is_not_searched_for_derivations_and_that_is_told(session):
     result.stdout.fnmatch_lines(["--jaxgrad found no derivations: . is a folder*; name their files, as in pytest --jaxgrad [*].py"])
 
 
+def test_a_folder_beside_a_file_of_derivations_is_told_of_too(session, tmp_path):
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "other.py").write_text(WRONG)
+    result = session("--jaxgrad", "derivations.py::right", str(folder), derivations=WRONG)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"--jaxgrad did not search the folder {folder}; name its files, as in *[*].py"])
+
+
 @pytest.mark.parametrize("more", [(), ("--collect-only",), ("-k", "nothing")])
 def test_nothing_to_verify_is_told_with_what_to_type(session, more):
     assert "name their files, as in pytest --jaxgrad" in session("--jaxgrad", *more, mine=WRONG).stdout.str()
