@@ -14,7 +14,7 @@ from jaxgrad.derivation import Derivation
 from jaxgrad.problem import value_and_gradient
 
 _HERE = str(Path(__file__).parent)
-_DIFFERENTIATING = ("problem", "monte_carlo", "association", "sampling")
+_DIFFERENTIATING = ("problem", "programs", "monte_carlo", "association", "sampling")
 _EXITS = {"SystemExit": "; leave the exit to the command"}
 
 
@@ -78,7 +78,7 @@ def _in_differentiation(error: BaseException, stack: list[tuple[FrameType, int]]
     if rule:
         return f"the differentiation rule in `loss` of {derivation.name} raised {summary(error)} ({place(rule)}){remedy(error)}"
     by_jax = any(f.f_code.co_name in ("vjp", "grad") and "jax" in Path(f.f_code.co_filename).parts for f, _ in stack[inside:])
-    ours = any(f.f_code is value_and_gradient.__code__ for f, _ in stack) and Path(files[inside]).stem == "problem"
+    ours = any(f.f_code is value_and_gradient.__code__ for f, _ in stack) and Path(files[inside]).stem in ("problem", "programs")
     if by_jax or ours:  # outside of the command JAX hides its own frames
         return f"`loss` of {derivation.name} cannot be differentiated by JAX: {summary(error)}"
     return None

@@ -370,7 +370,11 @@ def _kind(leaf: Any) -> Any:
 
 def _settled(leaf: Any) -> Any:
     """Return an array of the caller's default precision, which a thread may not share."""
-    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf, jnp.result_type(leaf))
+    if isinstance(leaf, jax.Array):
+        return leaf
+    dtype = jnp.result_type(leaf)
+    # in a thread that has the usual precision numpy's 64 bits would become 32; an array of JAX's keeps them
+    return jnp.asarray(leaf, dtype) if dtype.itemsize == 8 else np.asarray(leaf, dtype)
 
 
 def _bytes(jaxpr: Any) -> int:
