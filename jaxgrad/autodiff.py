@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.compilation import check_options
 from jaxgrad.differences import Prober
+from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import heat
 from jaxgrad.problem import Objective, Problem, Tree, labelled
@@ -42,7 +42,7 @@ INSENSITIVE = 1e-3
 """Where rounding hides errors above this part of the largest entry, nothing is confirmed."""
 
 SMALL = 2**16
-"""Stacks of draws of up to so many numbers go through one batched program, larger ones one draw after another."""
+"""Draws of up to so many numbers are differenced at several entries, and stacks of up to so many hold further draws."""
 
 LossOf = Callable[[dict[str, int]], Objective]
 
@@ -67,40 +67,25 @@ class _Ledger:
 
 
 class _Pair:
-    """Closed form and autodiff at one choice of sizes, compiled together and run over a stack of draws."""
+    """Closed form and autodiff at one choice of sizes, compiled for one draw and run over a stack of them."""
 
     def __init__(self, problem: Problem, sizes: dict[str, int], loss: Objective) -> None:
         self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
         closed, reference = problem.closed_form(sizes), problem.differentiated(loss)
-
-        def all_three(inputs: dict[str, Tree]) -> Any:
-            value, gradient = reference(inputs)
-            return closed(inputs), gradient, jnp.all(jnp.isfinite(value))
-
         self.both = lambda inputs: (closed(inputs), reference(inputs)[1])
-
-        def run(stacked: Tree) -> Any:
-            small = sum(leaf.size for leaf in jax.tree.leaves(stacked)) <= SMALL
-            return jax.vmap(all_three)(stacked) if small else jax.lax.map(all_three, stacked)
-
-        self._run = jax.jit(run, compiler_options=check_options())
-        self._compiled: Any = self._run
+        self._closed, self._reference = Program(closed, check_options()), Program(reference.function, check_options())
         self.prober = Prober(loss, self.wrt)
         self._rounded: dict[int, Any] = {}
 
-    def branches(self, draw: dict[str, Tree]) -> bool:
-        """Say whether closed form or loss does one thing at some inputs and another at others."""
-        return any(eqn.primitive.name in BRANCHES for eqn in equations(jax.make_jaxpr(self.both)(draw).jaxpr))
+    def programs(self, draw: dict[str, Tree]) -> tuple[Any, Any]:
+        """Return closed form and autodiff as traced programs."""
+        return self._closed.jaxpr(draw), self._reference.jaxpr(draw, *self.loss.more)
 
-    def prepare(self, stacked: dict[str, Tree]) -> float:
-        """Trace and compile for stacks like this one; return the unit roundoff that the program works in."""
-        traced = self._run.trace(stacked)
-        self._compiled = traced.lower().compile(compiler_options=check_options())
-        return working_unit(traced.jaxpr)
-
-    def __call__(self, stacked: dict[str, Tree], *, prepared: bool = False) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
-        claimed, reference, finite = (self._compiled if prepared else self._run)(stacked)
-        return jax.tree.map(np.asarray, (labelled(claimed), labelled(reference), finite))
+    def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+        """Return closed form and autodiff at each of some draws, and whether the loss is finite there."""
+        claimed, (value, gradient) = self._closed.over(stacked), self._reference.over(stacked, *self.loss.more)
+        finite = np.isfinite(value).reshape(len(value), -1).all(axis=1)
+        return labelled(claimed), labelled(gradient), finite
 
     def rounded(self, stacked: dict[str, Tree], number: int, unit: float) -> Any:
         """Evaluate draw `number` in float32, in float64 at the same inputs, and measure its move under random rounding."""
@@ -144,20 +129,14 @@ def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, 
 def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> None:
     draws = [problem.draw(pair.sizes, number) for number in range(DRAWS)]
     special = [problem.draw(pair.sizes, number, special=True) for number in range(SPECIAL_DRAWS)]
-    further = []
-    if sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0])) <= SMALL // BRANCHED_DRAWS and pair.branches(draws[0]):
+    programs, further = pair.programs(draws[0]), []
+    branches = any(eqn.primitive.name in BRANCHES for program in programs for eqn in equations(program.jaxpr))
+    if branches and sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0])) <= SMALL // BRANCHED_DRAWS:
         further = [problem.draw(pair.sizes, number) for number in range(DRAWS, DRAWS + BRANCHED_DRAWS)]
     once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
-
-    def stack(unit: float) -> tuple[list[Any], Any]:
-        copied = [noisy_copies(draw, unit, number) for number, draw in enumerate(draws)]
-        return copied, jax.tree.map(lambda *x: np.concatenate(x), *copied, once)
-
-    copied, stacked = stack(float(np.finfo(np.float64).eps))
-    unit = pair.prepare(stacked)
-    if unit > np.finfo(np.float64).eps:
-        copied, stacked = stack(unit)
-    claimed, reference, finite = pair(stacked, prepared=True)
+    unit = max(map(working_unit, programs))
+    copied = [noisy_copies(draw, unit, number) for number, draw in enumerate(draws)]
+    claimed, reference, finite = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
     rows = COPIES + 1
     for number in range(DRAWS):
         problem.remember(pair.sizes, number, {label: array[number * rows] for label, array in claimed.items()})

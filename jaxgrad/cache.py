@@ -47,6 +47,8 @@ def turn_on() -> Path | None:
     """
     import jax
 
+    from jaxgrad import executables
+
     if jax.config.values["jax_compilation_cache_dir"]:
         return None
     try:
@@ -64,6 +66,7 @@ def turn_on() -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_raise_persistent_cache_errors", False)
+    executables.keep_in(path)
     _mend(path)
     return path
 

@@ -49,4 +49,4 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
 def _program(problem: Problem) -> Any:
     sizes, derivation = problem.choose_sizes(0), problem.derivation
     mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), float)}
-    return jax.make_jaxpr(problem.loss)(**problem.draw(sizes, 0), **mask)
+    return problem.loss.program(**problem.draw(sizes, 0), **mask)[0]

@@ -19,6 +19,7 @@ _LOOP: dict[str, Any] = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_prefer_vector_width": 512,
     "xla_disable_hlo_passes": "algsimp",
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT",
 }
 _NARROW: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
@@ -38,15 +39,6 @@ def check_options() -> dict[str, Any] | None:
     return _CHECK if jax.default_backend() == "cpu" and _accepted(tuple(_CHECK.items())) else None
 
 
-def at_once(function: Callable[[], Any]) -> Any:
-    """Return ``function()`` compiled as one program: its steps alone would be compiled one by one.
-
-    >>> float(at_once(lambda: jax.numpy.ones(3).sum()))
-    3.0
-    """
-    return jax.jit(function, compiler_options=check_options())()
-
-
 def compiled(function: Callable[..., Any], options: dict[str, Any] | None, *args: Any) -> Callable[..., Any]:
     """Compile a function for arguments like these with XLA's options, or without them where XLA fails with them.
 
@@ -63,6 +55,9 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None, *args
 
 def loop_options(*, narrow: bool = False) -> dict[str, Any] | None:
     """Options for a sampling loop; None away from the CPU.
+
+    YNNPACK is left its products and nothing else: its sums over samples take ten times as long as XLA's own, and their last bits
+    depend on the number of threads.
 
     Algebraic simplification is left out: it gains nothing here, and what it makes of a softmax depends on whether the program is spread
     over devices, which would change the last bits.

@@ -6,7 +6,7 @@ A claim knows nothing of how it is checked. Without a mask it says ∇loss = gra
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,9 +139,13 @@ class Derivation:
     def arrays(self, key: Array, sizes: Mapping[str, int], *, special: bool = False) -> dict[str, Any]:
         """Draw all inputs but the mask, as numpy arrays; with `special`, from the corners of their domains: exact zeros and ties."""
         words = np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
+        return self.drawn(words.ravel().tolist(), sizes, special=special)
+
+    def drawn(self, words: Sequence[int], sizes: Mapping[str, int], *, special: bool = False) -> dict[str, Any]:
+        """Draw like `arrays`, from the words of a key; a key itself takes longer to make than the arrays."""
         drawn: dict[str, Any] = {}
         for i, name in enumerate(self.input_names):
-            rng = np.random.default_rng([*words.ravel().tolist(), i])
+            rng = np.random.default_rng([*words, i])
             drawn[name] = jax.tree.map(lambda text, n=name, r=rng: self._draw(r, n, text, sizes, special), self.shapes[name])
         return drawn
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxgrad.compilation import check_options
+from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import Heat, heat
 from jaxgrad.problem import Objective, Problem, Tree, labelled
@@ -64,7 +65,7 @@ class Prober:
         """Set up; nothing is compiled yet."""
         self.wrt = wrt
         at_each = jax.vmap(lambda moving, fixed: function({**moving, **fixed}), in_axes=(0, None))
-        self._values = jax.jit(at_each, compiler_options=check_options())
+        self._values = Program(at_each, check_options())
 
     def _along(self, moving: Any, fixed: Any, index: np.ndarray, steps: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Evaluate after each step along its coordinate or direction, a bounded number of points at a time."""
@@ -169,14 +170,15 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Objective) -> lis
     inputs = problem.draw(sizes, 0)
     program = jax.make_jaxpr(loss)(inputs)
     meant, unit = has_stop_gradient(program), working_unit(program)
-    reference = jax.jit(lambda inputs: problem.differentiated(loss)(inputs)[1], compiler_options=check_options())
+    reference = problem.differentiated(loss)
+    differentiated = Program(reference.function, check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
     for number in range(2):
         problem.report_progress("differences", number / 2, "")
         inputs = problem.draw(sizes, number)
         claimed, jitter = problem.claimed(sizes, number), None
-        reference_of = labelled(reference(inputs)) if meant else claimed
+        reference_of = labelled(differentiated(inputs, *reference.more)[1]) if meant else claimed
         moving = labelled({name: inputs[name] for name in wrt})
         most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), 16, MAX_ENTRIES))
         plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]), most)

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxgrad.executables import Program
+
 RUNS = 4
 
 EXACT = frozenset(
@@ -49,7 +51,7 @@ def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
 
 def movement(function: Callable[..., Any], unit: float, *args: Any, options: dict[str, Any] | None = None) -> Any:
     """Return how far each entry of a function's result moves over RUNS runs of random rounding, as numpy arrays."""
-    program = jax.jit(lambda numbers, args: jax.vmap(lambda k: jittered(function, unit)(k, *args))(numbers), compiler_options=options)
+    program = Program(lambda numbers, args: jax.vmap(lambda k: jittered(function, unit)(k, *args))(numbers), options)
     runs = jax.tree.map(np.asarray, program(np.arange(RUNS + 1, dtype=np.int32), args))
     return jax.tree.map(lambda x: np.abs(x[1:] - x[0]).max(0), runs)
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from jaxgrad import shapes
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
-from jaxgrad.compilation import at_once, check_options
+from jaxgrad.compilation import check_options
+from jaxgrad.executables import Program, at_once
 from jaxgrad.machines import agree
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.rarities import BATCH as PILOT
@@ -150,20 +151,16 @@ class _Pilot:
     def __init__(self, closed: Any, sampler: Sampler, key: Any) -> None:
         self.sampler = sampler
 
-        def gradients(args: Any, draws: Any) -> Any:
-            return jax.vmap(lambda draw: jax.grad(lambda moving: sampler.of_draw((moving, args[1]), draw))(args[0]))(draws)
+        def gradient(draw: Any, reference: Any, args: Any) -> Any:
+            return jax.grad(lambda moving: sampler.of_draw((moving, args[1]), draw, reference))(args[0])
 
-        def both(args: Any, draws: Any) -> Any:
-            return closed({**args[0], **args[1]}), gradients(args, draws)
-
-        self.both = jax.jit(both, compiler_options=check_options())
-        self.single = jax.jit(gradients, compiler_options=check_options())
-        draw = jax.jit(lambda key, mask: mask.sample(key, (PILOT, *sampler.shape)), compiler_options=check_options())
+        self.closed, self.gradient = Program(closed, check_options()), Program(gradient, check_options())
+        draw = Program(lambda key, mask: mask.sample(key, (PILOT, *sampler.shape)), check_options())
         self.masks = np.asarray(draw(key, sampler.mask), np.float64)
 
     def run(self, args: Any) -> _Trial:
         """Sample a little at one draw of the inputs; the noise is that of a sample relative to the largest entry."""
-        claimed, found = map(labelled, self.both(args, self.masks))
+        claimed, found = labelled(self.closed({**args[0], **args[1]})), labelled(self.gradient.over(self.masks, self.masks[0], args))
         scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in claimed.values()]
         spreads = [np.std(np.asarray(leaf), axis=0).max(initial=0.0) for leaf in found.values()]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -173,7 +170,7 @@ class _Pilot:
     def rounding(self, args: Any, trial: _Trial) -> tuple[bool, np.ndarray]:
         """Say whether to sample in float64, and what rounding may do to each entry's mean."""
         with jax.enable_x64(False):
-            single = labelled(self.single(_cast(args, False), np.asarray(self.masks, np.float32)))
+            single = labelled(self.gradient.over(*(np.asarray(x, np.float32) for x in (self.masks, self.masks[0])), _cast(args, False)))
         exact = [np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in trial.gradient.values()]
         moves = [
             np.abs(np.asarray(leaf, np.float64).reshape(PILOT, -1) - e).mean(0) for leaf, e in zip(single.values(), exact, strict=True)
@@ -188,7 +185,7 @@ class _Pilot:
         """Look for rare events of the mask that move the gradient."""
 
         def evaluate(masks: np.ndarray) -> np.ndarray:
-            found = labelled(self.both(args, masks)[1])
+            found = labelled(self.gradient.over(masks, self.masks[0], args))
             return np.concatenate([np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in found.values()], axis=1)
 
         scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in trial.claimed.values()]

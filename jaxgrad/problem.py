@@ -18,7 +18,8 @@ import numpy as np
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.derivation import Derivation
-from jaxgrad.programs import traced_once
+from jaxgrad.executables import Program
+from jaxgrad.programs import TracedOnce
 
 Tree = Any
 Progress = Callable[[str, float, str], None]
@@ -91,15 +92,15 @@ class Problem:
 
         def drawn() -> dict[str, Tree]:
             word = np.random.SeedSequence([self.seed, number, int(special), *sizes.values()]).generate_state(1)[0]
-            arrays = self.derivation.arrays(jax.random.key(int(word)), sizes, special=special)
+            arrays = self.derivation.drawn([0, int(word)], sizes, special=special)
             return {name: self.given.get(name, array) for name, array in arrays.items()}
 
         return dict(self.once(("draw", *sizes.items(), number, special), drawn))
 
     @functools.cached_property
-    def loss(self) -> Callable[..., Any]:
+    def loss(self) -> TracedOnce:
         """The loss as a function of the inputs by name; it is traced once for each of their shapes."""
-        return traced_once(lambda **inputs: _arrays("loss", self.derivation.loss(**self.derivation.in_order(inputs))))
+        return TracedOnce(lambda **inputs: _arrays("loss", self.derivation.loss(**self.derivation.in_order(inputs))))
 
     @functools.cached_property
     def objective(self) -> Objective:
@@ -107,31 +108,30 @@ class Problem:
         return Objective(lambda inputs: self.loss(**inputs))
 
     @functools.cached_property
-    def gradient(self) -> Callable[..., dict[str, Tree]]:
+    def gradient(self) -> TracedOnce:
         """The closed form as a function of the inputs and the mask's distribution by name, traced likewise."""
-        return traced_once(lambda **inputs: _arrays("gradient", self.derivation.gradient(**self.derivation.in_order(inputs))))
+        return TracedOnce(lambda **inputs: _arrays("gradient", self.derivation.gradient(**self.derivation.in_order(inputs))))
 
-    def closed_form(self, sizes: Mapping[str, int]) -> Callable[[dict[str, Tree]], dict[str, Tree]]:
+    def closed_form(self, sizes: Mapping[str, int]) -> TracedOnce:
         """Return the closed form as a function of the inputs, the mask's distribution filled in."""
 
-        def closed() -> Callable[[dict[str, Tree]], dict[str, Tree]]:
+        def closed() -> TracedOnce:
             distribution = self.derivation.distribution(sizes)
             extra = {} if distribution is None else {"mask": distribution}
-            return traced_once(
+            return TracedOnce(
                 lambda inputs: _arrays("gradient", self.derivation.gradient(**self.derivation.in_order({**inputs, **extra})))
             )
 
         return self.once(("closed form", *sizes.items()), closed)
 
-    def differentiated(self, objective: Objective) -> Callable[[dict[str, Tree]], tuple[Any, dict[str, Tree]]]:
-        """Return an objective with its gradient, or Jacobian, in the inputs that the closed form gives."""
+    def differentiated(self, objective: Objective) -> Objective:
+        """Return an objective with its gradient, or Jacobian, in the inputs that the closed form gives, traced once."""
         wrt = self.wrt
 
         def both(inputs: dict[str, Tree], *more: Any) -> tuple[Any, dict[str, Tree]]:
             return value_and_gradient(lambda x: objective.function(x, *more), inputs, wrt)
 
-        shared = self.once(("differentiated", objective.function), lambda: traced_once(both))
-        return lambda inputs: shared(inputs, *objective.more)
+        return Objective(self.once(("differentiated", objective.function), lambda: TracedOnce(both)), objective.more)
 
     def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
         """Keep the labelled values of the closed form at a draw, so that other evidence need not compile it again."""
@@ -140,7 +140,7 @@ class Problem:
     def claimed(self, sizes: Mapping[str, int], number: int) -> dict[str, np.ndarray]:
         """Return the labelled values of the closed form at a draw."""
         if ("claimed", *sizes.items(), number) not in self._known:
-            closed = jax.jit(self.closed_form(sizes), compiler_options=check_options())
+            closed = Program(self.closed_form(sizes), check_options())
             for other in dict.fromkeys((number, 0, 1)):
                 self.remember(sizes, other, jax.tree.map(np.asarray, labelled(closed(self.draw(sizes, other)))))
         return self._known["claimed", *sizes.items(), number]
@@ -157,7 +157,7 @@ class Problem:
     @functools.cached_property
     def wrt(self) -> tuple[str, ...]:
         """The inputs that are differentiated."""
-        return tuple(jax.eval_shape(self.closed_form(sizes := self.choose_sizes(0)), self.draw(sizes, 0)))
+        return tuple(self.closed_form(sizes := self.choose_sizes(0)).program(self.draw(sizes, 0))[1])
 
 
 def probabilities(mask: Any) -> Any:
@@ -231,7 +231,7 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
     derivation, sizes = problem.derivation, problem.choose_sizes(0)
     inputs = problem.draw(sizes, 0)
     shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), inputs)
-    claimed = jax.eval_shape(problem.closed_form(sizes), shaped)
+    claimed = problem.closed_form(sizes).program(shaped)[1]
     if not isinstance(claimed, Mapping) or not claimed:
         raise ValueError(f"`gradient` of {derivation.name} must return {{input name: array}}, but returns {_describe(claimed)}")
     for name in claimed:
@@ -247,7 +247,7 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
                     "only real arrays have gradients: choose another domain, or leave the key out"
                 )
     mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float))}
-    value = jax.eval_shape(problem.loss, **shaped, **mask)
+    value = problem.loss.program(**shaped, **mask)[1]
     if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"`loss` of {derivation.name} must return a real scalar or array, but returns {_describe(value)}")
     if derivation.mask is not None and value.shape != ():

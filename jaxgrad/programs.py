@@ -44,20 +44,30 @@ def working_unit(program: core.ClosedJaxpr) -> float:
     return max(units, default=float(np.finfo(np.float64).eps))
 
 
-def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that is traced once for each shape and type of its arguments, and from then on evaluates its jaxpr.
+class TracedOnce:
+    """A function that is traced once for each structure, shape and type of its arguments, and from then on evaluates its jaxpr.
 
     Unlike an inlined `jax.jit`, it keeps the user's line of every operation.
     """
-    programs: dict[Any, tuple[core.ClosedJaxpr, Any]] = {}
 
-    def evaluate(*args: Any, **named: Any) -> Any:
-        leaves, tree = jax.tree.flatten((args, named))
-        signature = tree, *(jax.typeof(leaf) for leaf in leaves)
-        if signature not in programs:
-            closed, shape = jax.make_jaxpr(function, return_shape=True)(*args, **named)
-            programs[signature] = closed, jax.tree.structure(shape)
-        closed, structure = programs[signature]
-        return jax.tree.unflatten(structure, core.jaxpr_as_fun(closed)(*leaves))
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Set up; nothing is traced yet."""
+        self._function = function
+        self._programs: dict[Any, tuple[core.ClosedJaxpr, Any]] = {}
 
-    return evaluate
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Evaluate."""
+        closed, shape = self.program(*args, **named)
+        return jax.tree.unflatten(jax.tree.structure(shape), core.jaxpr_as_fun(closed)(*jax.tree.leaves((args, named))))
+
+    def program(self, *args: Any, **named: Any) -> tuple[core.ClosedJaxpr, Any]:
+        """Return the program for such arguments, and its result with shapes in place of arrays."""
+        signature = self.signature(*jax.tree.flatten((args, named)))
+        if signature not in self._programs:
+            self._programs[signature] = jax.make_jaxpr(self._function, return_shape=True)(*args, **named)
+        return self._programs[signature]
+
+    @staticmethod
+    def signature(leaves: list[Any], tree: Any) -> Any:
+        """Return all of the arguments that a trace may depend on, and the default precision."""
+        return tree, jax.numpy.result_type(float), *map(jax.typeof, leaves)

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxgrad.certificates import Certificate, certify
 from jaxgrad.compilation import check_options
+from jaxgrad.executables import executable
 from jaxgrad.observation import floating
 from jaxgrad.problem import Objective, Problem, Tree, labelled, probabilities
 from jaxgrad.programs import has_own_rules, has_stop_gradient
@@ -44,16 +45,14 @@ _CHARTS: dict[str, Callable[[Any], Any]] = {
 _BOUNDED = ("binary", "probability")
 """Domains without such a map: a difference may lie outside of them."""
 
-Loss = Callable[[dict[str, Tree], Any], Any]
 
-
-def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[Finding] | str:
+def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[Finding] | str:
     """Prove or refute that the closed form is the gradient of `loss`.
 
     Args:
         problem: the claim.
         sizes: sizes at which to prove it.
-        loss: function of the inputs and the mask's distribution (None where there is no mask).
+        loss: function of the inputs and the mask's distribution (None where there is no mask); with a mask a `TracedOnce`.
 
     Returns:
         One finding for each array of the gradient; its `bound` is the probability that the proof is wrong, and the detail of
@@ -65,7 +64,7 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
     if entries > LARGEST:
         return f"there are {entries} entries at the smallest sizes, more than the {LARGEST} that are proved at"
     distribution = derivation.distribution(sizes)
-    gradient = problem.gradient
+    closed = problem.closed_form(sizes) if distribution is None else problem.gradient
 
     charts = {name: _CHARTS.get(domain) if isinstance(domain, str) else None for name, domain in derivation.domains.items()}
 
@@ -73,18 +72,21 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         return {name: jax.tree.map(chart, x) if (chart := charts.get(name)) else x for name, x in free.items()}
 
     def claimed(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
-        return labelled(dict(gradient(**on_domain(free), **({} if mask is None else {"mask": mask}))))
+        inputs = on_domain(free)
+        return labelled(dict(closed(inputs) if mask is None else closed(**inputs, mask=mask)))
 
     def reference(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
         objective = problem.objective if mask is None else Objective(loss, (mask,))
         return labelled(problem.differentiated(objective)(on_domain(free))[1])
 
-    def value(inputs: dict[str, Tree], mask: Any) -> tuple[Any, Any]:
-        return loss(inputs, mask), gradient(**inputs, **({} if mask is None else {"mask": mask}))
-
     args = inputs, probabilities(distribution)
+    if distribution is None:
+        value, claim = (problem.loss.program(**inputs)[0], inputs), (closed.program(inputs)[0], inputs)
+    else:
+        named = {**inputs, "mask": args[1]}
+        value, claim = (loss.program(*args)[0], args), (closed.program(**named)[0], named)
     odd = [name for name, domain in derivation.domains.items() if callable(domain) or domain in _BOUNDED]
-    doubt = _doubt(value, loss, args)
+    doubt = _doubt(value, claim)
     believed = not doubt
     doubt = doubt or (f"the domain of `{odd[0]}` may have equations, or bounds, that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
@@ -93,15 +95,15 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Loss) -> list[
         # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does.
         at_this_mask = (lambda x: claimed(x, distribution)), (lambda x: reference(x, distribution)), args[:1]
         ways.append((*at_this_mask, f"{where}, the mask's probabilities as they are"))
-    found, where = _prove(ways, problem.seed)
+    labels = list(labelled(problem.closed_form(sizes).program(inputs)[1]))
+    found, where = _prove(ways, labels, problem.seed)
     for label, proof in found.items() if believed else ():
         problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
     return [_finding(label, proof, doubt, where) for label, proof in found.items()]
 
 
-def _prove(ways: list[tuple[Any, Any, Any, str]], seed: int) -> tuple[dict[str, Certificate], str]:
+def _prove(ways: list[tuple[Any, Any, Any, str]], labels: list[str], seed: int) -> tuple[dict[str, Certificate], str]:
     """Prove all arrays at once in one of some ways, and else one by one; return what the last way tried found, and where."""
-    labels = list(jax.eval_shape(ways[0][0], *ways[0][2]))
     found, where = {}, ""
     for apart in (False, True) if len(labels) > 1 else (False,):
         for claimed, reference, args, where in ways:
@@ -118,17 +120,18 @@ def _prove(ways: list[tuple[Any, Any, Any, str]], seed: int) -> tuple[dict[str, 
     return found, where
 
 
-def _doubt(value: Any, loss: Any, args: Any) -> str:
-    """Say what keeps a proof about real functions from being a verdict on these; empty where nothing does."""
-    outputs = floating(jax.make_jaxpr(value)(*args), jax.tree.leaves(args))
-    if outputs is None:
-        outputs = jax.tree.leaves(jax.jit(value, compiler_options=check_options())(*args))
-    if not all(np.all(np.isfinite(leaf)) for leaf in outputs):
-        return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
-    program = jax.make_jaxpr(loss)(*args)
-    if has_own_rules(program):
+def _doubt(value: tuple[Any, Tree], claim: tuple[Any, Tree]) -> str:
+    """Say what keeps a proof about real functions from being a verdict on these programs at these inputs; empty where nothing does."""
+    for program, tree in (value, claim):
+        leaves = jax.tree.leaves(tree)
+        outputs = floating(program, leaves)
+        if outputs is None:
+            outputs = executable(program, leaves, check_options())(*leaves)
+        if not all(np.all(np.isfinite(leaf)) for leaf in outputs):
+            return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
+    if has_own_rules(value[0]):
         return "the loss is differentiated by a rule of its own"
-    if has_stop_gradient(program):
+    if has_stop_gradient(value[0]):
         return "the loss uses stop_gradient"
     return ""
 

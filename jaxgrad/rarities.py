@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad.compilation import at_once
+from jaxgrad.executables import at_once
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import Factors
 

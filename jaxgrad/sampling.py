@@ -25,12 +25,13 @@ from jaxtyping import Array
 from jaxgrad.association import associated
 from jaxgrad.calling import holds_keys, named, refuse
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
-from jaxgrad.compilation import compiled, loop_options
+from jaxgrad.compilation import loop_options
+from jaxgrad.executables import executable
 from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
 from jaxgrad.products import are_narrow, steady
-from jaxgrad.programs import traced_once
+from jaxgrad.programs import TracedOnce
 from jaxgrad.progress import Pace, shown
 from jaxgrad.sharding import devices, spread
 from jaxgrad.threads import for_each, workers
@@ -148,7 +149,7 @@ class Sampler:
         """Set up; nothing is traced yet."""
         self.f, self.mask, self.shape = f, mask, tuple(shape)
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
-        self.of_draw = traced_once(lambda args, draw: associated(self.f, args, draw))
+        self.of_draw = TracedOnce(lambda args, draw, reference: associated(self.f, args, draw, reference))
         self._rounds: dict[Any, Any] = {}
         self._known: dict[Any, Known] = {}
         self._masks: dict[Any, Mask] = {}
@@ -160,7 +161,7 @@ class Sampler:
 
     def _mean(self, args: tuple[Any, ...], draws: Array) -> Any:
         def of_args(*args: Any) -> Any:
-            values = jax.vmap(lambda draw: self.of_draw(args, draw))(draws)
+            values = jax.vmap(lambda draw: self.of_draw(args, draw, draws[0]))(draws)
             return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
 
         return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)
@@ -211,9 +212,9 @@ class Sampler:
         large = known.row * chunks > DEALT_OUT
         span = chunks if large else -(-chunks // min(workers(), chunks))
         mask, args = self._settled_mask(), jax.tree.map(_settled, args)
-        program = self._compiled(known, key, mask, args, chunk, span)
+        program, rest = self._compiled(known, key, mask, args, chunk, span), jax.tree.leaves((mask, args))
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
-        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), mask, args)), begins)
+        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), *rest)[0]), begins)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
@@ -224,14 +225,16 @@ class Sampler:
             self._masks[default] = jax.tree.map(_settled, self.mask)
         return self._masks[default]
 
-    def _compiled(self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, chunks: int) -> Callable[..., Array]:
+    def _compiled(self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, chunks: int) -> Callable[..., Any]:
         signature = known.signature, chunk, chunks
         if signature not in self._rounds:
 
             def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
                 return self._run(key, first + jnp.arange(chunks, dtype=jnp.uint32), mask, args, chunk)
 
-            self._rounds[signature] = compiled(run, loop_options(narrow=known.narrow), key, np.uint32(0), mask, args)
+            closed = jax.make_jaxpr(run)(key, np.uint32(0), mask, args)
+            leaves = jax.tree.leaves((key, np.uint32(0), mask, args))
+            self._rounds[signature] = executable(closed, leaves, loop_options(narrow=known.narrow))
         return self._rounds[signature]
 
     def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:

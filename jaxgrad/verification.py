@@ -26,7 +26,7 @@ from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
 from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities
-from jaxgrad.programs import traced_once
+from jaxgrad.programs import TracedOnce
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
@@ -259,12 +259,12 @@ def _masked_loss(problem: Problem, sizes: dict[str, int]) -> tuple[Loss, Mask, t
     return lambda inputs, mask: problem.loss(**inputs, mask=mask), distribution, derivation.mask_shape(sizes)
 
 
-def _expected(problem: Problem, sizes: dict[str, int], method: str) -> Loss:
+def _expected(problem: Problem, sizes: dict[str, int], method: str) -> TracedOnce:
     """Return the exact expectation as a function of the inputs and the mask's distribution, traced once for all evidence."""
     loss, _, shape = _masked_loss(problem, sizes)
     return problem.once(
         ("expected", *sizes.items(), method),
-        lambda: traced_once(lambda inputs, mask: expectation(loss, mask, shape, method=method)(inputs)),
+        lambda: TracedOnce(lambda inputs, mask: expectation(loss, mask, shape, method=method)(inputs)),
     )
 
 
@@ -272,14 +272,14 @@ def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Objec
     """Return the exact expectation: that of certificates where the mask lets its probabilities be traced, else of this mask alone."""
     loss, distribution, shape = _masked_loss(problem, sizes)
     try:
-        objective = Objective(_expected(problem, sizes, plan.method), (probabilities(distribution),))
-        jax.eval_shape(objective, problem.draw(sizes, 0))
+        expected, chances = _expected(problem, sizes, plan.method), probabilities(distribution)
+        expected.program(problem.draw(sizes, 0), chances)
     except Exception:  # a mask of the user's own may be no pytree, or ask for values
         alone = problem.once(
-            ("alone", *sizes.items(), plan.method), lambda: traced_once(expectation(loss, distribution, shape, method=plan.method))
+            ("alone", *sizes.items(), plan.method), lambda: TracedOnce(expectation(loss, distribution, shape, method=plan.method))
         )
         return Objective(alone)
-    return objective
+    return Objective(expected, (chances,))
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:

@@ -1,0 +1,304 @@
+"""Compiled programs, and the command's store of them.
+
+JAX's own cache of compiled programs is asked once a program has been lowered, and for a small program lowering takes longer than
+all the rest. So the command keeps executables under a digest of what is lowered, the jaxpr: its operations with their
+parameters, the types of its variables, its literals, and all that JAX and XLA are set to. Constants are arguments of the
+executable and not part of it. A program that holds anything whose meaning a digest cannot know, such as a callback or an operation
+that is not JAX's own, has no digest, and is left to JAX. In the library nothing is kept but in memory.
+"""
+
+import enum
+import functools
+import hashlib
+import importlib.metadata
+import itertools
+import os
+import pickle
+import re
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import serialize_executable
+from jax.extend import core
+
+from jaxgrad.compilation import check_options, compiled
+from jaxgrad.programs import TracedOnce
+from jaxgrad.threads import cores
+
+FORMAT = "1"
+"""Version of what is digested and of what is stored."""
+
+_RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+"""Operations that are lowered as the program in one of their parameters; the others are for differentiation."""
+
+_store: list[Path] = []
+_hits: list[str] = []
+
+
+class _UnknownError(Exception):
+    """Something in a program of which its digest would not tell all."""
+
+
+class Program:
+    """A function that is compiled once for each structure, shape and type of its arguments.
+
+    Args:
+        function: of pytrees of arrays; one that is a `jaxgrad.programs.TracedOnce` is not traced again.
+        options: compiler options.
+
+    >>> double = Program(lambda tree: jax.tree.map(lambda x: 2 * x, tree))
+    >>> double({"a": np.ones(2, np.float32)})["a"].tolist()
+    [2.0, 2.0]
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any] | None = None) -> None:
+        """Set up; nothing is traced yet."""
+        self._traced = function if isinstance(function, TracedOnce) else TracedOnce(function)
+        self._options = options
+        self._made: dict[Any, tuple[Callable[..., Any], Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Evaluate."""
+        run, structure = self._compiled(*args)
+        return jax.tree.unflatten(structure, run(*jax.tree.leaves(args)))
+
+    def _compiled(self, *args: Any) -> tuple[Callable[..., Sequence[Any]], Any]:
+        leaves, tree = jax.tree.flatten(args)
+        signature = self._traced.signature(leaves, tree)
+        if signature not in self._made:
+            closed, shape = self._traced.program(*args)
+            self._made[signature] = executable(closed, leaves, self._options), jax.tree.structure(shape)
+        return self._made[signature]
+
+    def over(self, stacked: Any, *more: Any) -> Any:
+        """Evaluate at each of some first arguments, stacked along their first axis; return the results stacked, as numpy arrays.
+
+        For programs as small as most, this costs less than to trace, lower and compile one over a batch.
+        """
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(stacked)]
+        run, structure = self._compiled(jax.tree.map(lambda x: x[0], stacked), *more)
+        rest = jax.tree.leaves(more)
+        rows = [[np.asarray(x) for x in run(*(leaf[i] for leaf in leaves), *rest)] for i in range(len(leaves[0]))]
+        return jax.tree.unflatten(structure, [np.stack(column) for column in zip(*rows, strict=True)])
+
+    def jaxpr(self, *args: Any) -> core.ClosedJaxpr:
+        """Return the program for such arguments."""
+        return self._traced.program(*args)[0]
+
+
+def at_once(function: Callable[[], Any]) -> Any:
+    """Return ``function()`` compiled as one program: its steps alone would be compiled one by one.
+
+    >>> float(at_once(lambda: jnp.ones(3).sum()))
+    3.0
+    """
+    return Program(function, check_options())()
+
+
+def keep_in(folder: Path) -> None:
+    """Keep executables in a folder from now on, and take from it those that are there."""
+    if not _store:
+        jax.monitoring.register_event_listener(_listen)
+    _store[:] = [folder]
+
+
+def _listen(event: str, **_: Any) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        _hits.append(event)
+
+
+def executable(closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None = None) -> Callable[..., Sequence[Any]]:
+    """Return a traced program as a compiled function of flat arguments: from the store if it is there, else newly compiled.
+
+    Args:
+        closed: the program.
+        args: arguments like those it will be called with.
+        options: compiler options.
+    """
+    jaxpr = closed.jaxpr.replace(
+        constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], debug_info=closed.jaxpr.debug_info.with_unknown_names()
+    )
+    consts = [*closed.consts]
+    path, everything = _place(jaxpr, options), (*consts, *args)
+    if path is None:
+        call = compiled(_function(jaxpr, "program"), options, *everything)
+    elif (loaded := _load(path, len(jaxpr.invars), len(jaxpr.outvars))) is not None:
+        call = _else(loaded, lambda: _made(path, jaxpr, options, everything))
+    else:
+        call = _made(path, jaxpr, options, everything)
+    return functools.partial(call, *consts) if consts else call
+
+
+def _function(jaxpr: core.Jaxpr, name: str) -> Callable[..., Any]:
+    def program(*args: Any) -> Any:
+        return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*args)
+
+    program.__name__ = name
+    return program
+
+
+def _made(path: Path, jaxpr: core.Jaxpr, options: dict[str, Any] | None, args: Sequence[Any]) -> Callable[..., Any]:
+    """Compile a program and keep it."""
+    before = len(_hits)
+    call = compiled(_function(jaxpr, "program"), options, *args)
+    if _calls_out(call):
+        return call
+    if len(_hits) > before:  # XLA cannot write out again what JAX took from its own cache, where a new name is not found
+        call = compiled(_function(jaxpr, f"program_{uuid.uuid4().hex}"), options, *args)
+    _save(path, call)
+    return call
+
+
+def _else(call: Callable[..., Any], other: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """Return a function, or the other one where the first call shows that it cannot be used."""
+    chosen = []
+
+    def either(*args: Any) -> Any:
+        if not chosen:
+            try:
+                result = jax.block_until_ready(call(*args))
+                chosen.append(call)
+                return result
+            except jax.errors.JaxRuntimeError:
+                chosen.append(other())
+        return chosen[0](*args)
+
+    return either
+
+
+def _place(jaxpr: core.Jaxpr, options: dict[str, Any] | None) -> Path | None:
+    if not _store or jax.default_backend() != "cpu" or len(jax.devices()) > 1:
+        return None
+    found = digest(jaxpr, options)
+    return None if found is None else _store[0] / f"jaxgrad-{found}-cache"
+
+
+def _load(path: Path, inputs: int, outputs: int) -> Callable[..., Any] | None:
+    """Return the executable in a file, or None where there is none, or no whole one."""
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            return None
+        os.utime(path)  # the programs longest unused are removed first
+        into, out = jax.tree.structure((((0,) * inputs), {})), jax.tree.structure([0] * outputs)
+        return serialize_executable.deserialize_and_load(content[32:], into, out)
+    except Exception:  # whatever a file can be that is none of ours; then the program is compiled
+        return None
+
+
+def _calls_out(call: Any) -> bool:
+    """Say whether a program calls functions, such as LAPACK's, that JAX makes known to XLA only when it lowers one."""
+    return any(not target.startswith("__") for target in re.findall(r'custom_call_target="([^"]*)"', call.as_text()))
+
+
+def _save(path: Path, call: Callable[..., Any]) -> None:
+    """Write an executable, or nothing where it cannot be written."""
+    try:
+        content, _, _ = serialize_executable.serialize(call)  # pyright: ignore[reportArgumentType]
+        descriptor, temporary = tempfile.mkstemp(prefix=".jaxgrad-", dir=path.parent)
+        with open(descriptor, "wb") as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        os.replace(temporary, path)
+    except (OSError, ValueError, NotImplementedError, pickle.PicklingError, jax.errors.JaxRuntimeError):
+        return
+
+
+def digest(jaxpr: core.Jaxpr, options: dict[str, Any] | None = None) -> str | None:
+    """Return a digest of a program without constants and of all that decides how it is compiled; None where there can be none.
+
+    >>> first, again = (jax.make_jaxpr(lambda x: 2 * x)(1.0).jaxpr for _ in range(2))
+    >>> digest(first) == digest(again) != digest(jax.make_jaxpr(lambda x: 3 * x)(1.0).jaxpr)
+    True
+    """
+    try:
+        words = "\n".join(_program(jaxpr))
+    except _UnknownError:
+        return None
+    return hashlib.sha256(
+        f"{_surroundings(str(jnp.result_type(float)))}\n{sorted((options or {}).items())}\n{words}".encode()
+    ).hexdigest()
+
+
+def _surroundings(default: str) -> str:
+    settings = {k: v for k, v in sorted(jax.config.values.items()) if "cache" not in k and "traceback" not in k}
+    return repr((FORMAT, _versions(), default, settings, os.environ.get("XLA_FLAGS", ""), os.environ.get("NPROC", ""), cores()))
+
+
+@functools.cache
+def _versions() -> tuple[str, ...]:
+    return tuple(importlib.metadata.version(name) for name in ("jax", "jaxlib"))
+
+
+@functools.cache
+def _own() -> frozenset[int]:
+    """Return the identities of the operations that JAX itself brings."""
+    return frozenset(id(p) for module in (core.primitives, jax.lax) for name, p in vars(module).items() if name.endswith("_p"))
+
+
+def _program(jaxpr: core.Jaxpr) -> Iterator[str]:
+    """Spell out a program; variables are numbered in the order in which they appear."""
+    if jaxpr.effects:
+        raise _UnknownError
+    numbers: dict[core.Var, int] = {}
+    fresh = itertools.count()
+
+    def binder(var: Any) -> str:
+        numbers[var] = next(fresh)
+        return str(var.aval)
+
+    def atom(x: Any) -> str:
+        if not isinstance(x, core.Literal):
+            return str(numbers[x])
+        value = np.asarray(x.val)
+        if value.dtype == object:
+            raise _UnknownError
+        return f"{x.aval}={value.dtype}:{value.tobytes().hex()}"
+
+    yield f"({' '.join(map(binder, (*jaxpr.constvars, *jaxpr.invars)))}"
+    for eqn in jaxpr.eqns:
+        if id(eqn.primitive) not in _own() or eqn.effects:
+            raise _UnknownError
+        name, params = eqn.primitive.name, eqn.params
+        kept = {_RULES[name]: params[_RULES[name]]} if name in _RULES and _RULES[name] in params else params
+        operands = " ".join(map(atom, eqn.invars))
+        context = eqn.ctx
+        yield f"{name} {operands} -> {' '.join(map(binder, eqn.outvars))} {context!r}"
+        for key in sorted(kept):
+            yield key
+            yield from _parameter(kept[key])
+    yield f"{' '.join(map(atom, jaxpr.outvars))})"
+
+
+def _parameter(value: Any) -> Iterator[str]:
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.dtype, np.generic)):
+        yield f"{type(value).__name__} {value!r}"
+    elif isinstance(value, core.ClosedJaxpr):
+        yield from _program(value.jaxpr)
+        for const in value.consts:
+            yield from _parameter(const)
+    elif isinstance(value, core.Jaxpr):
+        yield from _program(value)
+    elif isinstance(value, jax.sharding.Mesh) and value.empty:
+        yield "no mesh"
+    elif isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        yield from _parameter(np.asarray(value))
+    elif isinstance(value, (tuple, list)):
+        yield f"{type(value).__name__} {len(value)}"
+        for item in value:
+            yield from _parameter(item)
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    elif isinstance(value, enum.Enum) or (type(value).__module__.startswith("jax.") and type(value).__qualname__ in _PLAIN):
+        yield f"{type(value).__qualname__} {value!r}"
+    else:
+        raise _UnknownError
+
+
+_PLAIN = frozenset({"UnspecifiedValue"})
+"""JAX's types of parameters whose representations tell all."""
