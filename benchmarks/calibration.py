@@ -23,7 +23,7 @@ import numpy as np
 from jaxgrad import masks
 from jaxgrad.catalog.autoencoders import masked_loss
 from jaxgrad.report import Verdict
-from jaxgrad.sampling import Sampler
+from jaxgrad.sampler import Sampler
 from jaxgrad.sequential import Limits, Sequence
 
 HERE = Path(__file__).resolve().parent

@@ -22,7 +22,7 @@ from jaxgrad.problem import Problem, labelled
 from jaxgrad.rarities import BATCH as PILOT
 from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.sampling import Sampler
+from jaxgrad.sampler import Sampler
 from jaxgrad.sequential import FIRST_LOOK, Limits, Sequence
 
 CHUNK_BUDGET = 2**20

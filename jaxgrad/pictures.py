@@ -181,6 +181,18 @@ class Path:
         if off.size * (len(self._looks) + 1) <= KEPT:
             self._looks[chunks] = off.copy(), reach.copy()
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that is kept, as arrays."""
+        off, reach = zip(*self._looks.values(), strict=True) if self._looks else ((), ())
+        counts = np.array([*self._looks], np.int64)
+        return {"first": self.first, "look_chunks": counts, "look_off": np.array(off), "look_reach": np.array(reach)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take up a state."""
+        self.first = state["first"]
+        pairs = zip(state["look_off"], state["look_reach"], strict=True)
+        self._looks = {int(count): pair for count, pair in zip(state["look_chunks"], pairs, strict=True)}
+
     def closing(
         self, i: int, entry: tuple[int, ...], chunk: int, scale: float, resolution: float,
         before: Callable[[np.ndarray], tuple[float, float]],

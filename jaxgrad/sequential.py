@@ -137,6 +137,7 @@ class Sequence:
             "sums": self.tails.sums,
             "verdicts": np.array([VERDICTS.index(v) for v in self.verdicts.values()], np.int8),
             "broken": np.array(-1 if self.broken is None else self.broken),
+            **self.path.state(),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -144,6 +145,7 @@ class Sequence:
         self.tails = Tails(int(state["next_chunk"]), np.array(state["pivot"]), np.array(state["sums"]))
         self.verdicts = dict(zip(self.parts, (VERDICTS[i] for i in state["verdicts"]), strict=True))
         self.broken = None if state["broken"] < 0 else int(state["broken"])
+        self.path.restore(state)
 
     def _judge(self) -> None:
         off, reach = self._off_and_reach()

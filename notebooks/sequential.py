@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 
 import jaxgrad as jg
 from jaxgrad.rarities import Rarities
-from jaxgrad.sampling import Sampler
+from jaxgrad.sampler import Sampler
 from jaxgrad.sequential import Limits, Sequence
 from jaxgrad.tails import Tails, log_odds
 

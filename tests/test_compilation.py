@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import jaxgrad as jg
-from jaxgrad import compilation, sampling
+from jaxgrad import compilation, sampler
 
 N = 6
 
@@ -72,11 +72,11 @@ def test_values_and_gradients_of_all_kinds_of_functions_are_those_of_a_loop_comp
         return {name: jax.value_and_grad(lambda x, f=f: total(f, x, mask))(x) for name, f in FUNCTIONS.items()}
 
     def means():
-        sampler = sampling.Sampler(all_of_them, jg.masks.Bernoulli(0.6), (N,))
-        return sampler.unflatten(sampler.round(jax.random.key(3), (data,), 0, 16, 2), sampler.known((data,)))
+        loop = sampler.Sampler(all_of_them, jg.masks.Bernoulli(0.6), (N,))
+        return loop.unflatten(loop.round(jax.random.key(3), (data,), 0, 16, 2), loop.known((data,)))
 
     found = means()
-    monkeypatch.setattr(sampling, "loop_options", lambda **_: None)
+    monkeypatch.setattr(sampler, "loop_options", lambda **_: None)
     for ours, plain in zip(found, means(), strict=True):
         for name in FUNCTIONS:
             for one, other in zip(ours[name], plain[name], strict=True):

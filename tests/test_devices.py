@@ -17,7 +17,7 @@ SCRIPT = textwrap.dedent(
     import hashlib, sys
     import jax, jax.numpy as jnp, numpy as np
     import jaxgrad as jg
-    from jaxgrad.sampling import Sampler
+    from jaxgrad.sampler import Sampler
 
     def relu(x, w1, w2, mask):
         return jnp.mean((jax.nn.relu((mask * x) @ w1.T) @ w2.T - x) ** 2)

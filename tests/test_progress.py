@@ -14,7 +14,7 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad.progress import Pace
-from jaxgrad.sampling import Sampler
+from jaxgrad.sampler import Sampler
 
 CLAIM = ["-m", "jaxgrad", "verify", "masked_autoencoder_bernoulli", "--evidence", "monte_carlo", "--resolution", "2e-3"]
 

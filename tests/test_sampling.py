@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import jaxgrad as jg
-from jaxgrad import Verdict, masks, sampling
+from jaxgrad import Verdict, masks
+from jaxgrad.moments import Moments
+from jaxgrad.sampler import MEMORY_BUDGET, Sampler
 
 
 def loss(x, w1, w2, mask):
@@ -49,7 +51,7 @@ def test_any_pytree_may_be_averaged():
 
 
 def test_chunks_do_not_depend_on_how_many_run_in_a_round(problem):
-    sampler = sampling.Sampler(loss, masks.Bernoulli(0.5), (6, 4), 1)
+    sampler = Sampler(loss, masks.Bernoulli(0.5), (6, 4), 1)
     key = jax.random.key(3)
     whole = sampler.round(key, tuple(problem), 0, 16, 8)
     parts = np.concatenate([sampler.round(key, tuple(problem), first, 16, 4) for first in (0, 4)])
@@ -59,7 +61,7 @@ def test_chunks_do_not_depend_on_how_many_run_in_a_round(problem):
 def test_chunk_moments_merge_to_those_of_all_chunks():
     rng = np.random.default_rng(0)
     chunks = rng.standard_normal((37, 5)) + 1e6
-    moments = sampling.Moments.empty(5)
+    moments = Moments.empty(5)
     for part in np.split(chunks, [1, 5, 20]):
         moments.add(part)
     np.testing.assert_allclose(moments.mean, chunks.mean(0), rtol=1e-14)
@@ -67,12 +69,12 @@ def test_chunk_moments_merge_to_those_of_all_chunks():
 
 
 def test_memory_is_bounded_whatever_the_number_of_samples(problem):
-    sampler = sampling.Sampler(loss, masks.Bernoulli(0.5), (6, 4), (1, 2))
+    sampler = Sampler(loss, masks.Bernoulli(0.5), (6, 4), (1, 2))
     known = sampler.known(tuple(problem))
     for samples in (10**3, 10**6, 10**9):
         chunk, chunks = sampler.plan(known, samples)
-        assert chunk * known.one <= sampling.MEMORY_BUDGET
-        assert chunks * 4 * (12 + 12) <= sampling.MEMORY_BUDGET
+        assert chunk * known.one <= MEMORY_BUDGET
+        assert chunks * 4 * (12 + 12) <= MEMORY_BUDGET
 
 
 @pytest.mark.parametrize("samples", [0, 1, -5, 2.5])

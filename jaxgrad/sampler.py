@@ -1,0 +1,220 @@
+"""The sampling loop: means over chunks of masks, of a function or of its gradient.
+
+Samples are drawn in chunks of c. Inside a chunk they are folded into one batch by vmap, so that a gradient costs one pass over the
+chunk; a `lax.scan` runs over chunks under one jit. Chunk i draws from ``fold_in(key, i)``, so that the chunk means depend neither on
+how many devices or threads share the chunks, nor on where a run was interrupted.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxgrad.association import associated
+from jaxgrad.calling import holds_keys, refuse
+from jaxgrad.checkpoints import fingerprint, program
+from jaxgrad.compilation import loop_options
+from jaxgrad.executables import executable
+from jaxgrad.masks import Mask
+from jaxgrad.products import are_narrow, steady
+from jaxgrad.programs import TracedOnce
+from jaxgrad.sharding import devices, spread
+from jaxgrad.threads import for_each, workers
+
+MEMORY_BUDGET = 256 * 2**20
+"""Bytes that the intermediate values of one chunk, and the chunk means of one round, may take."""
+
+CACHE_BUDGET = 12 * 2**20
+"""Bytes of intermediate values, counted before any are fused away, at which a chunk runs quickest; chunks aim at it."""
+
+DEALT_OUT = 8 * 2**20
+"""Bytes of chunk means in a round up to which its chunks are dealt out to the cores; XLA fills the cores with larger ones itself."""
+
+FIXED_SHARE = 32
+"""A chunk may be larger than the cache by so many times the result, whose own cost is paid once a chunk."""
+
+MIN_CHUNKS = 16
+"""The fewest chunks of an estimate: its standard error is then itself good to 1/√30, about a fifth."""
+
+
+_COUNTED = 1009
+"""Samples in the chunk whose arrays are counted: a prime, so that the arrays that grow with the samples are known by their size."""
+
+
+class Known(NamedTuple):
+    """What one trace tells of a sampling loop.
+
+    Attributes:
+        signature: structure, shapes and types of the arguments.
+        one: bytes of intermediate values of one sample.
+        out: shapes of the result, in its structure.
+        size: entries of the result.
+        row: bytes of the result.
+        narrow: whether all matrices are narrow; see `jaxgrad.products`.
+    """
+
+    signature: Any
+    one: int
+    out: Any
+    size: int
+    row: int
+    narrow: bool
+
+
+class Sampler:
+    """The compiled sampling loop of one function, mask and shape.
+
+    Args:
+        f: takes positional arguments and the draw as keyword `mask`; returns a pytree of arrays, or a scalar with `argnums`.
+        mask: distribution of the mask.
+        shape: shape of a draw.
+        argnums: None for the mean of f; a number or a tuple of them for the gradient of f's mean in these arguments.
+    """
+
+    def __init__(self, f: Callable[..., Any], mask: Mask, shape: Sequence[int], argnums: int | Sequence[int] | None = None) -> None:
+        """Set up; nothing is traced yet."""
+        self.f, self.mask, self.shape = f, mask, tuple(shape)
+        self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
+        self.of_draw = TracedOnce(lambda args, draw, reference: associated(self.f, args, draw, reference))
+        self._rounds: dict[Any, Any] = {}
+        self._known: dict[Any, Known] = {}
+        self._masks: dict[Any, Mask] = {}
+
+    def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Any:
+        """Return the mean over one chunk of samples, of f or of its gradient."""
+        draws = mask.sample(key, (chunk, *self.shape))
+        return steady(self._mean, args, draws, narrow=self.known(args).narrow)
+
+    def _mean(self, args: tuple[Any, ...], draws: Array) -> Any:
+        def of_args(*args: Any) -> Any:
+            values = jax.vmap(lambda draw: self.of_draw(args, draw, draws[0]))(draws)
+            return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
+
+        return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)
+
+    def known(self, args: tuple[Any, ...], *, check: bool = False) -> Known:
+        """Return what is known of the program at arguments of these shapes; it is traced, and may be checked, for the first of them."""
+        leaves, treedef = jax.tree.flatten(args)
+        signature = treedef, jnp.result_type(float), *map(_kind, leaves)
+        if signature not in self._known:
+            if check:
+                self.refuse(args)
+            key = jax.eval_shape(lambda: jax.random.key(0))
+
+            def chunk(key: Array, mask: Mask, args: tuple[Any, ...]) -> Any:
+                return self._mean(args, mask.sample(key, (_COUNTED, *self.shape)))
+
+            program, out = jax.make_jaxpr(chunk, return_shape=True)(key, self.mask, args)
+            shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
+            row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
+            size = sum(map(math.prod, shapes))
+            self._known[signature] = Known(signature, max(1, _bytes(program)), out, size, row, are_narrow(program.jaxpr))
+        return self._known[signature]
+
+    def refuse(self, args: tuple[Any, ...]) -> None:
+        """Refuse side effects, and random draws whose keys are no arguments and so the same in every sample."""
+        draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
+        program = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw))(args, draw)
+        if not holds_keys(args):
+            refuse(program, "f")
+
+    def plan(self, known: Known, samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
+        """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
+        one, row = known.one, known.row
+        # what a gradient costs once a chunk, however large, is of the size of the result
+        best = max(8, (cache + FIXED_SHARE * row) // one)
+        chunk = max(1, min(-(-samples // MIN_CHUNKS), best, MEMORY_BUDGET // (workers() * one)))
+        chunks = min(-(-samples // chunk), max(MIN_CHUNKS, min(1024, MEMORY_BUDGET // max(1, 4 * row))))
+        return chunk, max(1, chunks)
+
+    def round(self, key: Array, args: tuple[Any, ...], first: int, chunk: int, chunks: int) -> np.ndarray:
+        """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks, size).
+
+        The chunks are dealt out to as many threads as there are cores, which small chunks by themselves would leave idle.
+        """
+        known = self.known(args)
+        if len(devices()) > 1:
+            return self._spread(known, chunk, chunks)(key, first, self.mask, args)
+        large = known.row * chunks > DEALT_OUT
+        span = chunks if large else -(-chunks // min(workers(), chunks))
+        mask, args = self._settled_mask(), jax.tree.map(_settled, args)
+        program, rest = self._compiled(known, key, mask, args, chunk, span), jax.tree.leaves((mask, args))
+        begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
+        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), *rest)[0]), begins)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
+
+    def _settled_mask(self) -> Mask:
+        default = jnp.result_type(float)
+        if default not in self._masks:
+            self._masks[default] = jax.tree.map(_settled, self.mask)
+        return self._masks[default]
+
+    def _compiled(self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, chunks: int) -> Callable[..., Any]:
+        signature = known.signature, chunk, chunks
+        if signature not in self._rounds:
+
+            def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
+                return self._run(key, first + jnp.arange(chunks, dtype=jnp.uint32), mask, args, chunk)
+
+            closed = jax.make_jaxpr(run)(key, np.uint32(0), mask, args)
+            leaves = jax.tree.leaves((key, np.uint32(0), mask, args))
+            self._rounds[signature] = executable(closed, leaves, loop_options(narrow=known.narrow))
+        return self._rounds[signature]
+
+    def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:
+        def step(_: None, i: Array) -> tuple[None, Array]:
+            leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, i), mask, args, chunk))
+            return None, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+
+        return jax.lax.scan(step, None, numbers)[1]
+
+    def _spread(self, known: Known, chunk: int, chunks: int) -> Callable[..., np.ndarray]:
+        signature = "spread", known.signature, chunk, chunks
+        if signature not in self._rounds:
+            run = functools.partial(self._run, chunk=chunk)
+            self._rounds[signature] = spread(run, chunks, loop_options(narrow=known.narrow))
+        return self._rounds[signature]
+
+    def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
+        """Return a hash of all that the chunk means depend on."""
+        text = program(functools.partial(self.chunk_mean, chunk=2), key, self.mask, args)
+        return fingerprint(text, jax.random.key_data(key), *jax.tree.leaves((self.mask, args)), self.shape, self.argnums, *plan)
+
+    def unflatten(self, rows: np.ndarray, known: Known) -> list[Any]:
+        """Give each row the structure of f's result, or of its gradient."""
+        leaves, treedef = jax.tree.flatten(known.out)
+        ends = list(itertools.accumulate(math.prod(leaf.shape) for leaf in leaves))
+        parts = [(slice(begin, end), leaf.shape) for begin, end, leaf in zip([0, *ends], ends, leaves, strict=False)]
+        return [jax.tree.unflatten(treedef, [row[part].reshape(shape) for part, shape in parts]) for row in rows]
+
+
+def _kind(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, (jax.Array, np.ndarray)) else (np.shape(leaf), jnp.result_type(leaf))
+
+
+def _settled(leaf: Any) -> Any:
+    """Return an array of the caller's default precision, which a thread may not share."""
+    if isinstance(leaf, jax.Array):
+        return leaf
+    dtype = jnp.result_type(leaf)
+    # in a thread that has the usual precision numpy's 64 bits would become 32; an array of JAX's keeps them
+    return jnp.asarray(leaf, dtype) if dtype.itemsize == 8 else np.asarray(leaf, dtype)
+
+
+def _bytes(jaxpr: Any) -> int:
+    """Add up the sizes, for one sample of _COUNTED, of all intermediate values: an upper bound on what is alive at once."""
+    sizes = [
+        math.prod(v.aval.shape) * (v.aval.dtype.itemsize if hasattr(v.aval.dtype, "itemsize") else 8)
+        for eqn in jaxpr.jaxpr.eqns
+        for v in eqn.outvars
+        if hasattr(v.aval, "shape") and math.prod(v.aval.shape) % _COUNTED == 0
+    ]
+    return sum(sizes) // _COUNTED
