@@ -72,7 +72,7 @@ def estimate(
 
     >>> from jaxgrad import masks
     >>> square = estimate(lambda x, mask: (mask * x).sum() ** 2, masks.Bernoulli(0.5), (2,))
-    >>> mean, se, samples, _ = square(jax.random.key(0), jnp.ones(2), samples=1000)
+    >>> mean, se, samples, _ = square(jax.random.key(0), jax.numpy.ones(2), samples=1000)
     >>> bool(abs(mean - 1.5) < 5 * se), samples
     (True, 1008)
     """
