@@ -5,6 +5,7 @@ Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong u
 """
 
 import contextlib
+import gc
 import io
 import os
 import pathlib
@@ -141,7 +142,8 @@ def verify(
     Compiled programs are kept in the user's cache folder; JAXGRAD_CACHE=off
     turns that off. JAXGRAD_DEBUG=1 shows tracebacks.
     """  # noqa: D301 - as above
-    from jaxgrad import machines, running
+    with _uncollected():
+        from jaxgrad import machines, running, verification  # noqa: F401 - verification so that a twin need not import it again
 
     running.hush()
     if checkpoint is not None:
@@ -152,6 +154,16 @@ def verify(
         with membership as first, contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
             pages = (json_path, html_path) if first else (None, None)
             return _verify(context, targets, *pages, quiet, inputs, alone=place is None, **options)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python's garbage collector away from imports, which make much and leave nothing to collect."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _verify(
