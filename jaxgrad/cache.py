@@ -1,5 +1,7 @@
 """The command's cache of compiled programs, in the user's cache folder; the library leaves JAX's settings alone.
 
+It is JAX's own, and beside it in the same folder the executables of `jaxgrad.executables`, which need not be lowered first.
+
 A cached program is machine code, so each version of jaxlib and each kind of processor has a folder of its own: a home folder
 that several machines share stays safe. What cannot be read is compiled anew, and then the folder is emptied when the command
 ends.

@@ -4,7 +4,8 @@ JAX's own cache of compiled programs is asked once a program has been lowered, a
 all the rest. So the command keeps executables under a digest of what is lowered, the jaxpr: its operations with their
 parameters, the types of its variables, its literals, and all that JAX and XLA are set to. Constants are arguments of the
 executable and not part of it. A program that holds anything whose meaning a digest cannot know, such as a callback or an operation
-that is not JAX's own, has no digest, and is left to JAX. In the library nothing is kept but in memory.
+that is not JAX's own, has no digest, and is left to JAX; so is one that calls LAPACK, whose functions JAX makes known to XLA only
+when it lowers. In the library nothing is kept but in memory.
 """
 
 import enum
@@ -206,7 +207,7 @@ def _save(path: Path, call: Callable[..., Any]) -> None:
             file.write(hashlib.sha256(content).digest() + content)
         os.replace(temporary, path)
     except (OSError, ValueError, NotImplementedError, pickle.PicklingError, jax.errors.JaxRuntimeError):
-        return
+        return  # a full or read-only disk, or what JAX or XLA cannot write out: the next run compiles it, as this one did
 
 
 def digest(jaxpr: core.Jaxpr, options: dict[str, Any] | None = None) -> str | None:
