@@ -309,7 +309,9 @@ def test_an_interrupt_ends_the_run_with_130_and_no_traceback(environment, tmp_pa
         """)
     )
     command = [sys.executable, "-m", "jaxgrad", "verify", str(tmp_path / "slow.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
+    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=heard) as process:
         for line in process.stdout:
             if "started" in line:
                 break
