@@ -299,7 +299,10 @@ def test_an_interrupt_ends_the_run_with_130_and_no_traceback(environment, tmp_pa
     (tmp_path / "slow.py").write_text(
         CLAIMS
         + textwrap.dedent("""
-            import time
+            import signal, time
+
+            # a shell's background jobs inherit that interrupts are ignored
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
             def slow(x):
                 print("started", flush=True)
@@ -310,8 +313,7 @@ def test_an_interrupt_ends_the_run_with_130_and_no_traceback(environment, tmp_pa
     )
     command = [sys.executable, "-m", "jaxgrad", "verify", str(tmp_path / "slow.py")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit that it is ignored
-    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=heard) as process:
+    with subprocess.Popen(command, **pipes, env=environment) as process:
         for line in process.stdout:
             if "started" in line:
                 break
