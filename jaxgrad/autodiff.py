@@ -23,8 +23,8 @@ from jaxgrad.differences import Prober
 from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import heat
-from jaxgrad.problem import Objective, Problem, Tree, labelled
-from jaxgrad.programs import equations, has_own_rules, working_unit
+from jaxgrad.problem import Problem, Tree, labelled
+from jaxgrad.programs import Together, Traceable, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen
 
@@ -44,7 +44,7 @@ INSENSITIVE = 1e-3
 SMALL = 2**16
 """Draws of up to so many numbers are differenced at several entries, and stacks of up to so many hold further draws."""
 
-LossOf = Callable[[dict[str, int]], Objective]
+LossOf = Callable[[dict[str, int]], Traceable]
 
 
 @dataclass
@@ -69,21 +69,21 @@ class _Ledger:
 class _Pair:
     """Closed form and autodiff at one choice of sizes, compiled for one draw and run over a stack of them."""
 
-    def __init__(self, problem: Problem, sizes: dict[str, int], loss: Objective) -> None:
+    def __init__(self, problem: Problem, sizes: dict[str, int], loss: Traceable) -> None:
         self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
-        closed, reference = problem.closed_form(sizes), problem.differentiated(loss)
-        self.both = lambda inputs: (closed(inputs), reference(inputs)[1])
-        self._closed, self._reference = Program(closed, check_options()), Program(reference.function, check_options())
+        self._sides = problem.closed_form(sizes), problem.differentiated(loss)
+        self.both = Together(self._sides)
+        self._both = Program(self.both, check_options())
         self.prober = Prober(loss, self.wrt)
         self._rounded: dict[int, Any] = {}
 
-    def programs(self, draw: dict[str, Tree]) -> tuple[Any, Any]:
+    def programs(self, draw: dict[str, Tree]) -> tuple[Any, ...]:
         """Return closed form and autodiff as traced programs."""
-        return self._closed.jaxpr(draw), self._reference.jaxpr(draw, *self.loss.more)
+        return tuple(side.program(draw)[0] for side in self._sides)
 
     def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
         """Return closed form and autodiff at each of some draws, and whether the loss is finite there."""
-        claimed, (value, gradient) = self._closed.over(stacked), self._reference.over(stacked, *self.loss.more)
+        claimed, (value, gradient) = self._both.over(stacked)
         finite = np.isfinite(value).reshape(len(value), -1).all(axis=1)
         return labelled(claimed), labelled(gradient), finite
 
@@ -96,7 +96,7 @@ class _Pair:
                 single = self(low)[:2]
             base = jax.tree.map(lambda x: x[0], stacked)
             moves = movement(self.both, unit, base, options=check_options())
-            self._rounded[number] = single, self(high)[:2], (labelled(moves[0]), labelled(moves[1]))
+            self._rounded[number] = single, self(high)[:2], (labelled(moves[0]), labelled(moves[1][1]))
         return self._rounded[number]
 
 
@@ -247,7 +247,7 @@ def _adjudicate(
             else:
                 ledger.refuted.append(kink)
                 return
-        elif not e < off / 10 and not where and not has_own_rules(jax.make_jaxpr(pair.loss)(draw)):
+        elif not e < off / 10 and not where and not has_own_rules(pair.loss.program(draw)[0]):
             ledger.refuted.append(_entry(index, claimed, reference, pair, where))
             return
         elif not e < off / 10:

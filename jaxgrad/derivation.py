@@ -143,20 +143,23 @@ class Derivation:
 
     def drawn(self, words: Sequence[int], sizes: Mapping[str, int], *, special: bool = False) -> dict[str, Any]:
         """Draw like `arrays`, from the words of a key; a key itself takes longer to make than the arrays."""
-        drawn: dict[str, Any] = {}
-        for i, name in enumerate(self.input_names):
-            rng = np.random.default_rng([*words, i])
-            drawn[name] = jax.tree.map(lambda text, n=name, r=rng: self._draw(r, n, text, sizes, special), self.shapes[name])
-        return drawn
+        rng, kinds = np.random.default_rng([*words]), (jnp.result_type(float), jnp.result_type(int))
 
-    def _draw(self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool) -> np.ndarray:
+        def draw(name: str) -> Any:
+            return jax.tree.map(lambda text: self._draw(rng, name, text, sizes, special, kinds), self.shapes[name])
+
+        return {name: draw(name) for name in self.input_names}
+
+    def _draw(
+        self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool, kinds: tuple[Any, Any]
+    ) -> np.ndarray:
         domain = self.domains.get(name, "real")
         shape = shapes.evaluate(text, sizes, name)
         if callable(domain):
             array = np.asarray(jnp.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape)))
         else:
             array = np.asarray((SPECIAL if special and domain in SPECIAL else DOMAINS)[domain](rng, shape))
-            array = array.astype(jnp.result_type(int if domain == "integer" else float))
+            array = array.astype(kinds[domain == "integer"])
         if array.shape != shape:
             raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
         return array

@@ -20,8 +20,8 @@ from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import Heat, heat
-from jaxgrad.problem import Objective, Problem, Tree, labelled
-from jaxgrad.programs import has_stop_gradient, working_unit
+from jaxgrad.problem import Problem, Tree, labelled
+from jaxgrad.programs import Traceable, has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
 
 STEPS = 10
@@ -153,7 +153,7 @@ def _richardson(
     return value[:, 0], np.maximum(estimate[:, 0], against.max(axis=1))
 
 
-def differences(problem: Problem, sizes: dict[str, int], loss: Objective) -> list[Finding]:
+def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> list[Finding]:
     """Compare the closed form with differences of `loss` (the loss itself, or its exact expectation), entry by entry.
 
     Args:
@@ -168,17 +168,16 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Objective) -> lis
     wrt = problem.wrt
     prober = Prober(loss, wrt)
     inputs = problem.draw(sizes, 0)
-    program = jax.make_jaxpr(loss)(inputs)
+    program = loss.program(inputs)[0]
     meant, unit = has_stop_gradient(program), working_unit(program)
-    reference = problem.differentiated(loss)
-    differentiated = Program(reference.function, check_options())
+    differentiated = Program(problem.differentiated(loss), check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
     for number in range(2):
         problem.report_progress("differences", number / 2, "")
         inputs = problem.draw(sizes, number)
         claimed, jitter = problem.claimed(sizes, number), None
-        reference_of = labelled(differentiated(inputs, *reference.more)[1]) if meant else claimed
+        reference_of = labelled(differentiated(inputs)[1]) if meant else claimed
         moving = labelled({name: inputs[name] for name in wrt})
         most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), 16, MAX_ENTRIES))
         plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]), most)

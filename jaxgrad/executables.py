@@ -4,8 +4,8 @@ JAX's own cache of compiled programs is asked once a program has been lowered, a
 all the rest. So the command keeps executables under a digest of what is lowered, the jaxpr: its operations with their
 parameters, the types of its variables, its literals, and all that JAX and XLA are set to. Constants are arguments of the
 executable and not part of it. A program that holds anything whose meaning a digest cannot know, such as a callback or an operation
-that is not JAX's own, has no digest, and is left to JAX; so is one that calls LAPACK, whose functions JAX makes known to XLA only
-when it lowers. In the library nothing is kept but in memory.
+that is not JAX's own, has no digest, and is left to JAX. JAX makes LAPACK's functions known to XLA only when it lowers a call of
+them, so a file says whether its executable has such calls. In the library nothing is kept but in memory.
 """
 
 import enum
@@ -29,14 +29,17 @@ from jax.experimental import serialize_executable
 from jax.extend import core
 
 from jaxgrad.compilation import check_options, compiled
-from jaxgrad.programs import TracedOnce
+from jaxgrad.programs import Traceable, TracedOnce
 from jaxgrad.threads import cores
 
-FORMAT = "1"
+FORMAT = "2"
 """Version of what is digested and of what is stored."""
 
 _RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 """Operations that are lowered as the program in one of their parameters; the others are for differentiation."""
+
+_LAPACK = "lapack_"
+"""The names of LAPACK's functions begin with this."""
 
 _store: list[Path] = []
 _hits: list[str] = []
@@ -50,7 +53,7 @@ class Program:
     """A function that is compiled once for each structure, shape and type of its arguments.
 
     Args:
-        function: of pytrees of arrays; one that is a `jaxgrad.programs.TracedOnce` is not traced again.
+        function: of pytrees of arrays; one that is a `jaxgrad.programs.Traceable` is not traced again.
         options: compiler options.
 
     >>> double = Program(lambda tree: jax.tree.map(lambda x: 2 * x, tree))
@@ -60,7 +63,7 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any] | None = None) -> None:
         """Set up; nothing is traced yet."""
-        self._traced = function if isinstance(function, TracedOnce) else TracedOnce(function)
+        self._traced = function if isinstance(function, Traceable) else TracedOnce(function)
         self._options = options
         self._made: dict[Any, tuple[Callable[..., Any], Any]] = {}
 
@@ -148,11 +151,12 @@ def _made(path: Path, jaxpr: core.Jaxpr, options: dict[str, Any] | None, args: S
     """Compile a program and keep it."""
     before = len(_hits)
     call = compiled(_function(jaxpr, "program"), options, *args)
-    if _calls_out(call):
+    outside = _outside(call)
+    if not all(target.startswith(_LAPACK) for target in outside):
         return call
     if len(_hits) > before:  # XLA cannot write out again what JAX took from its own cache, where a new name is not found
         call = compiled(_function(jaxpr, f"program_{uuid.uuid4().hex}"), options, *args)
-    _save(path, call)
+    _save(path, call, bool(outside))
     return call
 
 
@@ -187,21 +191,29 @@ def _load(path: Path, inputs: int, outputs: int) -> Callable[..., Any] | None:
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             return None
         os.utime(path)  # the programs longest unused are removed first
+        if content[32]:
+            _make_lapack_known()
         into, out = jax.tree.structure((((0,) * inputs), {})), jax.tree.structure([0] * outputs)
-        return serialize_executable.deserialize_and_load(content[32:], into, out)
+        return serialize_executable.deserialize_and_load(content[33:], into, out)
     except Exception:  # whatever a file can be that is none of ours; then the program is compiled
         return None
 
 
-def _calls_out(call: Any) -> bool:
-    """Say whether a program calls functions, such as LAPACK's, that JAX makes known to XLA only when it lowers one."""
-    return any(not target.startswith("__") for target in re.findall(r'custom_call_target="([^"]*)"', call.as_text()))
+@functools.cache
+def _make_lapack_known() -> None:
+    jax.jit(jnp.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), np.float32))
 
 
-def _save(path: Path, call: Callable[..., Any]) -> None:
+def _outside(call: Any) -> list[str]:
+    """Return the functions that are no part of XLA and that a program calls."""
+    return [target for target in re.findall(r'custom_call_target="([^"]*)"', call.as_text()) if not target.startswith("__")]
+
+
+def _save(path: Path, call: Callable[..., Any], lapack: bool) -> None:
     """Write an executable, or nothing where it cannot be written."""
     try:
         content, _, _ = serialize_executable.serialize(call)  # pyright: ignore[reportArgumentType]
+        content = bytes([lapack]) + content
         descriptor, temporary = tempfile.mkstemp(prefix=".jaxgrad-", dir=path.parent)
         with open(descriptor, "wb") as file:
             file.write(hashlib.sha256(content).digest() + content)
@@ -242,16 +254,22 @@ def _own() -> frozenset[int]:
     return frozenset(id(p) for module in (core.primitives, jax.lax) for name, p in vars(module).items() if name.endswith("_p"))
 
 
+@functools.lru_cache(2**12)
+def _kind(aval: Any) -> str:
+    return str(aval)
+
+
 def _program(jaxpr: core.Jaxpr) -> Iterator[str]:
     """Spell out a program; variables are numbered in the order in which they appear."""
     if jaxpr.effects:
         raise _UnknownError
     numbers: dict[core.Var, int] = {}
     fresh = itertools.count()
+    context, told = None, ""
 
     def binder(var: Any) -> str:
         numbers[var] = next(fresh)
-        return str(var.aval)
+        return _kind(var.aval)
 
     def atom(x: Any) -> str:
         if not isinstance(x, core.Literal):
@@ -259,7 +277,7 @@ def _program(jaxpr: core.Jaxpr) -> Iterator[str]:
         value = np.asarray(x.val)
         if value.dtype == object:
             raise _UnknownError
-        return f"{x.aval}={value.dtype}:{value.tobytes().hex()}"
+        return f"{_kind(x.aval)}={value.dtype.str}:{value.tobytes().hex()}"
 
     yield f"({' '.join(map(binder, (*jaxpr.constvars, *jaxpr.invars)))}"
     for eqn in jaxpr.eqns:
@@ -268,8 +286,9 @@ def _program(jaxpr: core.Jaxpr) -> Iterator[str]:
         name, params = eqn.primitive.name, eqn.params
         kept = {_RULES[name]: params[_RULES[name]]} if name in _RULES and _RULES[name] in params else params
         operands = " ".join(map(atom, eqn.invars))
-        context = eqn.ctx
-        yield f"{name} {operands} -> {' '.join(map(binder, eqn.outvars))} {context!r}"
+        if eqn.ctx is not context:
+            context, told = eqn.ctx, repr(eqn.ctx)
+        yield f"{name} {operands} -> {' '.join(map(binder, eqn.outvars))} {told}"
         for key in sorted(kept):
             yield key
             yield from _parameter(kept[key])

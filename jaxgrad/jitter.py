@@ -3,11 +3,13 @@
 What floating point does to a result is estimated by doing more of it (Monte Carlo arithmetic: Parker 1997): each arithmetic
 operation's result v becomes v·(1 + u·s), with signs s that differ from entry to entry and from run to run, and the result's
 movement over some runs is its rounding error to first order. Unlike noise on the inputs it also sees what floating point
-absorbs alike every time, as in (x + 1e8) − 1e8. Operations that only move or choose values add nothing; a loop is one
-operation.
+absorbs alike every time, as in (x + 1e8) − 1e8. Operations that only move or choose values add nothing.
+
+Most programs run in numpy, which costs less than compiling them. One that numpy would take long for, or that has operations which
+are only JAX's, is compiled; there a loop is one operation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,16 +18,14 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.executables import Program
+from jaxgrad.floats import EXACT, floating
+from jaxgrad.programs import Traceable, TracedOnce
+from jaxgrad.work import estimate
 
 RUNS = 4
+_LONGEST = 2**28
+"""The most work of a run in numpy, in the units of `jaxgrad.work`: about a quarter of a second."""
 
-EXACT = frozenset(
-    "abs argmax argmin broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p cummax cummin device_put "
-    "dynamic_slice dynamic_update_slice eq expand_dims floor gather ge gt imag is_finite le lt max min ne neg not pad real "
-    "reduce_max reduce_min reduce_precision reshape rev round scatter select_n sign slice sort split squeeze stop_gradient "
-    "transpose".split()
-)
-"""Operations that only move or choose values."""
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr",
           "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
 
@@ -51,9 +51,28 @@ def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
 
 def movement(function: Callable[..., Any], unit: float, *args: Any, options: dict[str, Any] | None = None) -> Any:
     """Return how far each entry of a function's result moves over RUNS runs of random rounding, as numpy arrays."""
-    program = Program(lambda numbers, args: jax.vmap(lambda k: jittered(function, unit)(k, *args))(numbers), options)
-    runs = jax.tree.map(np.asarray, program(np.arange(RUNS + 1, dtype=np.int32), args))
-    return jax.tree.map(lambda x: np.abs(x[1:] - x[0]).max(0), runs)
+    traced = function if isinstance(function, Traceable) else TracedOnce(function)
+    closed, shape = traced.program(*args)
+    runs = _in_numpy(closed, jax.tree.leaves(args), unit)
+    if runs is None:
+        program = Program(lambda numbers, args: jax.vmap(lambda k: jittered(traced, unit)(k, *args))(numbers), options)
+        runs = [np.asarray(leaf) for leaf in jax.tree.leaves(program(np.arange(RUNS + 1, dtype=np.int32), args))]
+    with np.errstate(invalid="ignore"):
+        moves = [np.abs(leaf[1:] - leaf[0]).max(0) for leaf in runs]
+    return jax.tree.unflatten(jax.tree.structure(shape), moves)
+
+
+def _in_numpy(closed: core.ClosedJaxpr, args: Sequence[Any], unit: float) -> list[np.ndarray] | None:
+    """Return the results of a run as it is and of RUNS runs rounded at random, stacked; None where they are not for numpy."""
+    if estimate(closed.jaxpr, 1) > _LONGEST:
+        return None
+    rng = np.random.default_rng(0)
+
+    def shaken(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
+        return value if eqn.primitive.name in EXACT else value * (1 + unit * rng.choice((-1, 1), value.shape)).astype(value.dtype)
+
+    runs = [floating(closed, args, shake) for shake in (None, *[shaken] * RUNS)]
+    return None if any(run is None for run in runs) else [np.stack(leaf) for leaf in zip(*runs, strict=True)]  # pyright: ignore[reportArgumentType]
 
 
 def _evaluate(jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, count: list[int]) -> list[Any]:

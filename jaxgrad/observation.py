@@ -4,7 +4,7 @@ What rounding explains is told by random rounding (`jaxgrad.jitter`): how far a 
 intermediate value is moved by a few units in the last place of its type. So (x + 1e20) − 1e20 is not taken for 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.interpreter import Domain, Rule, UnsupportedError, walk
-from jaxgrad.jitter import EXACT
+from jaxgrad.floats import EXACT, FAILURES, Floats
+from jaxgrad.interpreter import walk
 from jaxgrad.tracing import Traced
 from jaxgrad.work import estimate, size
 
@@ -25,51 +25,16 @@ _LARGEST, _LONGEST = 2**24, 2**31
 _CLEAR = 1e-6
 _NOISY = 3
 _UNITS = 16
-_UNDERFLOWING = frozenset(("exp", "exp2", "logistic"))
-_FAILURES = (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError)
 
 
-class _Floats(Domain):
-    """Floating point; every value is moved at random where a generator is given."""
-
-    rules: Mapping[str, Rule] = {}
-
-    def __init__(self, rng: np.random.Generator | None = None) -> None:
-        self.rng, self.overflows = rng, False
-
-    def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
-        return np.concatenate([*(np.ravel(x) for x in operands), [np.nan]])[index]
-
-    def computed(self, eqn: Any, operands: Sequence[np.ndarray], array: Any) -> Any:
-        value = self.constant(array)
-        name = eqn.primitive.name
-        if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
-            return value
-        if name not in EXACT:
-            small = name in _UNDERFLOWING and (value == 0).any()
-            self.overflows |= bool(small or np.isinf(value).any())
-        if self.rng is None or (name in EXACT and not _narrows(eqn)):
-            return value
-        return moved(self.rng, value)
-
-
-def _narrows(eqn: Any) -> bool:
-    return eqn.primitive.name in ("convert_element_type", "reduce_precision")
+def _is_exact(eqn: core.JaxprEqn) -> bool:
+    return eqn.primitive.name in EXACT and eqn.primitive.name not in ("convert_element_type", "reduce_precision")
 
 
 def moved(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     """Move floating-point numbers at random by some units in the last place of their type."""
     unit = _UNITS * float(jnp.finfo(x.dtype).eps)
     return np.asarray(x * (1 + unit * rng.uniform(-1, 1, x.shape)).astype(x.dtype), x.dtype)
-
-
-def floating(program: core.ClosedJaxpr, args: Sequence[Any]) -> list[np.ndarray] | None:
-    """Run a program in numpy, without compiling it; None where it has an operation that is only JAX's."""
-    try:
-        with np.errstate(all="ignore"):
-            return walk(program, [np.asarray(x) for x in args], _Floats())
-    except (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError):
-        return None
 
 
 @dataclass(frozen=True)
@@ -118,7 +83,7 @@ class Observation:
                 rng = np.random.default_rng([self._seed, 3, i])
                 try:
                     self._noises[i] = _noise(self._traced, point.inputs, point.pairs, rng)
-                except _FAILURES:
+                except FAILURES:
                     self._noises[i] = [np.full(shape, np.inf) for shape in self._traced.shapes]
             for mask, (f, g), wobble in zip(found, point.pairs, self._noises[i], strict=True):
                 mask |= _apart(f, g, wobble)[which]
@@ -135,7 +100,7 @@ def observe(traced: Traced, seed: int) -> Observation | None:
         inputs = _draw(rng, traced, scale)
         try:
             points.append(_Point(inputs, _evaluate(traced, inputs)[0]))
-        except _FAILURES:
+        except FAILURES:
             return None
     return Observation(traced, seed, points)
 
@@ -158,7 +123,7 @@ def same_domain(traced: Traced, seed: int) -> bool:
                 noise = _noise(traced, inputs, pairs, rng)
                 if any(_apart(f, g, wobble)[0].any() for (f, g), wobble in zip(pairs, noise, strict=True)):
                     return False
-        except _FAILURES:
+        except FAILURES:
             return False
     return True
 
@@ -175,7 +140,7 @@ def _evaluate(
     traced: Traced, inputs: Sequence[np.ndarray], rng: np.random.Generator | None = None
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
     """Return the outputs of f and g in pairs, and whether something overflowed on the way."""
-    floats = _Floats(rng)
+    floats = Floats(None if rng is None else lambda eqn, value: value if _is_exact(eqn) else moved(rng, value))
     with np.errstate(all="ignore"):
         outputs = [_real(x) for x in walk(traced.program, inputs, floats)]
     half = len(outputs) // 2

@@ -19,27 +19,10 @@ from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.derivation import Derivation
 from jaxgrad.executables import Program
-from jaxgrad.programs import TracedOnce
+from jaxgrad.programs import Filled, Traceable, TracedOnce
 
 Tree = Any
 Progress = Callable[[str, float, str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Objective:
-    """What is differentiated in the inputs: the loss, or its exact expectation.
-
-    Attributes:
-        function: of the inputs, and of `more`; kept by a `Problem`, so that all evidence shares its traces.
-        more: further arguments, such as the mask's distribution.
-    """
-
-    function: Callable[..., Any]
-    more: tuple[Any, ...] = ()
-
-    def __call__(self, inputs: dict[str, Tree]) -> Any:
-        """Evaluate."""
-        return self.function(inputs, *self.more)
 
 
 @dataclass(frozen=True)
@@ -91,8 +74,7 @@ class Problem:
         """Draw the inputs that are not given; equal arguments give equal draws."""
 
         def drawn() -> dict[str, Tree]:
-            word = np.random.SeedSequence([self.seed, number, int(special), *sizes.values()]).generate_state(1)[0]
-            arrays = self.derivation.drawn([0, int(word)], sizes, special=special)
+            arrays = self.derivation.drawn([self.seed, number, int(special), *sizes.values()], sizes, special=special)
             return {name: self.given.get(name, array) for name, array in arrays.items()}
 
         return dict(self.once(("draw", *sizes.items(), number, special), drawn))
@@ -103,35 +85,43 @@ class Problem:
         return TracedOnce(lambda **inputs: _arrays("loss", self.derivation.loss(**self.derivation.in_order(inputs))))
 
     @functools.cached_property
-    def objective(self) -> Objective:
-        """The loss of a claim without a mask."""
-        return Objective(lambda inputs: self.loss(**inputs))
+    def objective(self) -> Traceable:
+        """The loss of a claim without a mask, as a function of the inputs."""
+        return _ByName(self.loss)
 
     @functools.cached_property
     def gradient(self) -> TracedOnce:
-        """The closed form as a function of the inputs and the mask's distribution by name, traced likewise."""
-        return TracedOnce(lambda **inputs: _arrays("gradient", self.derivation.gradient(**self.derivation.in_order(inputs))))
+        """The closed form as a function of the inputs and, where there is a mask, of its distribution; traced likewise."""
 
-    def closed_form(self, sizes: Mapping[str, int]) -> TracedOnce:
+        def gradient(inputs: dict[str, Tree], *mask: Any) -> Any:
+            named = {**inputs, **({"mask": mask[0]} if mask else {})}
+            return _arrays("gradient", self.derivation.gradient(**self.derivation.in_order(named)))
+
+        return TracedOnce(gradient)
+
+    def closed_form(self, sizes: Mapping[str, int]) -> Traceable:
         """Return the closed form as a function of the inputs, the mask's distribution filled in."""
 
-        def closed() -> TracedOnce:
+        def closed() -> Traceable:
             distribution = self.derivation.distribution(sizes)
-            extra = {} if distribution is None else {"mask": distribution}
-            return TracedOnce(
-                lambda inputs: _arrays("gradient", self.derivation.gradient(**self.derivation.in_order({**inputs, **extra})))
-            )
+            return self.gradient if distribution is None else _AtMask(self.gradient, distribution)
 
         return self.once(("closed form", *sizes.items()), closed)
 
-    def differentiated(self, objective: Objective) -> Objective:
-        """Return an objective with its gradient, or Jacobian, in the inputs that the closed form gives, traced once."""
+    def differentiated(self, function: Traceable) -> Traceable:
+        """Return a loss with its gradient, or Jacobian, in the inputs that the closed form gives, traced once.
+
+        Args:
+            function: of the inputs, and of further arguments, such as the mask's distribution.
+        """
+        if isinstance(function, Filled):
+            return Filled(self.differentiated(function.function), function.more)
         wrt = self.wrt
 
         def both(inputs: dict[str, Tree], *more: Any) -> tuple[Any, dict[str, Tree]]:
-            return value_and_gradient(lambda x: objective.function(x, *more), inputs, wrt)
+            return value_and_gradient(lambda x: function(x, *more), inputs, wrt)
 
-        return Objective(self.once(("differentiated", objective.function), lambda: TracedOnce(both)), objective.more)
+        return self.once(("differentiated", function), lambda: TracedOnce(both))
 
     def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
         """Keep the labelled values of the closed form at a draw, so that other evidence need not compile it again."""
@@ -158,6 +148,36 @@ class Problem:
     def wrt(self) -> tuple[str, ...]:
         """The inputs that are differentiated."""
         return tuple(self.closed_form(sizes := self.choose_sizes(0)).program(self.draw(sizes, 0))[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _ByName(Traceable):
+    """A function of keywords as one of their dictionary."""
+
+    function: Traceable
+
+    def program(self, inputs: dict[str, Tree]) -> Any:
+        return self.function.program(**inputs)
+
+
+class _AtMask(Traceable):
+    """A function of the inputs and a mask's distribution as one of the inputs: its trace for all probabilities if there is one."""
+
+    def __init__(self, function: TracedOnce, mask: Any) -> None:
+        self._filled: Traceable | None = None
+        self._function, self._mask = function, mask
+        self._alone = TracedOnce(lambda inputs: function.function(inputs, mask))
+
+    def program(self, inputs: dict[str, Tree]) -> Any:
+        if self._filled is None:
+            try:
+                filled = Filled(self._function, (probabilities(self._mask),))
+                found = filled.program(inputs)
+                self._filled = filled
+                return found
+            except Exception:  # a mask of the user's own may be no pytree, or ask for values
+                self._filled = self._alone
+        return self._filled.program(inputs)
 
 
 def probabilities(mask: Any) -> Any:

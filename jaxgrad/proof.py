@@ -9,6 +9,7 @@ simplex is written in free variables, so that a formula is proved on it and not 
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -16,13 +17,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jaxgrad.certificates import Certificate, certify
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import executable
-from jaxgrad.observation import floating
-from jaxgrad.problem import Objective, Problem, Tree, labelled, probabilities
-from jaxgrad.programs import has_own_rules, has_stop_gradient
+from jaxgrad.floats import floating
+from jaxgrad.problem import Problem, Tree, labelled, probabilities
+from jaxgrad.programs import Filled, Picked, Traceable, TracedOnce, has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
 
 LARGEST = 4096
@@ -59,59 +61,52 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
         a confirmation the sizes alone, for `merge`. Or the reason why there is none.
     """
     derivation, _ = problem.derivation, problem.wrt  # which draws inputs, and must not do so inside of a trace
-    inputs = derivation.arrays(jax.random.key(problem.seed), sizes)
+    inputs = derivation.drawn([problem.seed], sizes)
     entries = sum(np.size(leaf) for leaf in jax.tree.leaves(inputs))
     if entries > LARGEST:
         return f"there are {entries} entries at the smallest sizes, more than the {LARGEST} that are proved at"
     distribution = derivation.distribution(sizes)
-    closed = problem.closed_form(sizes) if distribution is None else problem.gradient
-
     charts = {name: _CHARTS.get(domain) if isinstance(domain, str) else None for name, domain in derivation.domains.items()}
 
-    def on_domain(free: dict[str, Tree]) -> dict[str, Tree]:
-        return {name: jax.tree.map(chart, x) if (chart := charts.get(name)) else x for name, x in free.items()}
+    def on_domain(function: Traceable) -> Traceable:
+        if not any(charts.values()):
+            return function
 
-    def claimed(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
-        inputs = on_domain(free)
-        return labelled(dict(closed(inputs) if mask is None else closed(**inputs, mask=mask)))
+        def of_free(free: dict[str, Tree], *mask: Any) -> Any:
+            return function({name: jax.tree.map(chart, x) if (chart := charts.get(name)) else x for name, x in free.items()}, *mask)
 
-    def reference(free: dict[str, Tree], mask: Any) -> dict[str, Any]:
-        objective = problem.objective if mask is None else Objective(loss, (mask,))
-        return labelled(problem.differentiated(objective)(on_domain(free))[1])
+        return TracedOnce(of_free)
 
-    args = inputs, probabilities(distribution)
-    if distribution is None:
-        value, claim = (problem.loss.program(**inputs)[0], inputs), (closed.program(inputs)[0], inputs)
-    else:
-        named = {**inputs, "mask": args[1]}
-        value, claim = (loss.program(*args)[0], args), (closed.program(**named)[0], named)
+    loss = problem.objective if distribution is None else loss
+    args = (inputs,) if distribution is None else (inputs, probabilities(distribution))
+    claimed = Picked(on_domain(problem.gradient), lambda result: labelled(dict(result)))
+    reference = Picked(on_domain(problem.differentiated(loss)), lambda result: labelled(result[1]))
+    value, claim = loss.program(*args)[0], problem.gradient.program(*args)[0]
     odd = [name for name, domain in derivation.domains.items() if callable(domain) or domain in _BOUNDED]
-    doubt = _doubt(value, claim)
+    doubt = _doubt(value, claim, jax.tree.leaves(args))
     believed = not doubt
     doubt = doubt or (f"the domain of `{odd[0]}` may have equations, or bounds, that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
-    ways: list[tuple[Any, Any, Any, str]] = [(claimed, reference, args, where)]
+    ways: list[tuple[Traceable, Traceable, Any, str]] = [(claimed, reference, args, where)]
     if jax.tree.leaves(distribution):
         # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does.
-        at_this_mask = (lambda x: claimed(x, distribution)), (lambda x: reference(x, distribution)), args[:1]
+        at_this_mask = Filled(claimed, args[1:]), Filled(reference, args[1:]), args[:1]
         ways.append((*at_this_mask, f"{where}, the mask's probabilities as they are"))
-    labels = list(labelled(problem.closed_form(sizes).program(inputs)[1]))
+    labels = list(claimed.program(*args)[1])
     found, where = _prove(ways, labels, problem.seed)
     for label, proof in found.items() if believed else ():
         problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
     return [_finding(label, proof, doubt, where) for label, proof in found.items()]
 
 
-def _prove(ways: list[tuple[Any, Any, Any, str]], labels: list[str], seed: int) -> tuple[dict[str, Certificate], str]:
+def _prove(ways: list[tuple[Traceable, Traceable, Any, str]], labels: list[str], seed: int) -> tuple[dict[str, Certificate], str]:
     """Prove all arrays at once in one of some ways, and else one by one; return what the last way tried found, and where."""
     found, where = {}, ""
     for apart in (False, True) if len(labels) > 1 else (False,):
         for claimed, reference, args, where in ways:
             if apart:
-                found = {
-                    label: certify(lambda *a, f=reference, k=label: f(*a)[k], lambda *a, f=claimed, k=label: f(*a)[k], *args, seed=seed)
-                    for label in labels
-                }
+                parts = {label: [Picked(side, operator.itemgetter(label)) for side in (reference, claimed)] for label in labels}
+                found = {label: certify(*sides, *args, seed=seed) for label, sides in parts.items()}
             else:
                 whole = certify(reference, claimed, *args, seed=seed)
                 found = {label: dataclasses.replace(whole, seconds=whole.seconds / len(labels)) for label in labels}
@@ -120,18 +115,17 @@ def _prove(ways: list[tuple[Any, Any, Any, str]], labels: list[str], seed: int) 
     return found, where
 
 
-def _doubt(value: tuple[Any, Tree], claim: tuple[Any, Tree]) -> str:
+def _doubt(value: core.ClosedJaxpr, claim: core.ClosedJaxpr, leaves: list[Any]) -> str:
     """Say what keeps a proof about real functions from being a verdict on these programs at these inputs; empty where nothing does."""
-    for program, tree in (value, claim):
-        leaves = jax.tree.leaves(tree)
+    for program in (value, claim):
         outputs = floating(program, leaves)
         if outputs is None:
             outputs = executable(program, leaves, check_options())(*leaves)
         if not all(np.all(np.isfinite(leaf)) for leaf in outputs):
             return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
-    if has_own_rules(value[0]):
+    if has_own_rules(value):
         return "the loss is differentiated by a rule of its own"
-    if has_stop_gradient(value[0]):
+    if has_stop_gradient(value):
         return "the loss uses stop_gradient"
     return ""
 

@@ -4,6 +4,7 @@ A dimension is a product of names and numbers. Sizes are chosen so that no two d
 and so that of each two names either one is once the larger: a transpose or an m for n then changes a shape or a value.
 """
 
+import functools
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -22,6 +23,11 @@ def parse(text: Any, argument: str) -> tuple[tuple[str, ...], ...]:
     """
     if not isinstance(text, str):
         raise TypeError(f"`shapes`: that of `{argument}` must be a string such as 'm n', but is {text!r}")
+    return _parsed(text, argument)
+
+
+@functools.cache
+def _parsed(text: str, argument: str) -> tuple[tuple[str, ...], ...]:
     dims = tuple(tuple(token.split("*")) for token in text.split())
     for dim in dims:
         for factor in dim:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.calling import named, refuse
-from jaxgrad.programs import equations
+from jaxgrad.programs import Together, Traceable, equations
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ def trace(f: Callable[..., Any], g: Callable[..., Any], example_args: Sequence[A
             raise TypeError(f"`{name}` must be a function of arrays, but is {function!r}")
     with jax.enable_x64(True):
         args, values = _arguments(example_args)
-        call_f, call_g = named("f", f), named("g", g)
-        program, (out_f, out_g) = jax.make_jaxpr(lambda *a: (call_f(*a), call_g(*a)), return_shape=True)(*args)
-        _refuse(program, call_f, args)
+        program, (out_f, out_g) = _both(f, g, args)
     flat_f, tree_f = jax.tree_util.tree_flatten_with_path(out_f)
     flat_g, tree_g = jax.tree_util.tree_flatten_with_path(out_g)
     if tree_f != tree_g:
@@ -85,10 +83,17 @@ def _arguments(example_args: Sequence[Any]) -> tuple[list[Any], tuple[np.ndarray
     return args, tuple(values)
 
 
-def _refuse(program: core.ClosedJaxpr, call_f: Callable[..., Any], args: Sequence[Any]) -> None:
-    """Refuse random draws and side effects, of f if they are its own and else of g."""
+def _both(f: Callable[..., Any], g: Callable[..., Any], args: Sequence[Any]) -> tuple[core.ClosedJaxpr, Any]:
+    """Return f and g as one program, and their results with shapes in place of arrays; refuse random draws and side effects."""
+    if isinstance(f, Traceable) and isinstance(g, Traceable):
+        for role, function in (("f", f), ("g", g)):
+            refuse(function.program(*args)[0], role)
+        return Together((f, g)).program(*args)
+    call_f, call_g = named("f", f), named("g", g)
+    program, shapes = jax.make_jaxpr(lambda *a: (call_f(*a), call_g(*a)), return_shape=True)(*args)
     try:
         refuse(program, "g")
     except ValueError:
         refuse(jax.make_jaxpr(call_f)(*args), "f")
         raise
+    return program, shapes

@@ -4,6 +4,7 @@ A claim without a mask is compared with autodiff of its loss and with difference
 compared with sampling and with autodiff and differences of the exact expectation, where `jaxgrad.expectations` has one.
 """
 
+import functools
 import importlib.metadata
 import math
 import platform
@@ -25,8 +26,8 @@ from jaxgrad.masks import Mask
 from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
-from jaxgrad.problem import Objective, Problem, Progress, check_functions, check_given, probabilities
-from jaxgrad.programs import TracedOnce
+from jaxgrad.problem import Problem, Progress, check_functions, check_given, probabilities
+from jaxgrad.programs import Filled, Traceable, TracedOnce
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
@@ -164,7 +165,7 @@ def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
         return lambda inputs, _: problem.objective(inputs)
     loss, distribution, shape = _masked_loss(problem, sizes)
     limits = {name: MAX_PROVED_MASKS if name in METHODS[:2] else MAX_MASKS for name in METHODS}
-    draw = derivation.arrays(jax.random.key(problem.seed), sizes)
+    draw = derivation.drawn([problem.seed], sizes)
     try:
         plan = choose(loss, distribution, shape, (draw,), limits=limits)
     except ValueError as error:
@@ -268,7 +269,7 @@ def _expected(problem: Problem, sizes: dict[str, int], method: str) -> TracedOnc
     )
 
 
-def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Objective:
+def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Traceable:
     """Return the exact expectation: that of certificates where the mask lets its probabilities be traced, else of this mask alone."""
     loss, distribution, shape = _masked_loss(problem, sizes)
     try:
@@ -278,8 +279,8 @@ def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Objec
         alone = problem.once(
             ("alone", *sizes.items(), plan.method), lambda: TracedOnce(expectation(loss, distribution, shape, method=plan.method))
         )
-        return Objective(alone)
-    return Objective(expected, (chances,))
+        return alone
+    return Filled(expected, (chances,))
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:
@@ -315,6 +316,10 @@ def _context(problem: Problem) -> dict[str, Any]:
         "resolution": problem.resolution,
         "max_samples": problem.max_samples,
         "device": str(jax.devices()[0].device_kind),
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
+        "versions": dict(_versions()),
     }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}

@@ -167,11 +167,13 @@ class TestOnOneDevice:
         monkeypatch.setattr(executables, "_load", lambda *_: broken)
         assert ask() == first and len(count) == 2
 
-    def test_what_calls_lapack_is_not_kept(self, store):
-        folder, _ = store
-        a = np.float32([[2, 1], [1, 3]])
-        assert np.allclose(Program(jnp.linalg.solve)(a, a), np.eye(2), atol=1e-6)
-        assert not list(folder.iterdir())
+    def test_what_calls_lapack_is_kept_and_runs_in_a_process_that_lowers_nothing_else(self, store):
+        folder, count = store
+        solve = Program(jnp.linalg.solve)
+        assert np.allclose(solve(MATRIX, MATRIX), np.eye(2), atol=1e-6)
+        assert len(list(folder.iterdir())) == len(count) == 1
+        found = subprocess.run([sys.executable, "-c", SOLVE, str(folder)], capture_output=True, text=True, check=True)
+        assert found.stdout.split() == ["0", "True"]
 
     def test_a_store_that_cannot_be_written_changes_nothing(self, store, monkeypatch):
         folder, _ = store
@@ -197,6 +199,19 @@ def test_a_function_is_traced_once_for_each_kind_of_argument():
     assert len(seen) == 2
 
 
+MATRIX = np.float32([[2, 1], [1, 3]])
+SOLVE = """
+import sys, pathlib
+import jax, jax.numpy as jnp, numpy as np
+from jaxgrad import executables
+
+count, whole = [], executables.compiled
+executables.compiled = lambda *args: (count.append(1), whole(*args))[1]
+executables.keep_in(pathlib.Path(sys.argv[1]))
+a = np.float32([[2, 1], [1, 3]])
+x = executables.Program(jnp.linalg.solve)(a, a)
+print(len(count), np.allclose(x, np.eye(2), atol=1e-6))
+"""
 CLAIM = """
 import jax.numpy as jnp
 import jaxgrad as jg

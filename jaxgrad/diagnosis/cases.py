@@ -17,7 +17,7 @@ from jax.extend import core
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.diagnosis.stripping import without_rules
-from jaxgrad.observation import floating
+from jaxgrad.floats import floating
 from jaxgrad.problem import Problem, labelled, value_and_gradient
 from jaxgrad.programs import has_own_rules
 

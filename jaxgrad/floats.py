@@ -1,0 +1,61 @@
+"""Programs run in numpy, in floating point as they are or with each value moved as one pleases, without compiling them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jaxgrad.interpreter import Domain, Rule, UnsupportedError, walk
+
+Shake = Callable[[core.JaxprEqn, np.ndarray], np.ndarray]
+
+EXACT = frozenset(
+    "abs argmax argmin broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p cummax cummin device_put "
+    "dynamic_slice dynamic_update_slice eq expand_dims floor gather ge gt imag is_finite le lt max min ne neg not pad real "
+    "reduce_max reduce_min reduce_precision reshape rev round scatter select_n sign slice sort split squeeze stop_gradient "
+    "transpose".split()
+)
+"""Operations that only move or choose values."""
+
+FAILURES = (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError)
+"""What running a program in numpy may raise."""
+_UNDERFLOWING = frozenset(("exp", "exp2", "logistic"))
+
+
+class Floats(Domain):
+    """Floating point.
+
+    Attributes:
+        overflows: whether something became infinite, or an exponential zero, on the way.
+    """
+
+    rules: Mapping[str, Rule] = {}
+
+    def __init__(self, shake: Shake | None = None) -> None:
+        """Set up; `shake` is given each equation with its result, and returns what is taken for it."""
+        self.shake, self.overflows = shake, False
+
+    def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
+        """Return the entries at `index` of the operands, flattened and concatenated."""
+        return np.concatenate([*(np.ravel(x) for x in operands), [np.nan]])[index]
+
+    def computed(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], array: Any) -> Any:
+        """Return the value of one result of an equation."""
+        value = self.constant(array)
+        if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
+            return value
+        if eqn.primitive.name not in EXACT:
+            small = eqn.primitive.name in _UNDERFLOWING and (value == 0).any()
+            self.overflows |= bool(small or np.isinf(value).any())
+        return value if self.shake is None else self.shake(eqn, value)
+
+
+def floating(program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None = None) -> list[np.ndarray] | None:
+    """Run a program in numpy, without compiling it; None where it has an operation that is only JAX's."""
+    try:
+        with np.errstate(all="ignore"):
+            return walk(program, [np.asarray(x) for x in args], Floats(shake))
+    except FAILURES:
+        return None
