@@ -47,6 +47,6 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 
 def _program(problem: Problem) -> Any:
-    sizes, derivation = problem.choose_sizes(0), problem.derivation
+    sizes, derivation = problem.first_sizes, problem.derivation
     mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), float)}
     return problem.loss.program(**problem.draw(sizes, 0), **mask)[0]

@@ -14,13 +14,16 @@ _CHECK: dict[str, Any] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
 }
 _LOOP: dict[str, Any] = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_prefer_vector_width": 512,
     "xla_disable_hlo_passes": "algsimp",
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT",
+    "xla_cpu_parallel_codegen_split_count": 1,
 }
+_BRIEF: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 _NARROW: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
@@ -53,7 +56,7 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None, *args
     return jax.jit(function).lower(*args).compile()
 
 
-def loop_options(*, narrow: bool = False) -> dict[str, Any] | None:
+def loop_options(*, narrow: bool = False, brief: bool = False) -> dict[str, Any] | None:
     """Options for a sampling loop; None away from the CPU.
 
     YNNPACK is left its products and nothing else: its sums over samples take ten times as long as XLA's own, and their last bits
@@ -64,8 +67,11 @@ def loop_options(*, narrow: bool = False) -> dict[str, Any] | None:
 
     Args:
         narrow: whether all matrices are so narrow that their products are quicker without YNNPACK; see `jaxgrad.products`.
+        brief: whether the loop runs so briefly that it should rather compile quickly, in little more than half of the time.
     """
     if jax.default_backend() != "cpu":
         return None
-    options = _LOOP | (_NARROW if narrow else {})
+    options = _LOOP | (_NARROW if narrow else {}) | (_BRIEF if brief else {})
+    if _accepted(tuple(options.items())):
+        return options
     return {name: value for name, value in options.items() if _accepted(((name, value),))} or None

@@ -156,7 +156,7 @@ class Derivation:
         domain = self.domains.get(name, "real")
         shape = shapes.evaluate(text, sizes, name)
         if callable(domain):
-            array = np.asarray(jnp.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape)))
+            array = np.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
         else:
             array = np.asarray((SPECIAL if special and domain in SPECIAL else DOMAINS)[domain](rng, shape))
             array = array.astype(kinds[domain == "integer"])

@@ -29,6 +29,7 @@ from jax.experimental import serialize_executable
 from jax.extend import core
 
 from jaxgrad.compilation import check_options, compiled
+from jaxgrad.floats import floating
 from jaxgrad.programs import Traceable, TracedOnce
 from jaxgrad.threads import cores
 
@@ -97,12 +98,15 @@ class Program:
 
 
 def at_once(function: Callable[[], Any]) -> Any:
-    """Return ``function()`` compiled as one program: its steps alone would be compiled one by one.
+    """Return ``function()``, evaluated in numpy, or compiled as one program where it cannot be: its steps would be compiled one by one.
 
     >>> float(at_once(lambda: jnp.ones(3).sum()))
     3.0
     """
-    return Program(function, check_options())()
+    traced = TracedOnce(function)
+    closed, shape = traced.program()
+    found = floating(closed, [])
+    return Program(traced, check_options())() if found is None else jax.tree.unflatten(jax.tree.structure(shape), found)
 
 
 def keep_in(folder: Path) -> None:

@@ -49,7 +49,7 @@ class Floats(Domain):
         if eqn.primitive.name not in EXACT:
             small = eqn.primitive.name in _UNDERFLOWING and (value == 0).any()
             self.overflows |= bool(small or np.isinf(value).any())
-        return value if self.shake is None else self.shake(eqn, value)
+        return value if self.shake is None else np.asarray(self.shake(eqn, value), value.dtype)
 
 
 def floating(program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None = None) -> list[np.ndarray] | None:

@@ -37,6 +37,8 @@ LARGEST_CHUNK = 32
 """The most samples a chunk: so that a gross error is refuted after a few thousand samples."""
 NEGLIGIBLE = 1e-3
 """Part of the resolution that a rare event may move the gradient by without being counted."""
+BRIEF = 2**20
+"""Up to so many samples a loop that compiles quickly is preferred to one that may run a little quicker."""
 ROWS = 48
 """Extent of the mask's leading, independent axis where it may be chosen: one sample then averages over many rows."""
 
@@ -69,7 +71,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     def loss(moving: dict[str, Any], fixed: dict[str, Any], mask: Any) -> Any:
         return problem.loss(**moving, **fixed, mask=mask)
 
-    sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0)
+    sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0, brief=problem.max_samples <= BRIEF)
     key = jax.random.key(problem.seed)
     pilot = _Pilot(problem.closed_form(sizes), sampler, key)
     draws = [problem.draw(sizes, number) for number in range(_candidates(problem, sizes))]

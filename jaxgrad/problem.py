@@ -70,6 +70,11 @@ class Problem:
         """Choose what the user left open."""
         return self.derivation.choose_sizes(variant, self.sizes, few_masks=few_masks)
 
+    @functools.cached_property
+    def first_sizes(self) -> dict[str, int]:
+        """Sizes at which most evidence is gathered, and so those at which what holds at any sizes is read off."""
+        return self.choose_sizes(0, few_masks=self.derivation.mask is not None)
+
     def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
         """Draw the inputs that are not given; equal arguments give equal draws."""
 
@@ -147,7 +152,7 @@ class Problem:
     @functools.cached_property
     def wrt(self) -> tuple[str, ...]:
         """The inputs that are differentiated."""
-        return tuple(self.closed_form(sizes := self.choose_sizes(0)).program(self.draw(sizes, 0))[1])
+        return tuple(self.closed_form(self.first_sizes).program(self.draw(self.first_sizes, 0))[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +187,7 @@ class _AtMask(Traceable):
 
 def probabilities(mask: Any) -> Any:
     """Return a mask's distribution with its probabilities as arrays of floating-point numbers."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), mask)
+    return jax.tree.map(lambda leaf: np.asarray(leaf, jnp.result_type(float)), mask)
 
 
 def value_and_gradient(
@@ -248,7 +253,7 @@ def _check_numbers(derivation: Derivation, name: str, array: np.ndarray) -> None
 
 def check_functions(problem: Problem) -> tuple[str, ...]:
     """Trace loss and closed form once; raise a ValueError where keys, shapes or types cannot be right."""
-    derivation, sizes = problem.derivation, problem.choose_sizes(0)
+    derivation, sizes = problem.derivation, problem.first_sizes
     inputs = problem.draw(sizes, 0)
     shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), inputs)
     claimed = problem.closed_form(sizes).program(shaped)[1]

@@ -18,7 +18,7 @@ import jax
 from jaxgrad import faults, terminal
 from jaxgrad.derivation import Derivation
 from jaxgrad.report import SCHEMA, Report, Verdict
-from jaxgrad.threads import cores
+from jaxgrad.threads import cores, limit
 from jaxgrad.twins import Twin, TwinLostError, can_fork
 
 Progress = Callable[[str, float, str], None]
@@ -168,7 +168,10 @@ def _message(error: BaseException, derivation: Derivation) -> tuple[str, bool]:
 def _helpers(attempt: Attempt, jobs: int) -> list[Twin | None]:
     """Return one helper for each further core that pays off: a twin, or None for a thread where there can be no twins."""
     count = min(cores(), 4, max(1, jobs // JOBS_A_HELPER)) - 1
-    return [Twin(attempt) for _ in range(count)] if count and can_fork() else [None] * count
+    if not count or not can_fork():
+        return [None] * count
+    limit(cores() // (count + 1))
+    return [Twin(attempt) for _ in range(count)]
 
 
 @contextlib.contextmanager

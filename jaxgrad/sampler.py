@@ -75,11 +75,20 @@ class Sampler:
         mask: distribution of the mask.
         shape: shape of a draw.
         argnums: None for the mean of f; a number or a tuple of them for the gradient of f's mean in these arguments.
+        brief: whether it will run for no longer than about a second.
     """
 
-    def __init__(self, f: Callable[..., Any], mask: Mask, shape: Sequence[int], argnums: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        mask: Mask,
+        shape: Sequence[int],
+        argnums: int | Sequence[int] | None = None,
+        *,
+        brief: bool = False,
+    ) -> None:
         """Set up; nothing is traced yet."""
-        self.f, self.mask, self.shape = f, mask, tuple(shape)
+        self.f, self.mask, self.shape, self.brief = f, mask, tuple(shape), brief
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
         self.of_draw = TracedOnce(lambda args, draw, reference: associated(self.f, args, draw, reference))
         self._rounds: dict[Any, Any] = {}
@@ -166,7 +175,7 @@ class Sampler:
 
             closed = jax.make_jaxpr(run)(key, np.uint32(0), mask, args)
             leaves = jax.tree.leaves((key, np.uint32(0), mask, args))
-            self._rounds[signature] = executable(closed, leaves, loop_options(narrow=known.narrow))
+            self._rounds[signature] = executable(closed, leaves, loop_options(narrow=known.narrow, brief=self.brief))
         return self._rounds[signature]
 
     def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:
@@ -180,7 +189,7 @@ class Sampler:
         signature = "spread", known.signature, chunk, chunks
         if signature not in self._rounds:
             run = functools.partial(self._run, chunk=chunk)
-            self._rounds[signature] = spread(run, chunks, loop_options(narrow=known.narrow))
+            self._rounds[signature] = spread(run, chunks, loop_options(narrow=known.narrow, brief=self.brief))
         return self._rounds[signature]
 
     def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:

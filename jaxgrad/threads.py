@@ -8,10 +8,23 @@ from typing import Any
 
 import jax
 
+XLA_THREADS = "NPROC"
+"""What XLA reads from the environment, when a backend starts on the CPU, as the number of threads that it may have."""
+_limit: list[int] = []
+
 
 def workers() -> int:
     """Return how many compiled programs to run side by side: one a core on the CPU, and one anywhere else."""
-    return cores() if jax.default_backend() == "cpu" else 1
+    return min([cores(), *_limit]) if jax.default_backend() == "cpu" else 1
+
+
+def limit(count: int) -> None:
+    """Take so many cores and no more, before a backend has started.
+
+    Where several processes take all cores each, their threads wait for each other, and spin while they do.
+    """
+    _limit[:] = [max(1, count)]
+    os.environ.setdefault(XLA_THREADS, str(max(1, count)))
 
 
 def cores() -> int:
