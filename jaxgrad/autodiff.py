@@ -41,6 +41,9 @@ COARSE = 1e-6
 INSENSITIVE = 1e-3
 """Where rounding hides errors above this part of the largest entry, nothing is confirmed."""
 
+NOTHING = 1e-9
+"""A gradient below its rounding is zero where that rounding is below this part of |loss| / |input|; else it is only hidden."""
+
 SMALL = 2**16
 """Draws of up to so many numbers are differenced at several entries, and stacks of up to so many hold further draws."""
 
@@ -60,6 +63,7 @@ class _Ledger:
     further: int = 0
     special: int = 0
     vacuous: bool = True
+    hidden: float = 0.0
     refuted: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -82,10 +86,9 @@ class _Pair:
         return tuple(side.program(draw)[0] for side in self._sides)
 
     def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
-        """Return closed form and autodiff at each of some draws, and whether the loss is finite there."""
+        """Return closed form and autodiff at each of some draws, and the loss's largest magnitude there."""
         claimed, (value, gradient) = self._both.over(stacked)
-        finite = np.isfinite(value).reshape(len(value), -1).all(axis=1)
-        return labelled(claimed), labelled(gradient), finite
+        return labelled(claimed), labelled(gradient), np.abs(value).reshape(len(value), -1).max(axis=1, initial=0.0)
 
     def rounded(self, stacked: dict[str, Tree], number: int, unit: float) -> Any:
         """Evaluate draw `number` in float32, in float64 at the same inputs, and measure its move under random rounding."""
@@ -136,8 +139,8 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
     once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
     unit = max(map(working_unit, programs))
     copied = [noisy_copies(draw, unit, number) for number, draw in enumerate(draws)]
-    claimed, reference, finite = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
-    rows = COPIES + 1
+    claimed, reference, losses = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
+    finite, rows = np.isfinite(losses), COPIES + 1
     for number in range(DRAWS):
         problem.remember(pair.sizes, number, {label: array[number * rows] for label, array in claimed.items()})
     for label in claimed:
@@ -154,7 +157,7 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
             if not np.all(found.agrees) and np.all(np.isfinite(found.error)):
                 single, double, moves = ([side[label] for side in sides] for sides in pair.rounded(copied[number], number, unit))
                 found = widen(found, single, double, moves, unit)
-            _enter_generic(ledger, found, pair, draw, label, claimed[label][part][0], reference[label][part][0], unit)
+            _enter_generic(ledger, found, pair, draw, label, claimed[label][part][0], reference[label][part][0], unit, losses[part][0])
         for number, draw in enumerate(special):
             row = DRAWS * rows + number
             if not ledger.refuted and finite[row]:
@@ -165,8 +168,9 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
 
 
 def _enter_generic(
-    ledger: _Ledger, found: Comparison, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
-) -> None:
+    ledger: _Ledger, found: Comparison, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray,
+    unit: float, loss: float,
+) -> None:  # fmt: skip
     ledger.generic += 1
     ledger.seen = _worse(ledger.seen, (found.error, found.bound, claimed, reference))
     if not np.all(np.isfinite(found.error)):
@@ -180,6 +184,10 @@ def _enter_generic(
     if np.any(found.magnitude > found.bound):
         ledger.vacuous = False
         ledger.detectable = max(ledger.detectable, float(found.bound.max()) / scale)
+    elif found.scale:
+        typical = loss / float(np.abs(labelled({name: draw[name] for name in pair.wrt})[label]).max(initial=0.0) or 1.0)
+        if not found.bound.max() <= NOTHING * typical:
+            ledger.hidden = max(ledger.hidden, float(found.bound.max()) / scale)
     if found.error.size:
         i = np.unravel_index(np.argmax(found.error / np.maximum(found.bound, np.finfo(float).tiny)), found.error.shape)
         if found.error[i] / scale >= ledger.error:
@@ -297,11 +305,9 @@ def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: floa
         verdict, detail = Verdict.REFUTED, ledger.refuted[0]
     elif ledger.doubts:
         verdict, detail = Verdict.UNDECIDED, ledger.doubts[0]
-    elif ledger.detectable > INSENSITIVE:
-        verdict, detail = (
-            Verdict.UNDECIDED,
-            f"rounding alone moves the gradient by up to {ledger.detectable:.1g} of its largest entry",
-        )
+    elif max(ledger.detectable, ledger.hidden if ledger.vacuous else 0.0) > INSENSITIVE:
+        moved = max(ledger.detectable, ledger.hidden if ledger.vacuous else 0.0)
+        verdict, detail = Verdict.UNDECIDED, f"rounding alone moves the gradient by up to {moved:.1g} of its largest entry"
     elif ledger.vacuous:
         warning = "vacuous: the gradient is zero, to rounding, at every draw"
     for note in dict.fromkeys(ledger.notes):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgrad import jitter
 from jaxgrad.differences import AGREE, Prober
 from jaxgrad.jitter import movement
 from jaxgrad.problem import value_and_gradient
@@ -79,6 +80,30 @@ def test_random_rounding_runs_through_nested_programs():
     with jax.enable_x64(True):
         moved = movement(lambda x: jax.grad(nested)(x), UNIT, np.linspace(-1, 1, 7))
     assert moved.shape == (7,) and np.all(moved < 1e-14) and moved.max() > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_rounding_moves_as_much_in_numpy_as_in_a_compiled_program(seed, monkeypatch):
+    x = np.random.default_rng(seed).standard_normal((6, 5))
+    many = lambda x: {
+        "var": jnp.var(x + 1e6),
+        "relu": jax.nn.relu(x @ x.T) @ x,
+        "grad": jax.grad(lambda x: jnp.sum(jnp.exp(x) ** 2))(x),
+    }
+    with jax.enable_x64(True):
+        in_numpy = movement(many, UNIT, x)
+        monkeypatch.setattr(jitter, "_in_numpy", lambda *_: None)
+        compiled = movement(many, UNIT, x)
+    for name, found in in_numpy.items():
+        largest = np.max(compiled[name])
+        assert found.shape == compiled[name].shape and largest / 8 < np.max(found) < 8 * largest
+
+
+def test_random_rounding_compiles_what_numpy_would_take_long_for(monkeypatch):
+    monkeypatch.setattr(jitter, "_LONGEST", 1)
+    monkeypatch.setattr(jitter, "floating", lambda *_: pytest.fail("numpy was asked"))
+    with jax.enable_x64(True):
+        assert 1e-9 < movement(lambda x: (x + 1e8) - 1e8, UNIT, 0.3) < 1e-7
 
 
 def test_what_a_program_contains_is_seen_through_nested_calls():

@@ -1,5 +1,6 @@
 """Right claims are confirmed, wrong ones refuted, and where neither can be known verify holds back."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -41,6 +42,28 @@ def test_a_gradient_that_is_zero_by_construction_is_confirmed_only_with_a_warnin
     report = jg.verify(derivation)
     assert report.verdict == Verdict.CONFIRMED, str(report)
     assert any("vacuous" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("by", [1e12, 1e13, 1e14, 1e15, 1e17])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gradient_that_rounding_hides_whole_is_not_taken_for_zero(by, seed):
+    three_times = lambda x: {"x": 6 * (x - jnp.mean(x)) / x.size}
+    in_the_loss = claim("hidden", lambda x: jnp.var(x + by), three_times, {"x": "n"})
+    in_the_closed_form = claim(
+        "hidden too", lambda x: jnp.var(x), lambda x: {"x": 6 * ((x + by) - jnp.mean(x + by)) / x.size}, {"x": "n"}
+    )
+    for wrong in (in_the_loss, in_the_closed_form):
+        report = jg.verify(wrong, seed=seed)
+        assert report.verdict != Verdict.CONFIRMED, str(report)
+        assert all(finding.verdict != Verdict.CONFIRMED for finding in report.findings)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_a_gradient_that_is_zero_to_rounding_is_told_from_one_that_is_hidden(scale):
+    zero = lambda x: {"x": jnp.zeros_like(x)}
+    right = claim("sums to one", lambda x: scale * jnp.sum(jax.nn.softmax(x)), zero, {"x": "n"})
+    (finding,) = jg.verify(right, evidence="autodiff").findings
+    assert finding.verdict == Verdict.CONFIRMED and "vacuous" in finding.warning
 
 
 def test_a_wrong_rule_in_the_loss_does_not_refute_a_right_closed_form():
