@@ -8,6 +8,7 @@ from jax.ad_checkpoint import checkpoint_name as tag
 from torch import nn
 
 from jaxgrad import parity
+from jaxgrad.parity import probing
 
 X = np.random.default_rng(0).standard_normal((20, 6))
 SAME = {
@@ -37,6 +38,23 @@ def test_a_bound_that_no_activation_meets_is_missed_no_more(module):
     assert {f.wrt for f in report.findings if f.verdict == "refuted"} == {"1 beyond", "d 1 beyond"}
     assert "alone, on values of 10⁻² to 10³ in size" in str(report)
     checked(module, jax.nn.relu, taps=False).assert_confirmed()  # what is not named is not probed
+
+
+NAIVE = {
+    "softmax": (nn.Softmax(-1), lambda x: jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True)),
+    "log of the sigmoid": (nn.LogSigmoid(), lambda x: -jnp.log(1 + jnp.exp(-x))),
+    "sigmoid": (nn.Sigmoid(), lambda x: jnp.exp(x) / (1 + jnp.exp(x))),
+}
+
+
+@pytest.mark.parametrize("name", NAIVE)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_overflows_in_float32_alone_is_refuted(name, seed, monkeypatch):
+    module, function = NAIVE[name]
+    monkeypatch.setattr(probing, "SIZES", (1.0, 2.7))  # up to 500, where float64 does not overflow
+    report = checked(module, function, seed=seed)
+    (told, *_) = [f for f in report.findings if f.verdict == "refuted"]
+    assert told.wrt == "1 beyond" and "in float32: not finite" in told.detail and "in float64 it is right" in told.detail
 
 
 def test_a_difference_that_float32_would_not_show_is_undecided_and_told():

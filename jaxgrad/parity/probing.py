@@ -3,6 +3,9 @@
 A ReLU6 whose inputs stay below 6 is a ReLU to every comparison. So each module that has neither parameters nor draws, takes
 one tensor and changes it, runs once more, alone, on values of both signs whose sizes lie between 10⁻² and 10³, forward and
 backward; and so does the port's block that stands for it, where that reads the module's input as a tap and nothing else.
+
+A softmax written as eˣ / Σ eˣ is right wherever it can be computed, and in float32 that is below 88. So what is the same in float64
+runs in float32 too, where it must be finite wherever torch's float32 is.
 """
 
 from collections.abc import Callable, Iterator
@@ -57,6 +60,8 @@ def probed(side: JaxSide, golden: Golden) -> list[Finding]:
     if not any(label in partners for label in recorded):
         return []
     found: list[Finding] = []
+    with jax.enable_x64(False), jax.default_matmul_precision("highest"):
+        low = Blocks(side, "float32")
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         if side.blocks is None:
             side.blocks = Blocks(side)
@@ -65,11 +70,11 @@ def probed(side: JaxSide, golden: Golden) -> list[Finding]:
             sources = {f"{label}<{key.name}" for key in block.reads if key.kind == "tap"} if block is not None else set()
             if block is None or len(block.reads) != 1 or not sources & set(golden.manifest["inlets"]):
                 continue
-            found += _compared(side, golden, label, next(iter(block.reads)), x.astype(np.float64))
+            found += _compared(side, low, golden, label, next(iter(block.reads)), x.astype(np.float64))
     return found
 
 
-def _compared(side: JaxSide, golden: Golden, label: str, key: Key, x: np.ndarray) -> Iterator[Finding]:
+def _compared(side: JaxSide, low: Blocks, golden: Golden, label: str, key: Key, x: np.ndarray) -> Iterator[Finding]:
     blocks, block = side.blocks, side.blocks.blocks[label]
     raw = blocks._raw(blocks.names[key.name], x)
     c = golden.group("probe_seed")[label].astype(np.float64)
@@ -77,6 +82,9 @@ def _compared(side: JaxSide, golden: Golden, label: str, key: Key, x: np.ndarray
     runs = [blocks.both(block, {key: copies[i]}, c) for i in range(COPIES + 1)]
     scene = Scene(block, dict(golden.manifest["modules"].get(label.partition("#")[0], {}).get("options", {})), {})
     sides = {"probe": [value for value, _ in runs], "probe_vjp": [parts[key] for _, parts in runs]}
+    with jax.enable_x64(False), jax.default_matmul_precision("highest"):
+        value, parts = low.both(low.blocks[label], {key: raw.astype(np.float32)}, c.astype(np.float32))
+    singles = {"probe": value, "probe_vjp": parts[key]}
     for kind, ours in sides.items():
         theirs, move, single = (golden.group(f"{part}/{kind}").get(label) for part in ("double", "move", "single"))
         if theirs is None or move is None:
@@ -89,7 +97,8 @@ def _compared(side: JaxSide, golden: Golden, label: str, key: Key, x: np.ndarray
             changed = pair._replace(ours=value if kind == "probe" else parts[key])
             return semantic(changed, "").verdict == Verdict.CONFIRMED
 
-        yield _told(finding, pair, _remedy(scene, works) if finding.verdict == Verdict.REFUTED else "")
+        told = _told(finding, pair, _remedy(scene, works) if finding.verdict == Verdict.REFUTED else "")
+        yield _in_single(told, singles[kind], single)
 
 
 def _remedy(scene: Scene, works: Callable[[Any], bool]) -> str:
@@ -101,6 +110,19 @@ def _remedy(scene: Scene, works: Callable[[Any], bool]) -> str:
         except Exception:  # a change that does not fit fails in whatever way JAX chooses
             continue
     return ""
+
+
+def _in_single(finding: Finding, ours: np.ndarray, theirs: np.ndarray | None) -> Finding:
+    """Refute what is right in float64 and not finite in float32, where torch's is."""
+    if finding.verdict != Verdict.CONFIRMED or theirs is None or ours.shape != theirs.shape:
+        return finding
+    lost = np.argwhere(np.isfinite(theirs) & ~np.isfinite(ours))
+    if not len(lost):
+        return finding
+    at = tuple(int(i) for i in lost[0])
+    entry = f"[{', '.join(map(str, at))}], {ours[at]:.8g} where torch's is {theirs[at]:.8g}"
+    detail = f"{_WHERE}, in float32: not finite in {len(lost)} of {ours.size} entries, first in {entry}; in float64 it is right"
+    return replace(finding, verdict=Verdict.REFUTED, detail=detail, error=None, bound=None)
 
 
 def _told(finding: Finding, pair: Pair, remedy: str) -> Finding:
