@@ -144,3 +144,21 @@ def test_a_mistake_found_by_a_twin_is_told_as_here():
     """
     )
     assert lines[-1] == "8 True"
+
+
+def test_processes_that_share_the_cores_take_a_part_each_and_draw_the_same_samples():
+    program = """
+    import os, sys
+    from jaxgrad import threads
+    if sys.argv[1] == "shared":
+        threads.limit(1)
+    import jax, jax.numpy as jnp, numpy as np
+    import jaxgrad as jg
+    mean = jg.estimate(lambda x, mask: jnp.sin(mask @ x), jg.masks.Bernoulli(0.3), (5,))
+    found = mean(jax.random.key(1), jnp.arange(5.0), samples=4096)
+    print(threads.workers() == (1 if sys.argv[1] == "shared" else threads.cores()), os.environ.get("NPROC"))
+    print(np.asarray(found.mean).tobytes().hex(), found.samples)
+    """
+    alone, shared = (script(f"import sys; sys.argv = ['', {how!r}]\n" + textwrap.dedent(program)) for how in ("alone", "shared"))
+    assert (alone[0], shared[0]) == ("True None", "True 1")
+    assert alone[1] == shared[1]
