@@ -77,22 +77,26 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
 
         return TracedOnce(of_free)
 
-    loss = problem.objective if distribution is None else loss
+    def claimed(function: Traceable) -> Traceable:
+        return Picked(on_domain(function), lambda result: labelled(dict(result)))
+
+    loss, closed = problem.objective if distribution is None else loss, problem.closed_form(sizes)
     args = (inputs,) if distribution is None else (inputs, probabilities(distribution))
-    claimed = Picked(on_domain(problem.gradient), lambda result: labelled(dict(result)))
     reference = Picked(on_domain(problem.differentiated(loss)), lambda result: labelled(result[1]))
-    value, claim = loss.program(*args)[0], problem.gradient.program(*args)[0]
+    programs = [(loss.program(*args)[0], args), (closed.program(inputs)[0], inputs)]
     odd = [name for name, domain in derivation.domains.items() if callable(domain) or domain in _BOUNDED]
-    doubt = _doubt(value, claim, jax.tree.leaves(args))
+    doubt = _doubt(programs)
     believed = not doubt
     doubt = doubt or (f"the domain of `{odd[0]}` may have equations, or bounds, that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
-    ways: list[tuple[Traceable, Traceable, Any, str]] = [(claimed, reference, args, where)]
-    if jax.tree.leaves(distribution):
-        # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does.
-        at_this_mask = Filled(claimed, args[1:]), Filled(reference, args[1:]), args[:1]
+    ways: list[tuple[Traceable, Traceable, Any, str]] = []
+    if distribution is None or _traces(problem.gradient, args):
+        ways.append((claimed(problem.gradient), reference, args, where))
+    if jax.tree.leaves(distribution) or not ways:
+        # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does, or a function ask for it.
+        at_this_mask = claimed(closed), Filled(reference, args[1:]), args[:1]
         ways.append((*at_this_mask, f"{where}, the mask's probabilities as they are"))
-    labels = list(claimed.program(*args)[1])
+    labels = list(claimed(closed).program(inputs)[1])
     found, where = _prove(ways, labels, problem.seed)
     for label, proof in found.items() if believed else ():
         problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
@@ -115,14 +119,24 @@ def _prove(ways: list[tuple[Traceable, Traceable, Any, str]], labels: list[str],
     return found, where
 
 
-def _doubt(value: core.ClosedJaxpr, claim: core.ClosedJaxpr, leaves: list[Any]) -> str:
+def _traces(function: Traceable, args: tuple[Any, ...]) -> bool:
+    try:
+        function.program(*args)
+    except Exception:  # whatever a function raises that asks for the value of a probability; as it is, it was traced before
+        return False
+    return True
+
+
+def _doubt(programs: list[tuple[core.ClosedJaxpr, Any]]) -> str:
     """Say what keeps a proof about real functions from being a verdict on these programs at these inputs; empty where nothing does."""
-    for program in (value, claim):
+    for program, tree in programs:
+        leaves = jax.tree.leaves(tree)
         outputs = floating(program, leaves)
         if outputs is None:
             outputs = executable(program, leaves, check_options())(*leaves)
         if not all(np.all(np.isfinite(leaf)) for leaf in outputs):
             return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
+    value = programs[0][0]
     if has_own_rules(value):
         return "the loss is differentiated by a rule of its own"
     if has_stop_gradient(value):

@@ -113,3 +113,27 @@ def test_the_cubic_loss_is_exact_at_data_sizes():
     claim = jg.catalog.get("masked_autoencoder_dropped_loss")
     assert exact(claim, inputs={"x": X}).verdict == Verdict.CONFIRMED
     assert exact(off_by(claim, 1 - 1e-7), inputs={"x": X}).verdict == Verdict.REFUTED
+
+
+@pytest.mark.parametrize("chance", [0.3, 0.8])
+@pytest.mark.parametrize("factor", [1.0, 1.02])
+def test_a_closed_form_that_asks_for_the_value_of_a_probability_is_verified_at_that_probability(chance, factor):
+    def gradient(w, x, mask):
+        kept = float(mask.prob) if mask.prob < 0.5 else 1 - float(1 - mask.prob)
+        along = kept * x.sum(0)
+        return {"w": factor * (2 * along @ w * along + 2 * kept * (1 - kept) * (x**2).sum(0) * w)}
+
+    shapes = {"w": "n", "x": "m n", "mask": "m n"}
+    claim = jg.Derivation(
+        name="asks",
+        loss=lambda w, x, mask: jnp.sum((mask * x) @ w) ** 2,
+        gradient=gradient,
+        shapes=shapes,
+        mask=masks.Bernoulli(chance),
+    )
+    report = jg.verify(claim, evidence=("certificate", "expectation", "differences"))
+    right = Verdict.CONFIRMED if factor == 1 else Verdict.REFUTED
+    assert {finding.evidence: finding.verdict for finding in report.findings} == dict.fromkeys(
+        ("certificate", "expectation", "differences"), right
+    )
+    assert "the mask's probabilities as they are" in report.findings[0].detail
