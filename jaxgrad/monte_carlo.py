@@ -17,8 +17,10 @@ from jaxgrad import shapes
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program, at_once
+from jaxgrad.jitter import movement
 from jaxgrad.machines import agree
 from jaxgrad.problem import Problem, labelled
+from jaxgrad.programs import TracedOnce
 from jaxgrad.rarities import BATCH as PILOT
 from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Finding, Verdict
@@ -31,6 +33,9 @@ CANDIDATES, FEW_CANDIDATES = 16, 4
 """So many draws of the inputs, fewer where they are large, are tried, and the one whose sampled gradients scatter least is taken."""
 LARGE = 2**14
 """Inputs of more numbers than this are large."""
+SHAKEN = 3
+"""Samples whose rounding is measured by random rounding."""
+_UNITS_RATIO = float(np.finfo(np.float32).eps) / float(np.finfo(np.float64).eps)
 SUM_ROUNDING = 256.0
 """Roundoffs of an array's largest entry that a mean over many samples may be off by; far below any resolution."""
 LARGEST_CHUNK = 32
@@ -156,7 +161,8 @@ class _Pilot:
         def gradient(draw: Any, reference: Any, args: Any) -> Any:
             return jax.grad(lambda moving: sampler.of_draw((moving, args[1]), draw, reference))(args[0])
 
-        self.closed, self.gradient = Program(closed, check_options()), Program(gradient, check_options())
+        self.traced = TracedOnce(gradient)
+        self.closed, self.gradient = Program(closed, check_options()), Program(self.traced, check_options())
         draw = Program(lambda key, mask: mask.sample(key, (PILOT, *sampler.shape)), check_options())
         self.masks = np.asarray(draw(key, sampler.mask), np.float64)
 
@@ -177,11 +183,26 @@ class _Pilot:
         moves = [
             np.abs(np.asarray(leaf, np.float64).reshape(PILOT, -1) - e).mean(0) for leaf, e in zip(single.values(), exact, strict=True)
         ]
+        shaken = self._shaken(args, exact)
+        low = [np.maximum(move, _UNITS_RATIO * shake) for move, shake in zip(moves, shaken, strict=True)]
         scales = [np.abs(e).max(initial=0.0) for e in exact]
-        double = not all(np.all(move <= 1e-4 * scale) for move, scale in zip(moves, scales, strict=True))
+        double = not all(np.all(move <= 1e-4 * scale) for move, scale in zip(low, scales, strict=True))
         eps = float(np.finfo(np.float64 if double else np.float32).eps)
         floors = [np.full(move.shape, SUM_ROUNDING * eps * scale) for move, scale in zip(moves, scales, strict=True)]
-        return double, np.concatenate(floors) + (0.0 if double else 8.0) * np.concatenate(moves)
+        return double, np.concatenate(floors) + 8.0 * np.concatenate(shaken if double else low)
+
+    def _shaken(self, args: Any, exact: list[np.ndarray]) -> list[np.ndarray]:
+        """Return how far random rounding in float64 moves each entry, at a mask of ones and at the masks of the largest gradients.
+
+        XLA's algebraic simplification, which the loop goes without, may undo what floating point absorbs, as in (x + 1e8) − 1e8; so
+        that a comparison of compiled programs alone would not see what the loop's arithmetic loses.
+        """
+        sizes = np.sum([np.abs(e).max(axis=1, initial=0.0) for e in exact], axis=0)
+        masks = [np.ones_like(self.masks[0]), *self.masks[np.argsort(sizes)[::-1][:SHAKEN]]]
+        unit = float(np.finfo(np.float64).eps)
+        runs = [labelled(movement(self.traced, unit, mask, self.masks[0], args, options=check_options())) for mask in masks]
+        moves = [np.stack([np.ravel(run[label]) for run in runs]) for label in runs[0]]
+        return [np.where(np.isfinite(move), move, 0.0).mean(0) for move in moves]
 
     def rare(self, args: Any, trial: _Trial, parts: dict[str, slice], resolution: float) -> Rarities:
         """Look for rare events of the mask that move the gradient."""

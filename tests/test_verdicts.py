@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxgrad as jg
-from jaxgrad import Verdict
+from jaxgrad import Verdict, masks
 
 from .claims import HELD_BACK, RIGHT, VACUOUS, WRONG, claim, twice_badly
 
@@ -56,6 +56,26 @@ def test_a_gradient_that_rounding_hides_whole_is_not_taken_for_zero(by, seed):
         report = jg.verify(wrong, seed=seed)
         assert report.verdict != Verdict.CONFIRMED, str(report)
         assert all(finding.verdict != Verdict.CONFIRMED for finding in report.findings)
+
+
+@pytest.mark.parametrize("by", [1e6, 1e8, 1e10, 1e13, 1e15, 1e17])
+@pytest.mark.parametrize("chance", [0.4, 0.02])
+def test_sampling_raises_no_alarm_where_rounding_takes_the_gradient(by, chance):
+    # XLA's algebraic simplification takes the shift away again; the sampling loop goes without it
+    shapes, mask = {"w": "n", "mask": "n"}, masks.Bernoulli(chance)
+    taken = claim(
+        "taken", lambda w, mask: jnp.sum((mask * w + by - by) ** 2), lambda w, mask: {"w": 2 * mask.prob * w}, shapes, mask=mask
+    )
+    report = jg.verify(taken, max_samples=2**14)
+    assert report.verdict == Verdict.CONFIRMED, str(report)
+    assert all(finding.verdict != Verdict.REFUTED for finding in report.findings), str(report)
+
+    def of_the_variance(w, mask):
+        p, n = mask.prob, w.size
+        return {"w": 2 * p * w / n - (2 * p**2 * w.sum() + 2 * p * (1 - p) * w) / n**2}
+
+    lost = claim("lost", lambda w, mask: jnp.var(mask * w + by), of_the_variance, shapes, mask=mask)
+    assert jg.verify(lost, evidence="monte_carlo", max_samples=2**14).verdict != Verdict.REFUTED
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
