@@ -91,13 +91,13 @@ def test_what_is_no_polynomial_is_refused_with_the_operation_and_its_line(f, ope
     with pytest.raises(ValueError, match=operation) as refused:
         expected(normal(*BIG))
     first = f.__code__.co_firstlineno
-    assert f"test_expectations.py:{first + 1}" in str(refused.value)
+    assert f"test_expectations_refused.py:{first + 1}" in str(refused.value)
     assert "2^1200 masks" in str(refused.value)
     assert "jaxgrad.estimate" in str(refused.value)
 
 
 def test_a_degree_beyond_a_masks_moments_is_refused_with_the_operation_that_makes_it():
-    with pytest.raises(ValueError, match=r"degree in the mask is 3, because of `mul` at .*test_expectations.py:\d+.*FixedCount"):
+    with pytest.raises(ValueError, match=r"degree in the mask is 3, because of `mul` at .*polynomials.py:\d+.*FixedCount"):
         expectation(cubic_across_rows, masks.FixedCount(15), BIG)(normal(*BIG))
     with pytest.raises(ValueError, match=r"rows meet in `mul` at .*RandomRatio give expectations up to degree 2 only"):
         expectation(cubic_across_rows, masks.RandomRatio(0.1, 0.5), BIG)(normal(*BIG))
