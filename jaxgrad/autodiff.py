@@ -69,6 +69,11 @@ class _Ledger:
     notes: list[str] = field(default_factory=list)
     seen: tuple[np.ndarray, Any, np.ndarray, np.ndarray] | None = None
 
+    @property
+    def unresolved(self) -> float:
+        """The largest error that rounding hides, in units of the largest entry; where every gradient is hidden whole, that."""
+        return max(self.detectable, self.hidden if self.vacuous else 0.0)
+
 
 class _Pair:
     """Closed form and autodiff at one choice of sizes, compiled for one draw and run over a stack of them."""
@@ -305,9 +310,8 @@ def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: floa
         verdict, detail = Verdict.REFUTED, ledger.refuted[0]
     elif ledger.doubts:
         verdict, detail = Verdict.UNDECIDED, ledger.doubts[0]
-    elif max(ledger.detectable, ledger.hidden if ledger.vacuous else 0.0) > INSENSITIVE:
-        moved = max(ledger.detectable, ledger.hidden if ledger.vacuous else 0.0)
-        verdict, detail = Verdict.UNDECIDED, f"rounding alone moves the gradient by up to {moved:.1g} of its largest entry"
+    elif ledger.unresolved > INSENSITIVE:
+        verdict, detail = Verdict.UNDECIDED, f"rounding alone moves the gradient by up to {ledger.unresolved:.1g} of its largest entry"
     elif ledger.vacuous:
         warning = "vacuous: the gradient is zero, to rounding, at every draw"
     for note in dict.fromkeys(ledger.notes):

@@ -32,8 +32,8 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
         return findings
     derivation, sizes = problem.derivation, problem.choose_sizes(0)
     distribution, key = derivation.distribution(sizes), jax.random.key(problem.seed)
-    mask = {} if distribution is None else {"mask": distribution.sample(key, derivation.mask_shape(sizes))}
-    value = jax.jit(problem.loss, compiler_options=check_options())(**problem.draw(sizes, 0), **mask)
+    mask = () if distribution is None else (distribution.sample(key, derivation.mask_shape(sizes)),)
+    value = jax.jit(problem.loss, compiler_options=check_options())(problem.draw(sizes, 0), *mask)
     bad = {label for label, array in problem.claimed(sizes, 0).items() if not np.all(np.isfinite(array))}
     if np.all(np.isfinite(value)) and not bad:
         return findings
@@ -48,5 +48,5 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 def _program(problem: Problem) -> Any:
     sizes, derivation = problem.first_sizes, problem.derivation
-    mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), float)}
-    return problem.loss.program(**problem.draw(sizes, 0), **mask)[0]
+    mask = () if derivation.mask is None else (jax.ShapeDtypeStruct(derivation.mask_shape(sizes), float),)
+    return problem.loss.program(problem.draw(sizes, 0), *mask)[0]

@@ -143,7 +143,7 @@ def verify(
     turns that off. JAXGRAD_DEBUG=1 shows tracebacks.
     """  # noqa: D301 - as above
     with _uncollected():
-        from jaxgrad import machines, running, verification  # noqa: F401 - verification so that a twin need not import it again
+        from jaxgrad import machines, running
 
     running.hush()
     if checkpoint is not None:

@@ -71,8 +71,13 @@ def _in_numpy(closed: core.ClosedJaxpr, args: Sequence[Any], unit: float) -> lis
     def shaken(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
         return value if eqn.primitive.name in EXACT else value * (1 + unit * rng.choice((-1, 1), value.shape)).astype(value.dtype)
 
-    runs = [floating(closed, args, shake) for shake in (None, *[shaken] * RUNS)]
-    return None if any(run is None for run in runs) else [np.stack(leaf) for leaf in zip(*runs, strict=True)]  # pyright: ignore[reportArgumentType]
+    runs = []
+    for shake in (None, *[shaken] * RUNS):
+        found = floating(closed, args, shake)
+        if found is None:
+            return None
+        runs.append(found)
+    return [np.stack(leaf) for leaf in zip(*runs, strict=True)]
 
 
 def _evaluate(jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, count: list[int]) -> list[Any]:

@@ -74,7 +74,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     assert distribution is not None
 
     def loss(moving: dict[str, Any], fixed: dict[str, Any], mask: Any) -> Any:
-        return problem.loss(**moving, **fixed, mask=mask)
+        return problem.loss({**moving, **fixed}, mask)
 
     sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0, brief=problem.max_samples <= BRIEF)
     key = jax.random.key(problem.seed)
@@ -198,11 +198,19 @@ class _Pilot:
         that a comparison of compiled programs alone would not see what the loop's arithmetic loses.
         """
         sizes = np.sum([np.abs(e).max(axis=1, initial=0.0) for e in exact], axis=0)
-        masks = [np.ones_like(self.masks[0]), *self.masks[np.argsort(sizes)[::-1][:SHAKEN]]]
+        largest = np.argsort(np.nan_to_num(sizes, nan=-1.0, posinf=-1.0))[::-1][:SHAKEN]
         unit = float(np.finfo(np.float64).eps)
-        runs = [labelled(movement(self.traced, unit, mask, self.masks[0], args, options=check_options())) for mask in masks]
-        moves = [np.stack([np.ravel(run[label]) for run in runs]) for label in runs[0]]
-        return [np.where(np.isfinite(move), move, 0.0).mean(0) for move in moves]
+        runs = [
+            labelled(movement(self.traced, unit, mask, self.masks[0], args, options=check_options()))
+            for mask in (np.ones_like(self.masks[0]), *self.masks[largest])
+        ]
+        shaken = []
+        for label, e in zip(runs[0], exact, strict=True):
+            moves = np.stack([np.ravel(run[label]) for run in runs])
+            # what rounding takes out of the domain may be anything; at a mask of ones the function may be undefined from the start
+            defined = np.concatenate([np.zeros((1, e.shape[1]), bool), np.isfinite(e[largest])])
+            shaken.append(np.where(np.isfinite(moves), moves, np.where(defined, np.inf, 0.0)).mean(0))
+        return shaken
 
     def rare(self, args: Any, trial: _Trial, parts: dict[str, slice], resolution: float) -> Rarities:
         """Look for rare events of the mask that move the gradient."""

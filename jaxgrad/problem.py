@@ -86,32 +86,43 @@ class Problem:
 
     @functools.cached_property
     def loss(self) -> TracedOnce:
-        """The loss as a function of the inputs by name; it is traced once for each of their shapes."""
-        return TracedOnce(lambda **inputs: _arrays("loss", self.derivation.loss(**self.derivation.in_order(inputs))))
-
-    @functools.cached_property
-    def objective(self) -> Traceable:
-        """The loss of a claim without a mask, as a function of the inputs."""
-        return _ByName(self.loss)
+        """The loss as a function of the inputs and, where there is a mask, of a draw; it is traced once for each of their shapes."""
+        return TracedOnce(lambda inputs, *mask: self._call("loss", inputs, *mask))
 
     @functools.cached_property
     def gradient(self) -> TracedOnce:
         """The closed form as a function of the inputs and, where there is a mask, of its distribution; traced likewise."""
+        return TracedOnce(lambda inputs, *mask: self._call("gradient", inputs, *mask))
 
-        def gradient(inputs: dict[str, Tree], *mask: Any) -> Any:
-            named = {**inputs, **({"mask": mask[0]} if mask else {})}
-            return _arrays("gradient", self.derivation.gradient(**self.derivation.in_order(named)))
-
-        return TracedOnce(gradient)
+    def _call(self, argument: str, inputs: dict[str, Tree], *mask: Any) -> Any:
+        named = self.derivation.in_order({**inputs, **({"mask": mask[0]} if mask else {})})
+        return _arrays(argument, getattr(self.derivation, argument)(**named))
 
     def closed_form(self, sizes: Mapping[str, int]) -> Traceable:
         """Return the closed form as a function of the inputs, the mask's distribution filled in."""
+        return self.gradient if self.derivation.mask is None else self.at_mask(self.gradient, sizes)
 
-        def closed() -> Traceable:
+    def at_mask(self, function: TracedOnce, sizes: Mapping[str, int]) -> Traceable:
+        """Return a function of the inputs and the mask's distribution as one of the inputs.
+
+        It shares the trace for all probabilities where there is one.
+        """
+
+        def filled() -> Traceable:
             distribution = self.derivation.distribution(sizes)
-            return self.gradient if distribution is None else _AtMask(self.gradient, distribution)
+            if self.is_general(function, sizes):
+                return Filled(function, (probabilities(distribution),))
+            return TracedOnce(lambda inputs: function.function(inputs, distribution))
 
-        return self.once(("closed form", *sizes.items()), closed)
+        return self.once(("at mask", function, *sizes.items()), filled)
+
+    def is_general(self, function: TracedOnce, sizes: Mapping[str, int]) -> bool:
+        """Say whether a function of the inputs and the mask's distribution can be traced for all probabilities."""
+        try:
+            function.program(self.derivation.drawn([self.seed], sizes), probabilities(self.derivation.distribution(sizes)))
+        except Exception:  # a mask of the user's own may be no pytree, and a function may ask for the value of a probability
+            return False
+        return True
 
     def differentiated(self, function: Traceable) -> Traceable:
         """Return a loss with its gradient, or Jacobian, in the inputs that the closed form gives, traced once.
@@ -153,36 +164,6 @@ class Problem:
     def wrt(self) -> tuple[str, ...]:
         """The inputs that are differentiated."""
         return tuple(self.closed_form(self.first_sizes).program(self.draw(self.first_sizes, 0))[1])
-
-
-@dataclass(frozen=True, eq=False)
-class _ByName(Traceable):
-    """A function of keywords as one of their dictionary."""
-
-    function: Traceable
-
-    def program(self, inputs: dict[str, Tree]) -> Any:
-        return self.function.program(**inputs)
-
-
-class _AtMask(Traceable):
-    """A function of the inputs and a mask's distribution as one of the inputs: its trace for all probabilities if there is one."""
-
-    def __init__(self, function: TracedOnce, mask: Any) -> None:
-        self._filled: Traceable | None = None
-        self._function, self._mask = function, mask
-        self._alone = TracedOnce(lambda inputs: function.function(inputs, mask))
-
-    def program(self, inputs: dict[str, Tree]) -> Any:
-        if self._filled is None:
-            try:
-                filled = Filled(self._function, (probabilities(self._mask),))
-                found = filled.program(inputs)
-                self._filled = filled
-                return found
-            except Exception:  # a mask of the user's own may be no pytree, or ask for values
-                self._filled = self._alone
-        return self._filled.program(inputs)
 
 
 def probabilities(mask: Any) -> Any:
@@ -271,8 +252,8 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
                     f"`gradient` of {derivation.name} differentiates {name!r}, which is of type {leaf.dtype}; "
                     "only real arrays have gradients: choose another domain, or leave the key out"
                 )
-    mask = {} if derivation.mask is None else {"mask": jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float))}
-    value = problem.loss.program(**shaped, **mask)[1]
+    mask = () if derivation.mask is None else (jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float)),)
+    value = problem.loss.program(shaped, *mask)[1]
     if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"`loss` of {derivation.name} must return a real scalar or array, but returns {_describe(value)}")
     if derivation.mask is not None and value.shape != ():

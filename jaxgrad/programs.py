@@ -1,6 +1,7 @@
 """Functions as traced programs, and what these contain, nested programs included."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ def working_unit(program: core.ClosedJaxpr) -> float:
     return max(units, default=float(np.finfo(np.float64).eps))
 
 
-class Traceable:
+class Traceable(ABC):
     """A function that is known as a program for each structure, shape and type of its arguments, and is evaluated by its jaxpr.
 
     Unlike an inlined `jax.jit`, it keeps the user's line of every operation.
@@ -56,9 +57,9 @@ class Traceable:
         closed, shape = self.program(*args, **named)
         return jax.tree.unflatten(jax.tree.structure(shape), core.jaxpr_as_fun(closed)(*jax.tree.leaves((args, named))))
 
+    @abstractmethod
     def program(self, *args: Any, **named: Any) -> tuple[core.ClosedJaxpr, Any]:
         """Return the program for such arguments, and its result with shapes in place of arrays."""
-        raise NotImplementedError
 
     @staticmethod
     def signature(leaves: list[Any], tree: Any) -> Any:

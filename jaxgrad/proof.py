@@ -80,7 +80,7 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
     def claimed(function: Traceable) -> Traceable:
         return Picked(on_domain(function), lambda result: labelled(dict(result)))
 
-    loss, closed = problem.objective if distribution is None else loss, problem.closed_form(sizes)
+    loss, closed = problem.loss if distribution is None else loss, problem.closed_form(sizes)
     args = (inputs,) if distribution is None else (inputs, probabilities(distribution))
     reference = Picked(on_domain(problem.differentiated(loss)), lambda result: labelled(result[1]))
     programs = [(loss.program(*args)[0], args), (closed.program(inputs)[0], inputs)]
@@ -90,7 +90,7 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
     doubt = doubt or (f"the domain of `{odd[0]}` may have equations, or bounds, that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
     ways: list[tuple[Traceable, Traceable, Any, str]] = []
-    if distribution is None or _traces(problem.gradient, args):
+    if distribution is None or problem.is_general(problem.gradient, sizes):
         ways.append((claimed(problem.gradient), reference, args, where))
     if jax.tree.leaves(distribution) or not ways:
         # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does, or a function ask for it.
@@ -117,14 +117,6 @@ def _prove(ways: list[tuple[Traceable, Traceable, Any, str]], labels: list[str],
             if all(proof.verdict == Verdict.CONFIRMED for proof in found.values()):
                 return found, where
     return found, where
-
-
-def _traces(function: Traceable, args: tuple[Any, ...]) -> bool:
-    try:
-        function.program(*args)
-    except Exception:  # whatever a function raises that asks for the value of a probability; as it is, it was traced before
-        return False
-    return True
 
 
 def _doubt(programs: list[tuple[core.ClosedJaxpr, Any]]) -> str:

@@ -8,7 +8,7 @@ entry, in ways that see different things:
 * the unit roundoff of the entry itself;
 * the move between float32 and float64, scaled by the ratio of their units, and the move under random rounding of every
   intermediate value (`jaxgrad.jitter`): the first sees long sums, the second what is absorbed always alike, as in
-  (x + 1e8) − 1e8. They cost compilations and are taken only where noise and unit roundoff do not explain a difference.
+  (x + 1e8) − 1e8. They take longer and are taken only where noise and unit roundoff do not explain a difference.
 
 The bound is SAFETY times the largest. There is no absolute floor and no factor that grows with an array's size, so scaling
 a loss by 1e-9 changes nothing. An error within the bound agrees, one beyond GAP bounds disagrees, and in between nothing is

@@ -20,6 +20,7 @@ from jaxgrad.derivation import Derivation
 from jaxgrad.report import SCHEMA, Report, Verdict
 from jaxgrad.threads import cores, limit
 from jaxgrad.twins import Twin, TwinLostError, can_fork
+from jaxgrad.verification import EVIDENCE, verify
 
 Progress = Callable[[str, float, str], None]
 JOBS_A_HELPER = 4
@@ -121,8 +122,6 @@ def run(
         parallel: whether several may be verified at once.
         **options: passed on to `jaxgrad.verify`.
     """
-    from jaxgrad.verification import verify
-
     outcome = Outcome()
     chosen = options["evidence"]
     kinds = _applicable if chosen is None else lambda _: chosen
@@ -226,7 +225,5 @@ def _results(
 
 def _applicable(derivation: Derivation) -> tuple[str, ...]:
     """Return the kinds of evidence that a derivation can have."""
-    from jaxgrad.verification import EVIDENCE
-
     absent = {"expectation", "monte_carlo"} if derivation.mask is None else {"autodiff"}
     return tuple(name for name in EVIDENCE if name not in absent)

@@ -26,8 +26,8 @@ from jaxgrad.masks import Mask
 from jaxgrad.membership import check_domains
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
-from jaxgrad.problem import Problem, Progress, check_functions, check_given, probabilities
-from jaxgrad.programs import Filled, Traceable, TracedOnce
+from jaxgrad.problem import Problem, Progress, check_functions, check_given
+from jaxgrad.programs import Traceable, TracedOnce
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
@@ -162,7 +162,7 @@ def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
     """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution."""
     derivation = problem.derivation
     if derivation.mask is None:
-        return lambda inputs, _: problem.objective(inputs)
+        return lambda inputs, _: problem.loss(inputs)
     loss, distribution, shape = _masked_loss(problem, sizes)
     limits = {name: MAX_PROVED_MASKS if name in METHODS[:2] else MAX_MASKS for name in METHODS}
     draw = derivation.drawn([problem.seed], sizes)
@@ -176,7 +176,7 @@ def _loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
 def _autodiff(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is not None:
         return "autodiff sees one mask at a time, and the claim is about their expectation"
-    return autodiff(problem, _variants(problem), lambda _: problem.objective)
+    return autodiff(problem, _variants(problem), lambda _: problem.loss)
 
 
 def _expectation(problem: Problem) -> list[Finding] | str:
@@ -193,7 +193,7 @@ def _expectation(problem: Problem) -> list[Finding] | str:
 
 def _differences(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
-        return differences(problem, problem.choose_sizes(0), problem.objective)
+        return differences(problem, problem.choose_sizes(0), problem.loss)
     ways, reason = _ways(problem, MOST_DIFFERENCED)
     if not ways:
         return reason
@@ -257,7 +257,7 @@ def _distinct(choices: Iterable[dict[str, int]]) -> list[dict[str, int]]:
 def _masked_loss(problem: Problem, sizes: dict[str, int]) -> tuple[Loss, Mask, tuple[int, ...]]:
     derivation, distribution = problem.derivation, problem.derivation.distribution(sizes)
     assert distribution is not None
-    return lambda inputs, mask: problem.loss(**inputs, mask=mask), distribution, derivation.mask_shape(sizes)
+    return lambda inputs, mask: problem.loss(inputs, mask), distribution, derivation.mask_shape(sizes)
 
 
 def _expected(problem: Problem, sizes: dict[str, int], method: str) -> TracedOnce:
@@ -271,16 +271,7 @@ def _expected(problem: Problem, sizes: dict[str, int], method: str) -> TracedOnc
 
 def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Traceable:
     """Return the exact expectation: that of certificates where the mask lets its probabilities be traced, else of this mask alone."""
-    loss, distribution, shape = _masked_loss(problem, sizes)
-    try:
-        expected, chances = _expected(problem, sizes, plan.method), probabilities(distribution)
-        expected.program(problem.draw(sizes, 0), chances)
-    except Exception:  # a mask of the user's own may be no pytree, or ask for values
-        alone = problem.once(
-            ("alone", *sizes.items(), plan.method), lambda: TracedOnce(expectation(loss, distribution, shape, method=plan.method))
-        )
-        return alone
-    return Filled(expected, (chances,))
+    return problem.at_mask(_expected(problem, sizes, plan.method), sizes)
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:

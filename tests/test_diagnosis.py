@@ -11,7 +11,7 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad import Derivation, Verdict, catalog, masks
-from jaxgrad.diagnosis import diagnose, digits_lost
+from jaxgrad.diagnosis import diagnose
 from jaxgrad.problem import Problem
 from jaxgrad.verification import _loss_of_mask
 from tests import claims
@@ -300,30 +300,6 @@ def test_the_users_data_are_looked_at_where_drawn_inputs_show_nothing():
     claim = wrong("step", lambda x: {"x": jnp.ones_like(x)}, lambda x: jnp.sum(jnp.where(x > 50, 2 * x, x)), {"x": "n"})
     report = jg.verify(claim, inputs={"x": np.array([1.0, 70.0, 2.0])}, evidence="autodiff")
     assert "in entry" in report.findings[0].diagnosis
-
-
-def shifted(by):
-    """The gradient of a variance, by a difference of large numbers."""
-    return wrong("shifted", lambda x: {"x": 2 * ((x + by) - jnp.mean(x + by)) / x.size}, lambda x: jnp.var(x), {"x": "n"})
-
-
-def test_digits_that_float32_loses_are_counted_and_the_step_that_cancels_is_told():
-    jg.verify(shifted(1e5), evidence="autodiff").assert_confirmed()
-    diagnosis = digits_lost(shifted(1e5))["x"]
-    assert "right in float64 but loses 5 of 7 digits in float32" in diagnosis.sentence
-    assert "(x + by) - jnp.mean(x + by)" in diagnosis.sentence
-    assert digits_lost(shifted(0.0)) == {}
-
-
-def test_a_gradient_that_rounding_hides_is_told_where_it_loses_its_digits():
-    report = jg.verify(shifted(1e14), evidence="autodiff")
-    assert report.verdict == Verdict.UNDECIDED
-    assert "by cancellation in" in report.findings[0].diagnosis
-
-
-def test_digits_lost_refuses_what_is_no_derivation():
-    with pytest.raises(TypeError, match="`derivation`"):
-        digits_lost("variance")
 
 
 def halves(x):

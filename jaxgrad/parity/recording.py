@@ -12,7 +12,8 @@ from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.probing import values
 from jaxgrad.parity.randomizing import randomized
-from jaxgrad.parity.torch_side import _UNSTEADY, Run, TorchSide
+from jaxgrad.parity.tape import UNSTEADY
+from jaxgrad.parity.torch_side import Run, TorchSide
 from jaxgrad.rounding import COPIES, noisy_copies
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -218,7 +219,7 @@ def _demand_steady(first: Run, again: Run) -> None:
         same = same and before.keys() == after.keys()
         same = same and all(np.array_equal(v, after[k], equal_nan=v.dtype.kind == "f") for k, v in before.items())
     if not same:
-        raise ValueError(_UNSTEADY)
+        raise ValueError(UNSTEADY)
 
 
 def _moves(

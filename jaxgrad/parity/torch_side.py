@@ -1,8 +1,7 @@
 """One torch function, run in a chosen precision at chosen numbers, with everything that happens inside written down.
 
 The only module of jaxgrad that runs torch, which it gets handed: nothing is imported here. Activations are cloned in forward
-hooks, and cotangents come from hooks on these tensors rather than on modules, so that in-place operations do no harm. Random
-operations are seen in torch's dispatcher, whichever function of torch they hide in.
+hooks, and cotangents come from hooks on these tensors rather than on modules, so that in-place operations do no harm.
 """
 
 import contextlib
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxgrad.parity.structure import leaves
+from jaxgrad.parity.tape import tape_mode
 
 Arrays = dict[str, np.ndarray]
 
@@ -306,46 +306,3 @@ class TorchSide:
 
     def _tape(self, run: Run) -> Any:
         return tape_mode(self.torch)(self, run)
-
-
-def tape_mode(torch: Any) -> Any:
-    """Return the dispatch mode that records random draws, or hands out those recorded before."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Tape(TorchDispatchMode):
-        def __init__(self, side: TorchSide, run: Run) -> None:
-            super().__init__()
-            self.side, self.run, self.next = side, run, 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            if torch.Tag.nondeterministic_seeded not in func.tags:
-                return func(*args, **kwargs)
-            before = self.side.random_state()
-            output = func(*args, **kwargs)
-            name = func.overloadpacket.__name__
-            if all(map(torch.equal, before, self.side.random_state())):
-                return output  # such as attention whose dropout is 0
-            if isinstance(output, tuple) or name == "rrelu_with_noise":
-                raise ValueError(
-                    f"torch's {name} draws and uses its draw in one step, so that it cannot be replayed; write it "
-                    "with torch.nn.Dropout, or with torch.rand and arithmetic"
-                )
-            if output.numel() == 0:
-                return output
-            if self.side.draws is not None:
-                if self.next >= len(self.side.draws) or self.side.draws[self.next]["array"].shape != tuple(output.shape):
-                    raise ValueError(_UNSTEADY)
-                output.copy_(torch.from_numpy(self.side.draws[self.next]["array"]))
-            path = self.side.path[-1] if self.side.path else ""
-            self.next += 1
-            self.run.draws.append({"path": path, "operation": name, "array": self.side._numpy(output)})
-            return output
-
-    return Tape
-
-
-_UNSTEADY = (
-    "`torch_module_or_function` does not do the same twice at the same numbers and draws; its randomness must come from torch "
-    "(not from `random` or numpy), and it may keep no state but parameters and buffers"
-)
