@@ -127,7 +127,7 @@ def test_sizes_that_the_derivation_does_not_have_are_told(refused):
 
 
 def test_a_json_path_that_cannot_be_written_is_told_before_the_work(refused, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxgrad.verification.verify", lambda *_, **__: pytest.fail("the work was begun"))
+    monkeypatch.setattr("jaxgrad.running.verify", lambda *_, **__: pytest.fail("the work was begun"))
     assert "there is no folder" in refused("verify", "mine.py", "--json", "nowhere/out.json")
     assert "is a folder" in refused("verify", "mine.py", "--json", tmp_path)
     assert "`--html` nowhere/page.html cannot be written: there is no folder" in refused(
@@ -267,7 +267,7 @@ def test_a_mistake_of_jaxgrads_own_is_not_taken_for_a_verdict(tmp_path, monkeypa
         raise KeyError("inside")
 
     monkeypatch.setenv("JAXGRAD_CACHE", "off")
-    monkeypatch.setattr("jaxgrad.verification.verify", verify)
+    monkeypatch.setattr("jaxgrad.running.verify", verify)
     result = CliRunner().invoke(main, ["verify", "mse"])
     assert result.exit_code == 70
     assert "no verdict on the gradient" in result.stderr and "JAXGRAD_DEBUG=1" in result.stderr

@@ -43,7 +43,7 @@ def run(monkeypatch, tmp_path):
     """Run the command in an empty folder with a verify that costs nothing."""
     monkeypatch.setenv("JAXGRAD_CACHE", "off")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jaxgrad.verification.verify", fake_verify)
+    monkeypatch.setattr("jaxgrad.running.verify", fake_verify)
     return lambda *args: CliRunner().invoke(main, list(map(str, args)))
 
 
