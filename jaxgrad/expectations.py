@@ -11,11 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.extend import core
 
 from jaxgrad.calling import named, refuse
 from jaxgrad.cubature import Rule
+from jaxgrad.executables import digest
 from jaxgrad.masks import Mask
-from jaxgrad.masks.rows import check_shape
+from jaxgrad.masks.rows import check_shape, is_known
 from jaxgrad.plans import METHODS, Plan, Structure, jaxpr_bytes, plans, structure, trace
 
 FEW = 2**8
@@ -67,7 +70,7 @@ def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, meth
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, or None for the shortest, but is {method!r}")
     shape, f = check_shape(shape), named("f", f)
 
-    def expected(*args: Any, **kwargs: Any) -> Any:
+    def directly(mask: Mask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         refuse(trace(f, shape, args, kwargs), "f", "its expectation over the mask alone is not exact: make what is drawn an argument")
         plan = choose(f, mask, shape, args, kwargs, method)
         total = None
@@ -77,7 +80,38 @@ def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, meth
             total = part if total is None else jax.tree.map(jnp.add, total, part)
         return total
 
+    programs: dict[str, Callable[..., Any]] = {}
+
+    def expected(*args: Any, **kwargs: Any) -> Any:
+        return _as_one_program(directly, (mask, args, kwargs), programs)
+
     return expected
+
+
+def _as_one_program(function: Callable[..., Any], args: tuple[Mask, tuple[Any, ...], dict[str, Any]], programs: dict[str, Any]) -> Any:
+    """Return ``function(*args)``, not one operation at a time, each of which XLA would compile.
+
+    It is traced at every call, since it may depend on more than its arguments; a program that was seen before is not compiled again.
+    """
+    probabilities = jax.tree.leaves(args[0])
+    leaves, tree = jax.tree.flatten(args)
+    if any(isinstance(leaf, Tracer) for leaf in leaves) or not all(map(is_known, probabilities)):
+        return function(*args)
+    leaves[: len(probabilities)] = [np.asarray(p, jnp.result_type(float)) for p in probabilities]
+    dynamic = [isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves]
+
+    def of_arrays(arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        return function(*jax.tree.unflatten(tree, [next(rest) if d else leaf for d, leaf in zip(dynamic, leaves, strict=True)]))
+
+    arrays = [leaf for d, leaf in zip(dynamic, leaves, strict=True) if d]
+    closed, shape = jax.make_jaxpr(of_arrays, return_shape=True)(arrays)
+    name = digest(closed.jaxpr)
+    if name is None:
+        return function(*args)
+    if name not in programs:
+        programs[name] = jax.jit(lambda consts, arrays: core.jaxpr_as_fun(core.ClosedJaxpr(closed.jaxpr, consts))(*arrays))
+    return jax.tree.unflatten(jax.tree.structure(shape), programs[name](closed.consts, arrays))
 
 
 def choose(

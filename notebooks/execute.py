@@ -9,6 +9,7 @@ all are executed and both halves must hold the same cells; with --write the .ipy
 import argparse
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -16,9 +17,13 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from jaxgrad.threads import cores
+
 HERE = Path(__file__).resolve().parent
 LIMIT = 60
 """Seconds that a notebook may take."""
+AT_ONCE = 4
+"""So many notebooks, where there are as many cores, are executed at once."""
 SIZE = 500_000
 """Bytes that a paired .ipynb may have."""
 METADATA = {
@@ -85,7 +90,9 @@ def main():
     unknown = set(options.names) - set(texts)
     if unknown:
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(texts)}")
-    failed = {name: problems(texts[name], options.write) for name in options.names or texts}
+    names = options.names or list(texts)
+    with ThreadPoolExecutor(min(cores(), AT_ONCE)) as pool:  # each notebook runs in a process of its own
+        failed = dict(zip(names, pool.map(lambda name: problems(texts[name], options.write), names), strict=True))
     for path in HERE.glob("*.ipynb"):
         if path.stem not in texts:
             failed[path.stem] = [f"{path.name} has no {path.stem}.py"]

@@ -12,7 +12,7 @@ import torch
 from jaxgrad import catalog, shapes
 from parity_tests.originals import MASKS, ORIGINALS, every_mask, value_and_gradient
 from parity_tests.tolerances import DEVICES, TOLERANCE, TORCH_DEVICE, assert_same, distance, precision
-from tests.draws import FAST_COMPILE, draw
+from tests.draws import draw, fast
 from tests.wrong_variants import VARIANTS
 
 NAMES = [derivation.name for derivation in catalog.all()]
@@ -48,7 +48,7 @@ def differentiate(loss, inputs, wrt):
 
     wanted = {k: inputs[k] for k in wrt}
     given = {k: v for k, v in inputs.items() if k not in wrt}
-    return jax.jit(both, compiler_options=FAST_COMPILE)(wanted, given)
+    return fast(both)(wanted, given)
 
 
 def test_every_entry_of_the_catalogue_has_an_original_and_every_mask_its_masks():
@@ -62,7 +62,7 @@ def test_every_entry_of_the_catalogue_has_an_original_and_every_mask_its_masks()
 def test_loss_closed_form_and_autodiff_agree_with_torch(name, dtype, device):
     derivation, inputs = catalog.get(name), inputs_for(name, dtype)
     with precision(dtype, device):
-        closed = jax.jit(derivation.gradient, compiler_options=FAST_COMPILE)(**inputs)
+        closed = fast(derivation.gradient)(**inputs)
         value, autodiff = differentiate(derivation.loss, inputs, tuple(closed))
         tensors = as_torch(inputs, device)
         torch_value, torch_gradient = value_and_gradient(ORIGINALS[name], tensors, tuple(closed))
@@ -78,7 +78,7 @@ def test_the_tolerance_lets_no_wrong_variant_pass(name):
     inputs = inputs_for(name, "float32")
     wrongs = VARIANTS[name]
     with precision("float32"):
-        claims = jax.jit(lambda inputs: [wrong.gradient(**inputs) for _, wrong in wrongs], compiler_options=FAST_COMPILE)(inputs)
+        claims = fast(lambda inputs: [wrong.gradient(**inputs) for _, wrong in wrongs])(inputs)
     _, torch_gradient = value_and_gradient(ORIGINALS[name], as_torch(inputs), tuple(claims[0]))
     for (label, _), claim in zip(wrongs, claims, strict=True):
         furthest = max(distance(claim[wrt], theirs) for wrt, theirs in torch_gradient.items())
@@ -93,7 +93,7 @@ def test_under_the_same_masks_loss_and_gradient_agree_with_torch(name, dtype, de
     sizes = derivation.choose_sizes()
     shape = (3, *shapes.evaluate(derivation.shapes["mask"], sizes))  # three draws at once
     masks = MASKS[name].draw(torch.Generator().manual_seed(0), shape).numpy().astype(dtype)
-    wrt = tuple(derivation.gradient(**inputs, mask=derivation.distribution(sizes)))
+    wrt = tuple(fast(derivation.gradient)(**inputs, mask=derivation.distribution(sizes)))
     with precision(dtype, device):
 
         def batched(masks, **rest):
@@ -116,7 +116,7 @@ def test_the_expected_gradient_is_torchs_mean_over_every_mask(name, dtype, devic
     masks, chances = every_mask(name, shapes.evaluate(derivation.shapes["mask"], TINY))
     assert np.sum(chances) == pytest.approx(1, rel=1e-12)
     with precision(dtype, device):
-        closed = derivation.gradient(**inputs, mask=derivation.distribution(TINY))
+        closed = fast(derivation.gradient)(**inputs, mask=derivation.distribution(TINY))
         tensors, weights = as_torch(inputs, device), torch.from_numpy(chances.astype(dtype)).to(TORCH_DEVICE[device])
 
         def expected(**tensors):
@@ -124,7 +124,7 @@ def test_the_expected_gradient_is_torchs_mean_over_every_mask(name, dtype, devic
             return torch.dot(torch.stack(losses), weights)
 
         _, theirs = value_and_gradient(ORIGINALS[name]._replace(function=expected), tensors, tuple(closed))
-        jax_masks, jax_chances = derivation.distribution(TINY).support(masks.shape[1:])
+        jax_masks, jax_chances = fast(lambda: derivation.distribution(TINY).support(masks.shape[1:]))()
 
         def expected_by_jax(masks, chances, **rest):
             return jnp.dot(jax.vmap(lambda mask: derivation.loss(**rest, mask=mask))(masks), chances)

@@ -11,7 +11,7 @@ import jaxgrad as jg
 from jaxgrad.catalog import perceptron
 from parity_tests.originals import perceptron_of
 from parity_tests.tolerances import DEVICES, TORCH_DEVICE, assert_same, precision
-from tests.draws import FAST_COMPILE, draw
+from tests.draws import draw, fast
 
 WIDTHS = {1: (3, 2), 3: (3, 2, 2, 1), 4: (5, 4, 7, 6, 3)}
 
@@ -34,7 +34,7 @@ def test_the_records_are_what_torchs_hooks_see(depth, dtype, device):
         loss = nn.MSELoss()(module(x), y)
         loss.backward()
 
-        @jax.jit(compiler_options=FAST_COMPILE)
+        @fast
         def ours(x, y, layers):
             record = perceptron.forward(x, layers)
             loss = perceptron.perceptron_loss(x, y, layers)

@@ -12,8 +12,16 @@ import numpy as np
 from jaxgrad import shapes
 
 DRAWS = {"real": lambda z: z, "positive": np.exp}
-FAST_COMPILE = {"xla_backend_optimization_level": 1}
-"""For tests whose time goes into compiling and not into running."""
+FAST_COMPILE = {
+    "xla_backend_optimization_level": 1,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+
+def fast(function):
+    """Return a function compiled as one program that is quickly made, since most tests take their time to compile and not to run."""
+    return jax.jit(function, compiler_options=FAST_COMPILE)
 
 
 def draw(derivation, sizes, seed=0):

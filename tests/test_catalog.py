@@ -11,7 +11,7 @@ import pytest
 from jaxgrad import catalog, shapes
 from jaxgrad.catalog import denoising, perceptron, surrogates
 from jaxgrad.expectations import expectation
-from tests.draws import FAST_COMPILE, draw
+from tests.draws import draw, fast
 
 NAMES = (
     "inner_product matvec mse mse_matvec two_layer_linear matmul add_bias linear vsum relu relu_mlp autoencoder_sample autoencoder "
@@ -46,7 +46,7 @@ def claimed_and_true(derivation, variant):
         return claimed, jax.jacrev(loss)({name: inputs[name] for name in claimed})
 
     with jax.enable_x64(True):
-        return jax.jit(both, compiler_options=FAST_COMPILE)(draw(derivation, sizes, variant))
+        return fast(both)(draw(derivation, sizes, variant))
 
 
 def assert_right(derivation, variant):
@@ -119,9 +119,9 @@ def test_the_ridge_map_is_the_zero_of_the_ridge_gradient_in_both_forms(b, d):
     with jax.enable_x64(True):
         drawn = draw(catalog.get("ridge_map"), {"b": b, "d": d, "e": 4})
         g, gp, delta = drawn["g"], drawn["gp"], 0.1
-        m2 = surrogates.ridge_map(g, gp, delta)
+        m2 = fast(surrogates.ridge_map)(g, gp, delta)
         np.testing.assert_allclose(m2, np.linalg.inv(g.T @ g + 0.1 * np.eye(d)) @ g.T @ gp, rtol=1e-10)
-        slope = jax.grad(surrogates.ridge_loss, argnums=2)(g, gp, m2, delta)
+        slope = fast(jax.grad(surrogates.ridge_loss, argnums=2))(g, gp, m2, delta)
         assert float(jnp.max(jnp.abs(slope))) < 1e-12 * float(jnp.max(jnp.abs(g.T @ gp)))
 
 
@@ -130,8 +130,8 @@ def test_the_marginalised_map_is_where_the_expected_loss_is_smallest():
         x = draw(catalog.get("marginalised_denoising"), {"m": 6, "n": 4})["x"]
         mask = catalog.get("marginalised_denoising").distribution({"n": 4})
         expected = expectation(denoising.marginalised_loss, mask, x.shape)
-        best = denoising.marginalised_map(x, mask)
-        assert float(jnp.max(jnp.abs(jax.grad(expected, argnums=1)(x, best)))) < 1e-12 * float(jnp.max(jnp.abs(x.T @ x)))
+        best = fast(denoising.marginalised_map)(x, mask)
+        assert float(jnp.max(jnp.abs(fast(jax.grad(expected, argnums=1))(x, best)))) < 1e-12 * float(jnp.max(jnp.abs(x.T @ x)))
         for seed in range(3):
             away = best + 0.1 * np.random.default_rng(seed).standard_normal(best.shape)
             assert float(expected(x, away)) > float(expected(x, best))
@@ -148,7 +148,7 @@ def test_a_dropped_entry_does_not_see_itself_so_the_diagonal_of_the_map_does_not
 
 def test_the_abstraction_experiment_fits_one_batch_and_forgets_it_on_the_next():
     with jax.enable_x64(True):
-        errors = map(float, jax.jit(surrogates.abstraction_experiment, compiler_options=FAST_COMPILE)(jax.random.key(0)))
+        errors = map(float, fast(surrogates.abstraction_experiment)(jax.random.key(0)))
     errors = surrogates.SurrogateErrors(*errors)
     assert errors.ridge_fitted_relative < 1e-9  # b < d: the batch is reproduced, its random gates included
     assert errors.mean_gate_fitted_relative < 0.2

@@ -1,5 +1,7 @@
 """Exact expectations: every way to them against a sum over all masks, and the refusal of what no way can do."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from jaxgrad import masks
 from jaxgrad.catalog import autoencoders
 from jaxgrad.expectations import choose, expectation
-from tests.draws import FAST_COMPILE
+from tests.draws import fast
 from tests.polynomials import (
     affine,
     cubic,
@@ -30,7 +32,7 @@ def double():
 def by_hand(f, mask, shape):
     """Sum over all masks, without any code of `expectations`."""
     draws, probabilities = map(np.asarray, mask.support(shape))
-    values = np.asarray(jax.vmap(lambda draw: f(mask=draw))(draws))
+    values = np.asarray(fast(jax.vmap(lambda draw: f(mask=draw)))(draws))
     return np.tensordot(probabilities, values, axes=1)
 
 
@@ -100,7 +102,7 @@ def test_cubes_over_a_fixed_count_too_large_to_list_have_their_known_expectation
     x, mask = normal(4, 60), masks.FixedCount(25)
     found = expectation(lambda x, mask: ((x * mask).sum(-1) * mask.sum(-1) ** 2).sum(), mask, x.shape)(x)
     np.testing.assert_allclose(found, 25**3 / 60 * x.sum(), rtol=1e-9)
-    gradient = jax.grad(lambda x: expectation(lambda x, mask: ((x * mask).sum(-1) ** 3).sum(), mask, x.shape)(x))(x)
+    gradient = fast(jax.grad(lambda x: expectation(lambda x, mask: ((x * mask).sum(-1) ** 3).sum(), mask, x.shape)(x)))(x)
     one, two, three = 25 / 60, 25 * 24 / (60 * 59), 25 * 24 * 23 / (60 * 59 * 58)
     s, squares = x.sum(-1, keepdims=True), (x**2).sum(-1, keepdims=True)
     pairs = s**2 - squares - 2 * x * (s - x)  # Σ_{j≠k, both ≠ i} x_j x_k
@@ -165,7 +167,7 @@ def test_the_moments_that_a_mask_states_are_what_its_expectations_are_made_of(na
 def test_the_masked_autoencoder_has_its_expected_gradient_at_sizes_beyond_enumeration(mask):
     x, w1, w2 = normal(30, 40), normal(5, 40), normal(40, 5)
     slopes = jax.grad(expectation(autoencoders.masked_loss, mask, x.shape), argnums=(1, 2))
-    found = dict(zip(("w1", "w2"), jax.jit(slopes, compiler_options=FAST_COMPILE)(x, w1, w2), strict=True))
+    found = dict(zip(("w1", "w2"), fast(slopes)(x, w1, w2), strict=True))
     claimed = autoencoders.masked_expected_gradient(x, w1, w2, mask)
     for name in claimed:
         largest = np.abs(claimed[name]).max()
@@ -203,38 +205,63 @@ def test_an_expectation_differentiates_in_probabilities_as_the_sum_over_all_mask
         (lambda p: masks.RandomRatio(0.1, p), quadratic),
         (lambda p: masks.Patches(p, 3), quartic),
     ):
-        found = jax.grad(lambda p, make=make, f=f: expectation(f, make(p), (2, 3))(x))(0.4)
+        found = fast(jax.grad(lambda p, make=make, f=f: expectation(f, make(p), (2, 3))(x)))(0.4)
 
         def listed(p, make=make, f=f):
             draws, probabilities = make(p).support((2, 3))
             return jnp.sum(probabilities * jax.vmap(lambda draw: f(x, mask=draw))(draws))
 
-        assert float(found) == pytest.approx(float(jax.grad(listed)(0.4)), rel=1e-10)
+        assert float(found) == pytest.approx(float(fast(jax.grad(listed))(0.4)), rel=1e-10)
     for method in ("rows", "coins", "moments"):
-        one = jax.grad(lambda p, method=method: expectation(quadratic, masks.Bernoulli(p), (2, 3), method=method)(x))(0.4)
-        two = jax.grad(lambda p: expectation(quadratic, masks.Bernoulli(p), (2, 3), method="enumeration")(x))(0.4)
+        one = fast(jax.grad(lambda p, method=method: expectation(quadratic, masks.Bernoulli(p), (2, 3), method=method)(x)))(0.4)
+        two = fast(jax.grad(lambda p: expectation(quadratic, masks.Bernoulli(p), (2, 3), method="enumeration")(x)))(0.4)
         assert float(one) == pytest.approx(float(two), rel=1e-10)
 
 
 def test_an_expectation_differentiates_at_the_ends_of_the_interval_of_probabilities():
     for p in (0.0, 1.0):
-        slope = jax.grad(lambda p: expectation(lambda mask: jnp.sum(mask) ** 2, masks.Bernoulli(p), (20,))())(p)
+        slope = fast(jax.grad(lambda p: expectation(lambda mask: jnp.sum(mask) ** 2, masks.Bernoulli(p), (20,))()))(p)
         assert float(slope) == pytest.approx(20 + 2 * 20 * 19 * p, rel=1e-12)
+
+
+def test_an_expectation_is_compiled_as_one_program_and_anew_when_what_its_function_depends_on_has_changed():
+    compiled, weight, x = [], [2.0], normal(4, 5)
+    listen = lambda event, _, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    expected = expectation(lambda x, mask: weight[0] * jnp.sum((mask @ x.T) ** 2), masks.Bernoulli(0.3), x.shape)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        twice = float(expected(x))
+        assert len(compiled) == 1
+        assert float(expected(x)) == twice
+        assert len(compiled) == 1
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    weight[0] = 6.0
+    np.testing.assert_allclose(expected(x), 3 * twice, rtol=1e-14)
+
+
+def test_known_probabilities_are_not_folded_into_a_program_while_it_is_compiled():
+    """XLA takes seconds for the products of 2^18 probabilities, and a moment if they are computed when the program runs."""
+    program = jax.jit(lambda: masks.Bernoulli(0.3).support((10,))[1]).lower().compile().as_text()
+    assert "f64[1024]" in program
+    assert not re.search(r"f64\[1024\]\S* constant", program)
 
 
 def test_an_expectation_composes_with_jit_vmap_jvp_and_second_derivatives():
     x = normal(5, 6)
     expected = expectation(quadratic, masks.FixedCount(2), x.shape)
-    value, slope = expected(x), jax.grad(expected)(x)
-    np.testing.assert_allclose(jax.jit(expected, compiler_options=FAST_COMPILE)(x), value, rtol=1e-12)
-    np.testing.assert_allclose(jax.vmap(expected)(jnp.stack([x, 2 * x]))[0], value, rtol=1e-12)
+    gradient = fast(jax.grad(expected))
+    value, slope = expected(x), gradient(x)
+    np.testing.assert_allclose(fast(expected)(x), value, rtol=1e-12)
+    np.testing.assert_allclose(fast(jax.vmap(expected))(jnp.stack([x, 2 * x]))[0], value, rtol=1e-12)
     direction = normal(5, 6, seed=3)
-    np.testing.assert_allclose(jax.jvp(expected, (x,), (direction,))[1], jnp.sum(slope * direction), rtol=1e-10)
-    curved = jax.jvp(jax.grad(expected), (x,), (direction,))[1]
+    along = fast(lambda x, d: jax.jvp(expected, (x,), (d,))[1])(x, direction)
+    np.testing.assert_allclose(along, jnp.sum(slope * direction), rtol=1e-10)
+    curved = fast(lambda x, d: jax.jvp(jax.grad(expected), (x,), (d,))[1])(x, direction)
     step = 1e-4
     np.testing.assert_allclose(
         curved,
-        (jax.grad(expected)(x + step * direction) - jax.grad(expected)(x - step * direction)) / 2 / step,
+        (gradient(x + step * direction) - gradient(x - step * direction)) / 2 / step,
         rtol=1e-5,
         atol=1e-8,
     )

@@ -10,6 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 import jaxgrad as jg
 from jaxgrad.interpreter import Domain, SteeredLoopError, UnsupportedError, known, walk
+from tests.draws import fast
 
 RNG = np.random.default_rng(0)
 X, W = RNG.standard_normal((5, 4, 3)), RNG.standard_normal((3, 3))
@@ -89,7 +90,7 @@ RUNS = MOVES | {
 
 def traced(f, *args):
     with jax.enable_x64(True):
-        return jax.make_jaxpr(f)(*args), f(*(jnp.asarray(a) for a in args))
+        return jax.make_jaxpr(f)(*args), fast(f)(*(jnp.asarray(a) for a in args))
 
 
 @pytest.mark.parametrize("name", RUNS)

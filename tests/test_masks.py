@@ -10,7 +10,7 @@ import pytest
 
 from jaxgrad import masks
 from jaxgrad.masks import choices
-from tests.draws import FAST_COMPILE
+from tests.draws import fast
 
 LISTED = {
     "Bernoulli": (masks.Bernoulli(0.3), 4),
@@ -43,11 +43,20 @@ listed = pytest.mark.parametrize(("mask", "n"), LISTED.values(), ids=LISTED)
 sampled = pytest.mark.parametrize(("mask", "n"), SAMPLED.values(), ids=SAMPLED)
 
 
-def rows_of(mask, n):
-    """The rows and their probabilities, as numpy arrays in float64."""
+def rows_of(mask, *shape):
+    """The rows, or masks, and their probabilities, as numpy arrays in float64."""
     with jax.enable_x64(True):
-        rows, probabilities = mask.support((n,))
-        return np.asarray(rows), np.asarray(probabilities)
+        return tuple(map(np.asarray, fast(lambda mask: mask.support(shape))(mask)))
+
+
+def draws_of(mask, seed, *shape):
+    """A draw as a numpy array in float64."""
+    return np.asarray(fast(lambda mask, key: mask.sample(key, shape))(mask, jax.random.key(seed)), np.float64)
+
+
+def moments_of(mask, n):
+    """Mean and second moment as numpy arrays."""
+    return tuple(map(np.asarray, fast(lambda mask: (mask.mean(n), mask.second_moment(n)))(mask)))
 
 
 @listed
@@ -69,7 +78,7 @@ def test_no_row_is_listed_twice_and_their_number_is_known_beforehand(mask, n):
 def test_mean_and_second_moment_are_those_of_the_listed_masks(mask, n):
     rows, probabilities = rows_of(mask, n)
     with jax.enable_x64(True):
-        mean, second = np.asarray(mask.mean(n)), np.asarray(mask.second_moment(n))
+        mean, second = moments_of(mask, n)
     assert mean.dtype == second.dtype == np.float64
     np.testing.assert_allclose(mean, probabilities @ rows, rtol=0, atol=1e-15)
     np.testing.assert_allclose(second, rows.T @ (probabilities[:, None] * rows), rtol=0, atol=1e-15)
@@ -80,8 +89,7 @@ def test_rows_are_listed_as_independent(mask, n):
     if mask.support_size(n) ** 2 > 5000:
         n, mask = 3, masks.RandomRatio(0.2, 0.9)
     rows, probabilities = rows_of(mask, n)
-    with jax.enable_x64(True):
-        pairs, chances = map(np.asarray, mask.support((2, n)))
+    pairs, chances = rows_of(mask, 2, n)
     expected = {(*a, *b): p * q for (a, p), (b, q) in itertools.product(zip(rows, probabilities, strict=True), repeat=2)}
     found = {tuple(pair.ravel()): chance for pair, chance in zip(pairs, chances, strict=True)}
     assert found.keys() == expected.keys()
@@ -92,8 +100,8 @@ def test_rows_are_listed_as_independent(mask, n):
 def test_draws_have_the_mean_and_the_second_moment_to_five_standard_errors(mask, n):
     samples = 20_000
     with jax.enable_x64(True):
-        draws = np.asarray(mask.sample(jax.random.key(1), (samples, n)), np.float64)
-        mean, second = np.asarray(mask.mean(n)), np.asarray(mask.second_moment(n))
+        draws = draws_of(mask, 1, samples, n)
+        mean, second = moments_of(mask, n)
     products = draws[:, :, None] * draws[:, None, :]
     for values, expected in ((draws, mean), (products, second)):
         error = values.std(axis=0) / math.sqrt(samples)
@@ -104,7 +112,7 @@ def test_draws_have_the_mean_and_the_second_moment_to_five_standard_errors(mask,
 def test_what_is_drawn_is_among_what_is_listed(mask, n):
     rows, probabilities = rows_of(mask, n)
     possible = {tuple(row) for row, p in zip(rows, probabilities, strict=True) if p > 1e-15}
-    drawn = {tuple(row) for row in np.asarray(mask.sample(jax.random.key(2), (500, n)), np.float64)}
+    drawn = {tuple(row) for row in draws_of(mask, 2, 500, n)}
     assert drawn <= possible
     assert len(drawn) > 1 or len(possible) == 1
 
@@ -113,9 +121,9 @@ def test_what_is_drawn_is_among_what_is_listed(mask, n):
 def test_the_rows_of_a_draw_are_independent(mask, n):
     """The products of two neighbouring rows of a three-dimensional draw have the products of the means as their mean."""
     samples = 10_000
-    draws = np.asarray(mask.sample(jax.random.key(3), (samples, 2, n)), np.float64)
+    draws = draws_of(mask, 3, samples, 2, n)
     products = draws[:, 0, :, None] * draws[:, 1, None, :]
-    mean = np.asarray(mask.mean(n), np.float64)
+    mean = moments_of(mask, n)[0].astype(np.float64)
     error = products.std(axis=0) / math.sqrt(samples)
     assert (np.abs(products.mean(axis=0) - mean[:, None] * mean) <= 5 * error + 1e-6).all()
 
@@ -123,7 +131,7 @@ def test_the_rows_of_a_draw_are_independent(mask, n):
 @sampled
 def test_a_mask_keeps_its_type_through_jit_and_its_draws_do_not_change(mask, n):
     key = jax.random.key(0)
-    drawn, again = jax.jit(lambda m: (m.sample(key, (3, n)), m), compiler_options=FAST_COMPILE)(mask)
+    drawn, again = fast(lambda m: (m.sample(key, (3, n)), m))(mask)
     assert type(again) is type(mask)
     np.testing.assert_allclose(drawn, mask.sample(key, (3, n)), rtol=1e-6)
     assert isinstance(mask, masks.Mask)

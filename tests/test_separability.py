@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxgrad.separability import dependence
-from tests.draws import FAST_COMPILE
+from tests.draws import fast
 
 SHAPE = (3, 4)
 X = np.random.default_rng(0).standard_normal(SHAPE)
@@ -112,7 +112,7 @@ def mixed_difference(f):
             for chosen in ((), pair[:1], pair[1:], pair):
                 stack.append(np.where(np.isin(np.arange(3), chosen)[:, None], other, one))
     with jax.enable_x64(True):
-        values = jax.jit(jax.vmap(f), compiler_options=FAST_COMPILE)(np.array(stack))
+        values = fast(jax.vmap(f))(np.array(stack))
     values = np.asarray(values, float).reshape(len(stack) // 4, 4, -1)
     scale = np.abs(values).max(axis=(1, 2)) + np.finfo(float).tiny
     mixed = values[:, 0] - values[:, 1] - values[:, 2] + values[:, 3]

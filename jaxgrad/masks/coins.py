@@ -55,7 +55,7 @@ class _Coins:
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
         """List all 2^(coins) masks and their probabilities."""
         shape = check_shape(shape)
-        chances = self._chances(shape[-1])
+        chances = jax.lax.optimization_barrier(self._chances(shape[-1]))  # XLA takes long to fold the products of known chances
         outcomes = every_outcome(len(chances))
         probabilities = jnp.prod(jnp.where(outcomes == 1, chances, 1 - chances), axis=-1)
         return every_row(outcomes[:, self._coin_of(shape[-1])], probabilities, shape)
