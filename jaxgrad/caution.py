@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgrad.autodiff import INSENSITIVE
 from jaxgrad.compilation import check_options
 from jaxgrad.problem import Problem
-from jaxgrad.programs import has_own_rules
+from jaxgrad.programs import has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
 
 
@@ -21,6 +22,28 @@ def on_trust(problem: Problem, findings: list[Finding]) -> list[Finding]:
     return [
         replace(f, verdict=Verdict.UNDECIDED, bound=None if f.evidence == "certificate" else f.bound, detail=f"{reason}; {f.detail}")
         if f.wrt in unchecked and f.verdict == Verdict.CONFIRMED
+        else f
+        for f in findings
+    ]
+
+
+def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back what differences confirm where autodiff, by JAX's own rules, gives something else that rounding drowns.
+
+    What varies over less than one unit in the last place shows in a gradient, and not in values: x² + sin(1e18 x)/1e18.
+    """
+    odd = {
+        f.wrt
+        for f in findings
+        if f.evidence in ("autodiff", "expectation") and f.verdict == Verdict.UNDECIDED
+        and max(f.detectable or 0.0, f.bound or 0.0) > INSENSITIVE and (f.error or 0.0) > INSENSITIVE
+    }  # fmt: skip
+    if not odd or has_own_rules(program := _program(problem)) or has_stop_gradient(program):
+        return findings
+    reason = "autodiff gives another gradient, and rounding is too large there to tell which is right"
+    return [
+        replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}")
+        if f.evidence == "differences" and f.wrt in odd and f.verdict == Verdict.CONFIRMED
         else f
         for f in findings
     ]

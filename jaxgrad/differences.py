@@ -7,6 +7,12 @@ Along one coordinate, with steps h_k = s/4^(k+1) that span six decades, the cent
 and the one-sided ones are extrapolated twice (Richardson 1911; Ridders 1982). Each extrapolation has an error estimate made
 of two distinct differences in the tableau and of the loss's own measured rounding over the finest step it used; the step with
 the smallest estimate is taken. A coordinate whose left and right derivatives differ stands at a kink and is told apart.
+
+Nothing of this holds where the loss varies over less than the finest step, as sin(1e9 x) does: there quotients are small, and say
+nothing. So steps count only where the loss's change shrinks with them, or is down to its rounding; a coordinate without such
+steps has no derivative here, and neither has one along which rounding is all of the change. What varies that quickly may yet be
+too small beside the rest of the loss to be seen in its values. So differences do not refute what autodiff confirms by JAX's own
+rules alone; where a loss brings rules of its own they do.
 """
 
 import time
@@ -21,7 +27,7 @@ from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import Heat, heat
 from jaxgrad.problem import Problem, Tree, labelled
-from jaxgrad.programs import Traceable, has_stop_gradient, working_unit
+from jaxgrad.programs import Traceable, has_own_rules, has_stop_gradient, reached, working_unit
 from jaxgrad.report import Finding, Verdict
 
 STEPS = 10
@@ -29,6 +35,12 @@ AGREE = 10.0
 """An error within this many error estimates agrees."""
 DISAGREE = 1000.0
 """An error beyond this many error estimates disagrees; in between nothing is said."""
+SHRINKS = 2.0
+"""From one step to the next, a quarter of it, the loss's change becomes smaller by this factor at least."""
+NOISE = 8.0
+"""So many times its rounding the loss may change by rounding alone."""
+DROWNED, INEXACT = 1e-3, 1e-6
+"""Rounding beyond this part of the largest change, and of the loss itself, leaves no derivative to be seen."""
 MAX_ENTRIES = 256
 """So many entries of each array are differenced one by one; where there are more, a random choice of them is."""
 WORK = 2**23
@@ -51,6 +63,10 @@ class Slope(NamedTuple):
         """Widen the error estimates by a rounding error of the value over the smallest steps used."""
         more = 4 * rounding / step
         return self._replace(central_error=self.central_error + more, side_error=self.side_error + 2 * more)
+
+    def without(self, unseen: np.ndarray) -> "Slope":
+        """Give up some derivatives: a loss may vary over less than the finest step, and its values not show it."""
+        return self._replace(central_error=np.where(unseen, np.inf, self.central_error))
 
     @property
     def kink(self) -> np.ndarray:
@@ -130,20 +146,28 @@ def _step_scales(moving: Any) -> np.ndarray:
 
 def _extrapolate(plus: np.ndarray, minus: np.ndarray, base: np.ndarray, steps: np.ndarray, rounding: np.ndarray) -> Slope:
     h = steps.reshape(*steps.shape, *[1] * base.ndim)
-    central, central_error = _richardson((plus - minus) / (2 * h), h, rounding, 16.0, 16.0)
-    right, right_error = _richardson((plus - base) / h, h, 2 * rounding, 4.0, 4.0)
-    left, left_error = _richardson((base - minus) / h, h, 2 * rounding, 4.0, 4.0)
+    resolved = _resolved(np.maximum(np.abs(plus - base), np.abs(minus - base)), rounding, np.abs(base))
+    central, central_error = _richardson((plus - minus) / (2 * h), h, rounding, 16.0, 16.0, resolved)
+    right, right_error = _richardson((plus - base) / h, h, 2 * rounding, 4.0, 4.0, resolved)
+    left, left_error = _richardson((base - minus) / h, h, 2 * rounding, 4.0, 4.0, resolved)
     return Slope(central, central_error, right, left, right_error + left_error)
 
 
+def _resolved(change: np.ndarray, rounding: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Say for each four steps in a row (axis 1) whether the loss is smooth on their scale, as far as its change at them tells."""
+    shrinks = change[:, 1:] <= np.maximum(change[:, :-1] / SHRINKS, NOISE * rounding)
+    drowned = (rounding > DROWNED * change.max(axis=1)) & (rounding > INEXACT * size)
+    return shrinks[:, :-2] & shrinks[:, 1:-1] & shrinks[:, 2:] & ~drowned[:, None]
+
+
 def _richardson(
-    quotient: np.ndarray, h: np.ndarray, rounding: np.ndarray, ratio: float, growth: float
+    quotient: np.ndarray, h: np.ndarray, rounding: np.ndarray, ratio: float, growth: float, resolved: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Extrapolate quotients whose error series falls by `ratio`, then `ratio·growth`, from step to step (axis 1)."""
     first = quotient[:, 1:] + (quotient[:, 1:] - quotient[:, :-1]) / (ratio - 1)
     second = first[:, 1:] + (first[:, 1:] - first[:, :-1]) / (ratio * growth - 1)
     error = np.abs(second[:, 1:] - first[:, 2:]) + np.abs(second[:, 1:] - second[:, :-1]) + 4 * rounding / h[:, 3:]
-    error = np.where(np.isfinite(error), error, np.inf)
+    error = np.where(np.isfinite(error) & resolved, error, np.inf)
     best = np.argmin(error, axis=1)[:, None]
     value, estimate = (np.take_along_axis(a, best, axis=1) for a in (second[:, 1:], error))
     finer = np.arange(error.shape[1]).reshape(1, -1, *[1] * (error.ndim - 2)) > best
@@ -170,6 +194,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
     inputs = problem.draw(sizes, 0)
     program = loss.program(inputs)[0]
     meant, unit = has_stop_gradient(program), working_unit(program)
+    trusted = not meant and not has_own_rules(program)
     differentiated = Program(problem.differentiated(loss), check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
@@ -199,11 +224,21 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
             if np.any(np.abs(expected - found.central) > DISAGREE * found.central_error):
                 jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())
                 found = found.blur(jitter, _step_scales(moving).min(initial=1.0))
+                by_rule = np.asarray(labelled(differentiated(inputs)[1])[label])
+                if trusted and np.abs(by_rule - claimed[label]).max(initial=0.0) <= 1e-6 * np.abs(by_rule).max(initial=0.0):
+                    found = found.without(np.abs(expected - found.central) > AGREE * found.central_error)
             tallies.setdefault(label, []).append(_Tally(expected, found, plan.entries, np.shape(claimed[label])))
             first += len(expected)
+    free = {label: not any(reached(program.jaxpr, marks)) for label, marks in _marks(problem.draw(sizes, 0)).items()}
     seconds = (time.perf_counter() - start) / max(1, len(tallies))
     where = " ".join(f"{k}={v}" for k, v in sizes.items()) or "fixed sizes"
-    return [_judge(label, found, seconds, where, meant, label in stopped) for label, found in tallies.items()]
+    return [_judge(label, found, seconds, where, meant, label in stopped, free[label]) for label, found in tallies.items()]
+
+
+def _marks(inputs: dict[str, Tree]) -> dict[str, list[bool]]:
+    """Return for each array the marks that tell it from the others among the flattened inputs."""
+    names = list(labelled(inputs))
+    return {name: [name == other for other in names] for name in names}
 
 
 class _Plan(NamedTuple):
@@ -259,7 +294,7 @@ def _plan(sizes: dict[str, int], rng: np.random.Generator, most: int) -> list[_P
     return plans
 
 
-def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, meant: bool, stopped: bool) -> Finding:
+def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, meant: bool, stopped: bool, free: bool) -> Finding:
     worst, verdicts, kinks, entries, detectable, vacuous = (0.0, 0.0), set(), 0, 0, 0.0, True
     for tally in tallies:
         error = np.abs(tally.claimed - tally.slope.central)
@@ -289,6 +324,9 @@ def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, meant:
         detail += "; the loss uses stop_gradient, and by intent its gradient is not the slope of its value"
     elif Verdict.REFUTED in verdicts:
         verdict = Verdict.REFUTED
+    elif vacuous and not free and verdicts == {Verdict.CONFIRMED}:
+        verdict = Verdict.UNDECIDED
+        detail += "; none of them sees the loss change, though it is computed from this input"
     elif verdicts == {Verdict.CONFIRMED} and detectable <= 1e-2:
         verdict = Verdict.CONFIRMED
     else:

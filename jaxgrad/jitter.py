@@ -19,15 +19,12 @@ from jax.extend import core
 
 from jaxgrad.executables import Program
 from jaxgrad.floats import EXACT, floating
-from jaxgrad.programs import Traceable, TracedOnce
+from jaxgrad.programs import CALLS, Traceable, TracedOnce
 from jaxgrad.work import estimate
 
 RUNS = 4
 _LONGEST = 2**28
 """The most work of a run in numpy, in the units of `jaxgrad.work`: about a quarter of a second."""
-
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr",
-          "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
 
 
 def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
@@ -85,8 +82,8 @@ def _evaluate(jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, coun
     for eqn in jaxpr.eqns:
         values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
         name = eqn.primitive.name
-        if name in _CALLS and _CALLS[name] in eqn.params:
-            inner = eqn.params[_CALLS[name]]
+        if name in CALLS and CALLS[name] in eqn.params:
+            inner = eqn.params[CALLS[name]]
             consts = inner.consts if hasattr(inner, "consts") else ()
             outputs = _evaluate(getattr(inner, "jaxpr", inner), consts, values, number, unit, count)
         else:

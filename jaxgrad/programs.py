@@ -46,6 +46,28 @@ def working_unit(program: core.ClosedJaxpr) -> float:
     return max(units, default=float(np.finfo(np.float64).eps))
 
 
+CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr",
+          "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
+
+
+def reached(jaxpr: core.Jaxpr, inputs: Sequence[bool]) -> list[bool]:
+    """Say which outputs of a program may depend on the inputs that are marked.
+
+    >>> reached(jax.make_jaxpr(lambda x, y: (x * y, y + 1))(1.0, 2.0).jaxpr, [True, False])
+    [True, False]
+    """
+    moved = {var for var, marked in zip(jaxpr.invars, inputs, strict=True) if marked}
+    for eqn in jaxpr.eqns:
+        marked = [not isinstance(atom, core.Literal) and atom in moved for atom in eqn.invars]
+        inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
+        inner = getattr(inner, "jaxpr", inner)
+        if inner is not None and len(inner.invars) == len(marked):
+            moved.update(var for var, marked in zip(eqn.outvars, reached(inner, marked), strict=True) if marked)
+        elif any(marked):
+            moved.update(eqn.outvars)
+    return [not isinstance(atom, core.Literal) and atom in moved for atom in jaxpr.outvars]
+
+
 class Traceable(ABC):
     """A function that is known as a program for each structure, shape and type of its arguments, and is evaluated by its jaxpr.
 

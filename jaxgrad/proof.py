@@ -83,9 +83,10 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
     loss, closed = problem.loss if distribution is None else loss, problem.closed_form(sizes)
     args = (inputs,) if distribution is None else (inputs, probabilities(distribution))
     reference = Picked(on_domain(problem.differentiated(loss)), lambda result: labelled(result[1]))
-    programs = [(loss.program(*args)[0], args), (closed.program(inputs)[0], inputs)]
+    programs = loss.program(*args)[0], closed.program(inputs)[0]
+    values = [_evaluated(program, tree) for program, tree in zip(programs, (args, inputs), strict=True)]
     odd = [name for name, domain in derivation.domains.items() if callable(domain) or domain in _BOUNDED]
-    doubt = _doubt(programs)
+    doubt = _doubt(programs[0], values)
     believed = not doubt
     doubt = doubt or (f"the domain of `{odd[0]}` may have equations, or bounds, that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
@@ -97,10 +98,17 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
         at_this_mask = claimed(closed), Filled(reference, args[1:]), args[:1]
         ways.append((*at_this_mask, f"{where}, the mask's probabilities as they are"))
     labels = list(claimed(closed).program(inputs)[1])
+    zero = {label for label, value in zip(labels, values[1], strict=True) if not np.any(value)}
     found, where = _prove(ways, labels, problem.seed)
     for label, proof in found.items() if believed else ():
         problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
-    return [_finding(label, proof, doubt, where) for label, proof in found.items()]
+    return [_finding(label, proof, doubt, where, label in zero) for label, proof in found.items()]
+
+
+def _evaluated(program: core.ClosedJaxpr, tree: Any) -> list[Any]:
+    leaves = jax.tree.leaves(tree)
+    outputs = floating(program, leaves)
+    return list(executable(program, leaves, check_options())(*leaves)) if outputs is None else outputs
 
 
 def _prove(ways: list[tuple[Traceable, Traceable, Any, str]], labels: list[str], seed: int) -> tuple[dict[str, Certificate], str]:
@@ -119,24 +127,18 @@ def _prove(ways: list[tuple[Traceable, Traceable, Any, str]], labels: list[str],
     return found, where
 
 
-def _doubt(programs: list[tuple[core.ClosedJaxpr, Any]]) -> str:
+def _doubt(loss: core.ClosedJaxpr, values: list[list[Any]]) -> str:
     """Say what keeps a proof about real functions from being a verdict on these programs at these inputs; empty where nothing does."""
-    for program, tree in programs:
-        leaves = jax.tree.leaves(tree)
-        outputs = floating(program, leaves)
-        if outputs is None:
-            outputs = executable(program, leaves, check_options())(*leaves)
-        if not all(np.all(np.isfinite(leaf)) for leaf in outputs):
-            return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
-    value = programs[0][0]
-    if has_own_rules(value):
+    if not all(np.all(np.isfinite(leaf)) for outputs in values for leaf in outputs):
+        return "the loss or the closed form is not finite at a draw; give the inputs a narrower domain"
+    if has_own_rules(loss):
         return "the loss is differentiated by a rule of its own"
-    if has_stop_gradient(value):
+    if has_stop_gradient(loss):
         return "the loss uses stop_gradient"
     return ""
 
 
-def _finding(label: str, proof: Certificate, doubt: str, where: str) -> Finding:
+def _finding(label: str, proof: Certificate, doubt: str, where: str, zero: bool) -> Finding:
     verdict, diagnosis = proof.verdict, ""
     if verdict == Verdict.CONFIRMED:
         detail = where
@@ -149,6 +151,7 @@ def _finding(label: str, proof: Certificate, doubt: str, where: str) -> Finding:
     return Finding(
         evidence="certificate", wrt=label, verdict=verdict, seconds=proof.seconds, detail=detail, diagnosis=diagnosis,
         bound=proof.error_probability if verdict == Verdict.CONFIRMED else None,
+        warning="vacuous: the gradient is zero" if zero and verdict == Verdict.CONFIRMED else "",
     )  # fmt: skip
 
 

@@ -79,11 +79,53 @@ def test_sampling_raises_no_alarm_where_rounding_takes_the_gradient(by, chance):
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
-def test_a_gradient_that_is_zero_to_rounding_is_told_from_one_that_is_hidden(scale):
+def test_a_gradient_that_cancels_to_zero_is_confirmed_by_a_proof_and_by_no_floating_point(scale):
     zero = lambda x: {"x": jnp.zeros_like(x)}
     right = claim("sums to one", lambda x: scale * jnp.sum(jax.nn.softmax(x)), zero, {"x": "n"})
-    (finding,) = jg.verify(right, evidence="autodiff").findings
-    assert finding.verdict == Verdict.CONFIRMED and "vacuous" in finding.warning
+    report = jg.verify(right)
+    assert [f.evidence for f in report.findings if f.verdict == Verdict.CONFIRMED] == ["certificate"], str(report)
+    assert any("vacuous" in warning for warning in report.warnings)
+
+
+HIDDEN = {
+    "twice a softmax of what has lost x": (lambda x: jax.nn.logsumexp(x + 1e30), lambda x: 2 * jax.nn.softmax(x), "real"),
+    "x in a softmax of what has lost it": (lambda x: jax.nn.logsumexp(x + 1e15), lambda x: jax.nn.softmax(x) + x, "real"),
+    "zero for a saturated sigmoid": (lambda x: jnp.sum(jax.nn.sigmoid(1e8 * x)), jnp.zeros_like, "real"),
+    "zero for a saturated tanh": (lambda x: jnp.sum(jnp.tanh(1e12 * x)), jnp.zeros_like, "real"),
+    "zero for a saturated tanh aside": (lambda x: jnp.sum(jnp.tanh(1e12 * x - 3e11)), jnp.zeros_like, "real"),
+    "zero for a square of what has lost x": (lambda x: jnp.sum((x + 1e30 - 1e30) ** 2), jnp.zeros_like, "real"),
+    "1.01 for a difference of equals": (lambda x: jnp.sum(x / (x + 1e-30)), lambda x: 1.01e-30 / (x + 1e-30) ** 2, "positive"),
+    "2x for what wiggles below one ulp": (lambda x: jnp.sum(x**2 + jnp.sin(1e18 * x) / 1e18), lambda x: 2 * x, "real"),
+    "2x for what wiggles below one step": (lambda x: jnp.sum(x**2 + jnp.sin(1e10 * x) / 1e10), lambda x: 2 * x, "real"),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_no_value_shows_is_never_confirmed(name, masked):
+    loss, gradient, domain = HIDDEN[name]
+    if masked:  # the mask weighs the loss, with a mean of 1
+        wrong = claim(
+            name, lambda x, mask: loss(x) * jnp.mean(mask) / 0.3, lambda x, mask: {"x": gradient(x)}, {"x": "n", "mask": "k n"},
+            mask=masks.Bernoulli(0.3), domains={"x": domain},
+        )  # fmt: skip
+    else:
+        wrong = claim(name, loss, lambda x: {"x": gradient(x)}, {"x": "n"}, domains={"x": domain})
+    report = jg.verify(wrong, max_samples=2**12)
+    assert report.verdict != Verdict.CONFIRMED, str(report)
+    assert not any(f.verdict == Verdict.CONFIRMED and f.evidence != "differences" for f in report.findings), str(report)
+
+
+@pytest.mark.parametrize("frequency", [1e4, 1e6, 1e9, 1e12, 3e14, 1e18])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_loss_that_varies_over_less_than_a_step_of_differences_raises_no_alarm(frequency, seed):
+    for loss, gradient in (
+        (lambda x: jnp.sum(jnp.sin(frequency * x)), lambda x: frequency * jnp.cos(frequency * x)),
+        (lambda x: jnp.sum(x**2 + jnp.sin(frequency * x) / frequency), lambda x: 2 * x + jnp.cos(frequency * x)),
+    ):
+        report = jg.verify(claim("wiggles", loss, lambda x, gradient=gradient: {"x": gradient(x)}, {"x": "n"}), seed=seed)
+        assert report.verdict == Verdict.CONFIRMED, str(report)
+        assert all(finding.verdict != Verdict.REFUTED for finding in report.findings), str(report)
 
 
 def test_a_wrong_rule_in_the_loss_does_not_refute_a_right_closed_form():
