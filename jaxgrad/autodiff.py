@@ -22,13 +22,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgrad.compilation import check_options
-from jaxgrad.differences import Prober
-from jaxgrad.executables import Program
-from jaxgrad.jitter import movement
+from jaxgrad.pairs import Pair
 from jaxgrad.pictures import heat
-from jaxgrad.problem import Problem, Tree, labelled
-from jaxgrad.programs import Together, Traceable, equations, has_own_rules, has_stop_gradient, reached, working_unit
+from jaxgrad.problem import Problem, labelled
+from jaxgrad.programs import Traceable, equations, has_own_rules, has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen
 
@@ -78,45 +75,6 @@ class _Ledger:
         self.vacuous &= not np.any(magnitude > bound)
 
 
-class _Pair:
-    """Closed form and autodiff at one choice of sizes, compiled for one draw and run over a stack of them."""
-
-    def __init__(self, problem: Problem, sizes: dict[str, int], loss: Traceable) -> None:
-        self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
-        self._sides = problem.closed_form(sizes), problem.differentiated(loss)
-        self.both = Together(self._sides)
-        self._both = Program(self.both, check_options())
-        self.prober = Prober(loss, self.wrt)
-        self._rounded: dict[int, Any] = {}
-
-    def constant(self, draw: dict[str, Tree]) -> dict[str, bool]:
-        """Say which arrays of autodiff's gradient depend on no input at all, by the program alone."""
-        closed, (value, gradient) = self._sides[1].program(draw)
-        fixed = [not moved for moved in reached(closed.jaxpr, [True] * len(closed.jaxpr.invars))]
-        return dict(zip(labelled(gradient), fixed[len(jax.tree.leaves(value)) :], strict=True))
-
-    def programs(self, draw: dict[str, Tree]) -> tuple[Any, ...]:
-        """Return closed form and autodiff as traced programs."""
-        return tuple(side.program(draw)[0] for side in self._sides)
-
-    def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
-        """Return closed form and autodiff at each of some draws, and the loss's largest magnitude there."""
-        claimed, (value, gradient) = self._both.over(stacked)
-        return labelled(claimed), labelled(gradient), np.abs(value).reshape(len(value), -1).max(axis=1, initial=0.0)
-
-    def rounded(self, stacked: dict[str, Tree], number: int, unit: float) -> Any:
-        """Evaluate draw `number` in float32, in float64 at the same inputs, and measure its move under random rounding."""
-        if number not in self._rounded:
-            low = jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, stacked)
-            high = jax.tree.map(lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x, low)
-            with jax.enable_x64(False):
-                single = self(low)[:2]
-            base = jax.tree.map(lambda x: x[0], stacked)
-            moves = movement(self.both, unit, base, options=check_options())
-            self._rounded[number] = single, self(high)[:2], (labelled(moves[0]), labelled(moves[1][1]))
-        return self._rounded[number]
-
-
 def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, evidence: str = "autodiff") -> list[Finding]:
     """Compare the closed form with autodiff of the loss, or of its exact expectation.
 
@@ -135,7 +93,7 @@ def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, 
         problem.report_progress(evidence, i / len(variants), _text(sizes))
         if ledgers and all(ledger.refuted for ledger in ledgers.values()):
             break
-        _compare_at(problem, _Pair(problem, sizes, loss_of(sizes)), ledgers)
+        _compare_at(problem, Pair(problem, sizes, loss_of(sizes)), ledgers)
     seconds = (time.perf_counter() - start) / max(1, len(ledgers))
     where = (
         f"{DRAWS} draws at each of {len(variants)} choices of sizes" if len(variants) > 1 else f"{DRAWS} draws at {_text(variants[0])}"
@@ -143,7 +101,7 @@ def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, 
     return [_judge(evidence, label, ledger, where, seconds) for label, ledger in ledgers.items()]
 
 
-def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> None:
+def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> None:
     draws = [problem.draw(pair.sizes, number) for number in range(DRAWS)]
     special = [problem.draw(pair.sizes, number, special=True) for number in range(SPECIAL_DRAWS)]
     programs, further = pair.programs(draws[0]), []
@@ -184,7 +142,7 @@ def _compare_at(problem: Problem, pair: _Pair, ledgers: dict[str, _Ledger]) -> N
 
 
 def _enter_generic(
-    ledger: _Ledger, found: Comparison, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray,
+    ledger: _Ledger, found: Comparison, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray,
     unit: float,
 ) -> None:  # fmt: skip
     ledger.generic += 1
@@ -210,9 +168,7 @@ def _enter_generic(
         ledger.doubts.append(f"an entry is off by more than rounding was seen to explain, but by less than {GAP:g} times that")
 
 
-def _enter_special(
-    ledger: _Ledger, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
-) -> None:
+def _enter_special(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float) -> None:
     if not np.all(np.isfinite(reference)):
         ledger.notes.append("autodiff is not finite at exact zeros or ties")
         return
@@ -228,9 +184,7 @@ def _enter_special(
             ledger.seen = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding), claimed, reference
 
 
-def _enter_further(
-    ledger: _Ledger, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
-) -> None:
+def _enter_further(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float) -> None:
     if not np.all(np.isfinite(reference)) or not np.all(np.isfinite(claimed)):
         return
     ledger.further += 1
@@ -244,7 +198,7 @@ def _enter_further(
 
 
 def _adjudicate(
-    ledger: _Ledger, pair: _Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, wrong: np.ndarray,
+    ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, wrong: np.ndarray,
     unit: float, where: str,
 ) -> None:  # fmt: skip
     """Let differences decide on the worst entries at which closed form and autodiff disagree."""
@@ -288,7 +242,7 @@ def _adjudicate(
             return
 
 
-def _right_nearby(pair: _Pair, draw: Any, label: str, index: Any, off: float) -> bool:
+def _right_nearby(pair: Pair, draw: Any, label: str, index: Any, off: float) -> bool:
     """Say whether autodiff agrees with the closed form a little aside, so that it is but at this point that it loses a derivative."""
     rng = np.random.default_rng(0)
 
@@ -301,7 +255,7 @@ def _right_nearby(pair: _Pair, draw: Any, label: str, index: Any, off: float) ->
     return bool(np.all(np.abs(claimed[label] - reference[label])[(slice(None), *index)] < off / 4))
 
 
-def _slopes_at(pair: _Pair, draw: Any, label: str, entries: list[tuple[int, ...]], unit: float) -> Any:
+def _slopes_at(pair: Pair, draw: Any, label: str, entries: list[tuple[int, ...]], unit: float) -> Any:
     moving = labelled({name: draw[name] for name in sorted(pair.wrt)})
     begin = 0
     for other, array in moving.items():
@@ -353,7 +307,7 @@ def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: floa
     )  # fmt: skip
 
 
-def _entry(index: tuple[int, ...], claimed: np.ndarray, reference: np.ndarray, pair: _Pair, where: str) -> str:
+def _entry(index: tuple[int, ...], claimed: np.ndarray, reference: np.ndarray, pair: Pair, where: str) -> str:
     return f"entry {_index(index)} at {_text(pair.sizes)}{where}: closed form {claimed[index]:.6g}, autodiff {reference[index]:.6g}"
 
 

@@ -123,7 +123,7 @@ class Sequence:
             if self.broken is not None:
                 break
             self._judge()
-            if Verdict.UNDECIDED not in self.verdicts.values():
+            if not any(map(self._open, self.parts)):
                 break
         if keep is not None:
             keep(self.state())
@@ -160,6 +160,11 @@ class Sequence:
                 self.verdicts[label] = Verdict.REFUTED
             elif self.scale[label] > 0 and np.all(off[part] + reach[part] <= self.wanted[part]):
                 self.verdicts[label] = Verdict.CONFIRMED
+
+    def _open(self, label: str) -> bool:
+        """Say whether more samples may decide; where the closed form is zero and so was every sample, they would not."""
+        silent = self._seen and self.scale[label] == 0 and not np.any(self.tails.variance[self.parts[label]])
+        return self.verdicts[label] == Verdict.UNDECIDED and not silent
 
     @property
     def _seen(self) -> bool:
@@ -258,7 +263,7 @@ class Sequence:
                 f"about {SEEN / self.rarest:.1g} would be needed"
             )
         if self.scale[label] == 0:
-            return "; the closed form is zero, so there is no scale for `resolution`"
+            return "; the closed form is zero: there is no scale for `resolution`, and samples cannot tell zero from what is hidden"
         needed = self.needed(part)
         allowed = self.rare.allowance(self.samples, self.odds)
         said = f"; about {needed:.1g} would be needed for the resolution {self.limits.resolution:g}" if math.isfinite(needed) else ""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxgrad import jitter
-from jaxgrad.differences import AGREE, Prober
 from jaxgrad.jitter import movement
 from jaxgrad.problem import value_and_gradient
 from jaxgrad.programs import has_own_rules, has_stop_gradient, working_unit
+from jaxgrad.slopes import AGREE, Prober
 
 UNIT = 2.0**-52
 

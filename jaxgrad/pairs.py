@@ -1,0 +1,53 @@
+"""Closed form and autodiff side by side: compiled as one program, evaluated at draws, and with what rounding does to both."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgrad.compilation import check_options
+from jaxgrad.executables import Program
+from jaxgrad.jitter import movement
+from jaxgrad.problem import Problem, Tree, labelled
+from jaxgrad.programs import Together, Traceable, reached
+from jaxgrad.slopes import Prober
+
+
+class Pair:
+    """Closed form and autodiff at one choice of sizes, compiled for one draw and run over a stack of them."""
+
+    def __init__(self, problem: Problem, sizes: dict[str, int], loss: Traceable) -> None:
+        """Set up; nothing is compiled yet."""
+        self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
+        self._sides = problem.closed_form(sizes), problem.differentiated(loss)
+        self.both = Together(self._sides)
+        self._both = Program(self.both, check_options())
+        self.prober = Prober(loss, self.wrt)
+        self._rounded: dict[int, Any] = {}
+
+    def constant(self, draw: dict[str, Tree]) -> dict[str, bool]:
+        """Say which arrays of autodiff's gradient depend on no input at all, by the program alone."""
+        closed, (value, gradient) = self._sides[1].program(draw)
+        fixed = [not moved for moved in reached(closed.jaxpr, [True] * len(closed.jaxpr.invars))]
+        return dict(zip(labelled(gradient), fixed[len(jax.tree.leaves(value)) :], strict=True))
+
+    def programs(self, draw: dict[str, Tree]) -> tuple[Any, ...]:
+        """Return closed form and autodiff as traced programs."""
+        return tuple(side.program(draw)[0] for side in self._sides)
+
+    def __call__(self, stacked: dict[str, Tree]) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+        """Return closed form and autodiff at each of some draws, and the loss's largest magnitude there."""
+        claimed, (value, gradient) = self._both.over(stacked)
+        return labelled(claimed), labelled(gradient), np.abs(value).reshape(len(value), -1).max(axis=1, initial=0.0)
+
+    def rounded(self, stacked: dict[str, Tree], number: int, unit: float) -> Any:
+        """Evaluate draw `number` in float32, in float64 at the same inputs, and measure its move under random rounding."""
+        if number not in self._rounded:
+            low = jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, stacked)
+            high = jax.tree.map(lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x, low)
+            with jax.enable_x64(False):
+                single = self(low)[:2]
+            base = jax.tree.map(lambda x: x[0], stacked)
+            moves = movement(self.both, unit, base, options=check_options())
+            self._rounded[number] = single, self(high)[:2], (labelled(moves[0]), labelled(moves[1][1]))
+        return self._rounded[number]
