@@ -9,9 +9,6 @@ kink, a closed form that chooses another derivative between the two one-sided on
 claim's own domain draws the kink: then which derivative is taken there is part of the claim. Where differences are too coarse
 to speak, autodiff is believed if it used no rules but JAX's own; and so it is where it disagrees with the closed form a little
 aside of the point too, for then the loss varies too quickly for differences.
-
-A gradient that never exceeds its rounding is confirmed only where its program depends on no input: floating point cannot tell
-zero from what it hides.
 """
 
 import time
@@ -25,7 +22,7 @@ import numpy as np
 from jaxgrad.pairs import Pair
 from jaxgrad.pictures import heat
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import Traceable, equations, has_own_rules, has_stop_gradient, working_unit
+from jaxgrad.programs import Traceable, by_jax_alone, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen
 
@@ -64,7 +61,6 @@ class _Ledger:
     further: int = 0
     special: int = 0
     vacuous: bool = True
-    constant: bool = True
     refuted: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -115,10 +111,8 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> No
     finite, rows = np.isfinite(losses), COPIES + 1
     for number in range(DRAWS):
         problem.remember(pair.sizes, number, {label: array[number * rows] for label, array in claimed.items()})
-    constant = pair.constant(draws[0])
     for label in claimed:
         ledger = ledgers.setdefault(label, _Ledger())
-        ledger.constant &= constant[label]
         for number, draw in enumerate(draws):
             if ledger.refuted:
                 break
@@ -208,7 +202,7 @@ def _adjudicate(
     inner = claimed.ndim - len(np.shape(labelled({n: draw[n] for n in pair.wrt})[label]))
     slopes = _slopes_at(pair, draw, label, [index[inner:] for index in worst], unit)
     program = pair.loss.program(draw)[0]
-    trusted = not has_own_rules(program) and not has_stop_gradient(program)
+    trusted = by_jax_alone(program)
     for row, index in enumerate(worst):
         c, r = float(claimed[index]), float(reference[index])
         off, outer = abs(c - r), index[:inner]
@@ -289,11 +283,8 @@ def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: floa
         verdict, detail = Verdict.UNDECIDED, ledger.doubts[0]
     elif ledger.detectable > INSENSITIVE:
         verdict, detail = Verdict.UNDECIDED, f"rounding alone moves the gradient by up to {ledger.detectable:.1g} of its largest entry"
-    elif ledger.vacuous and ledger.constant:
-        warning = "vacuous: the gradient is zero whatever the inputs are, since the loss does not depend on this one smoothly"
     elif ledger.vacuous:
-        verdict = Verdict.UNDECIDED
-        detail += "; no gradient larger than its rounding was met, so that it may be zero, or hidden, or zero at these draws alone"
+        warning = "vacuous: the gradient is zero, to rounding, at every draw"
     for note in dict.fromkeys(ledger.notes):
         detail += f"; {note}"
     shown = ()

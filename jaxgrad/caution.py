@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxgrad.autodiff import INSENSITIVE
 from jaxgrad.compilation import check_options
-from jaxgrad.problem import Problem
-from jaxgrad.programs import has_own_rules, has_stop_gradient
+from jaxgrad.problem import Problem, labelled
+from jaxgrad.programs import by_jax_alone, has_own_rules, reached
 from jaxgrad.report import Finding, Verdict
 
 
@@ -27,6 +27,42 @@ def on_trust(problem: Problem, findings: list[Finding]) -> list[Finding]:
     ]
 
 
+def of_nothing(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back that a gradient is zero, unless neither the closed form nor the gradient is computed from any input.
+
+    Floating point cannot tell zero from what rounding hides, nor from what is zero at some draws alone; a certificate can.
+    """
+    zero = {f.wrt for f in findings if _is_float_zero(f)}
+    if not zero or zero <= (certain := _constants(problem)):
+        return findings
+    reason = "floating point cannot tell whether this is zero, hidden by rounding, or zero at these draws alone"
+    return [
+        replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}", warning="")
+        if _is_float_zero(f) and f.wrt not in certain
+        else f
+        for f in findings
+    ]
+
+
+def _is_float_zero(finding: Finding) -> bool:
+    return finding.evidence != "certificate" and finding.verdict == Verdict.CONFIRMED and finding.warning.startswith("vacuous")
+
+
+def _constants(problem: Problem) -> set[str]:
+    """Return the arrays of which the closed form and the gradient depend on no input, by their programs alone."""
+    sizes = problem.first_sizes
+    draw, loss = problem.draw(sizes, 0), _program(problem)
+    closed, shape = problem.closed_form(sizes).program(draw)
+    claimed = zip(labelled(shape), reached(closed.jaxpr, [True] * len(closed.jaxpr.invars)), strict=True)
+    names, more = list(labelled(draw)), [False] * len(_mask(problem))
+    constant = {name for name in names if not any(reached(loss.jaxpr, [name == other for other in names] + more))}
+    if by_jax_alone(loss):
+        both, (value, gradient) = problem.differentiated(problem.loss).program(draw, *_mask(problem))
+        moved = reached(both.jaxpr, [True] * len(both.jaxpr.invars))[len(jax.tree.leaves(value)) :]
+        constant |= {name for name, some in zip(labelled(gradient), moved, strict=True) if not some}
+    return {name for name, some in claimed if not some} & constant
+
+
 def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
     """Take back what differences confirm where autodiff, by JAX's own rules, gives something else that rounding drowns.
 
@@ -38,7 +74,7 @@ def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
         if f.evidence in ("autodiff", "expectation") and f.verdict == Verdict.UNDECIDED
         and max(f.detectable or 0.0, f.bound or 0.0) > INSENSITIVE and (f.error or 0.0) > INSENSITIVE
     }  # fmt: skip
-    if not odd or has_own_rules(program := _program(problem)) or has_stop_gradient(program):
+    if not odd or not by_jax_alone(_program(problem)):
         return findings
     reason = "autodiff gives another gradient, and rounding is too large there to tell which is right"
     return [
@@ -70,6 +106,9 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 
 def _program(problem: Problem) -> Any:
-    sizes, derivation = problem.first_sizes, problem.derivation
-    mask = () if derivation.mask is None else (jax.ShapeDtypeStruct(derivation.mask_shape(sizes), float),)
-    return problem.loss.program(problem.draw(sizes, 0), *mask)[0]
+    return problem.loss.program(problem.draw(problem.first_sizes, 0), *_mask(problem))[0]
+
+
+def _mask(problem: Problem) -> tuple[Any, ...]:
+    derivation = problem.derivation
+    return () if derivation.mask is None else (jax.ShapeDtypeStruct(derivation.mask_shape(problem.first_sizes), float),)

@@ -47,7 +47,8 @@ def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, meth
         method: "enumeration", "rows", "coins" or "moments" to have that way and no other.
 
     Returns:
-        A function of f's other arguments, which composes with grad, jvp, vmap and jit, in the mask's probabilities too.
+        A function of f's other arguments, which composes with grad, jvp, vmap and jit, in the mask's probabilities too. It is traced
+        at every call, and compiled where its program is new.
 
     Raises:
         ValueError: when no way is exact and short enough; the message names the operation of f that stands in the way. Raised

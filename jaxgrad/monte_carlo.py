@@ -20,7 +20,7 @@ from jaxgrad.executables import Program, at_once
 from jaxgrad.jitter import movement
 from jaxgrad.machines import agree
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import TracedOnce, reached
+from jaxgrad.programs import TracedOnce
 from jaxgrad.rarities import BATCH as PILOT
 from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Finding, Verdict
@@ -99,7 +99,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         chunk, most = (int(n) for n in agree(f"{chunk} {most}".encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
         sequence = Sequence(
-            flat, rounding, parts, limits, constant=pilot.constant(args), rarest=_rarest(distribution, shape), rare=rare,
+            flat, rounding, parts, limits, rarest=_rarest(distribution, shape), rare=rare,
             seed=problem.seed, shape=shape,
         )  # fmt: skip
         checkpoint = None
@@ -175,12 +175,6 @@ class _Pilot:
         with np.errstate(divide="ignore", invalid="ignore"):
             noise = float(np.nan_to_num(np.max(np.divide(spreads, scales)), nan=0.0, posinf=1e300))
         return _Trial(claimed, found, noise)
-
-    def constant(self, args: Any) -> list[str]:
-        """Return the labels of the arrays of the gradient that depend on no input and no mask, by the program alone."""
-        closed, gradient = self.traced.program(self.masks[0], self.masks[0], args)
-        moved = reached(closed.jaxpr, [True] * len(closed.jaxpr.invars))
-        return [label for label, some in zip(labelled(gradient), moved, strict=True) if not some]
 
     def rounding(self, args: Any, trial: _Trial) -> tuple[bool, np.ndarray]:
         """Say whether to sample in float64, and what rounding may do to each entry's mean."""

@@ -9,7 +9,7 @@ from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
 from jaxgrad.problem import Problem, Tree, labelled
-from jaxgrad.programs import Together, Traceable, reached
+from jaxgrad.programs import Together, Traceable
 from jaxgrad.slopes import Prober
 
 
@@ -24,12 +24,6 @@ class Pair:
         self._both = Program(self.both, check_options())
         self.prober = Prober(loss, self.wrt)
         self._rounded: dict[int, Any] = {}
-
-    def constant(self, draw: dict[str, Tree]) -> dict[str, bool]:
-        """Say which arrays of autodiff's gradient depend on no input at all, by the program alone."""
-        closed, (value, gradient) = self._sides[1].program(draw)
-        fixed = [not moved for moved in reached(closed.jaxpr, [True] * len(closed.jaxpr.invars))]
-        return dict(zip(labelled(gradient), fixed[len(jax.tree.leaves(value)) :], strict=True))
 
     def programs(self, draw: dict[str, Tree]) -> tuple[Any, ...]:
         """Return closed form and autodiff as traced programs."""

@@ -39,6 +39,11 @@ def has_own_rules(program: core.ClosedJaxpr) -> bool:
     return any(is_own_rule(eqn) for eqn in equations(program.jaxpr))
 
 
+def by_jax_alone(program: core.ClosedJaxpr) -> bool:
+    """Say whether a program is differentiated by JAX's own rules, and its gradient is meant to be the derivative of its value."""
+    return not has_own_rules(program) and not has_stop_gradient(program)
+
+
 def working_unit(program: core.ClosedJaxpr) -> float:
     """Return the unit roundoff of the coarsest floating type that a program computes in."""
     dtypes = (getattr(out.aval, "dtype", None) for eqn in equations(program.jaxpr) for out in eqn.outvars)
@@ -48,6 +53,7 @@ def working_unit(program: core.ClosedJaxpr) -> float:
 
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr",
           "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
+"""Operations that do what the program in one of their parameters does."""
 
 
 def reached(jaxpr: core.Jaxpr, inputs: Sequence[bool]) -> list[bool]:

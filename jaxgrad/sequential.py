@@ -10,7 +10,7 @@ at any of the looks, over which, and over all entries, the probability `false_al
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +65,6 @@ class Sequence:
         rounding: what rounding may do to each entry of the mean.
         parts: {label: slice of the entries}.
         limits: what is to be reached.
-        constant: labels of the arrays of the sampled gradient that depend on no input, by the program alone.
         rarest: least probability of an entry of the mask being kept, or dropped.
         rare: events that may be missed.
         seed: of the chunks' keys, for messages.
@@ -74,11 +73,11 @@ class Sequence:
 
     def __init__(
         self, claimed: np.ndarray, rounding: np.ndarray, parts: Mapping[str, slice], limits: Limits, *,
-        constant: Collection[str] = (), rarest: float = 1.0, rare: Rarities | None = None, seed: int = 0, shape: tuple[int, ...] = (),
+        rarest: float = 1.0, rare: Rarities | None = None, seed: int = 0, shape: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         """Set up, with nothing sampled."""
         self.claimed, self.rounding, self.parts, self.limits = claimed, rounding, parts, limits
-        self.constant, self.rarest, self.seed, self.shape = constant, rarest, seed, shape
+        self.rarest, self.seed, self.shape = rarest, seed, shape
         self.rare = rare or Rarities(np.zeros(0), np.zeros((0, len(claimed))))
         self.scale = {label: float(np.abs(claimed[part]).max(initial=0.0)) for label, part in parts.items()}
         self.wanted = np.concatenate([np.full(part.stop - part.start, limits.resolution * self.scale[n]) for n, part in parts.items()])
@@ -162,9 +161,12 @@ class Sequence:
                 self.verdicts[label] = Verdict.CONFIRMED
 
     def _open(self, label: str) -> bool:
-        """Say whether more samples may decide; where the closed form is zero and so was every sample, they would not."""
-        silent = self._seen and self.scale[label] == 0 and not np.any(self.tails.variance[self.parts[label]])
-        return self.verdicts[label] == Verdict.UNDECIDED and not silent
+        """Say whether more samples may decide."""
+        return self.verdicts[label] == Verdict.UNDECIDED and not self._silent(label)
+
+    def _silent(self, label: str) -> bool:
+        """Say whether the closed form is zero and no sample differed from another."""
+        return self._seen and self.scale[label] == 0 and not np.any(self.tails.variance[self.parts[label]])
 
     @property
     def _seen(self) -> bool:
@@ -224,8 +226,8 @@ class Sequence:
             )
         elif verdict == Verdict.UNDECIDED:
             detail += self._reason(label)
-        if label in self.constant and scale == 0 and not np.any(off):
-            verdict, warning, detail = Verdict.CONFIRMED, "vacuous: the gradient is zero whatever the inputs are", shown
+        if self._silent(label) and np.all(off <= self.rounding[part]):
+            verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
         unit = scale or 1.0
         return Finding(
             evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[i]) / unit, bound=float(reach[i]) / unit,

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxgrad.autodiff import autodiff
-from jaxgrad.caution import at_data, at_odds, on_trust
+from jaxgrad.caution import at_data, at_odds, of_nothing, on_trust
 from jaxgrad.derivation import Derivation
 from jaxgrad.differences import differences
 from jaxgrad.expectations import choose, expectation
@@ -112,7 +112,7 @@ def verify(
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
         order = check_functions(problem)
         findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
-        findings = at_data(problem, at_odds(problem, on_trust(problem, findings)))
+        findings = at_data(problem, at_odds(problem, on_trust(problem, of_nothing(problem, findings))))
     if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}

@@ -95,6 +95,8 @@ HIDDEN = {
     "zero for a saturated tanh aside": (lambda x: jnp.sum(jnp.tanh(1e12 * x - 3e11)), jnp.zeros_like, "real"),
     "zero for a square of what has lost x": (lambda x: jnp.sum((x + 1e30 - 1e30) ** 2), jnp.zeros_like, "real"),
     "1.01 for a difference of equals": (lambda x: jnp.sum(x / (x + 1e-30)), lambda x: 1.01e-30 / (x + 1e-30) ** 2, "positive"),
+    "y that is lost for an input that does not matter": (lambda x: jnp.sum(0 * x) + 1.0, lambda x: (x + 1e30) - 1e30, "real"),
+    "a dead ReLU for an input that does not matter": (lambda x: jnp.sum(0 * x) + 1.0, lambda x: jax.nn.relu(x - 50), "real"),
     "2x for what wiggles below one ulp": (lambda x: jnp.sum(x**2 + jnp.sin(1e18 * x) / 1e18), lambda x: 2 * x, "real"),
     "2x for what wiggles below one step": (lambda x: jnp.sum(x**2 + jnp.sin(1e10 * x) / 1e10), lambda x: 2 * x, "real"),
 }
