@@ -23,6 +23,8 @@ from jaxgrad.plans import METHODS, Plan, Structure, jaxpr_bytes, plans, structur
 
 FEW = 2**8
 """So many masks are enumerated without looking for a shorter way."""
+MOST_PROGRAMS = 8
+"""So many programs of one expectation are compiled and kept."""
 BATCH = 64
 """The most masks at which f is evaluated at once."""
 BATCH_BYTES = 2**22
@@ -48,7 +50,7 @@ def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, meth
 
     Returns:
         A function of f's other arguments, which composes with grad, jvp, vmap and jit, in the mask's probabilities too. It is traced
-        at every call, and compiled where its program is new.
+        at every call, and compiled where its program is new; numbers that change from call to call are best given as arrays.
 
     Raises:
         ValueError: when no way is exact and short enough; the message names the operation of f that stands in the way. Raised
@@ -92,7 +94,8 @@ def expectation(f: Callable[..., Any], mask: Mask, shape: Sequence[int], *, meth
 def _as_one_program(function: Callable[..., Any], args: tuple[Mask, tuple[Any, ...], dict[str, Any]], programs: dict[str, Any]) -> Any:
     """Return ``function(*args)``, not one operation at a time, each of which XLA would compile.
 
-    It is traced at every call, since it may depend on more than its arguments; a program that was seen before is not compiled again.
+    It is traced at every call, since it may depend on more than its arguments; a program that was seen before is not compiled again,
+    and where all that came were different, as with a number that changes from call to call, no more are compiled.
     """
     probabilities = jax.tree.leaves(args[0])
     leaves, tree = jax.tree.flatten(args)
@@ -106,9 +109,12 @@ def _as_one_program(function: Callable[..., Any], args: tuple[Mask, tuple[Any, .
         return function(*jax.tree.unflatten(tree, [next(rest) if d else leaf for d, leaf in zip(dynamic, leaves, strict=True)]))
 
     arrays = [leaf for d, leaf in zip(dynamic, leaves, strict=True) if d]
-    closed, shape = jax.make_jaxpr(of_arrays, return_shape=True)(arrays)
+    try:
+        closed, shape = jax.make_jaxpr(of_arrays, return_shape=True)(arrays)
+    except Exception:  # a mask of the user's own may ask for the value of a leaf; all else goes wrong once more, and is told
+        return function(*args)
     name = digest(closed.jaxpr)
-    if name is None:
+    if name is None or (name not in programs and len(programs) == MOST_PROGRAMS):
         return function(*args)
     if name not in programs:
         programs[name] = jax.jit(lambda consts, arrays: core.jaxpr_as_fun(core.ClosedJaxpr(closed.jaxpr, consts))(*arrays))

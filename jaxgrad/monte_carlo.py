@@ -99,8 +99,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         chunk, most = (int(n) for n in agree(f"{chunk} {most}".encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
         sequence = Sequence(
-            flat, rounding, parts, limits, rarest=_rarest(distribution, shape), rare=rare,
-            seed=problem.seed, shape=shape,
+            flat, rounding, parts, limits, rarest=_rarest(distribution, shape), rare=rare, seed=problem.seed, shape=shape
         )  # fmt: skip
         checkpoint = None
         if problem.checkpoint is not None:

@@ -1,5 +1,8 @@
 """Exact expectations: every way to them against a sum over all masks, and the refusal of what no way can do."""
 
+import contextlib
+import dataclasses
+import math
 import re
 
 import jax
@@ -9,7 +12,7 @@ import pytest
 
 from jaxgrad import masks
 from jaxgrad.catalog import autoencoders
-from jaxgrad.expectations import choose, expectation
+from jaxgrad.expectations import MOST_PROGRAMS, choose, expectation
 from tests.draws import fast
 from tests.polynomials import (
     affine,
@@ -224,20 +227,59 @@ def test_an_expectation_differentiates_at_the_ends_of_the_interval_of_probabilit
         assert float(slope) == pytest.approx(20 + 2 * 20 * 19 * p, rel=1e-12)
 
 
-def test_an_expectation_is_compiled_as_one_program_and_anew_when_what_its_function_depends_on_has_changed():
-    compiled, weight, x = [], [2.0], normal(4, 5)
-    listen = lambda event, _, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
-    expected = expectation(lambda x, mask: weight[0] * jnp.sum((mask @ x.T) ** 2), masks.Bernoulli(0.3), x.shape)
+@contextlib.contextmanager
+def compilations():
+    """List what XLA compiles meanwhile."""
+    compiled = []
+
+    def listen(event, _, **__):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_an_expectation_is_compiled_as_one_program_and_anew_when_what_its_function_depends_on_has_changed():
+    weight, x = [2.0], normal(4, 5)
+    expected = expectation(lambda x, mask: weight[0] * jnp.sum((mask @ x.T) ** 2), masks.Bernoulli(0.3), x.shape)
+    with compilations() as compiled:
         twice = float(expected(x))
         assert len(compiled) == 1
         assert float(expected(x)) == twice
         assert len(compiled) == 1
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     weight[0] = 6.0
     np.testing.assert_allclose(expected(x), 3 * twice, rtol=1e-14)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Asking(masks.Bernoulli):
+    """Coins that ask for the value of their probability."""
+
+    def support(self, shape):
+        assert 0 <= float(self.prob) <= 1
+        return super().support(shape)
+
+
+def test_a_mask_that_asks_for_the_value_of_a_leaf_has_an_expectation():
+    found = expectation(lambda mask: jnp.exp(mask.sum()), Asking(0.3), (4,))()
+    np.testing.assert_allclose(found, (0.7 + 0.3 * math.e) ** 4, rtol=1e-12)
+
+
+def test_numbers_that_change_from_call_to_call_are_compiled_a_few_times_at_most():
+    expected = expectation(lambda factor, mask: factor * mask.sum() ** 2, masks.Bernoulli(0.5), (3,))
+    many = MOST_PROGRAMS + 6
+    with compilations() as compiled:
+        found = [float(expected(float(factor))) for factor in range(many)]
+    assert found == [3.0 * factor for factor in range(many)]
+    one_by_one = len(compiled) - MOST_PROGRAMS
+    with compilations() as compiled:
+        assert float(expected(100.0)) == 300.0
+    assert not compiled and one_by_one < 40
 
 
 def test_known_probabilities_are_not_folded_into_a_program_while_it_is_compiled():
