@@ -8,6 +8,7 @@ ends.
 """
 
 import atexit
+import contextlib
 import hashlib
 import os
 import platform
@@ -61,7 +62,7 @@ def turn_on() -> Path | None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
             return None
-        _trim(root)
+        atexit.register(_trim, root, path, path.stat().st_mtime_ns)
     except (OSError, RuntimeError):  # RuntimeError: there is no home folder
         return None
     jax.config.update("jax_compilation_cache_dir", str(path))
@@ -85,17 +86,28 @@ def _machine() -> str:
     return f"jaxlib-{importlib.metadata.version('jaxlib')}-{platform.machine()}-{key}"
 
 
-def _trim(root: Path) -> None:
-    """Remove the programs longest unused, of all machines and versions, until half of the limit is free."""
-    entries = [(path.stat(), path) for path in root.glob("*/*-cache")]
-    total = sum(stat.st_size for stat, _ in entries)
-    if total <= LIMIT:
-        return
-    for stat, path in sorted(entries, key=lambda entry: max(entry[0].st_atime, entry[0].st_mtime)):
-        path.unlink(missing_ok=True)
-        total -= stat.st_size
-        if total <= LIMIT // 2:
+def _trim(root: Path, path: Path, before: int) -> None:
+    """Remove the programs longest unused, of all machines and versions, until half of the limit is free, if any were added to `path`.
+
+    To look at thousands of files takes a tenth of a second, so it is done last, and only where the folder may have grown too large.
+    """
+    with contextlib.suppress(OSError):
+        if path.stat().st_mtime_ns == before:
             return
+        entries = [(os.stat(found), found) for folder in os.scandir(root) if folder.is_dir() for found in _programs(folder.path)]
+        total = sum(stat.st_size for stat, _ in entries)
+        if total <= LIMIT:
+            return
+        for stat, found in sorted(entries, key=lambda entry: max(entry[0].st_atime, entry[0].st_mtime)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(found)
+            total -= stat.st_size
+            if total <= LIMIT // 2:
+                return
+
+
+def _programs(folder: str) -> list[str]:
+    return [entry.path for entry in os.scandir(folder) if entry.name.endswith("-cache")]
 
 
 def _mend(path: Path) -> None:

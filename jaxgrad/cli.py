@@ -4,6 +4,7 @@ Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong u
 4 when another of several processes was lost, 70 for a mistake of jaxgrad's own, 130 when interrupted.
 """
 
+import atexit
 import contextlib
 import gc
 import io
@@ -109,6 +110,27 @@ def main(context: click.Context) -> None:
     """  # noqa: D301 - click reads the character \b as "leave these lines as they are"
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+def command() -> None:
+    """Run the command as a process of its own, and end that process without taking down what was imported, piece by piece."""
+    status: list[int] = []
+    atexit.register(_leave, status)  # the first to be registered is the last to run
+    try:
+        main()
+    except SystemExit as done:
+        if isinstance(done.code, int):
+            status.append(done.code)
+        raise
+
+
+def _leave(status: list[int]) -> None:
+    """End the process at once, after all other handlers have run; do nothing where an exception is what ends it."""
+    if status:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status[0])
 
 
 @main.command()

@@ -252,6 +252,19 @@ def test_the_whole_command_piped_is_plain_text_and_fills_the_cache(environment, 
     assert not list((tmp_path / "cache" / "jaxgrad").glob("*/*-cache")), "a damaged cache is emptied"
 
 
+def test_the_command_ends_at_once_but_after_what_was_to_be_done_at_its_end(environment, tmp_path):
+    (tmp_path / "claim.py").write_text(
+        "import atexit\n"
+        "import jaxgrad\n"
+        "atexit.register(print, 'done at the end')\n"
+        "wrong = jaxgrad.Derivation(name='wrong', loss=lambda x: x @ x, gradient=lambda x: {'x': x}, shapes={'x': 'n'})\n"
+    )
+    done = subprocess.run([*COMMAND[:4], "claim.py", "--json", "all.json"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith("done at the end\n")
+    assert json.loads((tmp_path / "all.json").read_text())["verdict"] == "refuted"
+
+
 def test_a_cache_folder_that_cannot_be_made_is_gone_without(environment, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     done = subprocess.run(COMMAND, capture_output=True, text=True, env=environment)
