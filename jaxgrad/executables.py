@@ -12,13 +12,12 @@ import enum
 import functools
 import hashlib
 import importlib.metadata
-import itertools
 import os
 import pickle
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from jaxgrad.floats import floating
 from jaxgrad.programs import Traceable, TracedOnce
 from jaxgrad.threads import cores
 
-FORMAT = "2"
+FORMAT = "3"
 """Version of what is digested and of what is stored."""
 
 _RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
@@ -234,7 +233,7 @@ def digest(jaxpr: core.Jaxpr, options: dict[str, Any] | None = None) -> str | No
     True
     """
     try:
-        words = "\n".join(_program(jaxpr))
+        words = "\n".join(_program(jaxpr, []))
     except _UnknownError:
         return None
     return hashlib.sha256(
@@ -263,66 +262,73 @@ def _kind(aval: Any) -> str:
     return str(aval)
 
 
-def _program(jaxpr: core.Jaxpr) -> Iterator[str]:
-    """Spell out a program; variables are numbered in the order in which they appear."""
+def _program(jaxpr: core.Jaxpr, words: list[str]) -> list[str]:
+    """Spell out a program, after what was spelled out before; variables are numbered in the order in which they appear."""
     if jaxpr.effects:
         raise _UnknownError
     numbers: dict[core.Var, int] = {}
-    fresh = itertools.count()
-    context, told = None, ""
+    context, told, own = None, "", _own()
 
-    def binder(var: Any) -> str:
-        numbers[var] = next(fresh)
-        return _kind(var.aval)
+    def bind(variables: Sequence[Any]) -> str:
+        for var in variables:
+            numbers[var] = len(numbers)
+        return " ".join([_kind(var.aval) for var in variables])
 
-    def atom(x: Any) -> str:
-        if not isinstance(x, core.Literal):
-            return str(numbers[x])
-        value = np.asarray(x.val)
-        if value.dtype == object:
-            raise _UnknownError
-        return f"{_kind(x.aval)}={value.dtype.str}:{value.tobytes().hex()}"
+    def read(atoms: Sequence[Any]) -> str:
+        return " ".join([_literal(x) if isinstance(x, core.Literal) else str(numbers[x]) for x in atoms])
 
-    yield f"({' '.join(map(binder, (*jaxpr.constvars, *jaxpr.invars)))}"
+    words.append(f"({bind((*jaxpr.constvars, *jaxpr.invars))}")
     for eqn in jaxpr.eqns:
-        if id(eqn.primitive) not in _own() or eqn.effects:
+        if id(eqn.primitive) not in own or eqn.effects:
             raise _UnknownError
         name, params = eqn.primitive.name, eqn.params
         kept = {_RULES[name]: params[_RULES[name]]} if name in _RULES and _RULES[name] in params else params
-        operands = " ".join(map(atom, eqn.invars))
         if eqn.ctx is not context:
             context, told = eqn.ctx, repr(eqn.ctx)
-        yield f"{name} {operands} -> {' '.join(map(binder, eqn.outvars))} {told}"
+        operands = read(eqn.invars)
+        words.append(f"{name} {operands} -> {bind(eqn.outvars)} {told}")
         for key in sorted(kept):
-            yield key
-            yield from _parameter(kept[key])
-    yield f"{' '.join(map(atom, jaxpr.outvars))})"
+            words.append(key)
+            _parameter(kept[key], words)
+    words.append(f"{read(jaxpr.outvars)})")
+    return words
 
 
-def _parameter(value: Any) -> Iterator[str]:
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.dtype, np.generic)):
-        yield f"{type(value).__name__} {value!r}"
-    elif isinstance(value, core.ClosedJaxpr):
-        yield from _program(value.jaxpr)
-        for const in value.consts:
-            yield from _parameter(const)
-    elif isinstance(value, core.Jaxpr):
-        yield from _program(value)
-    elif isinstance(value, jax.sharding.Mesh) and value.empty:
-        yield "no mesh"
-    elif isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.extended):
-        yield from _parameter(np.asarray(value))
+def _literal(x: Any) -> str:
+    value = np.asarray(x.val)
+    if value.dtype == object:
+        raise _UnknownError
+    return f"{_kind(x.aval)}={value.dtype.str}:{value.tobytes().hex()}"
+
+
+def _parameter(value: Any, words: list[str]) -> None:
+    kind = type(value)
+    if kind in _SIMPLE or isinstance(value, (bool, int, float, complex, str, bytes, np.dtype, np.generic)):
+        words.append(f"{kind.__name__} {value!r}")
     elif isinstance(value, (tuple, list)):
-        yield f"{type(value).__name__} {len(value)}"
+        words.append(f"{kind.__name__} {len(value)}")
         for item in value:
-            yield from _parameter(item)
+            _parameter(item, words)
+    elif isinstance(value, core.ClosedJaxpr):
+        _program(value.jaxpr, words)
+        for const in value.consts:
+            _parameter(const, words)
+    elif isinstance(value, core.Jaxpr):
+        _program(value, words)
+    elif isinstance(value, jax.sharding.Mesh) and value.empty:
+        words.append("no mesh")
+    elif isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        _parameter(np.asarray(value), words)
     elif isinstance(value, np.ndarray) and value.dtype != object:
-        yield f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
-    elif isinstance(value, enum.Enum) or (type(value).__module__.startswith("jax.") and type(value).__qualname__ in _PLAIN):
-        yield f"{type(value).__qualname__} {value!r}"
+        words.append(f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}")
+    elif isinstance(value, enum.Enum) or (kind.__module__.startswith("jax.") and kind.__qualname__ in _PLAIN):
+        words.append(f"{kind.__qualname__} {value!r}")
     else:
         raise _UnknownError
 
+
+_SIMPLE = frozenset({type(None), bool, int, float, str})
+"""Types whose representations tell all, of those that most parameters have."""
 
 _PLAIN = frozenset({"UnspecifiedValue"})
 """JAX's types of parameters whose representations tell all."""

@@ -24,7 +24,7 @@ from jaxgrad.programs import TracedOnce
 from jaxgrad.rarities import BATCH as PILOT
 from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.sampler import Sampler
+from jaxgrad.sampler import BRIEF_CHUNK, Sampler
 from jaxgrad.sequential import FIRST_LOOK, Limits, Sequence
 
 CHUNK_BUDGET = 2**20
@@ -38,8 +38,6 @@ SHAKEN = 3
 _UNITS_RATIO = float(np.finfo(np.float32).eps) / float(np.finfo(np.float64).eps)
 SUM_ROUNDING = 256.0
 """Roundoffs of an array's largest entry that a mean over many samples may be off by; far below any resolution."""
-LARGEST_CHUNK = 32
-"""The most samples a chunk: so that a gross error is refuted after a few thousand samples."""
 NEGLIGIBLE = 1e-3
 """Part of the resolution that a rare event may move the gradient by without being counted."""
 BRIEF = 2**20
@@ -95,7 +93,8 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     with jax.enable_x64(double):
         final = _cast(args, double)
         chunk, most = sampler.plan(sampler.known(final), problem.max_samples, cache=CHUNK_BUDGET)
-        chunk = max(1, min(chunk, LARGEST_CHUNK, problem.max_samples // FIRST_LOOK))
+        # a gross error is refuted after a few thousand samples
+        chunk = max(1, min(chunk, BRIEF_CHUNK, problem.max_samples // FIRST_LOOK))
         chunk, most = (int(n) for n in agree(f"{chunk} {most}".encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
         sequence = Sequence(

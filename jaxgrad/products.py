@@ -18,7 +18,7 @@ from jax.extend import core
 
 from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.association import apply
-from jaxgrad.programs import equations
+from jaxgrad.programs import Traceable, TracedOnce, equations
 
 ALONE = 2**18 * 0.95
 """Multiplications up to which Eigen gives a product to one thread."""
@@ -38,7 +38,7 @@ def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None)
     """Return ``function(*args)``, whose products are the same to the last bit with any number of threads.
 
     Args:
-        function: of arrays, to a pytree of arrays; traced.
+        function: of arrays, to a pytree of arrays; traced, unless it is a `jaxgrad.programs.Traceable` and has been.
         args: its arguments.
         narrow: whether Eigen takes all products; by default where `are_narrow` says so.
 
@@ -49,7 +49,8 @@ def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None)
     """
     if jax.default_backend() != "cpu":
         return function(*args)
-    program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    traced = function if isinstance(function, Traceable) else TracedOnce(function)
+    program, shape = traced.program(*args)
     narrow = are_narrow(program.jaxpr) if narrow is None else narrow
     outputs = _run(program.jaxpr, program.consts, jax.tree.leaves(args), narrow)
     return jax.tree.unflatten(jax.tree.structure(shape), outputs)

@@ -46,6 +46,9 @@ MIN_CHUNKS = 16
 _COUNTED = 1009
 """Samples in the chunk whose arrays are counted: a prime, so that the arrays that grow with the samples are known by their size."""
 
+BRIEF_CHUNK = 31
+"""The same where a loop is brief, and then the most samples that a chunk should have: its program is the one that was counted."""
+
 
 class Known(NamedTuple):
     """What one trace tells of a sampling loop.
@@ -75,7 +78,7 @@ class Sampler:
         mask: distribution of the mask.
         shape: shape of a draw.
         argnums: None for the mean of f; a number or a tuple of them for the gradient of f's mean in these arguments.
-        brief: whether it will run for no longer than about a second.
+        brief: whether it will run for no longer than about a second, in chunks of no more than about BRIEF_CHUNK samples.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Sampler:
         self.f, self.mask, self.shape, self.brief = f, mask, tuple(shape), brief
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
         self.of_draw = TracedOnce(lambda args, draw, reference: associated(self.f, args, draw, reference))
+        self._of_draws = TracedOnce(self._mean)
         self._rounds: dict[Any, Any] = {}
         self._known: dict[Any, Known] = {}
         self._masks: dict[Any, Mask] = {}
@@ -98,7 +102,7 @@ class Sampler:
     def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Any:
         """Return the mean over one chunk of samples, of f or of its gradient."""
         draws = mask.sample(key, (chunk, *self.shape))
-        return steady(self._mean, args, draws, narrow=self.known(args).narrow)
+        return steady(self._of_draws, args, draws, narrow=self.known(args).narrow)
 
     def _mean(self, args: tuple[Any, ...], draws: Array) -> Any:
         def of_args(*args: Any) -> Any:
@@ -114,16 +118,13 @@ class Sampler:
         if signature not in self._known:
             if check:
                 self.refuse(args)
-            key = jax.eval_shape(lambda: jax.random.key(0))
-
-            def chunk(key: Array, mask: Mask, args: tuple[Any, ...]) -> Any:
-                return self._mean(args, mask.sample(key, (_COUNTED, *self.shape)))
-
-            program, out = jax.make_jaxpr(chunk, return_shape=True)(key, self.mask, args)
+            key, many = jax.eval_shape(lambda: jax.random.key(0)), BRIEF_CHUNK if self.brief else _COUNTED
+            drawing, draws = jax.make_jaxpr(lambda key, mask: mask.sample(key, (many, *self.shape)), return_shape=True)(key, self.mask)
+            averaging, out = self._of_draws.program(args, draws)
             shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
             row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
-            size = sum(map(math.prod, shapes))
-            self._known[signature] = Known(signature, max(1, _bytes(program)), out, size, row, are_narrow(program.jaxpr))
+            one = _bytes(drawing, many) + _bytes(averaging, many)
+            self._known[signature] = Known(signature, max(1, one), out, sum(map(math.prod, shapes)), row, are_narrow(averaging.jaxpr))
         return self._known[signature]
 
     def refuse(self, args: tuple[Any, ...]) -> None:
@@ -218,12 +219,12 @@ def _settled(leaf: Any) -> Any:
     return jnp.asarray(leaf, dtype) if dtype.itemsize == 8 else np.asarray(leaf, dtype)
 
 
-def _bytes(jaxpr: Any) -> int:
-    """Add up the sizes, for one sample of _COUNTED, of all intermediate values: an upper bound on what is alive at once."""
+def _bytes(jaxpr: Any, many: int) -> int:
+    """Add up the sizes, for one sample of so many, of all intermediate values: an upper bound on what is alive at once."""
     sizes = [
         math.prod(v.aval.shape) * (v.aval.dtype.itemsize if hasattr(v.aval.dtype, "itemsize") else 8)
         for eqn in jaxpr.jaxpr.eqns
         for v in eqn.outvars
-        if hasattr(v.aval, "shape") and math.prod(v.aval.shape) % _COUNTED == 0
+        if hasattr(v.aval, "shape") and math.prod(v.aval.shape) % many == 0
     ]
-    return sum(sizes) // _COUNTED
+    return sum(sizes) // many
