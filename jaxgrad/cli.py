@@ -212,6 +212,7 @@ def _verify(
         to_stderr=json_path == "-",
         debug=debug(),
         parallel=ours and arrays is None and alone and "checkpoint" not in options,
+        beside=alone,
         **options,
     )
     defaults = {option.name: option.default for option in context.command.params if option.name}

@@ -48,12 +48,22 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None, *args
     >>> float(compiled(lambda x: 2 * x, {"xla_no_such_option": 1}, 1.5)(1.5))
     3.0
     """
-    if options:
+    return lowered(function, options, *args)()
+
+
+def lowered(function: Callable[..., Any], options: dict[str, Any] | None, *args: Any) -> Callable[[], Callable[..., Any]]:
+    """Do of `compiled` what has to be done in the caller's thread, and return the rest, which XLA does."""
+    first = jax.jit(function, compiler_options=options or None).lower(*args)
+
+    def compile_it() -> Callable[..., Any]:
         try:
-            return jax.jit(function, compiler_options=options).lower(*args).compile()
+            return first.compile()
         except jax.errors.JaxRuntimeError:
-            return compiled(function, None, *args)
-    return jax.jit(function).lower(*args).compile()
+            if not options:
+                raise
+            return jax.jit(function).lower(*args).compile()
+
+    return compile_it
 
 
 def loop_options(*, narrow: bool = False, brief: bool = False) -> dict[str, Any] | None:

@@ -27,10 +27,10 @@ import numpy as np
 from jax.experimental import serialize_executable
 from jax.extend import core
 
-from jaxgrad.compilation import check_options, compiled
+from jaxgrad.compilation import check_options, compiled, lowered
 from jaxgrad.floats import floating
 from jaxgrad.programs import Traceable, TracedOnce
-from jaxgrad.threads import cores
+from jaxgrad.threads import ahead, cores
 
 FORMAT = "3"
 """Version of what is digested and of what is stored."""
@@ -120,13 +120,16 @@ def _listen(event: str, **_: Any) -> None:
         _hits.append(event)
 
 
-def executable(closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None = None) -> Callable[..., Sequence[Any]]:
+def executable(
+    closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None = None, *, wait: bool = True
+) -> Callable[..., Sequence[Any]]:
     """Return a traced program as a compiled function of flat arguments: from the store if it is there, else newly compiled.
 
     Args:
         closed: the program.
         args: arguments like those it will be called with.
         options: compiler options.
+        wait: whether to wait until it is compiled; else that is done by another thread, and waited for by the first call.
     """
     jaxpr = closed.jaxpr.replace(
         constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], debug_info=closed.jaxpr.debug_info.with_unknown_names()
@@ -134,12 +137,19 @@ def executable(closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str,
     consts = [*closed.consts]
     path, everything = _place(jaxpr, options), (*consts, *args)
     if path is None:
-        call = compiled(_function(jaxpr, "program"), options, *everything)
+        call = _soon(lowered(_function(jaxpr, "program"), options, *everything), wait)
     elif (loaded := _load(path, len(jaxpr.invars), len(jaxpr.outvars))) is not None:
-        call = _else(loaded, lambda: _made(path, jaxpr, options, everything))
+        call = _else(loaded, lambda: _made(path, jaxpr, options, everything)())
     else:
-        call = _made(path, jaxpr, options, everything)
+        call = _soon(_made(path, jaxpr, options, everything), wait)
     return functools.partial(call, *consts) if consts else call
+
+
+def _soon(make: Callable[[], Callable[..., Any]], wait: bool) -> Callable[..., Any]:
+    if wait:
+        return make()
+    made = ahead(make)
+    return lambda *args: made()(*args)
 
 
 def _function(jaxpr: core.Jaxpr, name: str) -> Callable[..., Any]:
@@ -150,17 +160,22 @@ def _function(jaxpr: core.Jaxpr, name: str) -> Callable[..., Any]:
     return program
 
 
-def _made(path: Path, jaxpr: core.Jaxpr, options: dict[str, Any] | None, args: Sequence[Any]) -> Callable[..., Any]:
-    """Compile a program and keep it."""
-    before = len(_hits)
-    call = compiled(_function(jaxpr, "program"), options, *args)
-    outside = _outside(call)
-    if not all(target.startswith(_LAPACK) for target in outside):
+def _made(path: Path, jaxpr: core.Jaxpr, options: dict[str, Any] | None, args: Sequence[Any]) -> Callable[[], Callable[..., Any]]:
+    """Return what compiles a program and keeps it."""
+    finish = lowered(_function(jaxpr, "program"), options, *args)
+
+    def make() -> Callable[..., Any]:
+        before = len(_hits)
+        call = finish()
+        outside = _outside(call)
+        if not all(target.startswith(_LAPACK) for target in outside):
+            return call
+        if len(_hits) > before:  # XLA cannot write out again what JAX took from its own cache, where a new name is not found
+            call = compiled(_function(jaxpr, f"program_{uuid.uuid4().hex}"), options, *args)
+        _save(path, call, bool(outside))
         return call
-    if len(_hits) > before:  # XLA cannot write out again what JAX took from its own cache, where a new name is not found
-        call = compiled(_function(jaxpr, f"program_{uuid.uuid4().hex}"), options, *args)
-    _save(path, call, bool(outside))
-    return call
+
+    return make
 
 
 def _else(call: Callable[..., Any], other: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:

@@ -79,6 +79,10 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     pilot = _Pilot(problem.closed_form(sizes), sampler, key)
     draws = [problem.draw(sizes, number) for number in range(_candidates(problem, sizes))]
     split = [({n: x for n, x in d.items() if n in wrt}, {n: x for n, x in d.items() if n not in wrt}) for d in draws]
+    with jax.enable_x64(False):  # as it is nearly always; should the pilot find that float64 is needed, it is compiled then
+        single = _cast(split[0], False)
+        chunk, most = _chunks(problem, sampler, single)
+        sampler.begin(key, single, chunk, min(most, FIRST_LOOK))
     trials = [pilot.run(args) for args in split]
     best = int(agree(str(int(np.argmin([trial.noise for trial in trials]))).encode()))
     args, claimed = split[best], trials[best].claimed
@@ -92,10 +96,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     rare = pilot.rare(args, trials[best], parts, problem.resolution)
     with jax.enable_x64(double):
         final = _cast(args, double)
-        chunk, most = sampler.plan(sampler.known(final), problem.max_samples, cache=CHUNK_BUDGET)
-        # a gross error is refuted after a few thousand samples
-        chunk = max(1, min(chunk, BRIEF_CHUNK, problem.max_samples // FIRST_LOOK))
-        chunk, most = (int(n) for n in agree(f"{chunk} {most}".encode()).split())
+        chunk, most = (int(n) for n in agree("{} {}".format(*_chunks(problem, sampler, final)).encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
         sequence = Sequence(
             flat, rounding, parts, limits, rarest=_rarest(distribution, shape), rare=rare, seed=problem.seed, shape=shape
@@ -114,6 +115,12 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     seconds = (time.perf_counter() - start) / len(claimed)
     shown = " at " + " ".join(f"{name}={size}" for name, size in sizes.items())
     return [sequence.finding(label, seconds, shown, np.shape(array)) for label, array in claimed.items()]
+
+
+def _chunks(problem: Problem, sampler: Sampler, args: Any) -> tuple[int, int]:
+    """Choose samples a chunk, so few that a gross error is refuted after a few thousand samples, and chunks a round, at most."""
+    chunk, most = sampler.plan(sampler.known(args), problem.max_samples, cache=CHUNK_BUDGET)
+    return max(1, min(chunk, BRIEF_CHUNK, problem.max_samples // FIRST_LOOK)), most
 
 
 def _candidates(problem: Problem, sizes: dict[str, int]) -> int:

@@ -40,6 +40,7 @@ class Problem:
         progress: called with (evidence, fraction done, text).
         chosen: names of the sizes that the user chose, not only gave data for.
         checkpoint: name of the file in which sampling keeps its state, if any.
+        all_ratios: what `remember_ratio` was told.
     """
 
     derivation: Derivation
@@ -53,7 +54,7 @@ class Problem:
     chosen: frozenset[str] = frozenset()
     checkpoint: str | Path | None = None
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _ratios: dict[Any, Fraction | None] = field(default_factory=dict, repr=False, compare=False)
+    all_ratios: dict[Any, Fraction | None] = field(default_factory=dict, repr=False, compare=False)
 
     def report_progress(self, evidence: str, fraction: float, text: str = "") -> None:
         """Tell the listener, if there is one."""
@@ -153,11 +154,11 @@ class Problem:
 
     def remember_ratio(self, sizes: Mapping[str, int], label: str, ratio: Fraction | None) -> None:
         """Keep what exact arithmetic found an array of the closed form to be in units of the gradient; None where it is no multiple."""
-        self._ratios[(label, tuple(sizes.items()))] = ratio
+        self.all_ratios[(label, tuple(sizes.items()))] = ratio
 
     def ratios(self, label: str) -> list[tuple[dict[str, int], Fraction]]:
         """Return the exact ratio of closed form and gradient at each choice of sizes; empty where at one it is no multiple."""
-        found = [(dict(sizes), ratio) for (name, sizes), ratio in self._ratios.items() if name == label]
+        found = [(dict(sizes), ratio) for (name, sizes), ratio in self.all_ratios.items() if name == label]
         return [(sizes, ratio) for sizes, ratio in found if ratio is not None] if all(r is not None for _, r in found) else []
 
     @functools.cached_property

@@ -20,7 +20,7 @@ from jaxgrad.derivation import Derivation
 from jaxgrad.report import SCHEMA, Report, Verdict
 from jaxgrad.threads import cores, limit
 from jaxgrad.twins import Twin, TwinLostError, can_fork
-from jaxgrad.verification import EVIDENCE, verify
+from jaxgrad.verification import EVIDENCE, Gathered, gather_beside, shares, verify, verify_beside
 
 Progress = Callable[[str, float, str], None]
 JOBS_A_HELPER = 4
@@ -110,6 +110,7 @@ def run(
     to_stderr: bool = False,
     debug: bool = False,
     parallel: bool = False,
+    beside: bool = False,
     **options: Any,
 ) -> Outcome:
     """Verify derivations and show the table.
@@ -120,6 +121,7 @@ def run(
         to_stderr: whether the table goes to standard error, and with it all that the users' functions print.
         debug: whether exceptions are let through.
         parallel: whether several may be verified at once.
+        beside: whether one claim alone may be sampled here while its other evidence is gathered in another process.
         **options: passed on to `jaxgrad.verify`.
     """
     outcome = Outcome()
@@ -131,6 +133,10 @@ def run(
     def attempt(number: int, tell: Progress) -> Report | _Failure:
         derivation = derivations[number]
         try:
+            if beside and len(derivations) == 1 and not debug:
+                with _others(derivation, options) as others:
+                    if others is not None:
+                        return verify_beside(derivation, others, progress=tell, **options)
             return verify(derivation, progress=tell, **options)
         except (Exception, SystemExit) as error:  # an exit in a loss must not end the run with its status
             if debug:
@@ -171,6 +177,33 @@ def _helpers(attempt: Attempt, jobs: int) -> list[Twin | None]:
         return [None] * count
     limit(cores() // (count + 1))
     return [Twin(attempt) for _ in range(count)]
+
+
+@contextlib.contextmanager
+def _others(derivation: Derivation, options: dict[str, Any]) -> Iterator[Callable[[], Gathered | None] | None]:
+    """Let a twin gather all evidence but sampling; yield what waits for it, or None where there is nothing to share, or no twin."""
+    if cores() < 2 or not shares(derivation, options["evidence"]) or not can_fork():
+        yield None
+        return
+
+    def gather(_: int, tell: Progress) -> Gathered | None:
+        limit(1)
+        try:
+            return gather_beside(derivation, progress=tell, **options)
+        except (Exception, SystemExit):  # it is raised again where it can be told of
+            return None
+
+    def ask() -> Gathered | None:
+        with contextlib.suppress(TwinLostError):
+            return twin.ask(0, lambda *_: None)
+
+    twin = Twin(gather)
+    answer: Future[Gathered | None] = Future()
+    threading.Thread(target=lambda: answer.set_result(ask()), daemon=True).start()
+    try:
+        yield answer.result
+    finally:
+        twin.stop()
 
 
 @contextlib.contextmanager

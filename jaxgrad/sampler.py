@@ -151,8 +151,7 @@ class Sampler:
         known = self.known(args)
         if len(devices()) > 1:
             return self._spread(known, chunk, chunks)(key, first, self.mask, args)
-        large = known.row * chunks > DEALT_OUT
-        span = chunks if large else -(-chunks // min(workers(), chunks))
+        span = self._span(known, chunks)
         mask, args = self._settled_mask(), jax.tree.map(_settled, args)
         program, rest = self._compiled(known, key, mask, args, chunk, span), jax.tree.leaves((mask, args))
         begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
@@ -161,13 +160,27 @@ class Sampler:
             return parts[0]
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
 
+    def begin(self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int) -> None:
+        """Let another thread compile the loop of such rounds, where there is a core for it."""
+        if len(devices()) == 1 and workers() > 1:
+            known = self.known(args)
+            settled = self._settled_mask(), jax.tree.map(_settled, args)
+            self._compiled(known, key, *settled, chunk, self._span(known, chunks), wait=False)
+
+    @staticmethod
+    def _span(known: Known, chunks: int) -> int:
+        """Return how many chunks of a round one thread runs."""
+        return chunks if known.row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
+
     def _settled_mask(self) -> Mask:
         default = jnp.result_type(float)
         if default not in self._masks:
             self._masks[default] = jax.tree.map(_settled, self.mask)
         return self._masks[default]
 
-    def _compiled(self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, chunks: int) -> Callable[..., Any]:
+    def _compiled(
+        self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, chunks: int, *, wait: bool = True
+    ) -> Callable[..., Any]:
         signature = known.signature, chunk, chunks
         if signature not in self._rounds:
 
@@ -176,7 +189,8 @@ class Sampler:
 
             closed = jax.make_jaxpr(run)(key, np.uint32(0), mask, args)
             leaves = jax.tree.leaves((key, np.uint32(0), mask, args))
-            self._rounds[signature] = executable(closed, leaves, loop_options(narrow=known.narrow, brief=self.brief))
+            options = loop_options(narrow=known.narrow, brief=self.brief)
+            self._rounds[signature] = executable(closed, leaves, options, wait=wait)
         return self._rounds[signature]
 
     def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:

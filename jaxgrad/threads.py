@@ -47,3 +47,12 @@ def for_each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return [work(item) for item in items]
     rest = [_pool(os.getpid()).submit(work, item) for item in items[1:]]
     return [work(items[0]), *(future.result() for future in rest)]
+
+
+def ahead(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Let a thread do some work while the caller goes on, where there is a core for it; return what waits for the result.
+
+    >>> ahead(lambda: 3)()
+    3
+    """
+    return functools.cache(work) if workers() == 1 else _pool(os.getpid()).submit(work).result

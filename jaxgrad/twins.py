@@ -80,8 +80,7 @@ class Twin:
             raise TwinLostError from error
 
     def stop(self) -> None:
-        """End the twin; an idle one ends by itself when the pipe closes, a busy one is killed."""
-        self._pipe.close()
+        """Kill the twin, busy or idle; a thread that waits for it is told that it is lost."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):

@@ -8,10 +8,11 @@ import functools
 import importlib.metadata
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -93,6 +94,72 @@ def verify(
     >>> verify(claim).verdict
     <Verdict.CONFIRMED: 'confirmed'>
     """
+    options = {"seed": seed, "evidence": evidence, "inputs": inputs, "sizes": sizes, "false_alarm": false_alarm,
+               "resolution": resolution, "max_samples": max_samples, "progress": progress, "checkpoint": checkpoint}  # fmt: skip
+    return verify_beside(derivation, None, **options)
+
+
+class Gathered(NamedTuple):
+    """Evidence that was gathered in another process.
+
+    Attributes:
+        findings: what was found.
+        ratios: what exact arithmetic found; see `Problem.remember_ratio`.
+    """
+
+    findings: list[Finding]
+    ratios: dict[Any, Any]
+
+
+def shares(derivation: Derivation, evidence: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the evidence that may be gathered in another process while this one samples; empty where there is none."""
+    names = tuple(evidence or EVIDENCE)
+    sampled = derivation.mask is not None and "monte_carlo" in names
+    return tuple(name for name in names if name not in ("monte_carlo", "autodiff")) if sampled else ()
+
+
+def gather_beside(derivation: Derivation, **options: Any) -> Gathered:
+    """Gather all evidence but sampling, for the process that samples; the options are those of `verify`."""
+    with _prepared(derivation, **options) as (problem, _, chosen):
+        findings = [f for name in shares(derivation, chosen) for f in _gather(name, problem, chosen is not None)]
+        return Gathered(findings, problem.all_ratios)
+
+
+def verify_beside(derivation: Derivation, others: Callable[[], Gathered | None] | None, **options: Any) -> Report:
+    """Verify, and take all evidence but sampling from another process once this one has sampled.
+
+    Args:
+        derivation: the claim.
+        others: waits for what `gather_beside` returned there; None where it failed, and then that evidence is gathered here.
+        **options: those of `verify`.
+    """
+    with _prepared(derivation, **options) as (problem, order, chosen):
+        names, findings = chosen or tuple(EVIDENCE), []
+        if others is not None:
+            findings += _gather("monte_carlo", problem, chosen is not None)
+            gathered, names = others(), tuple(name for name in names if name != "monte_carlo")
+            if gathered is not None:
+                names = tuple(name for name in names if name not in shares(derivation, chosen))
+                problem.all_ratios.update(gathered.ratios)
+                findings += gathered.findings
+        findings += [finding for name in names for finding in _gather(name, problem, chosen is not None)]
+        findings.sort(key=lambda finding: (chosen or tuple(EVIDENCE)).index(finding.evidence))
+        findings = at_data(problem, at_odds(problem, on_trust(problem, of_nothing(problem, findings))))
+    if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
+        findings = _explained(problem, findings)
+    rank = {name: i for i, name in enumerate(order)}
+    findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
+    return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
+
+
+@contextmanager
+def _prepared(
+    derivation: Derivation, *, seed: int = Problem.seed, evidence: str | Sequence[str] | None = None,
+    inputs: Mapping[str, Any] | None = None, sizes: Mapping[str, int] | None = None, false_alarm: float = Problem.false_alarm,
+    resolution: float = Problem.resolution, max_samples: int = Problem.max_samples, progress: Progress | None = None,
+    checkpoint: str | Path | None = None,
+) -> Iterator[tuple[Problem, tuple[str, ...], tuple[str, ...] | None]]:  # fmt: skip
+    """Check all that was given, and yield the problem, the names of the gradient's arrays and those of the evidence asked for."""
     if not isinstance(derivation, Derivation):
         raise TypeError(f"`derivation` must be a jaxgrad.Derivation, but is {derivation!r}")
     _check_options(seed, false_alarm, resolution, max_samples)
@@ -110,14 +177,7 @@ def verify(
         check_domains(derivation.domains, given)
         chosen_sizes = frozenset(sizes or {})
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
-        order = check_functions(problem)
-        findings = [finding for name in chosen or EVIDENCE for finding in _gather(name, problem, chosen is not None)]
-        findings = at_data(problem, at_odds(problem, on_trust(problem, of_nothing(problem, findings))))
-    if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
-        findings = _explained(problem, findings)
-    rank = {name: i for i, name in enumerate(order)}
-    findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
-    return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
+        yield problem, check_functions(problem), chosen
 
 
 def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:

@@ -259,7 +259,8 @@ def test_the_command_ends_at_once_but_after_what_was_to_be_done_at_its_end(envir
         "atexit.register(print, 'done at the end')\n"
         "wrong = jaxgrad.Derivation(name='wrong', loss=lambda x: x @ x, gradient=lambda x: {'x': x}, shapes={'x': 'n'})\n"
     )
-    done = subprocess.run([*COMMAND[:4], "claim.py", "--json", "all.json"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    command = [*COMMAND[:4], "claim.py", "--json", "all.json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.endswith("done at the end\n")
     assert json.loads((tmp_path / "all.json").read_text())["verdict"] == "refuted"

@@ -122,13 +122,13 @@ def test_what_a_digest_cannot_know_has_none(name):
 def store(tmp_path, monkeypatch):
     """A store of its own, and how many programs were compiled."""
     monkeypatch.setattr(executables, "_store", [tmp_path])
-    count, whole = [], executables.compiled
+    count = []
 
-    def compiled(*args):
-        count.append(1)
-        return whole(*args)
+    def counted(whole):
+        return lambda *args: (count.append(1), whole(*args))[1]
 
-    monkeypatch.setattr(executables, "compiled", compiled)
+    for name in ("lowered", "compiled"):
+        monkeypatch.setattr(executables, name, counted(getattr(executables, name)))
     return tmp_path, count
 
 
@@ -205,8 +205,9 @@ import sys, pathlib
 import jax, jax.numpy as jnp, numpy as np
 from jaxgrad import executables
 
-count, whole = [], executables.compiled
+count, whole, first = [], executables.compiled, executables.lowered
 executables.compiled = lambda *args: (count.append(1), whole(*args))[1]
+executables.lowered = lambda *args: (count.append(1), first(*args))[1]
 executables.keep_in(pathlib.Path(sys.argv[1]))
 a = np.float32([[2, 1], [1, 3]])
 x = executables.Program(jnp.linalg.solve)(a, a)

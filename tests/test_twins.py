@@ -115,15 +115,15 @@ def test_what_a_lost_twin_was_asked_is_done_here():
         RUN
         + """
     parent = os.getpid()
-    from jaxgrad import verification
-    verify = verification.verify
+    verify, deaths = running.verify, os.pipe()
     def fatal(*args, **kwargs):
         if os.getpid() != parent:
+            os.write(deaths[1], b"died")
             os.kill(os.getpid(), signal.SIGKILL)
         return verify(*args, **kwargs)
-    verification.verify = fatal
+    running.verify = fatal
     outcome = running.run(chosen, **options)
-    assert asked, "the twin was never asked"
+    assert asked and os.read(deaths[0], 4) == b"died", "the twin was never asked"
     print(len(outcome.reports), outcome.verdict)
     """
     )
@@ -144,6 +144,73 @@ def test_a_mistake_found_by_a_twin_is_told_as_here():
     """
     )
     assert lines[-1] == "8 True"
+
+
+ONE = """
+    import dataclasses, json, os, signal, sys
+    import jax
+    from jaxgrad import running, twins, verification
+    from jaxgrad.catalog import get
+    running.cores = lambda: 2
+    claim = get("masked_autoencoder_features")
+    twice = lambda **inputs: jax.tree.map(lambda x: 2 * x, claim.gradient(**inputs))
+    wrong = dataclasses.replace(claim, name="twice", gradient=twice)
+    asked, forks = [], []
+    ask, made = twins.Twin.ask, twins.Twin.__init__
+    def watched(self, number, tell):
+        asked.append(ask(self, number, tell))
+        return asked[-1]
+    def counted(self, answer):
+        forks.append(1)
+        made(self, answer)
+    twins.Twin.ask, twins.Twin.__init__ = watched, counted
+    options = dict(seed=0, evidence=None, inputs=None, quiet=True, max_samples=2**14)
+    def told(outcome):
+        found = outcome.reports[0].to_dict()["findings"]
+        return [[f[k] for k in ("evidence", "wrt", "verdict", "error", "detail", "diagnosis")] for f in found]
+"""
+
+
+@pytest.mark.parametrize("which", ["claim", "wrong"])
+def test_one_claim_is_sampled_here_while_a_twin_gathers_the_rest_and_the_report_is_the_same(which):
+    beside, alone = (
+        script(ONE + f"    print(json.dumps(told(running.run([{which}], beside={beside}, **options))), len(forks), len(asked))")[-1]
+        for beside in (True, False)
+    )
+    assert beside.endswith(" 1 1") and alone.endswith(" 0 0")
+    assert beside[:-4] == alone[:-4]
+    assert '"certificate"' in alone and '"monte_carlo"' in alone
+    assert ("exactly, over finite fields" in alone) == (which == "wrong")
+
+
+def test_what_a_twin_that_was_lost_or_failed_should_have_gathered_is_gathered_here():
+    for failure in ("os.kill(os.getpid(), signal.SIGKILL)", "raise RuntimeError"):
+        lines = script(
+            ONE
+            + f"""
+    parent, certificate = os.getpid(), verification.EVIDENCE["certificate"]
+    def fatal(problem):
+        if os.getpid() != parent:
+            {failure}
+        return certificate(problem)
+    verification.EVIDENCE["certificate"] = fatal
+    outcome = running.run([claim], beside=True, **options)
+    print(len(forks), asked in ([], [None]), outcome.verdict, len(outcome.reports[0].findings))
+    """
+        )
+        assert lines[-1] == "1 True confirmed 8"
+
+
+def test_a_claim_without_a_mask_or_with_sampling_alone_has_nothing_to_share():
+    lines = script(
+        ONE
+        + """
+    running.run([get("mse")], beside=True, **options)
+    running.run([claim], beside=True, **options | {"evidence": ("monte_carlo",)})
+    print(len(forks))
+    """
+    )
+    assert lines[-1] == "0"
 
 
 def test_processes_that_share_the_cores_take_a_part_each_and_draw_the_same_samples():
