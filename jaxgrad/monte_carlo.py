@@ -26,6 +26,7 @@ from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.sampler import BRIEF_CHUNK, Sampler
 from jaxgrad.sequential import FIRST_LOOK, Limits, Sequence
+from jaxgrad.threads import workers
 
 CHUNK_BUDGET = 2**20
 """Bytes of intermediate values in a chunk: the first look takes many chunks, so they are smaller than an estimate's."""
@@ -79,10 +80,11 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     pilot = _Pilot(problem.closed_form(sizes), sampler, key)
     draws = [problem.draw(sizes, number) for number in range(_candidates(problem, sizes))]
     split = [({n: x for n, x in d.items() if n in wrt}, {n: x for n, x in d.items() if n not in wrt}) for d in draws]
-    with jax.enable_x64(False):  # as it is nearly always; should the pilot find that float64 is needed, it is compiled then
-        single = _cast(split[0], False)
-        chunk, most = _chunks(problem, sampler, single)
-        sampler.begin(key, single, chunk, min(most, FIRST_LOOK))
+    if workers() > 1:
+        with jax.enable_x64(False):  # as it is mostly; should the pilot find that float64 is needed, that is compiled then
+            single = _cast(split[0], False)
+            chunk, most = _chunks(problem, sampler, single)
+            sampler.begin(key, single, chunk, min(most, FIRST_LOOK))
     trials = [pilot.run(args) for args in split]
     best = int(agree(str(int(np.argmin([trial.noise for trial in trials]))).encode()))
     args, claimed = split[best], trials[best].claimed

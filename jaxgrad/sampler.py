@@ -161,8 +161,8 @@ class Sampler:
         return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
 
     def begin(self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int) -> None:
-        """Let another thread compile the loop of such rounds, where there is a core for it."""
-        if len(devices()) == 1 and workers() > 1:
+        """Let another thread compile the loop of such rounds."""
+        if len(devices()) == 1:
             known = self.known(args)
             settled = self._settled_mask(), jax.tree.map(_settled, args)
             self._compiled(known, key, *settled, chunk, self._span(known, chunks), wait=False)
