@@ -1,0 +1,52 @@
+"""No verdict is wrong at any scale: the right is not refuted, the wrong not confirmed, whatever rounding hides.
+
+The claims are others every week, so that a scheduled run sees new ones; a failure names all that is needed to see it again.
+"""
+
+import datetime
+
+import jax.numpy as jnp
+import pytest
+
+from jaxgrad import verify
+from tests.extreme_claims import LOSSES, RIGHT, chosen, claim
+
+WEEK = datetime.date.today().isocalendar()[1]
+BATCHES, CLAIMS = 16, 25
+
+
+def wrong_verdicts(claims, seed):
+    """Return the claims on which the verdict is wrong, with it, and how many right ones were confirmed and wrong ones refuted."""
+    wrong, known = [], {RIGHT: 0, "refuted": 0}
+    for which in claims:
+        report = verify(claim(*which), seed=seed, max_samples=2**14)
+        right = which[-1] == RIGHT
+        if report.verdict == ("refuted" if right else "confirmed"):
+            wrong.append((*which, seed, [(f.evidence, f.verdict.value, f.detail) for f in report.findings]))
+        known[RIGHT] += right and report.verdict == "confirmed"
+        known["refuted"] += not right and report.verdict == "refuted"
+    return wrong, known
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_no_verdict_is_wrong_at_any_scale(batch):
+    claims = chosen([WEEK, batch], CLAIMS)
+    wrong, known = wrong_verdicts(claims, seed=WEEK)
+    assert not wrong, wrong
+    wrong_ones = sum(which[-1] != RIGHT for which in claims)
+    assert known["refuted"] > wrong_ones / 2, "most of what is wrong is refuted, and not only left undecided"
+
+
+def test_at_scales_that_hide_nothing_all_is_decided():
+    plain = [("plain", name, 1.0, change) for name in list(LOSSES)[::9] for change in (RIGHT, "1%")]
+    wrong, known = wrong_verdicts([*plain, ("inside", "squares of sums", 1.0, RIGHT), ("weighted", "norm", 1e2, "sign")], seed=0)
+    assert not wrong and known == {RIGHT: len(plain) // 2 + 1, "refuted": len(plain) // 2 + 1}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradients_of_the_table_are_right_where_nothing_is_hidden(name):
+    """Else the fuzz would take what is wrong for right."""
+    found = verify(claim("plain", name, 1.0, RIGHT), evidence=("autodiff",))
+    assert found.verdict == "confirmed", found
+    assert jnp.isfinite(found.findings[0].error)
