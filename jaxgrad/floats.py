@@ -1,8 +1,10 @@
 """Programs run in numpy, in floating point as they are or with each value moved as one pleases, without compiling them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
@@ -22,6 +24,13 @@ EXACT = frozenset(
 FAILURES = (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError)
 """What running a program in numpy may raise."""
 _UNDERFLOWING = frozenset(("exp", "exp2", "logistic"))
+
+
+@contextmanager
+def in_precision(double: bool) -> Iterator[None]:
+    """Let JAX trace in float64, or in float32, where the user's constants may lie out of range without a warning: we chose it."""
+    with jax.enable_x64(double), np.errstate(over="warn" if double else "ignore"):
+        yield
 
 
 class Floats(Domain):

@@ -49,14 +49,26 @@ def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
 def movement(function: Callable[..., Any], unit: float, *args: Any, options: dict[str, Any] | None = None) -> Any:
     """Return how far each entry of a function's result moves over RUNS runs of random rounding, as numpy arrays."""
     traced = function if isinstance(function, Traceable) else TracedOnce(function)
+    found = movement_in_numpy(traced, unit, *args)
+    if found is not None:
+        return found
+    program = Program(lambda numbers, args: jax.vmap(lambda k: jittered(traced, unit)(k, *args))(numbers), options)
+    return jax.tree.map(lambda runs: _moves(np.asarray(runs)), program(np.arange(RUNS + 1, dtype=np.int32), args))
+
+
+def movement_in_numpy(traced: Traceable, unit: float, *args: Any) -> Any:
+    """Return the same, or None where numpy would take long for it, or has not all operations."""
     closed, shape = traced.program(*args)
     runs = _in_numpy(closed, jax.tree.leaves(args), unit)
-    if runs is None:
-        program = Program(lambda numbers, args: jax.vmap(lambda k: jittered(traced, unit)(k, *args))(numbers), options)
-        runs = [np.asarray(leaf) for leaf in jax.tree.leaves(program(np.arange(RUNS + 1, dtype=np.int32), args))]
-    with np.errstate(invalid="ignore"):
-        moves = [np.abs(leaf[1:] - leaf[0]).max(0) for leaf in runs]
-    return jax.tree.unflatten(jax.tree.structure(shape), moves)
+    return None if runs is None else jax.tree.unflatten(jax.tree.structure(shape), list(map(_moves, runs)))
+
+
+def _moves(runs: np.ndarray) -> np.ndarray:
+    """Return how far each entry is from the first run, in any other."""
+    if runs.dtype.kind != "f":
+        return np.where((runs[1:] != runs[0]).any(0), np.inf, 0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(runs[1:] - runs[0]).max(0)
 
 
 def _in_numpy(closed: core.ClosedJaxpr, args: Sequence[Any], unit: float) -> list[np.ndarray] | None:

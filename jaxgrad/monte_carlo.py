@@ -17,6 +17,7 @@ from jaxgrad import shapes
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program, at_once
+from jaxgrad.floats import in_precision
 from jaxgrad.jitter import movement
 from jaxgrad.machines import agree
 from jaxgrad.problem import Problem, labelled
@@ -81,7 +82,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
     draws = [problem.draw(sizes, number) for number in range(_candidates(problem, sizes))]
     split = [({n: x for n, x in d.items() if n in wrt}, {n: x for n, x in d.items() if n not in wrt}) for d in draws]
     if workers() > 1:
-        with jax.enable_x64(False):  # as it is mostly; should the pilot find that float64 is needed, that is compiled then
+        with in_precision(False):  # as it is mostly; should the pilot find that float64 is needed, that is compiled then
             single = _cast(split[0], False)
             chunk, most = _chunks(problem, sampler, single)
             sampler.begin(key, single, chunk, min(most, FIRST_LOOK))
@@ -96,7 +97,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         return [Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, detail=reason) for label in claimed]
     parts, shape = _labels(claimed), derivation.mask_shape(sizes)
     rare = pilot.rare(args, trials[best], parts, problem.resolution)
-    with jax.enable_x64(double):
+    with in_precision(double):
         final = _cast(args, double)
         chunk, most = (int(n) for n in agree("{} {}".format(*_chunks(problem, sampler, final)).encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
@@ -185,7 +186,7 @@ class _Pilot:
 
     def rounding(self, args: Any, trial: _Trial) -> tuple[bool, np.ndarray]:
         """Say whether to sample in float64, and what rounding may do to each entry's mean."""
-        with jax.enable_x64(False):
+        with in_precision(False):
             single = labelled(self.gradient.over(*(np.asarray(x, np.float32) for x in (self.masks, self.masks[0])), _cast(args, False)))
         exact = [np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in trial.gradient.values()]
         moves = [

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program
+from jaxgrad.floats import in_precision
 from jaxgrad.jitter import movement
 from jaxgrad.problem import Problem, Tree, labelled
 from jaxgrad.programs import Together, Traceable
@@ -39,7 +40,7 @@ class Pair:
         if number not in self._rounded:
             low = jax.tree.map(lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x, stacked)
             high = jax.tree.map(lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x, low)
-            with jax.enable_x64(False):
+            with in_precision(False):
                 single = self(low)[:2]
             base = jax.tree.map(lambda x: x[0], stacked)
             moves = movement(self.both, unit, base, options=check_options())

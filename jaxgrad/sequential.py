@@ -222,7 +222,7 @@ class Sequence:
             se = max(float(self.tails.standard_error()[part][i]), np.finfo(float).tiny)
             detail += (
                 f"; flat entry {i}: closed form {self.claimed[part][i]:.6g}, sampled {self.tails.mean[part][i]:.6g}, "
-                f"{off[i] / se:.3g} standard errors away"
+                f"{min(float(off[i]) / se, math.inf):.3g} standard errors away"
             )
         elif verdict == Verdict.UNDECIDED:
             detail += self._reason(label)

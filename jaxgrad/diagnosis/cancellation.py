@@ -15,6 +15,7 @@ import numpy as np
 from jaxgrad.derivation import Derivation
 from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.flat import Flat, Run, leaves_of
+from jaxgrad.floats import in_precision
 from jaxgrad.problem import Problem, labelled
 
 UNIT = float(np.finfo(np.float32).eps)
@@ -55,7 +56,7 @@ def cancellations(problem: Problem, labels: Sequence[str]) -> dict[str, Diagnosi
     """Return what `digits_lost` says of some arrays, or of all where none is named."""
     sizes = problem.choose_sizes(0)
     inputs = jax.tree.map(lambda x: np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x, problem.draw(sizes, 0))
-    with jax.enable_x64(False):
+    with in_precision(False):
         single, names = _run(problem, sizes, inputs)
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64) if np.asarray(x).dtype.kind == "f" else x, inputs)
     double, _ = _run(problem, sizes, wide)

@@ -16,9 +16,13 @@ import numpy as np
 
 from jaxgrad.compilation import check_options
 from jaxgrad.intermediates import Program
+from jaxgrad.jitter import movement_in_numpy
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.noise import Tape
 from jaxgrad.parity.structure import leaves
+from jaxgrad.programs import TracedOnce
+
+_UNIT = float(np.finfo(np.float64).eps)
 
 Arrays = dict[str, Any]
 Given = dict[str, Arrays]
@@ -201,16 +205,32 @@ class JaxSide:
 
     def __call__(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
         """Run forward and backward and return the results by kind and name, in torch's names."""
-        program, given = self.program(dtype), self.given(dtype, state, inputs)
+        return self._named(jax.tree.map(_widened, self._runner(dtype)(*self._arguments(dtype, state, inputs))))
+
+    def shaken(self, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]] | None:
+        """Return how far random rounding in float64 moves each of these results; None where that would take long, or is not known."""
+        moves = movement_in_numpy(
+            TracedOnce(self._backward(self.program("float64"))), _UNIT, *self._arguments("float64", state, inputs)
+        )
+        return None if moves is None else self._named(moves)
+
+    def _runner(self, dtype: str) -> Any:
+        program = self.program(dtype)
         if dtype not in self._compiled:
+            given = self.given(dtype, self.golden.state, self.golden.inputs)
             shapes = jax.eval_shape(lambda: self._seen(program, given, {}, self.golden.seed)[1][2])
             self.zeros = {k: s for k, s in shapes.items() if jnp.issubdtype(s.dtype, jnp.floating) and k not in program.plan.opaque}
             self._compiled[dtype] = jax.jit(self._backward(program), compiler_options=check_options())
+        return self._compiled[dtype]
+
+    def _arguments(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[Given, Arrays, Arrays, Arrays]:
         zeros = {k: np.zeros(s.shape, jnp.dtype(dtype)) for k, s in self.zeros.items()}
-        cotangents = {
-            part: {k: v.astype(jnp.dtype(dtype)) for k, v in self.golden.group(part).items()} for part in ("seed", "direction")
-        }
-        found = jax.tree.map(_widened, self._compiled[dtype](given, zeros, cotangents["seed"], cotangents["direction"]))
+        seed, direction = (
+            {k: v.astype(jnp.dtype(dtype)) for k, v in self.golden.group(part).items()} for part in ("seed", "direction")
+        )
+        return self.given(dtype, state, inputs), zeros, seed, direction
+
+    def _named(self, found: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
         if not self.permutations:
             self.permutations = {k: self._permutation(k, v) for k, v in found["activation"].items()}
         for kind in ("activation", "cotangent"):

@@ -93,7 +93,8 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
             bound = np.maximum(bound, SAFETY * _RATIO * np.maximum(between, _rms(between)))
     scale = float(magnitude.max(initial=0.0)) or 1.0
     known = pair.theirs_single is not None or pair.ours_single is not None
-    vacuous = bool(np.all(magnitude <= bound) and (not known or np.all(magnitude <= SAFETY * between.max(initial=0.0))))
+    vacuous = bool(np.all(magnitude <= bound) and np.all(np.isfinite(bound)))  # where noise leaves the domain nothing is known
+    vacuous = vacuous and bool(not known or np.all(magnitude <= SAFETY * between.max(initial=0.0)))
     shaky = (bound > INSENSITIVE * scale) & (not vacuous)
     strict = np.where(shaky, roundoff, bound)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -10,10 +10,11 @@ from jaxgrad.parity.judging import Pair
 
 
 def spread(runs: list[np.ndarray]) -> np.ndarray:
-    """Return how far each entry moves from the first run."""
-    if runs[0].dtype.kind != "f":
+    """Return how far each entry moves from the first run; NaN where that is not finite."""
+    if runs[0].dtype.kind != "f" or len(runs) < 2:
         return np.zeros(runs[0].shape)
-    return np.max([np.abs(r - runs[0]) for r in runs[1:]], axis=0) if len(runs) > 1 else np.zeros(runs[0].shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.max([np.abs(r - runs[0]) for r in runs[1:]], axis=0)
 
 
 class Whole(NamedTuple):

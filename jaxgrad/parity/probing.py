@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgrad.floats import in_precision
 from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
 from jaxgrad.parity.golden import Golden
@@ -60,7 +61,7 @@ def probed(side: JaxSide, golden: Golden) -> list[Finding]:
     if not any(label in partners for label in recorded):
         return []
     found: list[Finding] = []
-    with jax.enable_x64(False), jax.default_matmul_precision("highest"):
+    with in_precision(False), jax.default_matmul_precision("highest"):
         low = Blocks(side, "float32")
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         if side.blocks is None:
@@ -82,7 +83,7 @@ def _compared(side: JaxSide, low: Blocks, golden: Golden, label: str, key: Key, 
     runs = [blocks.both(block, {key: copies[i]}, c) for i in range(COPIES + 1)]
     scene = Scene(block, dict(golden.manifest["modules"].get(label.partition("#")[0], {}).get("options", {})), {})
     sides = {"probe": [value for value, _ in runs], "probe_vjp": [parts[key] for _, parts in runs]}
-    with jax.enable_x64(False), jax.default_matmul_precision("highest"):
+    with in_precision(False), jax.default_matmul_precision("highest"):
         value, parts = low.both(low.blocks[label], {key: raw.astype(np.float32)}, c.astype(np.float32))
     singles = {"probe": value, "probe_vjp": parts[key]}
     for kind, ours in sides.items():
