@@ -19,12 +19,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgrad.compilation import check_options
+from jaxgrad.jitter import movement
 from jaxgrad.pairs import Pair
 from jaxgrad.pictures import heat
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, by_jax_alone, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen
+from jaxgrad.slopes import step_scales
 
 DRAWS = 2
 """Generic draws at each choice of sizes."""
@@ -259,7 +262,9 @@ def _slopes_at(pair: Pair, draw: Any, label: str, entries: list[tuple[int, ...]]
     index = np.array([begin + int(np.ravel_multi_index(e, np.shape(moving[label]))) if e else begin for e in entries])
     total = sum(np.size(a) for a in moving.values())
     index = np.resize(index, 8)  # always as many, so that one compilation serves
-    return pair.prober.slopes(draw, index, np.zeros((0, total)), unit)
+    slopes = pair.prober.slopes(draw, index, np.zeros((0, total)), unit)
+    # a loss whose large terms cancel exactly, as 1 − 1, looks free of rounding in its values
+    return slopes.blur(movement(pair.loss, unit, draw, options=check_options()), step_scales(moving).min(initial=1.0))
 
 
 def _worse(seen: Any, other: tuple[np.ndarray, Any, np.ndarray, np.ndarray]) -> tuple[np.ndarray, Any, np.ndarray, np.ndarray]:

@@ -179,8 +179,8 @@ class _Pilot:
         """Sample a little at one draw of the inputs; the noise is that of a sample relative to the largest entry."""
         claimed, found = labelled(self.closed({**args[0], **args[1]})), labelled(self.gradient.over(self.masks, self.masks[0], args))
         scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in claimed.values()]
-        spreads = [np.std(np.asarray(leaf), axis=0).max(initial=0.0) for leaf in found.values()]
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            spreads = [np.std(np.asarray(leaf), axis=0).max(initial=0.0) for leaf in found.values()]
             noise = float(np.nan_to_num(np.max(np.divide(spreads, scales)), nan=0.0, posinf=1e300))
         return _Trial(claimed, found, noise)
 

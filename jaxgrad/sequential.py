@@ -219,10 +219,10 @@ class Sequence:
         i = int(np.argmax(np.nan_to_num(off / np.maximum(reach, np.finfo(float).tiny))))
         detail, warning = shown, ""
         if verdict == Verdict.REFUTED:
-            se = max(float(self.tails.standard_error()[part][i]), np.finfo(float).tiny)
+            se = max(float(self.tails.standard_error()[part][i]), float(np.finfo(float).tiny))
             detail += (
                 f"; flat entry {i}: closed form {self.claimed[part][i]:.6g}, sampled {self.tails.mean[part][i]:.6g}, "
-                f"{min(float(off[i]) / se, math.inf):.3g} standard errors away"
+                f"{float(off[i]) / se:.3g} standard errors away"
             )
         elif verdict == Verdict.UNDECIDED:
             detail += self._reason(label)

@@ -44,6 +44,12 @@ def test_at_scales_that_hide_nothing_all_is_decided():
     assert not wrong and known == {RIGHT: len(plain) // 2 + 1, "refuted": len(plain) // 2 + 1}
 
 
+def test_what_saturates_and_cancels_is_not_refuted_for_what_lies_below_its_rounding():
+    """All entries saturate at a draw, tanh adds up to 1 - 1, and its gradient is 1e-170: the fuzz has found this."""
+    wrong, _ = wrong_verdicts([("weighted", "tanh", 1e4, RIGHT)], seed=48)
+    assert not wrong, wrong
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gradients_of_the_table_are_right_where_nothing_is_hidden(name):
     """Else the fuzz would take what is wrong for right."""

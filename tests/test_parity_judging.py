@@ -54,6 +54,13 @@ def test_zero_on_both_sides_is_called_vacuous():
     assert finding.verdict == "confirmed" and "vacuous" in finding.warning and finding.detectable is None
 
 
+@pytest.mark.parametrize("move", [np.nan, np.inf])
+def test_where_noise_leaves_the_domain_nothing_is_called_zero(move):
+    ours, moves = np.array([5.0, 2.0]), np.array([move, move])
+    assert semantic(Pair(ours, ours + 2, moves, 0 * ours), "y").verdict == "undecided"
+    assert semantic(Pair(ours, ours, moves, 0 * ours), "y").verdict == "confirmed"
+
+
 def test_what_rounding_alone_moves_is_confirmed_only_where_both_sides_are_the_same_to_the_last_digits():
     move = np.full(50, 1e-3)
     assert verdict(X, move=move) == verdict(X * (1 + 3 * EPS), move=move) == "confirmed"
