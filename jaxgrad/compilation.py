@@ -53,17 +53,20 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None, *args
 
 def lowered(function: Callable[..., Any], options: dict[str, Any] | None, *args: Any) -> Callable[[], Callable[..., Any]]:
     """Do of `compiled` what has to be done in the caller's thread, and return the rest, which XLA does."""
-    first = jax.jit(function, compiler_options=options or None).lower(*args)
+    if not options:
+        return jax.jit(function).lower(*args).compile
+    try:
+        first = jax.jit(function, compiler_options=options).lower(*args)
+    except jax.errors.JaxRuntimeError:
+        return lowered(function, None, *args)
 
-    def compile_it() -> Callable[..., Any]:
+    def with_options_or_without() -> Callable[..., Any]:
         try:
             return first.compile()
         except jax.errors.JaxRuntimeError:
-            if not options:
-                raise
-            return jax.jit(function).lower(*args).compile()
+            return lowered(function, None, *args)()
 
-    return compile_it
+    return with_options_or_without
 
 
 def loop_options(*, narrow: bool = False, brief: bool = False) -> dict[str, Any] | None:

@@ -84,15 +84,26 @@ def test_values_and_gradients_of_all_kinds_of_functions_are_those_of_a_loop_comp
                 np.testing.assert_allclose(one, other, rtol=0, atol=rounding, err_msg=name)
 
 
+class Refusing:
+    """A program that is lowered, and then not compiled."""
+
+    def lower(self, *args):
+        return self
+
+    def compile(self):
+        raise jax.errors.JaxRuntimeError("INTERNAL: the options are too much")
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are those of the CPU")
-def test_what_xla_cannot_compile_with_the_options_is_compiled_without(monkeypatch):
+@pytest.mark.parametrize("late", [False, True])
+def test_what_xla_cannot_compile_with_the_options_is_compiled_without(monkeypatch, late):
     estimate = jg.estimate(lambda x, mask: (mask * x).sum(), jg.masks.Bernoulli(0.5), (3,))
     whole = jax.jit
 
     def failing(function, compiler_options=None):
-        if compiler_options:
-            raise jax.errors.JaxRuntimeError("INTERNAL: the options are too much")
-        return whole(function)
+        if compiler_options and late:
+            return Refusing()
+        return Refusing().compile() if compiler_options else whole(function)
 
     monkeypatch.setattr(compilation.jax, "jit", failing)
     found = estimate(jax.random.key(0), jnp.ones(3), samples=1000)
