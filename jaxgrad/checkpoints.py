@@ -22,7 +22,7 @@ import numpy as np
 from jaxgrad import files, machines
 
 FORMAT = "jaxgrad checkpoint"
-VERSION = 2
+VERSION = 3
 """Version of the format."""
 
 State = dict[str, np.ndarray]

@@ -189,9 +189,9 @@ class _Pilot:
         with in_precision(False):
             single = labelled(self.gradient.over(*(np.asarray(x, np.float32) for x in (self.masks, self.masks[0])), _cast(args, False)))
         exact = [np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in trial.gradient.values()]
-        moves = [
-            np.abs(np.asarray(leaf, np.float64).reshape(PILOT, -1) - e).mean(0) for leaf, e in zip(single.values(), exact, strict=True)
-        ]
+        with np.errstate(invalid="ignore", over="ignore"):
+            off = [np.asarray(leaf, np.float64).reshape(PILOT, -1) - e for leaf, e in zip(single.values(), exact, strict=True)]
+            moves = [np.abs(move).mean(0) for move in off]
         shaken = self._shaken(args, exact)
         low = [np.maximum(move, _UNITS_RATIO * shake) for move, shake in zip(moves, shaken, strict=True)]
         scales = [np.abs(e).max(initial=0.0) for e in exact]

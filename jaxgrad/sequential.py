@@ -113,8 +113,8 @@ class Sequence:
                 if not first:
                     self.path.begin(block)
                 self.tails.add(block)
-                if not np.all(np.isfinite(self.tails.sums[0])):
-                    self.broken = first + int(np.argmin(np.isfinite(block).all(axis=1)))
+                if not np.all(finite := np.isfinite(block)):
+                    self.broken = first + int(np.argmin(finite.all(axis=1)))
                 if keep is not None:
                     keep(self.state())
                 if tell is not None:
@@ -134,6 +134,7 @@ class Sequence:
             "next_chunk": np.array(self.tails.count),
             "samples": np.array(self.samples),
             "pivot": self.tails.pivot,
+            "unit": self.tails.unit,
             "sums": self.tails.sums,
             "verdicts": np.array([VERDICTS.index(v) for v in self.verdicts.values()], np.int8),
             "broken": np.array(-1 if self.broken is None else self.broken),
@@ -142,7 +143,7 @@ class Sequence:
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take up a state."""
-        self.tails = Tails(int(state["next_chunk"]), np.array(state["pivot"]), np.array(state["sums"]))
+        self.tails = Tails(int(state["next_chunk"]), *(np.array(state[name]) for name in ("pivot", "unit", "sums")))
         self.verdicts = dict(zip(self.parts, (VERDICTS[i] for i in state["verdicts"]), strict=True))
         self.broken = None if state["broken"] < 0 else int(state["broken"])
         self.path.restore(state)

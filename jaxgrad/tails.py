@@ -51,17 +51,19 @@ class Tails:
     Attributes:
         count: number C of chunks.
         pivot: of shape (size,).
-        sums: of shape (4, size), Σ (Y − pivot)^k for k = 1 … 4.
+        unit: of shape (size,), powers of two; by them fourth powers are kept from overflow and underflow.
+        sums: of shape (4, size), Σ ((Y − pivot)/unit)^k for k = 1 … 4.
     """
 
     count: int
     pivot: np.ndarray
+    unit: np.ndarray
     sums: np.ndarray
 
     @classmethod
     def empty(cls, size: int) -> "Tails":
         """Start with nothing seen."""
-        return cls(0, np.zeros(size), np.zeros((4, size)))
+        return cls(0, np.zeros(size), np.ones(size), np.zeros((4, size)))
 
     def add(self, chunk_means: np.ndarray) -> None:
         """Take in a block of chunk means, of shape (chunks, size)."""
@@ -70,6 +72,10 @@ class Tails:
             if self.count == 0:
                 self.pivot = block.mean(axis=0)
             block -= self.pivot
+            largest = np.abs(block).max(axis=0, initial=0.0)
+            begins = (self.sums[1] == 0) & (largest > 0) & np.isfinite(largest)  # what has not varied so far adds up to 0 in any unit
+            self.unit = np.where(begins, np.ldexp(1.0, np.frexp(largest)[1].clip(-1000, 1000)), self.unit)
+            block /= self.unit
             squares = block * block
             self.sums[0] += block.sum(axis=0)
             self.sums[1] += squares.sum(axis=0)
@@ -80,23 +86,23 @@ class Tails:
     @property
     def mean(self) -> np.ndarray:
         """The mean of all chunk means."""
-        return self.pivot + self.sums[0] / max(self.count, 1)
+        return self.pivot + self.unit * (self.sums[0] / max(self.count, 1))
 
     @property
     def variance(self) -> np.ndarray:
-        """The mean squared deviation from that mean, A."""
+        """The mean squared deviation from that mean, A, in squares of the unit."""
         off = self.sums[0] / max(self.count, 1)
         return np.maximum(self.sums[1] / max(self.count, 1) - off**2, 0.0)
 
     def standard_error(self) -> np.ndarray:
         """Return the standard error of the mean; infinite before two chunks are in."""
-        return np.sqrt(self.variance / (self.count - 1)) if self.count > 1 else np.full_like(self.pivot, np.inf)
+        return self.unit * np.sqrt(self.variance / (self.count - 1)) if self.count > 1 else np.full_like(self.pivot, np.inf)
 
     def kurtosis(self) -> np.ndarray:
         """Return E(Y − μ)⁴/v² as sampled, the excess over the normal 3 doubled; 3 where nothing varies."""
         s1, s2, s3, s4 = self.sums / max(self.count, 1)
-        fourth = s4 - 4 * s1 * s3 + 6 * s1**2 * s2 - 3 * s1**4
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
+            fourth = s4 - 4 * s1 * s3 + 6 * s1**2 * s2 - 3 * s1**4
             found = fourth / self.variance**2
         excess = np.where(self.variance > 0, np.maximum(found - NORMAL, 0.0), 0.0)
         return NORMAL + 2 * np.nan_to_num(excess, nan=np.inf)
@@ -118,5 +124,5 @@ class Tails:
         with np.errstate(divide="ignore", invalid="ignore"):
             inflation = np.where(lost < 1, 1 / (1 - lost), np.inf)
             q = STEP**2 * 2 * (odds + math.log(GRID)) * (1 / 3 + 2 / 3 * inflation) / count
-            width = np.sqrt(np.where(q < 1, q / (1 - q), np.inf) * self.variance)
+            width = self.unit * np.sqrt(np.where(q < 1, q / (1 - q), np.inf) * self.variance)
         return np.where(self.variance > 0, width, 0.0)

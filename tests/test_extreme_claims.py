@@ -50,6 +50,16 @@ def test_what_saturates_and_cancels_is_not_refuted_for_what_lies_below_its_round
     assert not wrong, wrong
 
 
+@pytest.mark.parametrize("c", [1e-290, 1e-90, 1e90, 1e290])
+def test_sampling_decides_alike_in_any_unit(c):
+    """Squares of what is smaller than 1e-154 are 0, and so would be the standard error: the right claim was refuted at 1e-200."""
+    verdicts = [
+        verify(claim("inside", "squares of sums", c, change), evidence="monte_carlo", max_samples=2**18, resolution=0.05).verdict
+        for change in (RIGHT, "twice")
+    ]
+    assert verdicts == ["confirmed", "refuted"]
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gradients_of_the_table_are_right_where_nothing_is_hidden(name):
     """Else the fuzz would take what is wrong for right."""

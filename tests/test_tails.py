@@ -158,3 +158,20 @@ def test_rare_rows_of_a_mask_whose_rows_can_be_listed_are_tried():
 def test_masks_that_can_neither_be_listed_nor_built_have_no_events():
     found = rarities(MultiplicativeGaussian(0.5), (2, 3), lambda masks: masks[:, 0], np.ones((8, 2, 3)), np.full(3, 1e-9), seed=0)
     assert len(found.probability) == 0
+
+
+@pytest.mark.parametrize("power", [-950, -300, 300, 950])
+def test_the_unit_of_the_numbers_does_not_matter(power):
+    """Fourth powers of 1e-90 are 0 and of 1e90 infinite, where none are taken in other units."""
+    chunks = np.random.default_rng(0).gamma(4, size=(600, 4)) * [1, 1e3, 0, 1]
+    chunks[:300, 3] = 7  # what begins to vary late
+    plain, scaled = Tails.empty(4), Tails.empty(4)
+    for begin in (0, 200, 400):
+        plain.add(chunks[begin : begin + 200])
+        scaled.add(np.ldexp(chunks[begin : begin + 200], power))
+    odds = log_odds(1e-3, 1, 4)
+    np.testing.assert_array_equal(scaled.mean, np.ldexp(plain.mean, power))
+    np.testing.assert_array_equal(scaled.standard_error(), np.ldexp(plain.standard_error(), power))
+    np.testing.assert_array_equal(scaled.kurtosis(), plain.kurtosis())
+    np.testing.assert_array_equal(scaled.half_width(odds), np.ldexp(plain.half_width(odds), power))
+    assert np.all(np.isfinite(plain.half_width(odds))) and np.all(plain.standard_error()[[0, 1, 3]] > 0)
