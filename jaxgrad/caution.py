@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxgrad.autodiff import INSENSITIVE
 from jaxgrad.compilation import check_options
+from jaxgrad.floats import leaves_range
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import by_jax_alone, has_own_rules, reached
 from jaxgrad.report import Finding, Verdict
@@ -83,6 +84,30 @@ def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
         else f
         for f in findings
     ]
+
+
+def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back what floating point refutes where numbers leave its range on the way, as in c/(x + c)² with c = 1e200."""
+
+    def refuted(finding: Finding) -> bool:
+        return finding.evidence != "certificate" and finding.verdict == Verdict.REFUTED
+
+    if not any(map(refuted, findings)) or not _leaves_range(problem):
+        return findings
+    reason = "numbers overflow or underflow on the way, so that what floating point gives is no evidence; use other units"
+    return [replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}", diagnosis="") if refuted(f) else f for f in findings]
+
+
+def _leaves_range(problem: Problem) -> bool:
+    derivation, sizes = problem.derivation, problem.first_sizes
+    distribution, key = derivation.distribution(sizes), jax.random.key(problem.seed)
+    mask = () if distribution is None else (np.asarray(distribution.sample(key, derivation.mask_shape(sizes))),)
+    sides = (problem.closed_form(sizes), ()), (problem.differentiated(problem.loss), mask)
+    for number in range(2):
+        draw = problem.draw(sizes, number)
+        if any(leaves_range(side.program(draw, *more)[0], jax.tree.leaves((draw, *more))) for side, more in sides):
+            return True
+    return False
 
 
 def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:

@@ -25,6 +25,11 @@ FAILURES = (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError)
 """What running a program in numpy may raise."""
 _UNDERFLOWING = frozenset(("exp", "exp2", "logistic"))
 
+_OVERFLOWING = frozenset(
+    "add add_any cosh cumsum div dot_general exp exp2 expm1 integer_pow mul pow reduce_prod reduce_sum sinh square sub".split()
+)
+"""Operations that may make an infinite number of finite ones without a pole."""
+
 
 @contextmanager
 def in_precision(double: bool) -> Iterator[None]:
@@ -38,13 +43,14 @@ class Floats(Domain):
 
     Attributes:
         overflows: whether something became infinite, or an exponential zero, on the way.
+        leaves_range: whether finite numbers became infinite where there is no pole, or products of what is not 0 lost digits, or all.
     """
 
     rules: Mapping[str, Rule] = {}
 
     def __init__(self, shake: Shake | None = None) -> None:
         """Set up; `shake` is given each equation with its result, and returns what is taken for it."""
-        self.shake, self.overflows = shake, False
+        self.shake, self.overflows, self.leaves_range = shake, False, False
 
     def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
         """Return the entries at `index` of the operands, flattened and concatenated."""
@@ -58,7 +64,35 @@ class Floats(Domain):
         if eqn.primitive.name not in EXACT:
             small = eqn.primitive.name in _UNDERFLOWING and (value == 0).any()
             self.overflows |= bool(small or np.isinf(value).any())
+            self.leaves_range |= _leaves_range(eqn.primitive.name, operands, value)
         return value if self.shake is None else np.asarray(self.shake(eqn, value), value.dtype)
+
+
+def _leaves_range(name: str, operands: Sequence[np.ndarray], value: np.ndarray) -> bool:
+    if name not in _OVERFLOWING or not all(np.isfinite(x).all() for x in operands):
+        return False
+    zero = [x == 0 for x in operands]
+    if np.isinf(value).any():
+        return not (name == "div" and zero[1].any()) and not (name in ("integer_pow", "pow") and zero[0].any())
+    if name not in ("mul", "div", "square", "integer_pow"):
+        return False
+    tiny = np.abs(value) < float(jnp.finfo(value.dtype).tiny)
+    return bool((tiny & ~np.logical_or.reduce(np.broadcast_arrays(*zero))).any())
+
+
+def leaves_range(program: core.ClosedJaxpr, args: Sequence[Any]) -> bool:
+    """Say whether numbers overflow or underflow in a program, as far as numpy can tell.
+
+    >>> leaves_range(jax.make_jaxpr(lambda x: 1 / (x * x))(1.0), [np.float32(1e30)])
+    True
+    """
+    floats = Floats()
+    try:
+        with np.errstate(all="ignore"):
+            walk(program, [np.asarray(x) for x in args], floats)
+    except FAILURES:
+        return False
+    return floats.leaves_range
 
 
 def floating(program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None = None) -> list[np.ndarray] | None:

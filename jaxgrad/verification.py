@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from jaxgrad.autodiff import autodiff
-from jaxgrad.caution import at_data, at_odds, of_nothing, on_trust
+from jaxgrad.caution import at_data, at_odds, in_range, of_nothing, on_trust
 from jaxgrad.derivation import Derivation
 from jaxgrad.differences import differences
 from jaxgrad.expectations import choose, expectation
@@ -144,7 +144,7 @@ def verify_beside(derivation: Derivation, others: Callable[[], Gathered | None] 
                 findings += gathered.findings
         findings += [finding for name in names for finding in _gather(name, problem, chosen is not None)]
         findings.sort(key=lambda finding: (chosen or tuple(EVIDENCE)).index(finding.evidence))
-        findings = at_data(problem, at_odds(problem, on_trust(problem, of_nothing(problem, findings))))
+        findings = at_data(problem, at_odds(problem, on_trust(problem, of_nothing(problem, in_range(problem, findings)))))
     if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}

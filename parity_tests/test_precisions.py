@@ -13,6 +13,12 @@ from parity_tests import jax_models, torch_models
 X = np.random.default_rng(3).standard_normal((7, 6))
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Let torch begin with the same parameters in every run: where its own error is a tenth, accuracy is not judged."""
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_a_right_port_is_as_accurate_as_torch(precision, tmp_path):
     golden = parity.record(torch_models.MLP(), {"x": X}, precisions=[precision])

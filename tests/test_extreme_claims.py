@@ -50,6 +50,21 @@ def test_what_saturates_and_cancels_is_not_refuted_for_what_lies_below_its_round
     assert not wrong, wrong
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("weighted", "ratio", "c/(x + c)² overflows"),
+        ("plain", "log of 1 plus", "autodiff underflows"),
+    ],
+)
+def test_numbers_that_overflow_or_underflow_on_the_way_refute_nothing(kind, name, reason):
+    wrong, _ = wrong_verdicts([(kind, name, 1e200, RIGHT)], seed=690)
+    assert not wrong, (reason, wrong)
+    twice = verify(claim(kind, name, 1e200, "twice"), seed=690, max_samples=2**14)
+    assert {f.verdict for f in twice.findings if f.evidence != "certificate"} == {"undecided"}
+    assert all("use other units" in f.detail for f in twice.findings if f.evidence != "certificate")
+
+
 @pytest.mark.parametrize("c", [1e-290, 1e-90, 1e90, 1e290])
 def test_sampling_decides_alike_in_any_unit(c):
     """Squares of what is smaller than 1e-154 are 0, and so would be the standard error: the right claim was refuted at 1e-200."""
