@@ -87,15 +87,20 @@ def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 
 def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what floating point refutes where numbers leave its range on the way, as in c/(x + c)² with c = 1e200."""
+    """Take back what floating point says of an array that it refutes where numbers leave its range, as in c/(x + c)² with c = 1e200.
 
-    def refuted(finding: Finding) -> bool:
-        return finding.evidence != "certificate" and finding.verdict == Verdict.REFUTED
-
-    if not any(map(refuted, findings)) or not _leaves_range(problem):
+    What it confirms of the same array goes too: with the refutation goes what spoke against it.
+    """
+    refuted = {f.wrt for f in findings if f.evidence != "certificate" and f.verdict == Verdict.REFUTED}
+    if not refuted or not _leaves_range(problem):
         return findings
     reason = "numbers overflow or underflow on the way, so that what floating point gives is no evidence; use other units"
-    return [replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}", diagnosis="") if refuted(f) else f for f in findings]
+    return [
+        replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}", diagnosis="", warning="")
+        if f.evidence != "certificate" and f.wrt in refuted
+        else f
+        for f in findings
+    ]
 
 
 def _leaves_range(problem: Problem) -> bool:

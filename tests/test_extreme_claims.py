@@ -8,7 +8,7 @@ import datetime
 import jax.numpy as jnp
 import pytest
 
-from jaxgrad import verify
+from jaxgrad import Derivation, verify
 from tests.extreme_claims import LOSSES, RIGHT, chosen, claim
 
 WEEK = datetime.date.today().isocalendar()[1]
@@ -63,6 +63,14 @@ def test_numbers_that_overflow_or_underflow_on_the_way_refute_nothing(kind, name
     twice = verify(claim(kind, name, 1e200, "twice"), seed=690, max_samples=2**14)
     assert {f.verdict for f in twice.findings if f.evidence != "certificate"} == {"undecided"}
     assert all("use other units" in f.detail for f in twice.findings if f.evidence != "certificate")
+
+
+def test_a_refutation_is_not_taken_back_for_a_confirmation_that_is_weaker():
+    """Differences do not see the sine, and autodiff does; that a term underflows must not leave the wrong claim confirmed."""
+    hidden = lambda x: jnp.sum(x**2 + jnp.sin(1e10 * x) / 1e10 + 1e-200 * (1e-200 * x))
+    wrong = Derivation(name="hidden", loss=hidden, gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+    assert verify(wrong, evidence=("autodiff", "differences")).verdict == "undecided"
+    assert verify(wrong).verdict == "refuted", "by the certificate"
 
 
 @pytest.mark.parametrize("c", [1e-290, 1e-90, 1e90, 1e290])
