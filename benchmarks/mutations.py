@@ -24,9 +24,9 @@ from benchmarks.mutants import mutants
 from jaxgrad.diagnosis import diagnose
 from jaxgrad.diagnosis.cases import case, settings
 from jaxgrad.diagnosis.explanations import differs, residual
+from jaxgrad.evidence import EVIDENCE, loss_of_mask
 from jaxgrad.problem import Problem
 from jaxgrad.report import Verdict
-from jaxgrad.verification import EVIDENCE, _loss_of_mask
 
 HERE = pathlib.Path(__file__).parent
 PREFACE = """\
@@ -81,7 +81,7 @@ def judge(claim, seed=0):
         result = {"verdict": verdict, "by": by}
         if verdict != "refuted":
             return result
-        loss_of = functools.lru_cache(None)(lambda sizes: _loss_of_mask(problem, dict(sizes)))
+        loss_of = functools.lru_cache(None)(lambda sizes: loss_of_mask(problem, dict(sizes)))
         begin = time.perf_counter()
         found = diagnose(problem, problem.wrt, lambda sizes: loss_of(tuple(sizes.items())))
         result["seconds"] = time.perf_counter() - begin

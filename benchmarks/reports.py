@@ -12,8 +12,8 @@ import jax
 import jaxgrad as jg
 from jaxgrad import page
 from jaxgrad.diagnosis import diagnose
+from jaxgrad.evidence import EVIDENCE, loss_of_mask
 from jaxgrad.problem import Problem
-from jaxgrad.verification import EVIDENCE, _loss_of_mask
 from tests.wrong_variants import CASES
 
 
@@ -22,7 +22,7 @@ def diagnosed(claim):
     with jax.enable_x64(True):
         problem = Problem(claim, 0)
         EVIDENCE["certificate"](problem)
-        loss_of = functools.lru_cache(None)(lambda sizes: _loss_of_mask(problem, dict(sizes)))
+        loss_of = functools.lru_cache(None)(lambda sizes: loss_of_mask(problem, dict(sizes)))
         begin = time.perf_counter()
         found = diagnose(problem, problem.wrt, lambda sizes: loss_of(tuple(sizes.items())))
         return time.perf_counter() - begin, len(found)

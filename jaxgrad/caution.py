@@ -1,4 +1,4 @@
-"""What is taken back of what single pieces of evidence confirmed: they did not see all that speaks against it."""
+"""What is taken back of what single pieces of evidence said, since they did not see all that speaks against it: the rules in RULES."""
 
 from dataclasses import replace
 from typing import Any
@@ -104,9 +104,8 @@ def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 
 def _leaves_range(problem: Problem) -> bool:
-    derivation, sizes = problem.derivation, problem.first_sizes
-    distribution, key = derivation.distribution(sizes), jax.random.key(problem.seed)
-    mask = () if distribution is None else (np.asarray(distribution.sample(key, derivation.mask_shape(sizes))),)
+    sizes = problem.first_sizes
+    mask = _drawn_mask(problem, sizes)
     sides = (problem.closed_form(sizes), ()), (problem.differentiated(problem.loss), mask)
     for number in range(2):
         draw = problem.draw(sizes, number)
@@ -119,10 +118,8 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
     """Take proofs back where data are given at which the loss or the closed form is not finite."""
     if not problem.given or not any(f.evidence == "certificate" and f.verdict == Verdict.CONFIRMED for f in findings):
         return findings
-    derivation, sizes = problem.derivation, problem.choose_sizes(0)
-    distribution, key = derivation.distribution(sizes), jax.random.key(problem.seed)
-    mask = () if distribution is None else (distribution.sample(key, derivation.mask_shape(sizes)),)
-    value = jax.jit(problem.loss, compiler_options=check_options())(problem.draw(sizes, 0), *mask)
+    sizes = problem.choose_sizes(0)
+    value = jax.jit(problem.loss, compiler_options=check_options())(problem.draw(sizes, 0), *_drawn_mask(problem, sizes))
     bad = {label for label, array in problem.claimed(sizes, 0).items() if not np.all(np.isfinite(array))}
     if np.all(np.isfinite(value)) and not bad:
         return findings
@@ -133,6 +130,24 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
         else f
         for f in findings
     ]
+
+
+RULES = (in_range, of_nothing, on_trust, at_odds, at_data)
+"""Each is given the problem and the findings that the rules before it left, and returns as many."""
+
+
+def cautious(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Apply all rules, in their order."""
+    for rule in RULES:
+        findings = rule(problem, findings)
+    return findings
+
+
+def _drawn_mask(problem: Problem, sizes: dict[str, int]) -> tuple[np.ndarray, ...]:
+    """Return a draw of the mask, or nothing where there is no mask."""
+    derivation, key = problem.derivation, jax.random.key(problem.seed)
+    distribution = derivation.distribution(sizes)
+    return () if distribution is None else (np.asarray(distribution.sample(key, derivation.mask_shape(sizes))),)
 
 
 def _program(problem: Problem) -> Any:

@@ -1,7 +1,7 @@
 """Programs run in numpy, in floating point as they are or with each value moved as one pleases, without compiling them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ _OVERFLOWING = frozenset(
 @contextmanager
 def in_precision(double: bool) -> Iterator[None]:
     """Let JAX trace in float64, or in float32, where the user's constants may lie out of range without a warning: we chose it."""
-    with jax.enable_x64(double), np.errstate(over="warn" if double else "ignore"):
+    with jax.enable_x64(double), nullcontext() if double else np.errstate(over="ignore"):
         yield
 
 
@@ -87,18 +87,18 @@ def leaves_range(program: core.ClosedJaxpr, args: Sequence[Any]) -> bool:
     True
     """
     floats = Floats()
-    try:
-        with np.errstate(all="ignore"):
-            walk(program, [np.asarray(x) for x in args], floats)
-    except FAILURES:
-        return False
+    _walked(program, args, floats)
     return floats.leaves_range
 
 
 def floating(program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None = None) -> list[np.ndarray] | None:
     """Run a program in numpy, without compiling it; None where it has an operation that is only JAX's."""
+    return _walked(program, args, Floats(shake))
+
+
+def _walked(program: core.ClosedJaxpr, args: Sequence[Any], floats: Floats) -> list[np.ndarray] | None:
     try:
         with np.errstate(all="ignore"):
-            return walk(program, [np.asarray(x) for x in args], Floats(shake))
+            return walk(program, [np.asarray(x) for x in args], floats)
     except FAILURES:
         return None

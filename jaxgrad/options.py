@@ -63,7 +63,7 @@ def read_evidence(ctx: click.Context, param: click.Parameter, values: tuple[str,
         return None
     import difflib
 
-    from jaxgrad.verification import EVIDENCE
+    from jaxgrad.evidence import EVIDENCE
 
     names = [name.strip().replace("-", "_") for name in ",".join(values).split(",")]
     for name in names:

@@ -17,10 +17,11 @@ import jax
 
 from jaxgrad import faults, terminal
 from jaxgrad.derivation import Derivation
+from jaxgrad.evidence import EVIDENCE
 from jaxgrad.report import SCHEMA, Report, Verdict
 from jaxgrad.threads import cores, limit
 from jaxgrad.twins import Twin, TwinLostError, can_fork
-from jaxgrad.verification import EVIDENCE, Gathered, gather_beside, shares, verify, verify_beside
+from jaxgrad.verification import Gathered, gather_beside, shares, verify, verify_beside
 
 Progress = Callable[[str, float, str], None]
 JOBS_A_HELPER = 4
@@ -186,22 +187,22 @@ def _others(derivation: Derivation, options: dict[str, Any]) -> Iterator[Callabl
         yield None
         return
 
-    def gather(_: int, tell: Progress) -> Gathered | None:
+    def gather(_: int, __: Progress) -> Gathered | None:
         limit(1)
         try:
-            return gather_beside(derivation, progress=tell, **options)
+            return gather_beside(derivation, **options)
         except (Exception, SystemExit):  # it is raised again where it can be told of
             return None
 
-    def ask() -> Gathered | None:
+    def answer() -> Gathered | None:
         with contextlib.suppress(TwinLostError):
-            return twin.ask(0, lambda *_: None)
+            return twin.answer(lambda *_: None)
 
     twin = Twin(gather)
-    answer: Future[Gathered | None] = Future()
-    threading.Thread(target=lambda: answer.set_result(ask()), daemon=True).start()
     try:
-        yield answer.result
+        with contextlib.suppress(TwinLostError):
+            twin.begin(0)
+        yield answer
     finally:
         twin.stop()
 

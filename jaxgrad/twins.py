@@ -66,8 +66,27 @@ class Twin:
         Raises:
             TwinLostError: when the twin has died.
         """
+        self.begin(number)
+        return self.answer(tell)
+
+    def begin(self, number: int) -> None:
+        """Ask, and do not wait.
+
+        Raises:
+            TwinLostError: when the twin has died.
+        """
         try:
             self._pipe.send(number)
+        except OSError as error:
+            raise TwinLostError from error
+
+    def answer(self, tell: Tell) -> Any:
+        """Return the answer to what was asked; what the twin prints and reports is passed on from now.
+
+        Raises:
+            TwinLostError: when the twin has died.
+        """
+        try:
             while True:
                 kind, *content = self._pipe.recv()
                 if kind == "answer":

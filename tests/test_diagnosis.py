@@ -12,8 +12,8 @@ import pytest
 import jaxgrad as jg
 from jaxgrad import Derivation, Verdict, catalog, masks
 from jaxgrad.diagnosis import diagnose
+from jaxgrad.evidence import loss_of_mask
 from jaxgrad.problem import Problem
-from jaxgrad.verification import _loss_of_mask
 from tests import claims
 from tests.wrong_variants import CASES, ORIGINAL
 
@@ -22,7 +22,7 @@ def told(claim, **options):
     """Diagnose all arrays of the gradient; return {label: diagnosis}."""
     with jax.enable_x64(True):
         problem = Problem(claim, **options)
-        return diagnose(problem, problem.wrt, functools.partial(_loss_of_mask, problem))
+        return diagnose(problem, problem.wrt, functools.partial(loss_of_mask, problem))
 
 
 def wrong(name, gradient, loss=lambda x: jnp.sum(x**2), shapes=None, **more):

@@ -149,21 +149,21 @@ def test_a_mistake_found_by_a_twin_is_told_as_here():
 ONE = """
     import dataclasses, json, os, signal, sys
     import jax
-    from jaxgrad import running, twins, verification
+    from jaxgrad import evidence, running, twins
     from jaxgrad.catalog import get
     running.cores = lambda: 2
     claim = get("masked_autoencoder_features")
     twice = lambda **inputs: jax.tree.map(lambda x: 2 * x, claim.gradient(**inputs))
     wrong = dataclasses.replace(claim, name="twice", gradient=twice)
     asked, forks = [], []
-    ask, made = twins.Twin.ask, twins.Twin.__init__
-    def watched(self, number, tell):
-        asked.append(ask(self, number, tell))
+    answer, made = twins.Twin.answer, twins.Twin.__init__
+    def watched(self, tell):
+        asked.append(answer(self, tell))
         return asked[-1]
-    def counted(self, answer):
+    def counted(self, function):
         forks.append(1)
-        made(self, answer)
-    twins.Twin.ask, twins.Twin.__init__ = watched, counted
+        made(self, function)
+    twins.Twin.answer, twins.Twin.__init__ = watched, counted
     options = dict(seed=0, evidence=None, inputs=None, quiet=True, max_samples=2**14)
     def told(outcome):
         found = outcome.reports[0].to_dict()["findings"]
@@ -188,17 +188,31 @@ def test_what_a_twin_that_was_lost_or_failed_should_have_gathered_is_gathered_he
         lines = script(
             ONE
             + f"""
-    parent, certificate = os.getpid(), verification.EVIDENCE["certificate"]
+    parent, certificate = os.getpid(), evidence.EVIDENCE["certificate"]
     def fatal(problem):
         if os.getpid() != parent:
             {failure}
         return certificate(problem)
-    verification.EVIDENCE["certificate"] = fatal
+    evidence.EVIDENCE["certificate"] = fatal
     outcome = running.run([claim], beside=True, **options)
     print(len(forks), asked in ([], [None]), outcome.verdict, len(outcome.reports[0].findings))
     """
         )
         assert lines[-1] == "1 True confirmed 8"
+
+
+def test_what_a_loss_prints_in_the_twin_is_not_mixed_with_what_it_prints_here():
+    lines = script(
+        ONE
+        + """
+    def told_of(**inputs):
+        print("traced", "in", "words", "that", "are", "written", "one", "by", "one")
+        return claim.loss(**inputs)
+    running.run([dataclasses.replace(claim, loss=told_of)], beside=True, **options)
+    """
+    )
+    printed = [line for line in lines if "traced" in line]
+    assert len(printed) > 1 and set(printed) == {"traced in words that are written one by one"}
 
 
 def test_a_claim_without_a_mask_or_with_sampling_alone_has_nothing_to_share():

@@ -58,6 +58,7 @@ class JaxSide:
             self.programs: dict[str, Program] = {}
             self._compiled: dict[str, Any] = {}
             self.partners: dict[str, str] | None = None
+            self._taps: dict[str, tuple[int, ...]] | None = None
             self.shapes = shapes
             self.blocks = None
             self.permutations: dict[str, tuple[int, ...]] = {}
@@ -217,18 +218,20 @@ class JaxSide:
     def _runner(self, dtype: str) -> Any:
         program = self.program(dtype)
         if dtype not in self._compiled:
-            given = self.given(dtype, self.golden.state, self.golden.inputs)
-            shapes = jax.eval_shape(lambda: self._seen(program, given, {}, self.golden.seed)[1][2])
-            self.zeros = {k: s for k, s in shapes.items() if jnp.issubdtype(s.dtype, jnp.floating) and k not in program.plan.opaque}
             self._compiled[dtype] = jax.jit(self._backward(program), compiler_options=check_options())
         return self._compiled[dtype]
 
     def _arguments(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[Given, Arrays, Arrays, Arrays]:
-        zeros = {k: np.zeros(s.shape, jnp.dtype(dtype)) for k, s in self.zeros.items()}
+        program, given = self.program(dtype), self.given(dtype, state, inputs)
+        if self._taps is None:
+            shapes = jax.eval_shape(lambda: self._seen(program, given, {}, self.golden.seed)[1][2])
+            real = {k: s.shape for k, s in shapes.items() if jnp.issubdtype(s.dtype, jnp.floating)}
+            self._taps = {k: shape for k, shape in real.items() if k not in program.plan.opaque}
+        zeros = {k: np.zeros(shape, jnp.dtype(dtype)) for k, shape in self._taps.items()}
         seed, direction = (
             {k: v.astype(jnp.dtype(dtype)) for k, v in self.golden.group(part).items()} for part in ("seed", "direction")
         )
-        return self.given(dtype, state, inputs), zeros, seed, direction
+        return given, zeros, seed, direction
 
     def _named(self, found: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
         if not self.permutations:
