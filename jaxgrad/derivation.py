@@ -145,10 +145,12 @@ class Derivation:
         """Draw like `arrays`, from the words of a key; a key itself takes longer to make than the arrays."""
         rng, kinds = np.random.default_rng([*words]), (jnp.result_type(float), jnp.result_type(int))
 
-        def draw(name: str) -> Any:
-            return jax.tree.map(lambda text: self._draw(rng, name, text, sizes, special, kinds), self.shapes[name])
+        def draw(name: str, shape: Any) -> Any:
+            if isinstance(shape, str):
+                return self._draw(rng, name, shape, sizes, special, kinds)
+            return jax.tree.map(lambda text: self._draw(rng, name, text, sizes, special, kinds), shape)
 
-        return {name: draw(name) for name in self.input_names}
+        return {name: draw(name, self.shapes[name]) for name in self.input_names}
 
     def _draw(
         self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool, kinds: tuple[Any, Any]
@@ -159,7 +161,7 @@ class Derivation:
             array = np.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
         else:
             array = np.asarray((SPECIAL if special and domain in SPECIAL else DOMAINS)[domain](rng, shape))
-            array = array.astype(kinds[domain == "integer"])
+            array = array.astype(kinds[domain == "integer"], copy=False)
         if array.shape != shape:
             raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
         return array

@@ -11,7 +11,6 @@ them, so a file says whether its executable has such calls. In the library nothi
 import enum
 import functools
 import hashlib
-import importlib.metadata
 import os
 import pickle
 import re
@@ -23,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 from jax.experimental import serialize_executable
 from jax.extend import core
@@ -258,12 +258,8 @@ def digest(jaxpr: core.Jaxpr, options: dict[str, Any] | None = None) -> str | No
 
 def _surroundings(default: str) -> str:
     settings = {k: v for k, v in sorted(jax.config.values.items()) if "cache" not in k and "traceback" not in k}
-    return repr((FORMAT, _versions(), default, settings, os.environ.get("XLA_FLAGS", ""), os.environ.get("NPROC", ""), cores()))
-
-
-@functools.cache
-def _versions() -> tuple[str, ...]:
-    return tuple(importlib.metadata.version(name) for name in ("jax", "jaxlib"))
+    around = os.environ.get("XLA_FLAGS", ""), os.environ.get("NPROC", ""), cores()
+    return repr((FORMAT, jax.__version__, jaxlib.version.__version__, default, settings, *around))
 
 
 @functools.cache

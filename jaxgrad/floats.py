@@ -39,18 +39,13 @@ def in_precision(double: bool) -> Iterator[None]:
 
 
 class Floats(Domain):
-    """Floating point.
-
-    Attributes:
-        overflows: whether something became infinite, or an exponential zero, on the way.
-        leaves_range: whether finite numbers became infinite where there is no pole, or products of what is not 0 lost digits, or all.
-    """
+    """Floating point."""
 
     rules: Mapping[str, Rule] = {}
 
     def __init__(self, shake: Shake | None = None) -> None:
         """Set up; `shake` is given each equation with its result, and returns what is taken for it."""
-        self.shake, self.overflows, self.leaves_range = shake, False, False
+        self.shake = shake
 
     def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
         """Return the entries at `index` of the operands, flattened and concatenated."""
@@ -59,13 +54,34 @@ class Floats(Domain):
     def computed(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], array: Any) -> Any:
         """Return the value of one result of an equation."""
         value = self.constant(array)
-        if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
+        if not isinstance(value, np.ndarray) or not (value.dtype.kind == "f" or jnp.issubdtype(value.dtype, jnp.floating)):
             return value
-        if eqn.primitive.name not in EXACT:
-            small = eqn.primitive.name in _UNDERFLOWING and (value == 0).any()
-            self.overflows |= bool(small or np.isinf(value).any())
-            self.leaves_range |= _leaves_range(eqn.primitive.name, operands, value)
+        self.see(eqn, operands, value)
         return value if self.shake is None else np.asarray(self.shake(eqn, value), value.dtype)
+
+    def see(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], value: np.ndarray) -> None:
+        """Take note of a result in floating point."""
+
+
+class Ranges(Floats):
+    """Floating point that takes note of where its range was left.
+
+    Attributes:
+        overflows: whether something became infinite, or an exponential zero, on the way.
+        left: whether finite numbers became infinite where there is no pole, or products of what is not 0 lost digits, or all.
+    """
+
+    def __init__(self, shake: Shake | None = None) -> None:
+        """Set up, as above."""
+        super().__init__(shake)
+        self.overflows = self.left = False
+
+    def see(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], value: np.ndarray) -> None:
+        """Take note of a result in floating point."""
+        name = eqn.primitive.name
+        if name not in EXACT:
+            self.overflows |= bool((name in _UNDERFLOWING and (value == 0).any()) or np.isinf(value).any())
+            self.left |= _leaves_range(name, operands, value)
 
 
 def _leaves_range(name: str, operands: Sequence[np.ndarray], value: np.ndarray) -> bool:
@@ -86,9 +102,9 @@ def leaves_range(program: core.ClosedJaxpr, args: Sequence[Any]) -> bool:
     >>> leaves_range(jax.make_jaxpr(lambda x: 1 / (x * x))(1.0), [np.float32(1e30)])
     True
     """
-    floats = Floats()
-    _walked(program, args, floats)
-    return floats.leaves_range
+    ranges = Ranges()
+    _walked(program, args, ranges)
+    return ranges.left
 
 
 def floating(program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None = None) -> list[np.ndarray] | None:

@@ -89,6 +89,8 @@ class Domain:
 
     def constant(self, array: Any) -> Value:
         """Return the value of a literal, a constant, or a known result; a `numpy.ndarray` stays known."""
+        if isinstance(array, np.ndarray):
+            return array
         concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
         return np.asarray(array) if concrete and not jax.numpy.issubdtype(array.dtype, jax.dtypes.extended) else array
 

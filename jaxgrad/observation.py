@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.floats import EXACT, FAILURES, Floats
+from jaxgrad.floats import EXACT, FAILURES, Floats, Ranges
 from jaxgrad.interpreter import walk
 from jaxgrad.tracing import Traced
 from jaxgrad.work import estimate, size
@@ -99,7 +99,7 @@ def observe(traced: Traced, seed: int) -> Observation | None:
     for scale in _SCALES:
         inputs = _draw(rng, traced, scale)
         try:
-            points.append(_Point(inputs, _evaluate(traced, inputs)[0]))
+            points.append(_Point(inputs, _evaluate(traced, inputs, Floats())))
         except FAILURES:
             return None
     return Observation(traced, seed, points)
@@ -114,8 +114,8 @@ def same_domain(traced: Traced, seed: int) -> bool:
     for scale in _DOMAIN_SCALES:
         inputs = _draw(rng, traced, scale)
         try:
-            pairs, overflows = _evaluate(traced, inputs)
-            if overflows and scale > _MODERATE:
+            pairs = _evaluate(traced, inputs, ranges := Ranges())
+            if ranges.overflows and scale > _MODERATE:
                 continue
             if any((np.isnan(f) != np.isnan(g)).any() for f, g in pairs):
                 return False
@@ -136,15 +136,12 @@ def _draw(rng: np.random.Generator, traced: Traced, scale: float) -> list[np.nda
     return inputs
 
 
-def _evaluate(
-    traced: Traced, inputs: Sequence[np.ndarray], rng: np.random.Generator | None = None
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
-    """Return the outputs of f and g in pairs, and whether something overflowed on the way."""
-    floats = Floats(None if rng is None else lambda eqn, value: value if _is_exact(eqn) else moved(rng, value))
+def _evaluate(traced: Traced, inputs: Sequence[np.ndarray], floats: Floats) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the outputs of f and g in pairs."""
     with np.errstate(all="ignore"):
         outputs = [_real(x) for x in walk(traced.program, inputs, floats)]
     half = len(outputs) // 2
-    return list(zip(outputs[:half], outputs[half:], strict=True)), floats.overflows
+    return list(zip(outputs[:half], outputs[half:], strict=True))
 
 
 def _real(x: Any) -> np.ndarray:
@@ -160,10 +157,14 @@ def _noise(
 
     In one run the inputs alone are moved: an exponent that is 2 stays 2, where any other would be undefined.
     """
+
+    def shaken(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
+        return value if _is_exact(eqn) else moved(rng, value)
+
     runs = []
-    for shaken in (*(rng,) * _NOISY, None):
+    for floats in (*(Floats(shaken),) * _NOISY, Floats()):
         nearby = [x if v is not None else moved(rng, np.asarray(x)) for x, v in zip(inputs, traced.values, strict=True)]
-        runs.append(_evaluate(traced, nearby, shaken)[0])
+        runs.append(_evaluate(traced, nearby, floats))
 
     def move(i: int, j: int) -> np.ndarray:
         moves = np.abs(np.stack([run[i][j] for run in runs]) - pairs[i][j])

@@ -26,6 +26,8 @@ from jaxgrad.verification import Gathered, gather_beside, shares, verify, verify
 Progress = Callable[[str, float, str], None]
 JOBS_A_HELPER = 4
 """A further process or thread for so many derivations: each compiles anew what they share."""
+SPARE = 4
+"""So many short jobs are kept for the end, lest one process waits while another does a long one."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def run(
 
     helpers = _helpers(attempt, len(derivations)) if parallel and not debug else []
     with redirect, _whole_tracebacks(), terminal.Run(screen, derivations, kinds, quiet=quiet) as table:
-        with _results(attempt, len(derivations), helpers, table.progress) as results:
+        long = [derivation.mask is not None for derivation in derivations]
+        with _results(attempt, long, helpers, table.progress) as results:
             for derivation, result in zip(derivations, results, strict=True):
                 found = result()
                 if isinstance(found, _Failure):
@@ -207,13 +210,40 @@ def _others(derivation: Derivation, options: dict[str, Any]) -> Iterator[Callabl
         twin.stop()
 
 
+class _Jobs:
+    """The numbers of jobs that wait, taken from both ends, and at the end some short ones from the middle.
+
+    >>> jobs = _Jobs([False, False, True, True, True, True], spare=1)
+    >>> [jobs.first(), jobs.last(), jobs.last(), jobs.first(), jobs.first(), jobs.last()]
+    [0, 5, 4, 2, 3, 1]
+    """
+
+    def __init__(self, long: Sequence[bool], spare: int = SPARE) -> None:
+        middle = (len(long) - 1) / 2
+        short = sorted((number for number, is_long in enumerate(long) if not is_long), key=lambda number: abs(number - middle))
+        kept = short[:spare] if any(long) else []
+        self._ends = deque(number for number in range(len(long)) if number not in kept)
+        self._kept = deque(kept)
+        self._lock = threading.Lock()
+
+    def first(self) -> int:
+        """Take the first; raise an IndexError where none is left."""
+        with self._lock:
+            return (self._ends or self._kept).popleft()
+
+    def last(self) -> int:
+        """Take the last, likewise."""
+        with self._lock:
+            return self._ends.pop() if self._ends else self._kept.popleft()
+
+
 @contextlib.contextmanager
 def _results(
-    attempt: Attempt, jobs: int, helpers: Sequence[Twin | None], progress: Callable[[int], Progress | None]
+    attempt: Attempt, long: Sequence[bool], helpers: Sequence[Twin | None], progress: Callable[[int], Progress | None]
 ) -> Iterator[list[Callable[[], Report | _Failure]]]:
-    """Do the jobs here and with helpers, from both ends; yield functions that wait for each result."""
+    """Do the jobs, of which some are known to be long, here and with helpers; yield functions that wait for each result."""
+    jobs, waiting = len(long), _Jobs(long)
     futures: list[Future[Report | _Failure]] = [Future() for _ in range(jobs)]
-    waiting = deque(range(jobs))
     stop = threading.Event()
 
     def do(number: int, helper: Twin | None) -> Report | _Failure:
@@ -241,9 +271,9 @@ def _results(
             except BaseException as error:
                 futures[number].set_exception(error)
 
-    threads = [threading.Thread(target=attend, args=(waiting.pop, helper)) for helper in helpers]
+    threads = [threading.Thread(target=attend, args=(waiting.last, helper)) for helper in helpers]
     if helpers:  # else the jobs are done one by one as their results are asked for
-        threads.append(threading.Thread(target=attend, args=(waiting.popleft, None)))
+        threads.append(threading.Thread(target=attend, args=(waiting.first, None)))
     for thread in threads:
         thread.start()
     try:

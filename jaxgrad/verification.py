@@ -1,7 +1,6 @@
 """verify(): what is checked of its arguments, and how the verdicts of all evidence (`jaxgrad.evidence`) combine."""
 
 import functools
-import importlib.metadata
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jaxlib.version
+import numpy as np
 
 from jaxgrad.caution import cautious
 from jaxgrad.derivation import Derivation
@@ -195,4 +196,5 @@ def _context(problem: Problem) -> dict[str, Any]:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
+    found = {"jax": jax.__version__, "jaxlib": jaxlib.version.__version__, "numpy": np.__version__}
+    return {"python": platform.python_version(), **found}
