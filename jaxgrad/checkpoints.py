@@ -22,7 +22,7 @@ import numpy as np
 from jaxgrad import files, machines
 
 FORMAT = "jaxgrad checkpoint"
-VERSION = 3
+VERSION = 4
 """Version of the format."""
 
 State = dict[str, np.ndarray]

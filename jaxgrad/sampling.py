@@ -110,7 +110,7 @@ def _estimate(
     moments = Moments.empty(known.size)
     keep = None if checkpoint is None else Checkpoint(checkpoint, sampler.fingerprint(key, args, chunk, chunks, total))
     if keep is not None and (state := keep.load()) is not None:
-        moments = Moments(int(state["next_chunk"]), np.array(state["mean"]), np.array(state["squares"]))
+        moments = Moments(int(state["next_chunk"]), *(np.array(state[name]) for name in ("mean", "squares", "unit")))
     pace = Pace(moments.count * chunk)
     while moments.count < total:
         first = moments.count
@@ -123,7 +123,7 @@ def _estimate(
         moments.add(means)
         if keep is not None:
             keep.save({"key": jax.random.key_data(key), "next_chunk": moments.count, "samples": moments.count * chunk,
-                       "mean": moments.mean, "squares": moments.squares})  # fmt: skip
+                       "mean": moments.mean, "squares": moments.squares, "unit": moments.unit})  # fmt: skip
         if tell is not None:
             tell(moments.count / total, pace.tell(moments.count * chunk, _precision(sampler, known, moments), total * chunk))
     mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), known)

@@ -68,6 +68,28 @@ def test_chunk_moments_merge_to_those_of_all_chunks():
     np.testing.assert_allclose(moments.standard_error(), chunks.std(0, ddof=1) / np.sqrt(37), rtol=1e-8)
 
 
+@pytest.mark.parametrize("exponents", [(-300, -300, -300), (0, -200, -200), (-200, 0, 300), (300, 300, 0), (0, 0, 0)])
+def test_standard_errors_hold_where_float64_does_not_hold_the_squares(exponents):
+    rng = np.random.default_rng(1)
+    parts = [10.0**exponent * rng.standard_normal((count, 3)) for exponent, count in zip(exponents, (1, 9, 20), strict=True)]
+    parts[1][:, 2] = parts[0][0, 2]
+    moments = Moments.empty(3)
+    for part in parts:
+        moments.add(part)
+    chunks = np.concatenate(parts)
+    unit = np.abs(chunks).max(0)
+    np.testing.assert_allclose(moments.standard_error() / unit, (chunks / unit).std(0, ddof=1) / np.sqrt(30), rtol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1e-290, 1e-170, 1e170, 1e290])
+def test_an_estimate_of_numbers_of_any_size_has_its_standard_error(scale):
+    with jax.enable_x64(True):
+        f = jg.estimate(lambda c, mask: c * mask.sum(), masks.Bernoulli(0.3), (5,))
+        one, found = (f(jax.random.key(0), c, samples=640) for c in (1.0, scale))
+    assert one.standard_error > 0
+    np.testing.assert_allclose((found.mean / scale, found.standard_error / scale), (one.mean, one.standard_error), rtol=1e-10)
+
+
 def test_memory_is_bounded_whatever_the_number_of_samples(problem):
     sampler = Sampler(loss, masks.Bernoulli(0.5), (6, 4), (1, 2))
     known = sampler.known(tuple(problem))
