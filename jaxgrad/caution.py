@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgrad.autodiff import INSENSITIVE
+from jaxgrad.autodiff import DRAWS, INSENSITIVE
 from jaxgrad.compilation import check_options
+from jaxgrad.evidence import EVIDENCE
 from jaxgrad.floats import leaves_range
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import by_jax_alone, has_own_rules, reached
@@ -86,6 +87,28 @@ def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
     ]
 
 
+def unopposed(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back what differences alone were asked for and confirm, where autodiff, by JAX's own rules, gives another gradient.
+
+    Values may hide what a gradient shows: x² + sin(1e10 x)/1e10.
+    """
+    beside = {f.wrt for f in findings if f.evidence in ("autodiff", "expectation")}
+    alone = {f.wrt for f in findings if f.evidence == "differences" and f.verdict == Verdict.CONFIRMED} - beside
+    if not alone or not by_jax_alone(_program(problem)):
+        return findings
+    other = EVIDENCE["autodiff" if problem.derivation.mask is None else "expectation"](problem)
+    if isinstance(other, str):
+        return findings
+    opposed = {f.wrt for f in other if f.verdict == Verdict.REFUTED or (f.error or 0.0) > INSENSITIVE}
+    reason = "autodiff, which was not asked for, gives another gradient, that values may hide"
+    return [
+        replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}")
+        if f.evidence == "differences" and f.wrt in opposed & alone
+        else f
+        for f in findings
+    ]
+
+
 def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
     """Take back what floating point says of an array that it refutes where numbers leave its range, as in c/(x + c)² with c = 1e200.
 
@@ -104,13 +127,14 @@ def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 
 def _leaves_range(problem: Problem) -> bool:
-    sizes = problem.first_sizes
-    mask = _drawn_mask(problem, sizes)
-    sides = (problem.closed_form(sizes), ()), (problem.differentiated(problem.loss), mask)
-    for number in range(2):
-        draw = problem.draw(sizes, number)
-        if any(leaves_range(side.program(draw, *more)[0], jax.tree.leaves((draw, *more))) for side, more in sides):
-            return True
+    for variant in range(2):
+        sizes = problem.choose_sizes(variant, few_masks=problem.derivation.mask is not None)
+        mask = _drawn_mask(problem, sizes)
+        sides = (problem.closed_form(sizes), ()), (problem.differentiated(problem.loss), mask)
+        for number in range(DRAWS):
+            draw = problem.draw(sizes, number)
+            if any(leaves_range(side.program(draw, *more)[0], jax.tree.leaves((draw, *more))) for side, more in sides):
+                return True
     return False
 
 
@@ -132,7 +156,7 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
     ]
 
 
-RULES = (in_range, of_nothing, on_trust, at_odds, at_data)
+RULES = (in_range, of_nothing, on_trust, at_odds, unopposed, at_data)
 """Each is given the problem and the findings that the rules before it left, and returns as many."""
 
 
