@@ -9,7 +9,8 @@ Most programs run in numpy, which costs less than compiling them. One that numpy
 are only JAX's, is compiled; there a loop is one operation.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -22,9 +23,13 @@ from jaxgrad.floats import EXACT, floating
 from jaxgrad.programs import CALLS, Traceable, TracedOnce
 from jaxgrad.work import estimate
 
-RUNS = 4
+RUNS, FEW_RUNS = 24, 4
+"""Runs where a verdict may hang on one entry's movement, and where the movements of several draws are added up.
+
+Two roundings may undo each other: of (1 − t)(1 + t) with t = −1 every second run leaves 0.
+"""
 _LONGEST = 2**28
-"""The most work of a run in numpy, in the units of `jaxgrad.work`: about a quarter of a second."""
+"""The most work of a run in numpy, in the units of `jaxgrad.work`: about a quarter of a second. Long runs are fewer."""
 
 
 def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
@@ -46,34 +51,41 @@ def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
     return run
 
 
-def movement(function: Callable[..., Any], unit: float, *args: Any, options: dict[str, Any] | None = None) -> Any:
-    """Return how far each entry of a function's result moves over RUNS runs of random rounding, as numpy arrays."""
+def movement(function: Callable[..., Any], unit: float, *args: Any, options: dict[str, Any] | None = None, runs: int = RUNS) -> Any:
+    """Return how far each entry of a function's result moves over some runs of random rounding, as numpy arrays."""
     traced = function if isinstance(function, Traceable) else TracedOnce(function)
-    found = movement_in_numpy(traced, unit, *args)
+    found = movement_in_numpy(traced, unit, *args, runs=runs)
     if found is not None:
         return found
     program = Program(lambda numbers, args: jax.vmap(lambda k: jittered(traced, unit)(k, *args))(numbers), options)
-    return jax.tree.map(lambda runs: _moves(np.asarray(runs)), program(np.arange(RUNS + 1, dtype=np.int32), args))
+    several = [program(np.append(0, few).astype(np.int32), args) for few in np.arange(1, runs + 1).reshape(-1, FEW_RUNS)]
+    return jax.tree.map(lambda *results: _largest_move(results[0][0], (run for result in results for run in result[1:])), *several)
 
 
-def movement_in_numpy(traced: Traceable, unit: float, *args: Any) -> Any:
+def movement_in_numpy(traced: Traceable, unit: float, *args: Any, runs: int = RUNS) -> Any:
     """Return the same, or None where numpy would take long for it, or has not all operations."""
     closed, shape = traced.program(*args)
-    runs = _in_numpy(closed, jax.tree.leaves(args), unit)
-    return None if runs is None else jax.tree.unflatten(jax.tree.structure(shape), list(map(_moves, runs)))
+    found = _in_numpy(closed, jax.tree.leaves(args), unit, runs)
+    return None if found is None else jax.tree.unflatten(jax.tree.structure(shape), found)
 
 
-def _moves(runs: np.ndarray) -> np.ndarray:
-    """Return how far each entry is from the first run, in any other."""
-    if runs.dtype.kind != "f":
-        return np.where((runs[1:] != runs[0]).any(0), np.inf, 0.0)
+def _largest_move(plain: Any, runs: Iterable[Any]) -> np.ndarray:
+    """Return how far each entry is from that of the plain run, in any other."""
+    plain = np.asarray(plain)
+    return functools.reduce(lambda largest, run: np.maximum(largest, _move(plain, np.asarray(run))), runs, np.zeros(plain.shape))
+
+
+def _move(plain: np.ndarray, run: np.ndarray) -> np.ndarray:
+    if plain.dtype.kind != "f":
+        return np.where(run != plain, np.inf, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.abs(runs[1:] - runs[0]).max(0)
+        return np.abs(run - plain)
 
 
-def _in_numpy(closed: core.ClosedJaxpr, args: Sequence[Any], unit: float) -> list[np.ndarray] | None:
-    """Return the results of a run as it is and of RUNS runs rounded at random, stacked; None where they are not for numpy."""
-    if estimate(closed.jaxpr, 1) > _LONGEST:
+def _in_numpy(closed: core.ClosedJaxpr, args: Sequence[Any], unit: float, runs: int) -> list[np.ndarray] | None:
+    """Return how far each result moves from a run as it is in some that are rounded at random; None where they are not for numpy."""
+    work = estimate(closed.jaxpr, 1)
+    if work > _LONGEST:
         return None
     rng = np.random.default_rng(0)
 
@@ -82,13 +94,14 @@ def _in_numpy(closed: core.ClosedJaxpr, args: Sequence[Any], unit: float) -> lis
             return value
         return value * np.where(rng.random(value.shape) < 0.5, 1 - unit, 1 + unit).astype(value.dtype)
 
-    runs = []
-    for shake in (None, *[shaken] * RUNS):
-        found = floating(closed, args, shake)
-        if found is None:
+    plain, moves = floating(closed, args), None
+    for _ in range(min(runs, max(FEW_RUNS, int(FEW_RUNS * _LONGEST / max(work, 1))))):
+        run = None if plain is None else floating(closed, args, shaken)
+        if plain is None or run is None:
             return None
-        runs.append(found)
-    return [np.stack(leaf) for leaf in zip(*runs, strict=True)]
+        more = list(map(_move, plain, run))
+        moves = more if moves is None else list(map(np.maximum, moves, more))
+    return moves
 
 
 def _evaluate(jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, count: list[int]) -> list[Any]:

@@ -18,7 +18,7 @@ from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program, at_once
 from jaxgrad.floats import in_precision
-from jaxgrad.jitter import movement
+from jaxgrad.jitter import FEW_RUNS, movement
 from jaxgrad.machines import agree
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import TracedOnce
@@ -210,7 +210,7 @@ class _Pilot:
         largest = np.argsort(np.nan_to_num(sizes, nan=-1.0, posinf=-1.0))[::-1][:SHAKEN]
         unit = float(np.finfo(np.float64).eps)
         runs = [
-            labelled(movement(self.traced, unit, mask, self.masks[0], args, options=check_options()))
+            labelled(movement(self.traced, unit, mask, self.masks[0], args, options=check_options(), runs=FEW_RUNS))
             for mask in (np.ones_like(self.masks[0]), *self.masks[largest])
         ]
         shaken = []
