@@ -88,19 +88,20 @@ def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 
 def unopposed(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what differences alone were asked for and confirm, where autodiff, by JAX's own rules, gives another gradient.
+    """Take back what differences confirm, where they alone were asked for and autodiff gives another gradient.
 
-    Values may hide what a gradient shows: x² + sin(1e10 x)/1e10.
+    Values may hide what a gradient shows, as in x² + sin(1e10 x)/1e10, and autodiff looks at more draws.
     """
     beside = {f.wrt for f in findings if f.evidence in ("autodiff", "expectation")}
     alone = {f.wrt for f in findings if f.evidence == "differences" and f.verdict == Verdict.CONFIRMED} - beside
-    if not alone or not by_jax_alone(_program(problem)):
+    if not alone:
         return findings
     other = EVIDENCE["autodiff" if problem.derivation.mask is None else "expectation"](problem)
     if isinstance(other, str):
         return findings
-    opposed = {f.wrt for f in other if f.verdict == Verdict.REFUTED or (f.error or 0.0) > INSENSITIVE}
-    reason = "autodiff, which was not asked for, gives another gradient, that values may hide"
+    trusted = by_jax_alone(_program(problem))
+    opposed = {f.wrt for f in other if f.verdict == Verdict.REFUTED or (trusted and (f.error or 0.0) > INSENSITIVE)}
+    reason = "autodiff, which was not asked for, gives another gradient, here or at more draws"
     return [
         replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}")
         if f.evidence == "differences" and f.wrt in opposed & alone

@@ -114,7 +114,6 @@ def floating(program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None
 
 def _walked(program: core.ClosedJaxpr, args: Sequence[Any], floats: Floats) -> list[np.ndarray] | None:
     try:
-        with np.errstate(all="ignore"):
-            return walk(program, [np.asarray(x) for x in args], floats)
+        return walk(program, [np.asarray(x) for x in args], floats)
     except FAILURES:
         return None

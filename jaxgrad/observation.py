@@ -138,8 +138,7 @@ def _draw(rng: np.random.Generator, traced: Traced, scale: float) -> list[np.nda
 
 def _evaluate(traced: Traced, inputs: Sequence[np.ndarray], floats: Floats) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the outputs of f and g in pairs."""
-    with np.errstate(all="ignore"):
-        outputs = [_real(x) for x in walk(traced.program, inputs, floats)]
+    outputs = [_real(x) for x in walk(traced.program, inputs, floats)]
     half = len(outputs) // 2
     return list(zip(outputs[:half], outputs[half:], strict=True))
 

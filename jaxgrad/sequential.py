@@ -217,7 +217,8 @@ class Sequence:
             detail = f"{shown}; the sampled gradient is not finite in {where}"
             return Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, seconds=seconds, detail=detail)
         off, reach = (a[part] for a in self._off_and_reach())
-        i = int(np.argmax(np.nan_to_num(off / np.maximum(reach, np.finfo(float).tiny))))
+        with np.errstate(over="ignore"):
+            i = int(np.argmax(np.nan_to_num(off / np.maximum(reach, np.finfo(float).tiny))))
         detail, warning = shown, ""
         if verdict == Verdict.REFUTED:
             se = max(float(self.tails.standard_error()[part][i]), float(np.finfo(float).tiny))

@@ -73,6 +73,13 @@ def test_a_refutation_is_not_taken_back_for_a_confirmation_that_is_weaker():
     assert verify(wrong).verdict == "refuted", "by the certificate"
 
 
+@pytest.mark.parametrize(("name", "c"), [("logsumexp scaled", 1e60), ("max", 1.0)])
+def test_differences_alone_confirm_no_entry_that_does_not_matter_at_their_draws(name, c):
+    verdicts = {verify(claim("plain", name, c, "one entry by 5%"), seed=seed, evidence="differences").verdict for seed in (3, 5, 647)}
+    assert "confirmed" not in verdicts
+    assert verify(claim("plain", name, 1.0, RIGHT), evidence="differences").verdict == "confirmed"
+
+
 @pytest.mark.parametrize("c", [1e-290, 1e-90, 1e90, 1e290])
 def test_sampling_decides_alike_in_any_unit(c):
     """Squares of what is smaller than 1e-154 are 0, and so would be the standard error: the right claim was refuted at 1e-200."""
