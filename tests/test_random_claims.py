@@ -40,7 +40,7 @@ def test_no_verdict_on_a_random_network_is_wrong(batch):
     [
         Network(("silu", "layer norm"), "gate", "mean square", 1e6, None, RIGHT),
         Network(("silu", "layer norm"), "gate", "mean square", 1e6, None, "0.1%"),
-        Network(("attention",), None, "log-sum-exp", 1e-6, 0, RIGHT),
+        pytest.param(Network(("attention",), None, "log-sum-exp", 1e-6, 0, RIGHT), marks=pytest.mark.slow),
         Network(("attention",), None, "log-sum-exp", 1e-6, 0, "a thousandth added"),
     ],
     ids=["right", "wrong", "right with a mask", "wrong with a mask"],
