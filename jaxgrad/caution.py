@@ -1,6 +1,7 @@
 """What is taken back of what single pieces of evidence said, since they did not see all that speaks against it: the rules in RULES."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,12 +27,7 @@ def on_trust(problem: Problem, findings: list[Finding]) -> list[Finding]:
     if not unchecked or not has_own_rules(_program(problem)):
         return findings
     reason = "it takes on trust the loss's own differentiation rule, which differences of the loss do not confirm"
-    return [
-        replace(f, verdict=Verdict.UNDECIDED, bound=None if f.evidence == "certificate" else f.bound, detail=f"{reason}; {f.detail}")
-        if f.wrt in unchecked and f.verdict == Verdict.CONFIRMED
-        else f
-        for f in findings
-    ]
+    return _taken_back(findings, reason, lambda f: f.wrt in unchecked and f.verdict == Verdict.CONFIRMED)
 
 
 def of_nothing(problem: Problem, findings: list[Finding]) -> list[Finding]:
@@ -43,12 +39,7 @@ def of_nothing(problem: Problem, findings: list[Finding]) -> list[Finding]:
     if not zero or zero <= (certain := _constants(problem)):
         return findings
     reason = "floating point cannot tell whether this is zero, hidden by rounding, or zero at these draws alone"
-    return [
-        replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}", warning="")
-        if _is_float_zero(f) and f.wrt not in certain
-        else f
-        for f in findings
-    ]
+    return _taken_back(findings, reason, lambda f: _is_float_zero(f) and f.wrt not in certain, warning="")
 
 
 def _is_float_zero(finding: Finding) -> bool:
@@ -84,12 +75,7 @@ def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
     if not odd or not by_jax_alone(_program(problem)):
         return findings
     reason = "autodiff gives another gradient, and rounding is too large there to tell which is right"
-    return [
-        replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}")
-        if f.evidence == "differences" and f.wrt in odd and f.verdict == Verdict.CONFIRMED
-        else f
-        for f in findings
-    ]
+    return _taken_back(findings, reason, lambda f: f.evidence == "differences" and f.wrt in odd and f.verdict == Verdict.CONFIRMED)
 
 
 def unopposed(problem: Problem, findings: list[Finding]) -> list[Finding]:
@@ -107,12 +93,7 @@ def unopposed(problem: Problem, findings: list[Finding]) -> list[Finding]:
     trusted = by_jax_alone(_program(problem))
     opposed = {f.wrt for f in other if f.verdict == Verdict.REFUTED or (trusted and (f.error or 0.0) > INSENSITIVE)}
     reason = "autodiff, which was not asked for, gives another gradient, here or at more draws"
-    return [
-        replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}")
-        if f.evidence == "differences" and f.wrt in opposed & alone
-        else f
-        for f in findings
-    ]
+    return _taken_back(findings, reason, lambda f: f.evidence == "differences" and f.wrt in opposed & alone)
 
 
 def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
@@ -124,12 +105,7 @@ def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
     if not refuted or not _leaves_range(problem):
         return findings
     reason = "numbers overflow or underflow on the way, so that what floating point gives is no evidence; use other units"
-    return [
-        replace(f, verdict=Verdict.UNDECIDED, detail=f"{reason}; {f.detail}", diagnosis="", warning="")
-        if f.evidence != "certificate" and f.wrt in refuted
-        else f
-        for f in findings
-    ]
+    return _taken_back(findings, reason, lambda f: f.evidence != "certificate" and f.wrt in refuted, diagnosis="", warning="")
 
 
 def _leaves_range(problem: Problem) -> bool:
@@ -155,12 +131,11 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
     if np.all(np.isfinite(value)) and not bad:
         return findings
     reason = "the loss or the closed form is not finite at the data that are given"
-    return [
-        replace(f, verdict=Verdict.UNDECIDED, bound=None, detail=f"{reason}; {f.detail}")
-        if f.evidence == "certificate" and f.verdict == Verdict.CONFIRMED and (f.wrt in bad or not np.all(np.isfinite(value)))
-        else f
-        for f in findings
-    ]
+
+    def holds_nowhere(f: Finding) -> bool:
+        return f.evidence == "certificate" and f.verdict == Verdict.CONFIRMED and (f.wrt in bad or not np.all(np.isfinite(value)))
+
+    return _taken_back(findings, reason, holds_nowhere)
 
 
 RULES = (in_range, of_nothing, on_trust, at_odds, unopposed, at_data)
@@ -172,6 +147,16 @@ def cautious(problem: Problem, findings: list[Finding]) -> list[Finding]:
     for rule in RULES:
         findings = rule(problem, findings)
     return findings
+
+
+def _taken_back(findings: list[Finding], reason: str, which: Callable[[Finding], bool], **changes: Any) -> list[Finding]:
+    """Make some findings undecided for a reason; a proof that is taken back has no probability of being wrong."""
+
+    def undecided(f: Finding) -> Finding:
+        bound = None if f.evidence == "certificate" else f.bound
+        return replace(f, verdict=Verdict.UNDECIDED, bound=bound, detail=f"{reason}; {f.detail}", **changes)
+
+    return [undecided(f) if which(f) else f for f in findings]
 
 
 def _drawn_mask(problem: Problem, sizes: dict[str, int]) -> tuple[np.ndarray, ...]:

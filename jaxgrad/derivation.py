@@ -145,12 +145,10 @@ class Derivation:
         """Draw like `arrays`, from the words of a key; a key itself takes longer to make than the arrays."""
         rng, kinds = np.random.default_rng([*words]), (jnp.result_type(float), jnp.result_type(int))
 
-        def draw(name: str, shape: Any) -> Any:
-            if isinstance(shape, str):
-                return self._draw(rng, name, shape, sizes, special, kinds)
-            return jax.tree.map(lambda text: self._draw(rng, name, text, sizes, special, kinds), shape)
+        def draw(name: str) -> Any:
+            return jax.tree.map(lambda text: self._draw(rng, name, text, sizes, special, kinds), self.shapes[name])
 
-        return {name: draw(name, self.shapes[name]) for name in self.input_names}
+        return {name: draw(name) for name in self.input_names}
 
     def _draw(
         self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool, kinds: tuple[Any, Any]

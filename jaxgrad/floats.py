@@ -54,7 +54,7 @@ class Floats(Domain):
     def computed(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], array: Any) -> Any:
         """Return the value of one result of an equation."""
         value = self.constant(array)
-        if not isinstance(value, np.ndarray) or not (value.dtype.kind == "f" or jnp.issubdtype(value.dtype, jnp.floating)):
+        if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
             return value
         self.see(eqn, operands, value)
         return value if self.shake is None else np.asarray(self.shake(eqn, value), value.dtype)

@@ -9,8 +9,8 @@ Most programs run in numpy, which costs less than compiling them. One that numpy
 are only JAX's, is compiled; there a loop is one operation.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -52,40 +52,30 @@ def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
 
 
 def movement(function: Callable[..., Any], unit: float, *args: Any, options: dict[str, Any] | None = None, runs: int = RUNS) -> Any:
-    """Return how far each entry of a function's result moves over some runs of random rounding, as numpy arrays."""
+    """Return how far each entry of a function's result moves over some runs of random rounding, as numpy arrays.
+
+    Where it is compiled, FEW_RUNS are done at once, and `runs` is a multiple of that.
+    """
     traced = function if isinstance(function, Traceable) else TracedOnce(function)
     found = movement_in_numpy(traced, unit, *args, runs=runs)
     if found is not None:
         return found
     program = Program(lambda numbers, args: jax.vmap(lambda k: jittered(traced, unit)(k, *args))(numbers), options)
     several = [program(np.append(0, few).astype(np.int32), args) for few in np.arange(1, runs + 1).reshape(-1, FEW_RUNS)]
-    return jax.tree.map(lambda *results: _largest_move(results[0][0], (run for result in results for run in result[1:])), *several)
+    leaves = [list(map(np.asarray, jax.tree.leaves(results))) for results in several]
+    plain = [leaf[0] for leaf in leaves[0]]
+    moves = [np.zeros(leaf.shape) for leaf in plain]
+    for some, i in itertools.product(leaves, range(1, FEW_RUNS + 1)):
+        moves = _further(moves, plain, [leaf[i] for leaf in some])
+    return jax.tree.unflatten(jax.tree.structure(several[0]), moves)
 
 
 def movement_in_numpy(traced: Traceable, unit: float, *args: Any, runs: int = RUNS) -> Any:
     """Return the same, or None where numpy would take long for it, or has not all operations."""
     closed, shape = traced.program(*args)
-    found = _in_numpy(closed, jax.tree.leaves(args), unit, runs)
-    return None if found is None else jax.tree.unflatten(jax.tree.structure(shape), found)
-
-
-def _largest_move(plain: Any, runs: Iterable[Any]) -> np.ndarray:
-    """Return how far each entry is from that of the plain run, in any other."""
-    plain = np.asarray(plain)
-    return functools.reduce(lambda largest, run: np.maximum(largest, _move(plain, np.asarray(run))), runs, np.zeros(plain.shape))
-
-
-def _move(plain: np.ndarray, run: np.ndarray) -> np.ndarray:
-    if plain.dtype.kind != "f":
-        return np.where(run != plain, np.inf, 0.0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.abs(run - plain)
-
-
-def _in_numpy(closed: core.ClosedJaxpr, args: Sequence[Any], unit: float, runs: int) -> list[np.ndarray] | None:
-    """Return how far each result moves from a run as it is in some that are rounded at random; None where they are not for numpy."""
     work = estimate(closed.jaxpr, 1)
-    if work > _LONGEST:
+    plain = floating(closed, jax.tree.leaves(args)) if work <= _LONGEST else None
+    if plain is None:
         return None
     rng = np.random.default_rng(0)
 
@@ -94,14 +84,25 @@ def _in_numpy(closed: core.ClosedJaxpr, args: Sequence[Any], unit: float, runs: 
             return value
         return value * np.where(rng.random(value.shape) < 0.5, 1 - unit, 1 + unit).astype(value.dtype)
 
-    plain, moves = floating(closed, args), None
+    moves = [np.zeros(leaf.shape) for leaf in plain]
     for _ in range(min(runs, max(FEW_RUNS, int(FEW_RUNS * _LONGEST / max(work, 1))))):
-        run = None if plain is None else floating(closed, args, shaken)
-        if plain is None or run is None:
+        run = floating(closed, jax.tree.leaves(args), shaken)
+        if run is None:
             return None
-        more = list(map(_move, plain, run))
-        moves = more if moves is None else list(map(np.maximum, moves, more))
-    return moves
+        moves = _further(moves, plain, run)
+    return jax.tree.unflatten(jax.tree.structure(shape), moves)
+
+
+def _further(moves: Sequence[np.ndarray], plain: Sequence[np.ndarray], run: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return how far each entry is from that of the plain run, in this run or in those before it."""
+    return [np.maximum(*pair) for pair in zip(moves, map(_move, plain, run), strict=True)]
+
+
+def _move(plain: np.ndarray, run: np.ndarray) -> np.ndarray:
+    if plain.dtype.kind != "f":
+        return np.where(run != plain, np.inf, 0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(run - plain)
 
 
 def _evaluate(jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, count: list[int]) -> list[Any]:

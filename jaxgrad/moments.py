@@ -13,9 +13,17 @@ from jaxgrad.threads import for_each
 MERGED_AT_ONCE = 2**17
 """Entries of chunk means that are converted to float64 and merged at once: they stay in the cache."""
 
-
 HELD = 1e-250, 1e250
 """Sums of squares between these are held with all digits."""
+
+
+def unit_of(largest: np.ndarray) -> np.ndarray:
+    """Return powers of two in which such magnitudes are of the order of 1, so that their powers are held.
+
+    >>> unit_of(np.array([3.0, 0.5])).tolist()
+    [4.0, 1.0]
+    """
+    return np.ldexp(1.0, np.frexp(largest)[1].clip(-1000, 1000))
 
 
 @dataclass
@@ -65,7 +73,7 @@ class Moments:
         """Give entries a unit in which their squares can be held, and return what a block adds to these."""
         largest = np.maximum(np.abs(block).max(axis=0), np.abs(delta) if weight else 0.0)
         old, fresh = self.unit[entries], self.squares[entries] == 0
-        fitting = np.ldexp(1.0, np.frexp(largest)[1].clip(-1000, 1000))
+        fitting = unit_of(largest)
         unit = np.where((largest > 0) & np.isfinite(largest), np.where(fresh, fitting, np.maximum(old, fitting)), old)
         self.unit[entries] = unit
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):

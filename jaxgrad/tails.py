@@ -25,6 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxgrad.moments import unit_of
+
 GRID = 8
 """Values of λ; see above."""
 STEP = (2**0.5 + 0.5**0.5) / 2
@@ -74,7 +76,7 @@ class Tails:
             block -= self.pivot
             largest = np.abs(block).max(axis=0, initial=0.0)
             begins = (self.sums[1] == 0) & (largest > 0) & np.isfinite(largest)  # what has not varied so far adds up to 0 in any unit
-            self.unit = np.where(begins, np.ldexp(1.0, np.frexp(largest)[1].clip(-1000, 1000)), self.unit)
+            self.unit = np.where(begins, unit_of(largest), self.unit)
             block /= self.unit
             squares = block * block
             self.sums[0] += block.sum(axis=0)

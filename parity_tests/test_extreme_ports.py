@@ -3,17 +3,15 @@
 The ports are others every week, so that a scheduled run sees new ones; a failure names all that is needed to see it again.
 """
 
-import datetime
-
 import jax
 import numpy as np
 import pytest
 import torch
 
 from jaxgrad import parity
+from tests.draws import WEEK
 from tests.extreme_claims import LOSSES, POSITIVE, SCALES, InJax
 
-WEEK = datetime.date.today().isocalendar()[1]
 BATCHES, PORTS = 8, 25
 
 

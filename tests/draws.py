@@ -4,6 +4,7 @@
 need numbers of the right kind would spend most of their time there.
 """
 
+import datetime
 import zlib
 
 import jax
@@ -11,6 +12,8 @@ import numpy as np
 
 from jaxgrad import shapes
 
+WEEK = datetime.date.today().isocalendar()[1]
+"""What fuzzes that run every week are seeded with."""
 DRAWS = {"real": lambda z: z, "positive": np.exp}
 FAST_COMPILE = {
     "xla_backend_optimization_level": 1,

@@ -96,7 +96,7 @@ def drawn(rng: np.random.Generator, *, right: float = 0.4) -> Network:
 
 
 def forward(f, w):
-    """Return the gradient of f by forward mode, one direction after another."""
+    """Return the gradient of f by forward mode, along each direction."""
     directions = jnp.eye(w.size, dtype=w.dtype).reshape(w.size, *w.shape)
     return jax.vmap(lambda v: jax.jvp(f, (w,), (v,))[1])(directions).reshape(w.shape)
 

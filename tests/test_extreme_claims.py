@@ -3,15 +3,13 @@
 The claims are others every week, so that a scheduled run sees new ones; a failure names all that is needed to see it again.
 """
 
-import datetime
-
 import jax.numpy as jnp
 import pytest
 
 from jaxgrad import Derivation, verify
+from tests.draws import WEEK
 from tests.extreme_claims import LOSSES, RIGHT, chosen, claim
 
-WEEK = datetime.date.today().isocalendar()[1]
 BATCHES, CLAIMS = 16, 25
 
 

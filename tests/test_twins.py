@@ -171,7 +171,7 @@ ONE = """
 """
 
 
-@pytest.mark.parametrize("which", ["claim", pytest.param("wrong", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["claim", "wrong"])
 def test_one_claim_is_sampled_here_while_a_twin_gathers_the_rest_and_the_report_is_the_same(which):
     beside, alone = (
         script(ONE + f"    print(json.dumps(told(running.run([{which}], beside={beside}, **options))), len(forks), len(asked))")[-1]
