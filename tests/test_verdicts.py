@@ -141,6 +141,24 @@ def test_a_wrong_rule_in_the_loss_does_not_refute_a_right_closed_form():
     assert found["differences"].verdict == Verdict.CONFIRMED
 
 
+@pytest.mark.parametrize(
+    ("loss", "gradient", "verdict"),
+    [
+        (lambda x: jax.nn.logsumexp(x), lambda x: 0.5 * jax.nn.softmax(x), Verdict.REFUTED),
+        (lambda x: jax.nn.logsumexp(x), jax.nn.softmax, Verdict.CONFIRMED),
+        (lambda x: jnp.sum(x * jax.lax.stop_gradient(x)), lambda x: x, Verdict.UNDECIDED),
+        (lambda x: jnp.sum(x * jax.lax.stop_gradient(x)), lambda x: 3 * x, Verdict.UNDECIDED),
+    ],
+    ids=["half of log-sum-exp's", "log-sum-exp's", "as autodiff gives it", "neither the slope nor autodiff's"],
+)
+def test_differences_judge_where_stop_gradient_changes_no_gradient_and_nowhere_else(loss, gradient, verdict):
+    """JAX's own log-sum-exp uses stop_gradient."""
+    made = claim("stopped", loss, lambda x: {"x": gradient(x)}, {"x": "n"})
+    found = {finding.evidence: finding for finding in jg.verify(made).findings}
+    assert found["differences"].verdict == verdict
+    assert ("by intent" in found["differences"].detail) == (verdict == Verdict.UNDECIDED)
+
+
 def test_a_kink_is_named_with_its_one_sided_derivatives():
     absolute = next(c for c in RIGHT if c.name == "absolute value")
     autodiff = jg.verify(absolute, evidence="autodiff").findings[0]
