@@ -1,6 +1,7 @@
-"""The command's cache of compiled programs, in the user's cache folder; the library leaves JAX's settings alone.
+"""Compiled programs that are kept in the user's cache folder by the command and the pytest plugin; the library keeps none.
 
-It is JAX's own, and beside it in the same folder the executables of `jaxgrad.executables`, which need not be lowered first.
+The command keeps JAX's own cache there, and beside it in the same folder the executables of `jaxgrad.executables`, which need not
+be lowered first. The plugin keeps the latter alone: a test session's settings of JAX are the user's.
 
 A cached program is machine code, so each version of jaxlib and each kind of processor has a folder of its own: a home folder
 that several machines share stays safe. What cannot be read is compiled anew, and then the folder is emptied when the command
@@ -43,17 +44,31 @@ def folder() -> Path | None:
 
 
 def turn_on() -> Path | None:
-    """Let JAX keep compiled programs between runs; do nothing where the user has set up a cache, or where none can be kept.
+    """Let JAX, too, keep compiled programs between runs; do nothing where the user has set up a cache, or where none can be kept.
 
     Returns:
         The folder in use, or None.
     """
     import jax
 
+    if jax.config.values["jax_compilation_cache_dir"] or (path := keep_executables()) is None:
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_raise_persistent_cache_errors", False)
+    _mend(path)
+    return path
+
+
+def keep_executables() -> Path | None:
+    """Let jaxgrad keep its executables between runs, whatever JAX keeps; do nothing where none can be kept.
+
+    Returns:
+        The folder in use, or None.
+    """
     from jaxgrad import executables
 
-    if jax.config.values["jax_compilation_cache_dir"]:
-        return None
     try:
         root = folder()
         if root is None:
@@ -65,12 +80,7 @@ def turn_on() -> Path | None:
         atexit.register(_trim, root, path, path.stat().st_mtime_ns)
     except (OSError, RuntimeError):  # RuntimeError: there is no home folder
         return None
-    jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    jax.config.update("jax_raise_persistent_cache_errors", False)
     executables.keep_in(path)
-    _mend(path)
     return path
 
 

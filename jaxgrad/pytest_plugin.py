@@ -5,9 +5,11 @@
 * ``pytest --jaxgrad mine.py`` runs each `Derivation` of a file as a test.
 * ``--jaxgrad-html PATH`` writes all reports of the session as one page, ``--jaxgrad-seed N`` draws anew.
 
+What they compile is kept where the command keeps it (`jaxgrad.cache`), unless JAXGRAD_CACHE=off; JAX's own settings are left alone.
 JAX is imported when the first of these is used, and not before: every pytest session of an environment loads this module.
 """
 
+import functools
 import json
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -143,12 +145,20 @@ def _verify(item: pytest.Item, derivation: "Derivation", **options: Any) -> "Rep
 
     from jaxgrad.verification import verify
 
+    _keep_executables()
     report = verify(derivation, **{"seed": int(item.config.getoption("jaxgrad_seed") or 0), **options})
     report = replace(report, context=report.context | {"command": _again(item, report.context["seed"])})
     item.stash.setdefault(_REPORTS, []).append(report)
     for name, value in _properties(report):
         item.user_properties.append((name, value))
     return report
+
+
+@functools.cache
+def _keep_executables() -> None:
+    from jaxgrad import cache
+
+    cache.keep_executables()
 
 
 def _again(item: pytest.Item, seed: int) -> str:
