@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from jaxgrad.masks.coins import Bernoulli
 from jaxgrad.masks.noise import interpolatory_weights
-from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row, words
+from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row
+from jaxgrad.masks.threefry import words
 
 RANKED = 32
 """In rows of up to so many entries the k smallest words are found by counting, in longer ones by their bits."""

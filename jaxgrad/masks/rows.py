@@ -11,6 +11,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
+from jaxgrad.masks.threefry import words
+
 SUPPORT_LIMIT = 2**24
 """The most entries (masks × entries of a mask) that `support` will list."""
 
@@ -110,12 +112,6 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if not shape or min(shape) < 1:
         raise ValueError(f"`shape` must have at least one axis and no empty one, but is {shape!r}")
     return shape
-
-
-def words(key: Array, shape: tuple[int, ...]) -> Array:
-    """Draw 32 random bits for each entry; both words of a threefry block are used, which halves the cost of a draw."""
-    with jax.threefry_partitionable(False):
-        return jax.random.bits(key, shape, jnp.uint32)
 
 
 def toss(key: Array, prob: Any, shape: tuple[int, ...]) -> Array:
