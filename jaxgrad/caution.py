@@ -12,6 +12,7 @@ from jaxgrad.autodiff import DRAWS, INSENSITIVE
 from jaxgrad.compilation import check_options
 from jaxgrad.evidence import EVIDENCE
 from jaxgrad.floats import leaves_range
+from jaxgrad.masks.threefry import key_of
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import by_jax_alone, has_own_rules, reached
 from jaxgrad.report import Finding, Verdict
@@ -161,7 +162,7 @@ def _taken_back(findings: list[Finding], reason: str, which: Callable[[Finding],
 
 def _drawn_mask(problem: Problem, sizes: dict[str, int]) -> tuple[np.ndarray, ...]:
     """Return a draw of the mask, or nothing where there is no mask."""
-    derivation, key = problem.derivation, jax.random.key(problem.seed)
+    derivation, key = problem.derivation, key_of(problem.seed)
     distribution = derivation.distribution(sizes)
     return () if distribution is None else (np.asarray(distribution.sample(key, derivation.mask_shape(sizes))),)
 

@@ -20,6 +20,7 @@ from jaxgrad.executables import Program, at_once
 from jaxgrad.floats import in_precision
 from jaxgrad.jitter import FEW_RUNS, movement
 from jaxgrad.machines import agree
+from jaxgrad.masks.threefry import key_of
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import TracedOnce
 from jaxgrad.rarities import BATCH as PILOT
@@ -77,8 +78,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         return problem.loss({**moving, **fixed}, mask)
 
     sampler = Sampler(loss, distribution, derivation.mask_shape(sizes), 0, brief=problem.max_samples <= BRIEF)
-    key = jax.random.key(problem.seed)
-    pilot = _Pilot(problem.closed_form(sizes), sampler, key)
+    key = key_of(problem.seed)
     draws = [problem.draw(sizes, number) for number in range(_candidates(problem, sizes))]
     split = [({n: x for n, x in d.items() if n in wrt}, {n: x for n, x in d.items() if n not in wrt}) for d in draws]
     if workers() > 1:
@@ -86,6 +86,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
             single = _cast(split[0], False)
             chunk, most = _chunks(problem, sampler, single)
             sampler.begin(key, single, chunk, min(most, FIRST_LOOK))
+    pilot = _Pilot(problem.closed_form(sizes), sampler, key)
     trials = [pilot.run(args) for args in split]
     best = int(agree(str(int(np.argmin([trial.noise for trial in trials]))).encode()))
     args, claimed = split[best], trials[best].claimed

@@ -7,7 +7,7 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad.masks import threefry
-from jaxgrad.masks.threefry import words
+from jaxgrad.masks.threefry import key_of, words
 
 
 def expected(key, shape):
@@ -57,3 +57,21 @@ def test_a_function_that_draws_with_a_key_of_its_own_is_refused_as_random(key):
 
     with pytest.raises(ValueError, match="`f` draws random numbers"):
         jg.certify(noisy, lambda x: x, jnp.ones(()))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, -1])
+def test_a_key_is_that_of_jax_whatever_the_seed_the_precision_and_the_generator(seed):
+    for x64 in (False, True):
+        for generator in ("threefry2x32", "rbg"):
+            with jax.enable_x64(x64), jax.default_prng_impl(generator):
+                wanted, found = (outcome(make, seed) for make in (jax.random.key, key_of))
+                assert found == wanted
+
+
+def outcome(make, seed):
+    """Return the kind of a key and its words, or the kind of the error in its place."""
+    try:
+        key = make(seed)
+    except Exception as error:
+        return type(error)
+    return key.dtype, np.asarray(jax.random.key_data(key)).tolist()

@@ -23,6 +23,7 @@ from jaxgrad.derivation import Derivation
 from jaxgrad.diagnosis.cases import Case, Setting, case, symbols
 from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.proportions import same
+from jaxgrad.masks.threefry import key_of
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.sampling import estimate
 
@@ -76,7 +77,7 @@ def _samples(problem: Problem) -> Iterator[Sample]:
         inputs = jax.tree.map(np.asarray, problem.draw(sizes, 0))
         moving = {name: x for name, x in inputs.items() if name in problem.wrt}
         fixed = {name: x for name, x in inputs.items() if name not in problem.wrt}
-        key = jax.random.key(problem.seed)
+        key = key_of(problem.seed)
         found = estimate(loss, distribution, shape, argnums=0)(key, moving, fixed, samples=SAMPLES)
         drawn = case(_at_mean(problem, sizes, shape, inputs), inputs, jax.tree.map(np.asarray, distribution))
         if drawn.usable():

@@ -1,8 +1,8 @@
-"""Random words for masks: those of `jax.random.bits`, bit for bit, in less time on a CPU.
+"""Keys and random words for masks: those of `jax.random`, bit for bit, in less time on a CPU.
 
 JAX evaluates Threefry-2x32 on a CPU as a loop over groups of rounds, each of which reads all words from memory and writes them
-back. Here the twenty rounds of a block of counters are one operation, and a loop runs over the blocks, so that a word is written
-once. What XLA would fuse the rounds with further, it computes element by element.
+back. Here the twenty rounds of a block of counters are one operation, so that a word is written once. A loop runs over the blocks:
+without it XLA fuses the rounds into whatever uses the words, which may be several times slower.
 
 Salmon et al., SC (2011) 16, "Parallel random numbers: as easy as 1, 2, 3".
 """
@@ -44,6 +44,17 @@ def words(key: Array, shape: tuple[int, ...]) -> Array:
         return _in_blocks(jax.random.key_data(typed), shape)
     with jax.threefry_partitionable(False):
         return jax.random.bits(key, shape, jnp.uint32)
+
+
+def key_of(seed: int) -> Array:
+    """Return ``jax.random.key(seed)``, for which JAX would compile a program.
+
+    >>> key_of(7) == jax.random.key(7)
+    Array(True, dtype=bool)
+    """
+    if 0 <= seed < 2**32 and jax.config.values["jax_default_prng_impl"] == "threefry2x32":
+        return jax.random.wrap_key_data(np.array([0, seed], np.uint32), impl="threefry2x32")
+    return jax.random.key(seed)
 
 
 @functools.partial(jax.jit, static_argnums=1)
