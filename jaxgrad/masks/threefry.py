@@ -53,7 +53,7 @@ def key_of(seed: int) -> Array:
     Array(True, dtype=bool)
     """
     if 0 <= seed < 2**32 and jax.config.values["jax_default_prng_impl"] == "threefry2x32":
-        return jax.random.wrap_key_data(np.array([0, seed], np.uint32), impl="threefry2x32")
+        return jax.random.wrap_key_data(jax.device_put(np.array([0, seed], np.uint32)), impl="threefry2x32")
     return jax.random.key(seed)
 
 
