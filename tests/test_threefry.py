@@ -50,6 +50,22 @@ def test_small_draws_other_generators_and_other_devices_are_left_to_jax(monkeypa
     assert not blocks_in(lambda key: words(key, large), key)
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (100, 100)], ids=str)
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (jax.random.split(jax.random.key(0), 2), "accepts a single key"),
+        (np.zeros((2, 2), np.uint32), "accepts a single key"),
+        (0, "invalid PRNG key"),
+        ([0, 1], "unexpected PRNG key type"),
+    ],
+    ids=["typed keys", "raw keys", "a number", "a list"],
+)
+def test_what_is_no_key_is_refused_alike_at_all_sizes(key, message, shape):
+    with pytest.raises((TypeError, ValueError), match=message):
+        jg.masks.Bernoulli(0.5).sample(key, shape)
+
+
 @pytest.mark.parametrize("key", [jax.random.key(0), jax.random.PRNGKey(0)], ids=["typed", "raw"])
 def test_a_function_that_draws_with_a_key_of_its_own_is_refused_as_random(key):
     def noisy(x):

@@ -41,7 +41,8 @@ def words(key: Array, shape: tuple[int, ...]) -> Array:
         typed = (
             key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
         )  # told from other programs by it
-        return _in_blocks(jax.random.key_data(typed), shape)
+        if typed.shape == ():  # JAX says what is wrong with an array of keys
+            return _in_blocks(jax.random.key_data(typed), shape)
     with jax.threefry_partitionable(False):
         return jax.random.bits(key, shape, jnp.uint32)
 
