@@ -4,15 +4,9 @@ import jax
 import pytest
 import torch
 
-from jaxgrad import cache
 from parity_tests.tolerances import DEVICES, TORCH_DEVICE, describe_devices
 
 torch.set_num_threads(1)  # the arrays are small, and pytest has a worker on every core
-
-
-def pytest_configure(config):
-    """Keep compiled programs for the next run, and for the other worker, as the command and the pytest plugin keep them."""
-    cache.keep_executables()
 
 
 def pytest_report_header(config):

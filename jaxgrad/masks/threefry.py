@@ -38,9 +38,8 @@ def words(key: Array, shape: tuple[int, ...]) -> Array:
     """
     ours = FEWEST <= math.prod(shape) <= _MOST and jax.default_backend() == "cpu"
     if ours and str(jax.random.key_impl(key)) == "threefry2x32":
-        typed = (
-            key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-        )  # told from other programs by it
+        # a raw key is wrapped, as JAX does, and so leaves a sign in programs by which a function that draws is known
+        typed = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
         if typed.shape == ():  # JAX says what is wrong with an array of keys
             return _in_blocks(jax.random.key_data(typed), shape)
     with jax.threefry_partitionable(False):
