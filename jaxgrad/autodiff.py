@@ -26,7 +26,7 @@ from jaxgrad.pictures import heat
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, by_jax_alone, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, widen
+from jaxgrad.rounding import COPIES, GAP, Comparison, compare, largest, noisy_copies, widen
 from jaxgrad.slopes import step_scales
 
 DRAWS = 2
@@ -53,10 +53,11 @@ LossOf = Callable[[dict[str, int]], Traceable]
 
 @dataclass
 class _Ledger:
-    """What has been seen of one array of the gradient."""
+    """What has been seen of one array of the gradient; of its errors the largest, of those that speak against it if any do."""
 
-    error: float = 0.0
-    bound: float = 0.0
+    error: float | None = None
+    bound: float | None = None
+    against: int = 0
     detectable: float = 0.0
     scale: float = 0.0
     rounding: float = 0.0
@@ -72,6 +73,16 @@ class _Ledger:
     def meet(self, magnitude: np.ndarray, bound: np.ndarray | float) -> None:
         """Take note of a gradient: whether any of it is larger than its rounding."""
         self.vacuous &= not np.any(magnitude > bound)
+
+    def measure(self, error: float, bound: float, scale: float, against: int) -> None:
+        """Take note of an error, its bound and its gradient's largest entry; of how much it speaks against the claim, from 0 to 2."""
+        if self.error is None or (against, error / scale) > (self.against, self.error):
+            self.error, self.bound, self.against = error / scale, bound / scale, against
+
+    def see(self, error: np.ndarray, bound: float, wrong: np.ndarray, claimed: np.ndarray, reference: np.ndarray, scale: float) -> None:
+        """Take note of a special or further draw that refutes."""
+        self.seen = error, bound, claimed, reference
+        self.measure(float(error[largest(error, wrong)]), bound, scale, 2)
 
 
 def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, evidence: str = "autodiff") -> list[Finding]:
@@ -156,9 +167,8 @@ def _enter_generic(
     if np.any(found.magnitude > found.bound):
         ledger.detectable = max(ledger.detectable, float(found.bound.max()) / scale)
     if found.error.size:
-        i = np.unravel_index(np.argmax(found.error / np.maximum(found.bound, np.finfo(float).tiny)), found.error.shape)
-        if found.error[i] / scale >= ledger.error:
-            ledger.error, ledger.bound = float(found.error[i]) / scale, float(found.bound[i]) / scale
+        i = found.worst
+        ledger.measure(float(found.error[i]), float(found.bound[i]), scale, int(found.disagrees[i]) + int(not found.agrees[i]))
     if np.any(found.disagrees):
         _adjudicate(ledger, pair, draw, label, claimed, reference, found.disagrees, unit, "")
     elif not np.all(found.agrees):
@@ -174,11 +184,12 @@ def _enter_special(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: 
         return
     ledger.special += 1
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0), ledger.scale)
-    wrong = np.abs(claimed - reference) > max(COARSE * scale, GAP * ledger.rounding)
+    error, bound = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding)
+    wrong = error > bound
     if np.any(wrong):
         _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at exact zeros or ties")
         if ledger.refuted:
-            ledger.seen = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding), claimed, reference
+            ledger.see(error, bound, wrong, claimed, reference, scale)
 
 
 def _enter_further(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float) -> None:
@@ -187,11 +198,12 @@ def _enter_further(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: 
     ledger.further += 1
     ledger.meet(np.maximum(np.abs(claimed), np.abs(reference)), GAP * ledger.rounding)
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0))
-    wrong = np.abs(claimed - reference) > max(COARSE * scale, GAP * ledger.rounding)
+    error, bound = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding)
+    wrong = error > bound
     if np.any(wrong):
         _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at a further draw")
         if ledger.refuted:
-            ledger.seen = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding), claimed, reference
+            ledger.see(error, bound, wrong, claimed, reference, scale)
 
 
 def _adjudicate(

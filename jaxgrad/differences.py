@@ -18,6 +18,7 @@ from jaxgrad.pictures import Heat, heat
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, by_jax_alone, has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
+from jaxgrad.rounding import largest
 from jaxgrad.slopes import AGREE, Prober, Slope, step_scales
 
 DISAGREE = 1000.0
@@ -154,7 +155,8 @@ def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, stoppe
     Where the loss uses stop_gradient, `stopped` says whether the closed form is something else than what autodiff gives, and `bent`
     whether that is something else than the slope: of JAX's own log-sum-exp, which uses it, it is not.
     """
-    worst, verdicts, kinks, entries, detectable, vacuous = (0.0, 0.0), set(), 0, 0, 0.0, True
+    worst: tuple[int, float, float] | None = None
+    verdicts, kinks, entries, detectable, vacuous = set(), 0, 0, 0.0, True
     for tally in tallies:
         error = np.abs(tally.claimed - tally.slope.central)
         estimate = tally.slope.central_error
@@ -168,15 +170,17 @@ def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, stoppe
             verdicts.add(Verdict.UNDECIDED)
             continue
         error, estimate = error[usable], estimate[usable]
-        if np.any(error > DISAGREE * estimate):
+        disagrees, doubtful = error > DISAGREE * estimate, error > AGREE * estimate
+        if np.any(disagrees):
             verdicts.add(Verdict.REFUTED)
-        elif np.any(error > AGREE * estimate) or np.sum(usable) < 0.9 * np.sum(~tally.slope.kink):
+        elif np.any(doubtful) or np.sum(usable) < 0.9 * np.sum(~tally.slope.kink):
             verdicts.add(Verdict.UNDECIDED)
         else:
             verdicts.add(Verdict.CONFIRMED)
         detectable = max(detectable, float(AGREE * estimate.max() / scale))
-        i = int(np.argmax(error / np.maximum(estimate, np.finfo(float).tiny)))
-        worst = max(worst, (float(error[i] / scale), float(AGREE * estimate[i] / scale)), key=lambda w: w[0] / (w[1] or 1))
+        i = largest(error, disagrees, doubtful)
+        measured = int(disagrees[i]) + int(doubtful[i]), float(error[i] / scale), float(AGREE * estimate[i] / scale)
+        worst = measured if worst is None else max(worst, measured)
     detail = f"{entries} derivatives by extrapolated differences at {where}" + (f"; {kinks} at kinks left out" if kinks else "")
     if bent or (stopped and Verdict.REFUTED not in verdicts):
         verdict = Verdict.UNDECIDED
@@ -191,8 +195,9 @@ def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, stoppe
             f"differences see no errors below {detectable:.1g} here" if detectable > 1e-2 else "some differences do not converge"
         )
     worst_draw = max(tallies, key=lambda t: np.max(np.nan_to_num(t.standardised[: len(t.entries)], nan=0.0), initial=0.0))
+    _, error, bound = worst or (0, None, None)
     return Finding(
-        evidence="differences", wrt=label, verdict=verdict, error=worst[0], bound=worst[1],
+        evidence="differences", wrt=label, verdict=verdict, error=error, bound=bound,
         detectable=detectable or None, seconds=seconds, detail=detail,
         warning="vacuous: the loss does not change with this input" if vacuous and verdict == Verdict.CONFIRMED else "",
         pictures=(worst_draw.picture(verdict != Verdict.CONFIRMED),),

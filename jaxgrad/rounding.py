@@ -48,9 +48,25 @@ class Comparison(NamedTuple):
         return self.error > GAP * self.bound
 
     @property
+    def worst(self) -> tuple[int, ...]:
+        """Index of the largest error: of those that disagree; where none does, of those that do not agree; else of all."""
+        return largest(self.error, self.disagrees, ~self.agrees)
+
+    @property
     def scale(self) -> float:
         """The largest magnitude."""
         return float(np.max(self.magnitude, initial=0.0))
+
+
+def largest(error: np.ndarray, *among: np.ndarray) -> tuple[int, ...]:
+    """Return the index of the largest error, of the first of these choices of entries that is not empty, else of all.
+
+    >>> error = np.array([3.0, 1.0, 2.0])
+    >>> largest(error), largest(error, error > 5, error < 3)
+    ((0,), (2,))
+    """
+    chosen = next((mask for mask in among if np.any(mask)), np.ones(error.shape, bool))
+    return tuple(int(i) for i in np.unravel_index(np.argmax(np.where(chosen, error, -1.0)), error.shape))
 
 
 def noisy_copies(inputs: Any, unit: float, seed: int) -> Any:

@@ -34,6 +34,12 @@ def test_one_small_entry_among_large_ones_is_compared_by_itself():
     assert verdict(ours, theirs) == "refuted"
 
 
+def test_of_several_errors_the_largest_is_told():
+    finding = semantic(Pair(np.array([1.1e6, 2.0]), np.array([1e6, 1.0]), np.zeros(2), np.zeros(2)), "x")
+    assert finding.error == pytest.approx(0.1 / 1.1)
+    assert finding.detail.startswith("entry [0]")
+
+
 def test_an_entry_that_rounding_alone_makes_is_no_difference_where_float32_shows_the_array_is_rounded_so():
     theirs = np.where(np.arange(50) == 7, 0.0, X)
     single = theirs.astype(np.float32) * (1 + 1e-7 * np.cos(np.arange(50)))

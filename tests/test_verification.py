@@ -55,6 +55,32 @@ def test_a_gradient_is_checked_at_the_users_own_data():
     assert jg.verify(claim, evidence="certificate").verdict == Verdict.REFUTED  # that sees both branches without any data
 
 
+@pytest.mark.parametrize("evidence", ["autodiff", "differences"])
+def test_of_a_refuted_claim_the_largest_error_is_told_and_not_the_one_furthest_beyond_its_bound(evidence):
+    scale, off = np.array([1e6, 1.0]), np.array([1e5, 1.0])
+    claim = Derivation(name="c", loss=lambda x: jnp.sum(scale * x**2), gradient=lambda x: {"x": 2 * scale * x + off}, shapes={"x": "2"})
+    (finding,) = jg.verify(claim, evidence=evidence, inputs={"x": np.ones(2)}).findings
+    assert finding.verdict == Verdict.REFUTED
+    assert finding.error == pytest.approx(1e5 / 2.1e6)
+    assert finding.bound < 1e-6
+
+
+def test_an_error_that_few_draws_meet_is_told_with_its_size():
+    def loss(x):
+        return jnp.sum(jnp.where(x > 1.8, 2 * x, x))
+
+    claim = Derivation(name="small numbers", loss=loss, gradient=lambda x: {"x": jnp.ones_like(x)}, shapes={"x": "n"})
+    (finding,) = jg.verify(claim, evidence="autodiff").findings
+    assert (finding.verdict, finding.error) == (Verdict.REFUTED, 0.5)
+    assert "at a further draw" in finding.detail
+
+
+def test_where_nothing_is_finite_no_error_is_told():
+    claim = Derivation(name="c", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": x / jnp.zeros_like(x)}, shapes={"x": "n"})
+    for finding in jg.verify(claim).findings:
+        assert (finding.verdict, finding.error) == (Verdict.UNDECIDED, None)
+
+
 def test_the_digits_verify_the_masked_autoencoder():
     digits = load_digits().data / 16
     assert digits.shape == (1797, 64)

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxgrad.autodiff import INSENSITIVE
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import GAP, SAFETY
+from jaxgrad.rounding import GAP, SAFETY, largest
 
 LIMIT = 10.0
 """A port this many times worse than torch is named."""
@@ -110,7 +110,7 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
     where = f"entry {_index(worst)}: ours {ours[worst]:.8g}, torch {theirs[worst]:.8g}" if error.size else "no entries"
     beyond = error > GAP * bound
     if np.any(beyond & ~_out_of_range(pair)):
-        at = np.unravel_index(np.argmax(np.where(beyond & ~_out_of_range(pair), excess, 0.0)), excess.shape)
+        at = largest(error, beyond & ~_out_of_range(pair))
         told = f"entry {_index(at)}: ours {ours[at]:.8g}, torch {theirs[at]:.8g}"
         measured |= {"error": float(error[at]) / scale, "bound": float(bound[at]) / scale}
         return Finding(**measured, verdict=Verdict.REFUTED, detail=told)
