@@ -14,6 +14,7 @@ from jax.extend import core
 
 from jaxgrad import small_algebra
 from jaxgrad.indexing import gather_places, scatter_places
+from jaxgrad.precision import in_precision
 
 _LARGE = 2**16
 
@@ -248,6 +249,6 @@ def evaluate(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
 
 
 def _bind(eqn: core.JaxprEqn, operands: Sequence[np.ndarray], **params: Any) -> Any:
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+    with jax.ensure_compile_time_eval(), in_precision(True):
         outputs = eqn.primitive.bind(*(jax.numpy.asarray(x) for x in operands), **(eqn.params | params))
     return [np.asarray(o) for o in outputs] if eqn.primitive.multiple_results else np.asarray(outputs)

@@ -76,8 +76,9 @@ class _Ledger:
 
     def measure(self, error: float, bound: float, scale: float, against: int) -> None:
         """Take note of an error, its bound and its gradient's largest entry; of how much it speaks against the claim, from 0 to 2."""
-        if self.error is None or (against, error / scale) > (self.against, self.error):
-            self.error, self.bound, self.against = error / scale, bound / scale, against
+        relative = float(error / scale)
+        if self.error is None or (against, relative) > (self.against, self.error):
+            self.error, self.bound, self.against = relative, float(bound / scale), against
 
     def see(self, error: np.ndarray, bound: float, wrong: np.ndarray, claimed: np.ndarray, reference: np.ndarray, scale: float) -> None:
         """Take note of a special or further draw that refutes."""

@@ -29,6 +29,7 @@ from jax.extend import core
 from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.interpreter import Domain, describe, known, walk
 from jaxgrad.moves import MOVES
+from jaxgrad.precision import in_precision
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def degree(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0) 
     False
     """
     chosen = {argnums} if isinstance(argnums, int) else set(argnums)
-    with jax.enable_x64(True):
+    with in_precision(True):
         closed, out = jax.make_jaxpr(f, return_shape=True)(*args)
     varying = [i in chosen for i, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
     return jax.tree.unflatten(jax.tree.structure(out), degrees(closed, varying))

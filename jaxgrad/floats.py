@@ -1,10 +1,8 @@
 """Programs run in numpy, in floating point as they are or with each value moved as one pleases, without compiling them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
@@ -29,13 +27,6 @@ _OVERFLOWING = frozenset(
     "add add_any cosh cumsum div dot_general exp exp2 expm1 integer_pow mul pow reduce_prod reduce_sum sinh square sub".split()
 )
 """Operations that may make an infinite number of finite ones without a pole."""
-
-
-@contextmanager
-def in_precision(double: bool) -> Iterator[None]:
-    """Let JAX trace in float64, or in float32, where the user's constants may lie out of range without a warning: we chose it."""
-    with jax.enable_x64(double), nullcontext() if double else np.errstate(over="ignore"):
-        yield
 
 
 class Floats(Domain):

@@ -17,10 +17,10 @@ from jaxgrad import shapes
 from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program, at_once
-from jaxgrad.floats import in_precision
 from jaxgrad.jitter import FEW_RUNS, movement
 from jaxgrad.machines import agree
 from jaxgrad.masks.threefry import key_of
+from jaxgrad.precision import in_precision
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import TracedOnce
 from jaxgrad.rarities import BATCH as PILOT

@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program
-from jaxgrad.floats import in_precision
 from jaxgrad.jitter import movement
+from jaxgrad.precision import in_precision
 from jaxgrad.problem import Problem, Tree, labelled
 from jaxgrad.programs import Together, Traceable
 from jaxgrad.slopes import Prober

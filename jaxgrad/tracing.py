@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.calling import named, refuse
+from jaxgrad.precision import in_precision
 from jaxgrad.programs import Together, Traceable, equations
 
 
@@ -41,7 +42,7 @@ def trace(f: Callable[..., Any], g: Callable[..., Any], example_args: Sequence[A
     for name, function in (("f", f), ("g", g)):
         if not callable(function):
             raise TypeError(f"`{name}` must be a function of arrays, but is {function!r}")
-    with jax.enable_x64(True):
+    with in_precision(True):
         args, values = _arguments(example_args)
         program, (out_f, out_g) = _both(f, g, args)
     flat_f, tree_f = jax.tree_util.tree_flatten_with_path(out_f)

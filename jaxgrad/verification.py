@@ -16,6 +16,7 @@ from jaxgrad.derivation import Derivation
 from jaxgrad.evidence import EVIDENCE, gather, loss_of_mask
 from jaxgrad.faults import telling
 from jaxgrad.membership import check_domains
+from jaxgrad.precision import in_precision
 from jaxgrad.problem import Problem, Progress, check_functions, check_given
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
@@ -142,7 +143,7 @@ def _prepared(
     if progress is not None and not callable(progress):
         raise TypeError(f"`progress` must be a function of (evidence, fraction, text) or None, but is {progress!r}")
     derivation.choose_sizes(0, sizes)
-    with jax.enable_x64(True), telling(derivation):
+    with in_precision(True), telling(derivation):
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
         check_domains(derivation.domains, given)
         chosen_sizes = frozenset(sizes or {})
@@ -153,7 +154,7 @@ def _prepared(
 def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
     from jaxgrad.diagnosis import explain  # for what is not confirmed alone
 
-    with jax.enable_x64(True):
+    with in_precision(True):
         return explain(problem, findings, lambda sizes: loss_of_mask(problem, sizes))
 
 

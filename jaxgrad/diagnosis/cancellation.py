@@ -15,7 +15,7 @@ import numpy as np
 from jaxgrad.derivation import Derivation
 from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.flat import Flat, Run, leaves_of
-from jaxgrad.floats import in_precision
+from jaxgrad.precision import in_precision
 from jaxgrad.problem import Problem, labelled
 
 UNIT = float(np.finfo(np.float32).eps)
@@ -48,7 +48,7 @@ def digits_lost(derivation: Derivation, *, seed: int = 0) -> dict[str, Diagnosis
     if not isinstance(derivation, Derivation):
         raise TypeError(f"`derivation` must be a jaxgrad.Derivation, but is {derivation!r}")
     problem = Problem(derivation, seed)
-    with jax.enable_x64(True):
+    with in_precision(True):
         return cancellations(problem, ())
 
 

@@ -10,13 +10,13 @@ from typing import Any, TypedDict, Unpack
 import jax
 import numpy as np
 
-from jaxgrad.floats import in_precision
 from jaxgrad.parity.devices import canary
 from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, numerical, semantic, unit_of, unsettled
 from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.parity.probing import probed
+from jaxgrad.precision import in_precision
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.rounding import COPIES, SAFETY, noisy_copies
 
@@ -149,7 +149,7 @@ class Checker:
         side = self.side
         if self.loss is not None and not golden.manifest["loss"]:
             raise ValueError("`loss`: none was recorded; record with `loss=`, or leave it out")
-        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        with in_precision(True), jax.default_matmul_precision("highest"):
             side.weights, found = self._weights(golden)
         side.adopt(golden)
         precision = self.precision
@@ -220,7 +220,7 @@ class _Absorbed:
 
     @functools.cached_property
     def _moves(self) -> Results:
-        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        with in_precision(True), jax.default_matmul_precision("highest"):
             return self.side.shaken(*_copies(self.golden, 0.0)[0]) or {}
 
     def judged(self, finding: Finding, kind: str, label: str, pair: Pair) -> Finding:
@@ -241,7 +241,7 @@ class _Absorbed:
 
 def _in_double(side: JaxSide, golden: Golden) -> tuple[Results, Results]:
     """Run in float64 at the recorded numbers and at noisy copies; return the results and how far each entry moves."""
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+    with in_precision(True), jax.default_matmul_precision("highest"):
         runs = [side("float64", *copy) for copy in _copies(golden, float(np.finfo(np.float64).eps))]
     base = runs[0]
     with np.errstate(invalid="ignore"):
@@ -264,7 +264,7 @@ def _in_single(side: JaxSide, golden: Golden, precision: str) -> tuple[list[Resu
     ]
     with in_precision(False), jax.default_matmul_precision("highest"):
         singles = [side(precision, *copy) for copy in copies]
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+    with in_precision(True), jax.default_matmul_precision("highest"):
         doubles = [side("float64", *copy) for copy in copies]
     return singles, doubles
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgrad.precision import in_precision
+
 BITS = {"float64": 53, "float32": 24, "tf32": 11, "bfloat16": 8}
 """Significant bits of an operand in each precision."""
 
@@ -78,5 +80,5 @@ def canary(multiply: Callable[[np.ndarray, np.ndarray], Any] | None = None, *, c
 
 
 def _by_jax(a: np.ndarray, b: np.ndarray) -> Any:
-    with jax.enable_x64(a.dtype == np.float64):
+    with in_precision(a.dtype == np.float64):
         return jnp.matmul(jnp.asarray(a), jnp.asarray(b))

@@ -19,6 +19,7 @@ from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
 from jaxgrad.parity.parts import spread, wholes
 from jaxgrad.parity.remedies import buffer_remedy, remedy
+from jaxgrad.precision import in_precision
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, noisy_copies
 
@@ -66,7 +67,7 @@ def isolated(side: JaxSide, findings: list[Finding], results: Mapping[str, Any])
         The findings, with one more for each block that differs alone and the diagnosis beside the first; and for the context
         ``first_forward``, ``first_vjp`` and ``remedies``.
     """
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+    with in_precision(True), jax.default_matmul_precision("highest"):
         if side.blocks is None:
             side.blocks = Blocks(side)
         blocks = side.blocks

@@ -23,6 +23,7 @@ from scipy.optimize import linear_sum_assignment
 from jaxgrad.files import check_writable, write_atomically
 from jaxgrad.parity import layouts
 from jaxgrad.parity.golden import Golden
+from jaxgrad.precision import in_precision
 from jaxgrad.report import Verdict
 
 MARGIN = 0.05
@@ -283,7 +284,7 @@ def _settled(
 
     arrays = golden.arrays | {f"state/{_CHOICE}{path}": np.zeros((), np.int32) for path in choices}
     side = JaxSide(function, weights=replace(found, choices=choices), **options)
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+    with in_precision(True), jax.default_matmul_precision("highest"):
         side.adopt(Golden(golden.manifest, arrays))
         given = side.given("float64", side.golden.state, side.golden.inputs)
         side("float64", side.golden.state, side.golden.inputs)

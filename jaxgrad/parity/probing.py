@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgrad.floats import in_precision
 from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
 from jaxgrad.parity.golden import Golden
@@ -23,6 +22,7 @@ from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
 from jaxgrad.parity.parts import spread
 from jaxgrad.parity.rewriting.scene import Scene
+from jaxgrad.precision import in_precision
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, GAP, SAFETY, noisy_copies
 
@@ -63,7 +63,7 @@ def probed(side: JaxSide, golden: Golden) -> list[Finding]:
     found: list[Finding] = []
     with in_precision(False), jax.default_matmul_precision("highest"):
         low = Blocks(side, "float32")
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+    with in_precision(True), jax.default_matmul_precision("highest"):
         if side.blocks is None:
             side.blocks = Blocks(side)
         for label, x in recorded.items():

@@ -1,0 +1,79 @@
+"""Tracing in float64 or float32, whatever the process's default is.
+
+A claim is compared in float64, and what rounding does to it is measured in float32 too, so the same functions are traced in both.
+JAX up to 0.10 remembers a numpy array that a function closes over in the precision in which it met it first: in a process that
+traced the function in float32, a trace in float64 gets the array rounded to float32, and programs of mixed types. `in_precision`
+has JAX remember such an array once for each precision.
+"""
+
+import functools
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import jax
+import numpy as np
+
+
+@contextmanager
+def in_precision(double: bool) -> Iterator[None]:
+    """Let JAX trace in float64, or in float32, where the user's constants may lie out of range without a warning: we chose it.
+
+    >>> with in_precision(True):
+    ...     print(jax.numpy.ones(2).dtype)
+    float64
+    """
+    tell_precisions_apart()
+    with jax.enable_x64(double), nullcontext() if double else np.errstate(over="ignore"):
+        yield
+
+
+@functools.cache
+def tell_precisions_apart() -> bool:
+    """Have JAX canonicalize numpy arrays anew in each precision, where it does not; return whether that was needed.
+
+    No public name reaches this. With a JAX that has other private ones, all is left as it is.
+    """
+    try:
+        from jax._src.dtypes import canonicalize_value, register_canonicalize_value_handler
+        from jax._src.literals import TypedNdArray
+    except ImportError:
+        return False
+    array = np.zeros(1)
+    with jax.enable_x64(True):
+        first = canonicalize_value(array)
+    with jax.enable_x64(False):
+        if canonicalize_value(array).dtype != first.dtype:
+            return False
+    register_canonicalize_value_handler(np.ndarray, Canonical(TypedNdArray))
+    return True
+
+
+class Canonical:
+    """Numpy arrays in the types that JAX has for them in the present precision; the same object for the same array, while it lives."""
+
+    def __init__(self, kind: type) -> None:
+        """Set up.
+
+        Args:
+            kind: the type that JAX gives to such arrays, a function of an array.
+        """
+        self.kind = kind
+        self._known: dict[tuple[int, Any], tuple[weakref.ref, weakref.ref]] = {}
+
+    def __call__(self, array: np.ndarray) -> Any:
+        """Return an array in the type that JAX has for it."""
+        key = id(array), jax.dtypes.canonicalize_dtype(array.dtype)
+        known = self._known.get(key)
+        if known is not None and known[0]() is array and (value := known[1]()) is not None:
+            return value
+        value = self.kind(np.asarray(array, key[1]))
+
+        def forget(gone: weakref.ref) -> None:
+            entry = self._known.get(key)
+            if entry is not None and gone in entry:
+                del self._known[key]
+
+        self._known[key] = weakref.ref(array, forget), weakref.ref(value, forget)
+        return value
