@@ -109,6 +109,8 @@ def _dot_general(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray
 
 def _convert(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
     target = np.dtype(eqn.params["new_dtype"])
+    if x.dtype.kind == "c" and target.kind in "fiu":
+        x = np.real(x)  # as numpy would do with a warning
     if x.dtype.kind == "f" and target.kind in "iu":  # outside of its range XLA clamps, and numpy does not
         limits = np.iinfo(target)
         if not np.all((x > limits.min - 1.0) & (x < limits.max) & np.isfinite(x)):

@@ -90,6 +90,7 @@ def _leaves_range(name: str, operands: Sequence[np.ndarray], value: np.ndarray) 
 def leaves_range(program: core.ClosedJaxpr, args: Sequence[Any]) -> bool:
     """Say whether numbers overflow or underflow in a program, as far as numpy can tell.
 
+    >>> import jax
     >>> leaves_range(jax.make_jaxpr(lambda x: 1 / (x * x))(1.0), [np.float32(1e30)])
     True
     """

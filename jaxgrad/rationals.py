@@ -4,7 +4,8 @@ A program says 0.6 and means 3/5, though no float is 3/5. `rational` returns the
 denominator that lies within two units in the last place of a float; 0.6**2 becomes 9/25 and 2/50/10 becomes 1/250,
 however they were rounded on the way. Such fractions are found by descending the continued fractions of the
 interval's ends. A fraction that is not small but is a decimal of at most twelve digits (1.000000001) is that
-decimal; what is neither is not what was meant.
+decimal; what is neither is not what was meant. Even then a float's fraction is its sign and power of two times that of its
+significand, so that data and their doubles, as numpy computes them before a function is traced, stay in proportion.
 """
 
 import math
@@ -35,7 +36,7 @@ def simplest(low: Fraction, high: Fraction) -> Fraction:
 
 @lru_cache(maxsize=4096)
 def rational(value: float) -> tuple[Fraction, bool]:
-    """Return the simplest rational within 2 ulp of a float, and whether it is simple enough to be what was meant.
+    """Return a rational within 2 ulp of a float, and whether it is simple enough to be what was meant: then it is the simplest.
 
     >>> rational(0.6**2)
     (Fraction(9, 25), True)
@@ -54,7 +55,8 @@ def rational(value: float) -> tuple[Fraction, bool]:
     decimal = Fraction(f"{value:.{_DIGITS}g}")
     if abs(decimal - exact) <= margin:  # 1.000000001 is a decimal, though no simple fraction
         return decimal, True
-    return fraction, False
+    power = Fraction(2) ** math.frexp(value)[1]
+    return power * simplest((exact - margin) / power, (exact + margin) / power), False
 
 
 @lru_cache(maxsize=1024)

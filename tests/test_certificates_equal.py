@@ -244,6 +244,20 @@ EQUAL = [
 ]  # fmt: skip
 
 
+DATA = np.random.default_rng(0).standard_normal((5, 3))
+
+
+@pytest.mark.parametrize("factor", [2.0, -1.0, -0.125, 1024.0])
+def test_data_that_a_function_closes_over_stay_in_proportion_to_what_numpy_makes_of_them(factor):
+    f = jax.grad(lambda v: jnp.sum((DATA @ v) ** 2) / 2)
+    scaled = factor * DATA  # before anything is traced
+    assert certify(f, lambda v: scaled.T @ (scaled @ v) / factor**2, v).verdict == Verdict.CONFIRMED
+    assert certify(f, lambda v: scaled.T @ (scaled @ v) / factor, v).verdict == Verdict.REFUTED
+    other = DATA.copy()
+    other[2, 1] *= 1 + 1e-3
+    assert certify(f, lambda v: DATA.T @ (other @ v), v).verdict == Verdict.REFUTED
+
+
 @pytest.mark.parametrize("pair", EQUAL, ids=lambda pair: pair.name)
 def test_equal_functions_are_certified_or_say_why_not(pair):
     certificate = certify(pair.f, pair.g, *pair.args)

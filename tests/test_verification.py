@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,18 @@ def test_where_nothing_is_finite_no_error_is_told():
     claim = Derivation(name="c", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": x / jnp.zeros_like(x)}, shapes={"x": "n"})
     for finding in jg.verify(claim).findings:
         assert (finding.verdict, finding.error) == (Verdict.UNDECIDED, None)
+
+
+def test_a_loss_of_complex_numbers_on_the_way_is_verified_without_a_warning():
+    claim = Derivation(
+        name="Parseval",
+        loss=lambda x: jnp.sum(jnp.abs(jnp.fft.fft(x)) ** 2),
+        gradient=lambda x: {"x": 2 * len(x) * x},
+        shapes={"x": "n"},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jg.verify(claim).assert_confirmed()
 
 
 def test_the_digits_verify_the_masked_autoencoder():
