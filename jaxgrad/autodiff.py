@@ -26,7 +26,7 @@ from jaxgrad.pictures import heat
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, by_jax_alone, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import COPIES, GAP, Comparison, compare, largest, noisy_copies, widen
+from jaxgrad.rounding import COPIES, GAP, Comparison, compare, largest, noisy_copies, repeated, widen
 from jaxgrad.slopes import step_scales
 
 DRAWS = 2
@@ -117,11 +117,11 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> No
     special = [problem.draw(pair.sizes, number, special=True) for number in range(SPECIAL_DRAWS)]
     programs, further = pair.programs(draws[0]), []
     branches = any(eqn.primitive.name in BRANCHES for program in programs for eqn in equations(program.jaxpr))
-    if branches and sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0])) <= SMALL // BRANCHED_DRAWS:
+    if (branches or pair.discrete) and sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0])) <= SMALL // BRANCHED_DRAWS:
         further = [problem.draw(pair.sizes, number) for number in range(DRAWS, DRAWS + BRANCHED_DRAWS)]
     once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
     unit = max(map(working_unit, programs))
-    copied = [noisy_copies(draw, unit, number) for number, draw in enumerate(draws)]
+    copied = [noisy_copies(draw, unit, number, pair.discrete) for number, draw in enumerate(draws)]
     claimed, reference, losses = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
     finite, rows = np.isfinite(losses), COPIES + 1
     for number in range(DRAWS):
@@ -259,9 +259,13 @@ def _right_nearby(pair: Pair, draw: Any, label: str, index: Any, off: float) -> 
     def aside(x: Any) -> np.ndarray:
         x = np.asarray(x)
         moves = ASIDE * (np.abs(x).max(initial=0.0) or 1.0) * rng.uniform(0.5, 1, (COPIES, *x.shape)) * rng.choice((-1, 1), x.shape)
-        return x + moves if np.issubdtype(x.dtype, np.floating) else np.broadcast_to(x, moves.shape)
+        return x + moves if np.issubdtype(x.dtype, np.floating) else still(x)
 
-    claimed, reference, _ = pair(jax.tree.map(aside, draw))
+    def still(x: Any) -> np.ndarray:
+        return repeated(x, COPIES)
+
+    moved = {name: jax.tree.map(still if name in pair.discrete else aside, tree) for name, tree in draw.items()}
+    claimed, reference, _ = pair(moved)
     return bool(np.all(np.abs(claimed[label] - reference[label])[(slice(None), *index)] < off / 4))
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgrad import shapes as dimensions
+from jaxgrad.domains import DISCRETE, kind
 
 BATCH, TWICE = "_batch", "_twice"
 
@@ -68,7 +69,7 @@ def claim_parts(
 ) -> dict[str, Any]:
     """Return loss, gradient, shapes and domains of the claim that `f` is differentiated as `plain` is."""
     order = tuple(shapes)
-    moving = tuple(name for name in order if domains.get(name, "real") not in ("integer", "binary"))
+    moving = tuple(name for name in order if kind(domains.get(name, "real")) not in DISCRETE)
     size = next(n for n in ("batch", "batches", "batch_size") if n not in dimensions.names(shapes))
 
     def batched(tree: Any) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad import masks, shapes
-from jaxgrad.domains import DOMAINS, SPECIAL
+from jaxgrad.domains import DOMAINS, WHOLE, draw_from, is_known, kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class Derivation:
             and a product such as "2*k" a multiple. A value may be a pytree of dimension strings.
         mask: distribution of the random mask, or a function of sizes (by their names) that returns it; then `shapes` has
             "mask", the loss receives a draw as `mask` and the closed form the distribution as `mask`.
-        domains: {input name: domain}, a name of `jaxgrad.domains.DOMAINS` or a function ``(key, shape) -> array``; "real"
-            where nothing is said.
+        domains: {input name: domain}, a name of `jaxgrad.domains.DOMAINS`, "index n" for whole numbers from 0 to n − 1, or a
+            function ``(key, shape) -> array``; "real" where nothing is said.
         formula: the closed form in LaTeX.
         reference: where it comes from.
 
@@ -77,8 +77,11 @@ class Derivation:
         for name, domain in self.domains.items():
             if name not in self.shapes or name == "mask":
                 raise ValueError(f"`domains` names {name!r}, which is no input; the inputs are {', '.join(self.input_names)}")
-            if not callable(domain) and domain not in DOMAINS:
-                raise ValueError(f"`domains`: {domain!r} of `{name}` is unknown; use one of {', '.join(DOMAINS)}, or a function")
+            if not callable(domain) and not is_known(domain, shapes.names(self.shapes)):
+                raise ValueError(
+                    f"`domains`: {domain!r} of `{name}` is unknown; use one of {', '.join(DOMAINS)}, 'index n' with n a size in "
+                    "`shapes`, or a function"
+                )
         for argument in ("loss", "gradient"):
             _check_arguments(argument, getattr(self, argument), self.shapes)
 
@@ -158,8 +161,8 @@ class Derivation:
         if callable(domain):
             array = np.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
         else:
-            array = np.asarray((SPECIAL if special and domain in SPECIAL else DOMAINS)[domain](rng, shape))
-            array = array.astype(kinds[domain == "integer"], copy=False)
+            array = np.asarray(draw_from(domain, rng, shape, sizes, special=special))
+            array = array.astype(kinds[kind(domain) in WHOLE], copy=False)
         if array.shape != shape:
             raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
         return array
@@ -249,7 +252,7 @@ class Derivation:
             name: a short name; that of `f` where it is empty.
             cotangent: dimension string, or a pytree of them, of the output; found by tracing where it is None.
             second_order: whether the derivative of the rule is claimed to be right too.
-            domains: as of `Derivation`; inputs that are "integer" or "binary" are not differentiated.
+            domains: as of `Derivation`; inputs with discrete domains, such as "binary" or "index n", are not differentiated.
             formula: the rule in LaTeX.
             reference: where it comes from.
 

@@ -18,6 +18,8 @@ import numpy as np
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.derivation import Derivation
+from jaxgrad.discrete import discrete_inputs
+from jaxgrad.domains import DISCRETE, WHOLE, kind
 from jaxgrad.executables import Program
 from jaxgrad.programs import Filled, Traceable, TracedOnce
 
@@ -75,6 +77,10 @@ class Problem:
     def first_sizes(self) -> dict[str, int]:
         """Sizes at which most evidence is gathered, and so those at which what holds at any sizes is read off."""
         return self.choose_sizes(0, few_masks=self.derivation.mask is not None)
+
+    def discrete(self, sizes: Mapping[str, int]) -> set[str]:
+        """Return the names of the inputs with discrete domains, such as labels, which rounding leaves as they are."""
+        return self.once("discrete", lambda: discrete_inputs(self.derivation, sizes, self.seed))
 
     def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
         """Draw the inputs that are not given; equal arguments give equal draws."""
@@ -215,16 +221,22 @@ def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes:
                 raise ValueError(f"`inputs`: {name!r} is ragged; give an array, all of whose rows are equally long") from error
             shapes.solve(shapes.parse(text, name), array.shape, fixed, f"inputs[{name!r}]")
             _check_numbers(derivation, name, array)
-        integer = derivation.domains.get(name) == "integer"
-        given[name] = tree.unflatten([np.asarray(a) if integer else np.asarray(a, np.float64) for a in arrays])
+        whole = kind(derivation.domains.get(name, "real")) in WHOLE
+        given[name] = tree.unflatten([_whole(a) if whole else np.asarray(a, np.float64) for a in arrays])
     return given, fixed
 
 
+def _whole(array: Any) -> np.ndarray:
+    """Return whole numbers in an integer type; what holds others is left as it is."""
+    array = np.asarray(array)
+    return array.astype(np.int64) if np.issubdtype(array.dtype, np.floating) and np.all(array == np.round(array)) else array
+
+
 def _check_numbers(derivation: Derivation, name: str, array: np.ndarray) -> None:
-    domain = derivation.domains.get(name, "real")
+    domain = kind(derivation.domains.get(name, "real"))
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
         raise ValueError(f"`inputs`: {name!r} has dtype {array.dtype}; give an array of real numbers")
-    if not np.issubdtype(array.dtype, np.floating) and domain not in ("integer", "binary"):
+    if not np.issubdtype(array.dtype, np.floating) and domain not in DISCRETE:
         raise ValueError(
             f"`inputs`: {name!r} has integer dtype {array.dtype}, but a real array is wanted; convert it with {name}.astype('float64')"
         )

@@ -116,6 +116,52 @@ def _in_default_precision(x: Any) -> Any:
     return x.astype(jax.numpy.result_type(float)) if real and isinstance(x, (jax.Array, np.ndarray)) else x
 
 
+def unstopped(function: Traceable) -> TracedOnce:
+    """Return a function without its stop_gradient: of the same values, with their slope as its gradient.
+
+    Raises:
+        NotImplementedError: when it is traced, if there is a stop_gradient inside of a loop or branch.
+
+    >>> free = unstopped(TracedOnce(lambda x: x * jax.lax.stop_gradient(x)))
+    >>> float(jax.grad(free)(3.0))
+    6.0
+    """
+
+    def evaluated(*args: Any) -> Any:
+        closed, shape = function.program(*args)
+        outputs = _without_stops(closed.jaxpr, closed.consts, jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+    return TracedOnce(evaluated)
+
+
+def _without_stops(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        name, operands = eqn.primitive.name, list(map(read, eqn.invars))
+        inner = eqn.params.get(CALLS.get(name, ""))
+        if name == "stop_gradient":
+            results = operands
+        elif not _stops(eqn):
+            results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+            results = results if eqn.primitive.multiple_results else [results]
+        elif inner is not None and not name.startswith("custom"):
+            results = _without_stops(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
+        else:
+            raise NotImplementedError(f"there is a stop_gradient inside of {name}")
+        known.update(zip(eqn.outvars, results, strict=True))
+    return list(map(read, jaxpr.outvars))
+
+
+def _stops(eqn: core.JaxprEqn) -> bool:
+    """Say whether there is a stop_gradient inside of an equation."""
+    return any(inner.primitive.name == "stop_gradient" for jaxpr in core.jaxprs_in_params(eqn.params) for inner in equations(jaxpr))
+
+
 @dataclass(frozen=True, eq=False)
 class Filled(Traceable):
     """A function whose last arguments are filled in, as constants of its programs.

@@ -4,7 +4,8 @@ Both sides are traced once and compared in finite fields (`jaxgrad.certificates`
 gradient of its exact expectation, and the mask's probabilities are variables like any other; only where that proves nothing,
 as of a loss that holds a probability as a number of its own, are they taken as they are. What a proof does not see is left to
 the other evidence: kinks and ties, rounding, and whether the loss's own differentiation rules are right. A domain such as the
-simplex is written in free variables, so that a formula is proved on it and not beyond.
+simplex is written in free variables, so that a formula is proved on it and not beyond; labels and other discrete inputs take each
+of their values (`jaxgrad.discrete`).
 """
 
 import dataclasses
@@ -21,10 +22,12 @@ from jax.extend import core
 
 from jaxgrad.certificates import Certificate, certify
 from jaxgrad.compilation import check_options
+from jaxgrad.discrete import Values, is_smooth
+from jaxgrad.discrete import values as values_of
 from jaxgrad.executables import executable
 from jaxgrad.floats import floating
 from jaxgrad.problem import Problem, Tree, labelled, probabilities
-from jaxgrad.programs import Filled, Picked, Traceable, TracedOnce, has_own_rules, has_stop_gradient
+from jaxgrad.programs import Filled, Picked, Traceable, TracedOnce, has_own_rules, has_stop_gradient, unstopped
 from jaxgrad.report import Finding, Verdict
 
 LARGEST = 4096
@@ -36,16 +39,50 @@ def _cayley(a: Any) -> Any:
     return jnp.linalg.solve(identity + skew, identity - skew)
 
 
+_STOPPED = "the loss uses stop_gradient"
+
 _CHARTS: dict[str, Callable[[Any], Any]] = {
     "positive": lambda t: t * t,
+    "probability": lambda t: t * t / (1 + t * t),
     "simplex": lambda t: t * t / jnp.sum(t * t, axis=-1, keepdims=True),
     "spd": lambda t: t @ jnp.swapaxes(t, -1, -2),
     "orthogonal": _cayley,
 }
 """Maps from free variables onto the domains that equations or signs define: a formula need only hold there."""
 
-_BOUNDED = ("binary", "probability")
-"""Domains without such a map: a difference may lie outside of them."""
+
+@dataclasses.dataclass(frozen=True)
+class _Way:
+    """A way to prove a claim: two functions to compare, and their arguments.
+
+    Attributes:
+        claimed: the closed form.
+        reference: the gradient.
+        args: what both are functions of.
+        where: the sizes and whatever else the proof is restricted to.
+        partial: why a proof this way is no proof of the whole claim; empty where it is one.
+        doubt: why a refutation this way is none of the claim; empty where it is one.
+    """
+
+    claimed: Traceable
+    reference: Traceable
+    args: tuple[Any, ...]
+    where: str
+    partial: str = ""
+    doubt: str = ""
+
+    def at(self, values: Values) -> "_Way":
+        """Return the same way at values of the discrete inputs."""
+        partial = "" if values.every else f"proved at {values.words} that were drawn, and there are others"
+        where = f"{self.where} with {values.words}"
+        return dataclasses.replace(
+            self, claimed=values.fill(self.claimed), reference=values.fill(self.reference), where=where, partial=partial, doubt=""
+        )
+
+    def of(self, label: str) -> "_Way":
+        """Return the same way for one array of the gradient."""
+        pick = operator.itemgetter(label)
+        return dataclasses.replace(self, claimed=Picked(self.claimed, pick), reference=Picked(self.reference, pick))
 
 
 def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[Finding] | str:
@@ -82,27 +119,78 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
 
     loss, closed = problem.loss if distribution is None else loss, problem.closed_form(sizes)
     args = (inputs,) if distribution is None else (inputs, probabilities(distribution))
-    reference = Picked(on_domain(problem.differentiated(loss)), lambda result: labelled(result[1]))
     programs = loss.program(*args)[0], closed.program(inputs)[0]
     values = [_evaluated(program, tree) for program, tree in zip(programs, (args, inputs), strict=True)]
-    odd = [name for name, domain in derivation.domains.items() if callable(domain) or domain in _BOUNDED]
-    doubt = _doubt(programs[0], values)
-    believed = not doubt
-    doubt = doubt or (f"the domain of `{odd[0]}` may have equations, or bounds, that a proof does not know" if odd else "")
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
-    ways: list[tuple[Traceable, Traceable, Any, str]] = []
-    if distribution is None or problem.is_general(problem.gradient, sizes):
-        ways.append((claimed(problem.gradient), reference, args, where))
-    if jax.tree.leaves(distribution) or not ways:
-        # The loss may hold the mask's probability as a number of its own, as dropout that divides by it does, or a function ask for it.
-        at_this_mask = claimed(closed), Filled(reference, args[1:]), args[:1]
-        ways.append((*at_this_mask, f"{where}, the mask's probabilities as they are"))
     labels = list(claimed(closed).program(inputs)[1])
+
+    def proofs(of: Traceable) -> dict[str, tuple[Certificate, _Way]]:
+        """Prove that the closed form is the gradient of a loss."""
+        reference = Picked(on_domain(problem.differentiated(of)), lambda result: labelled(result[1]))
+        ways = []
+        if distribution is None or problem.is_general(problem.gradient, sizes):
+            ways.append(_Way(claimed(problem.gradient), reference, args, where))
+        if jax.tree.leaves(distribution) or not ways:
+            # The loss may hold a probability as a number of its own, as dropout that divides by it does, or a function ask for it.
+            at_this_mask = claimed(closed), Filled(reference, args[1:]), args[:1]
+            ways.append(_Way(*at_this_mask, f"{where}, the mask's probabilities as they are"))
+        return _prove(_on_domains(problem, sizes, ways, entries), labels, problem.seed)
+
+    found = proofs(loss)
+    doubts = dict.fromkeys(labels, _doubt(programs[0], values))
+    wrong = [label for label, (proof, _) in found.items() if proof.verdict == Verdict.REFUTED]
+    if wrong and doubts[wrong[0]] == _STOPPED:
+        slopes = _of_slope(proofs, loss)
+        doubts |= {label: _left(slopes[label][0]) for label in wrong if label in slopes}
+    for label, (proof, way) in found.items():
+        if not doubts[label] and not way.partial:
+            problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
     zero = {label for label, value in zip(labels, values[1], strict=True) if not np.any(value)}
-    found, where = _prove(ways, labels, problem.seed)
-    for label, proof in found.items() if believed else ():
-        problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
-    return [_finding(label, proof, doubt, where, label in zero) for label, proof in found.items()]
+    zero = {label for label in zero if _is_proof(*found[label]) and _is_zero(found[label][1].of(label), problem.seed)}
+    return [_finding(label, proof, way, doubts[label], label in zero) for label, (proof, way) in found.items()]
+
+
+def _of_slope(proofs: Callable[[Traceable], dict[str, Any]], loss: Traceable) -> dict[str, tuple[Certificate, _Way]]:
+    """Prove again with a loss whose gradient is the slope of its value, whatever its stop_gradient says; empty where there is none."""
+    try:
+        return proofs(unstopped(loss))
+    except NotImplementedError:
+        return {}
+
+
+def _left(slope: Certificate) -> str:
+    """Say what a proof without stop_gradient leaves of the doubt that a refutation with it is none."""
+    match slope.verdict:
+        case Verdict.REFUTED:
+            return ""
+        case Verdict.CONFIRMED:
+            return f"{_STOPPED}, and the closed form is the slope of its value"
+    return _STOPPED
+
+
+def _on_domains(problem: Problem, sizes: Mapping[str, int], ways: list[_Way], entries: int) -> list[_Way]:
+    """Return the ways that prove or refute on the domains of the inputs."""
+    derivation = problem.derivation
+    discrete = problem.discrete(sizes)
+    unknown = [name for name, domain in derivation.domains.items() if callable(domain) and name not in discrete]
+    doubt = f"the domain of `{unknown[0]}` may have equations, or bounds, that a proof does not know" if unknown else ""
+    ways = [dataclasses.replace(way, doubt=doubt) for way in ways]
+    if not discrete:
+        return ways
+    listed = values_of(derivation, sizes, discrete, entries, problem.seed)
+    fixed = [dataclasses.replace(way.at(listed), doubt=doubt) for way in ways]
+    outside = f"the values of {', '.join(sorted(discrete))} are no others"
+    free = [dataclasses.replace(way, doubt=outside) for way in ways if not listed.every and _is_smooth(way, discrete)]
+    return free + fixed
+
+
+def _is_smooth(way: _Way, discrete: set[str]) -> bool:
+    """Say whether discrete inputs may be any real numbers in a proof: both sides are smooth in them."""
+    marked = [name in discrete for name, x in sorted(way.args[0].items()) for _ in jax.tree.leaves(x)]
+    marked += [False] * (len(jax.tree.leaves(way.args)) - len(marked))
+    if not all(np.issubdtype(np.asarray(leaf).dtype, np.floating) for leaf in jax.tree.leaves(way.args)):
+        return False
+    return all(is_smooth(side.program(*way.args)[0].jaxpr, marked) for side in (way.claimed, way.reference))
 
 
 def _evaluated(program: core.ClosedJaxpr, tree: Any) -> list[Any]:
@@ -111,20 +199,29 @@ def _evaluated(program: core.ClosedJaxpr, tree: Any) -> list[Any]:
     return list(executable(program, leaves, check_options())(*leaves)) if outputs is None else outputs
 
 
-def _prove(ways: list[tuple[Traceable, Traceable, Any, str]], labels: list[str], seed: int) -> tuple[dict[str, Certificate], str]:
-    """Prove all arrays at once in one of some ways, and else one by one; return what the last way tried found, and where."""
-    found, where = {}, ""
+def _prove(ways: list[_Way], labels: list[str], seed: int) -> dict[str, tuple[Certificate, _Way]]:
+    """Prove all arrays at once in one of some ways, and else one by one; return of each what proved it, or the last that was tried."""
+    found: dict[str, tuple[Certificate, _Way]] = {}
     for apart in (False, True) if len(labels) > 1 else (False,):
-        for claimed, reference, args, where in ways:
+        for way in ways:
             if apart:
-                parts = {label: [Picked(side, operator.itemgetter(label)) for side in (reference, claimed)] for label in labels}
-                found = {label: certify(*sides, *args, seed=seed) for label, sides in parts.items()}
+                left = [label for label in labels if not _is_proof(*found[label])]
+                proofs = {label: _certified(way.of(label), seed) for label in left}
             else:
-                whole = certify(reference, claimed, *args, seed=seed)
-                found = {label: dataclasses.replace(whole, seconds=whole.seconds / len(labels)) for label in labels}
-            if all(proof.verdict == Verdict.CONFIRMED for proof in found.values()):
-                return found, where
-    return found, where
+                whole = _certified(way, seed)
+                proofs = {label: dataclasses.replace(whole, seconds=whole.seconds / len(labels)) for label in labels}
+            found |= {label: (proof, way) for label, proof in proofs.items()}
+            if all(_is_proof(*one) for one in found.values()):
+                return {label: found[label] for label in labels}
+    return {label: found[label] for label in labels}
+
+
+def _certified(way: _Way, seed: int) -> Certificate:
+    return certify(way.reference, way.claimed, *way.args, seed=seed)
+
+
+def _is_proof(proof: Certificate, way: _Way) -> bool:
+    return proof.verdict == Verdict.CONFIRMED and not way.partial
 
 
 def _doubt(loss: core.ClosedJaxpr, values: list[list[Any]]) -> str:
@@ -134,25 +231,32 @@ def _doubt(loss: core.ClosedJaxpr, values: list[list[Any]]) -> str:
     if has_own_rules(loss):
         return "the loss is differentiated by a rule of its own"
     if has_stop_gradient(loss):
-        return "the loss uses stop_gradient"
+        return _STOPPED
     return ""
 
 
-def _finding(label: str, proof: Certificate, doubt: str, where: str, zero: bool) -> Finding:
-    verdict, diagnosis = proof.verdict, ""
+def _finding(label: str, proof: Certificate, way: _Way, doubt: str, zero: bool) -> Finding:
+    verdict, diagnosis, reason, detail = proof.verdict, "", "", f"at {way.where}: {proof.reason}"
     if verdict == Verdict.CONFIRMED:
-        detail = where
-    else:
-        detail = f"at {where}: {proof.reason}"
+        detail = way.where
+        reason = doubt if "not finite" in doubt else way.partial
     if proof.ratio is not None:
-        diagnosis = f"{label}: the closed form is {proof.ratio} times the gradient, exactly, at {where}"
-    if "not finite" in doubt or (doubt and verdict == Verdict.REFUTED):
-        verdict, detail, diagnosis = Verdict.UNDECIDED, f"{doubt}; {detail}", ""
+        diagnosis = f"{label}: the closed form is {proof.ratio} times the gradient, exactly, at {way.where}"
+    if verdict == Verdict.REFUTED:
+        reason = doubt or way.doubt
+    if reason:
+        verdict, detail, diagnosis = Verdict.UNDECIDED, f"{reason}; {detail}", ""
     return Finding(
         evidence="certificate", wrt=label, verdict=verdict, seconds=proof.seconds, detail=detail, diagnosis=diagnosis,
         bound=proof.error_probability if verdict == Verdict.CONFIRMED else None,
         warning="vacuous: the gradient is zero" if zero and verdict == Verdict.CONFIRMED else "",
     )  # fmt: skip
+
+
+def _is_zero(way: _Way, seed: int) -> bool:
+    """Say whether the gradient is zero everywhere."""
+    nothing = TracedOnce(lambda *args: jax.tree.map(jnp.zeros_like, way.claimed(*args)))
+    return certify(way.claimed, nothing, *way.args, seed=seed).verdict == Verdict.CONFIRMED
 
 
 def merge(runs: list[list[Finding]]) -> list[Finding]:

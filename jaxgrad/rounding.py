@@ -15,6 +15,7 @@ a loss by 1e-9 changes nothing. An error within the bound agrees, one beyond GAP
 said.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -69,8 +70,8 @@ def largest(error: np.ndarray, *among: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(np.argmax(np.where(chosen, error, -1.0)), error.shape))
 
 
-def noisy_copies(inputs: Any, unit: float, seed: int) -> Any:
-    """Stack a draw with COPIES copies of it, each real entry multiplied by 1 + r·unit with r in −2 … 2."""
+def noisy_copies(inputs: Any, unit: float, seed: int, still: Collection[str] = ()) -> Any:
+    """Stack a draw with COPIES copies of it, each real entry multiplied by 1 + r·unit with r in −2 … 2, but for the inputs `still`."""
     rng = np.random.default_rng(seed)
 
     def stack(x: Any) -> np.ndarray:
@@ -80,7 +81,13 @@ def noisy_copies(inputs: Any, unit: float, seed: int) -> Any:
             copies[1:] *= 1 + unit * rng.integers(-2, 3, copies[1:].shape)
         return copies
 
-    return jax.tree.map(stack, inputs)
+    copies = jax.tree.map(stack, inputs)
+    return {**copies, **{name: jax.tree.map(repeated, inputs[name]) for name in still}} if still else copies
+
+
+def repeated(x: Any, times: int = COPIES + 1) -> np.ndarray:
+    """Stack an array with copies of itself."""
+    return np.repeat(np.asarray(x)[None], times, axis=0)
 
 
 def compare(claimed: np.ndarray, reference: np.ndarray, unit: float) -> Comparison:

@@ -33,7 +33,8 @@ least_squares = jg.Derivation(
 )
 
 # 2. Inputs that do not range over all real numbers have a domain:
-#    "positive", "probability", "spd", "binary", "integer", "simplex", "orthogonal", or a function (key, shape) -> array.
+#    "positive", "probability", "spd", "simplex", "orthogonal", or a function (key, shape) -> array; labels "binary" (0 or 1),
+#    "sign" (-1 or 1), "one_hot", "integer", or "index k" (whole numbers from 0 to k - 1).
 cross_entropy = jg.Derivation(
     name="cross_entropy",
     loss=lambda z, p: -jnp.sum(p * jax.nn.log_softmax(z)),

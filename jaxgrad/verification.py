@@ -145,7 +145,7 @@ def _prepared(
     derivation.choose_sizes(0, sizes)
     with in_precision(True), telling(derivation):
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
-        check_domains(derivation.domains, given)
+        check_domains(derivation.domains, given, fixed)
         chosen_sizes = frozenset(sizes or {})
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
         yield problem, check_functions(problem), chosen

@@ -169,7 +169,11 @@ OUTSIDE = {
     "positive": np.array([1.0, 0.0]),
     "probability": np.array([0.5, 1.5]),
     "binary": np.array([0.0, 0.5]),
+    "sign": np.array([1.0, 0.0]),
+    "one_hot": np.array([[1.0, 0.0], [1.0, 1.0]]),
     "integer": np.array([1.0, 2.5]),
+    "index 3": np.array([0, 3]),
+    "index 2*k": np.array([0.0, 1.5]),
     "simplex": np.array([0.5, 0.6]),
     "spd": np.array([[1.0, 2.0], [2.0, 1.0]]),
     "orthogonal": np.array([[1.0, 1.0], [0.0, 1.0]]),
@@ -178,7 +182,11 @@ INSIDE = {
     "positive": np.array([1.0, 1e-30]),
     "probability": np.array([0.0, 1.0]),
     "binary": np.array([0.0, 1.0]),
+    "sign": np.array([1, -1]),
+    "one_hot": np.array([[1, 0], [0, 1]]),
     "integer": np.array([-1.0, 2.0]),
+    "index 3": np.array([0, 2]),
+    "index 2*k": np.array([0.0, 3.0]),
     "simplex": np.array([1.0, 0.0], np.float32),
     "spd": np.array([[[2.0, 1.0], [1.0, 2.0]]]),
     "orthogonal": np.array([[0.6, 0.8], [-0.8, 0.6]]),
@@ -188,13 +196,13 @@ INSIDE = {
 
 @pytest.mark.parametrize("domain", OUTSIDE)
 def test_data_outside_of_their_domain_are_refused_by_name(domain):
-    with pytest.raises(ValueError, match=rf'`inputs`: \'x\' .*its domain "{domain}" wants .*mend the data or `domains`'):
-        check_domains({"x": domain}, {"x": OUTSIDE[domain]})
+    with pytest.raises(ValueError, match=rf'`inputs`: \'x\' .*its domain "{re.escape(domain)}" wants .*mend the data or `domains`'):
+        check_domains({"x": domain}, {"x": OUTSIDE[domain]}, {"k": 2})
 
 
 @pytest.mark.parametrize("domain", INSIDE)
 def test_data_inside_of_their_domain_are_accepted(domain):
-    check_domains({"x": domain}, {"x": INSIDE[domain]})
+    check_domains({"x": domain}, {"x": INSIDE[domain]}, {"k": 2})
 
 
 def test_verify_refuses_data_outside_of_their_domain():

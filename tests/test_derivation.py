@@ -7,7 +7,7 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad import Derivation, masks, shapes
-from jaxgrad.domains import DOMAINS
+from jaxgrad.domains import DOMAINS, draw_from
 
 GOOD = {"name": "square", "loss": lambda x: (x**2).sum(), "gradient": lambda x: {"x": 2 * x}, "shapes": {"x": "m n"}}
 
@@ -50,6 +50,10 @@ def test_domains_draw_what_they_say():
     assert draws["positive"].min() > 0
     assert 0 < draws["probability"].min() and draws["probability"].max() < 1
     assert set(np.unique(draws["binary"])) == {0.0, 1.0}
+    assert set(np.unique(draws["sign"])) == {-1.0, 1.0}
+    assert set(np.unique(draws["one_hot"])) == {0.0, 1.0} and np.all(draws["one_hot"].sum(-1) == 1)
+    assert set(np.unique(draw_from("index n", rng, (50,), {"n": 3}))) == {0, 1, 2}
+    assert set(np.unique(draw_from("index n", rng, (50,), {"n": 3}, special=True))) == {0, 2}
     assert np.issubdtype(draws["integer"].dtype, np.integer) and draws["integer"].min() < 0
     np.testing.assert_allclose(draws["simplex"].sum(-1), 1, rtol=1e-12)
     np.testing.assert_allclose(draws["spd"], draws["spd"].T)

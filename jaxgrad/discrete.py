@@ -1,0 +1,156 @@
+"""Discrete inputs, such as labels: which they are, and the values at which a claim is proved.
+
+An identity of functions of real numbers holds at points in general position, and a discrete domain has none: a proof for all real
+y says nothing of ``y == 1``, and a label that is drawn once is but one of many. So a claim is proved at every value of its
+discrete inputs, where these can be listed. Where they cannot, a proof for all real values holds for the discrete ones as well if
+both sides are smooth in them (`is_smooth`); a proof at some values refutes, and confirms nothing.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from jaxgrad import shapes
+from jaxgrad.derivation import Derivation
+from jaxgrad.domains import DISCRETE, count, decode, kind
+from jaxgrad.programs import CALLS, TracedOnce
+
+MOST = 256
+"""The most values that are listed."""
+ENTRIES = 2**14
+"""The most entries that the inputs may have over all values that are listed."""
+SOME = 16
+"""So many values are drawn where they cannot be listed."""
+LOOKS = 8
+"""So many draws tell whether a function that draws an input draws from a few values."""
+FEW = 8
+"""A domain has few values if, of the entries that were drawn, there are at least so many to each value."""
+
+SMOOTH = frozenset(
+    "add add_any sub mul neg dot_general conv_general_dilated exp exp2 expm1 logistic tanh sin cos sinh cosh erf square stop_gradient "
+    "reduce_sum cumsum broadcast_in_dim reshape transpose squeeze expand_dims concatenate pad slice rev copy".split()
+)
+"""Operations that are smooth in all their operands, at all real numbers."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values of a claim's discrete inputs.
+
+    Attributes:
+        stacked: {input name: its values, stacked along a first axis}.
+        every: whether there are no others.
+        words: what they are, such as "each of the 8 values of y".
+    """
+
+    stacked: dict[str, Any]
+    every: bool
+    words: str
+
+    def fill(self, function: Callable[..., Any]) -> TracedOnce:
+        """Return a function of the inputs at each of the values, stacked likewise; those that it is given are not looked at."""
+        return TracedOnce(lambda inputs, *more: jax.vmap(lambda some: function({**inputs, **some}, *more))(self.stacked))
+
+
+def discrete_inputs(derivation: Derivation, sizes: Mapping[str, int], seed: int = 0) -> set[str]:
+    """Return the names of the discrete inputs: by their domains or, where a function draws them, by what it draws.
+
+    >>> import jaxgrad as jg
+    >>> claim = jg.Derivation(name="c", loss=lambda x, y: (x * y).sum(), gradient=lambda x, y: {"x": y}, shapes={"x": "n", "y": "n"},
+    ...                       domains={"y": lambda key, shape: jax.random.rademacher(key, shape, float)})
+    >>> discrete_inputs(claim, {"n": 3})
+    {'y'}
+    """
+    named = {name for name, domain in derivation.domains.items() if kind(domain) in DISCRETE}
+    drawn = [name for name, domain in derivation.domains.items() if callable(domain)]
+    if not drawn:
+        return named
+    looks = [derivation.drawn([seed, 1, i], sizes) for i in range(LOOKS)]
+    return named | {name for name in drawn if _is_discrete([leaf for look in looks for leaf in jax.tree.leaves(look[name])])}
+
+
+def _is_discrete(leaves: list[np.ndarray]) -> bool:
+    if any(not np.issubdtype(leaf.dtype, np.floating) for leaf in leaves):
+        return True
+    entries = np.concatenate([leaf.ravel() for leaf in leaves])
+    return bool(np.all(entries == np.round(entries))) or len(np.unique(entries)) * FEW <= len(entries)
+
+
+def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], entries: int, seed: int = 0) -> Values:
+    """Return all values of the inputs `names`, or some where there are too many or nobody knows them all.
+
+    Args:
+        derivation: the claim.
+        sizes: its sizes.
+        names: inputs with discrete domains.
+        entries: of all inputs together.
+        seed: chooses those that are drawn.
+    """
+    order = [name for name in derivation.input_names if name in names]
+    told = f"{', '.join(order[:-1])} and {order[-1]}" if len(order) > 1 else order[0]
+    cells = {}
+    for name in order:
+        leaves, tree = jax.tree.flatten(derivation.shapes[name])
+        forms = [shapes.evaluate(text, sizes, name) for text in leaves]
+        cells[name] = tree, forms, [count(derivation.domains[name], form, sizes) for form in forms]
+    known = [found for *_, counts in cells.values() for found in counts]
+    total = math.prod(each**many for each, many in filter(None, known))
+    if None in known or total > min(MOST, ENTRIES // max(entries, 1)):
+        some = [derivation.drawn([seed, 2, i], sizes, special=i % 2 == 1) for i in range(SOME)]
+        stacked = {name: jax.tree.map(lambda *x: np.stack(x), *(draw[name] for draw in some)) for name in order}
+        return Values(stacked, False, f"{SOME} values of {told}")
+    digits = np.stack(np.unravel_index(np.arange(total), [each for each, many in known for _ in range(many)]), axis=1)
+    stacked, begin = {}, 0
+    for name, (tree, forms, counts) in cells.items():
+        arrays = []
+        for form, (_, many) in zip(forms, counts, strict=True):
+            arrays.append(decode(derivation.domains[name], digits[:, begin : begin + many], form))
+            begin += many
+        stacked[name] = jax.tree.unflatten(tree, arrays)
+    return Values(stacked, True, f"each of the {total} values of {told}")
+
+
+def is_smooth(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
+    """Say whether nothing but smooth operations is done to the inputs that are marked, and to what follows from them.
+
+    >>> import jax.numpy as jnp
+    >>> is_smooth(jax.make_jaxpr(lambda x, y: jnp.abs(x) * y)(1.0, 2.0).jaxpr, [False, True])
+    True
+    >>> is_smooth(jax.make_jaxpr(lambda x, y: jnp.where(y == 1, x, 0.0))(1.0, 2.0).jaxpr, [False, True])
+    False
+    """
+    return _smooth(jaxpr, inputs) is not None
+
+
+def _smooth(jaxpr: core.Jaxpr, inputs: list[bool]) -> list[bool] | None:
+    """Return which outputs follow from the inputs that are marked; None where it is not smoothly."""
+    moved = {var for var, marked in zip(jaxpr.invars, inputs, strict=True) if marked}
+    for eqn in jaxpr.eqns:
+        marked = [not isinstance(atom, core.Literal) and atom in moved for atom in eqn.invars]
+        if not any(marked):
+            continue
+        inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
+        inner = getattr(inner, "jaxpr", inner)
+        if inner is not None and len(inner.invars) == len(marked):
+            outputs = _smooth(inner, marked)
+            if outputs is None:
+                return None
+        elif eqn.primitive.name in SMOOTH or _is_smooth_here(eqn):
+            outputs = [True] * len(eqn.outvars)
+        else:
+            return None
+        moved.update(var for var, follows in zip(eqn.outvars, outputs, strict=True) if follows)
+    return [not isinstance(atom, core.Literal) and atom in moved for atom in jaxpr.outvars]
+
+
+def _is_smooth_here(eqn: core.JaxprEqn) -> bool:
+    """Of operations that are smooth at times: whole powers, and conversions between real types."""
+    if eqn.primitive.name == "integer_pow":
+        return eqn.params["y"] >= 0
+    both = [getattr(var.aval, "dtype", bool) for var in (eqn.invars[0], eqn.outvars[0])]
+    return eqn.primitive.name == "convert_element_type" and all(np.issubdtype(dtype, np.floating) for dtype in both)
