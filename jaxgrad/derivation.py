@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad import masks, shapes
-from jaxgrad.domains import DOMAINS, WHOLE, draw_from, is_known, kind
+from jaxgrad.domains import DISCRETE, DOMAINS, WHOLE, draw_from, is_known, kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +94,17 @@ class Derivation:
         """Return inputs in the order of `shapes`; JAX's transforms hand them on in that of their names, and ``**inputs`` may tell."""
         return {name: inputs[name] for name in self.shapes if name in inputs}
 
-    def choose_sizes(self, variant: int = 0, fixed: Mapping[str, int] | None = None, *, few_masks: bool = False) -> dict[str, int]:
-        """Choose sizes, all dimensions distinct and, with `few_masks`, those of the mask smallest; see `jaxgrad.shapes.choose`."""
+    def choose_sizes(
+        self, variant: int = 0, fixed: Mapping[str, int] | None = None, *, few_masks: bool = False, few_labels: bool = False
+    ) -> dict[str, int]:
+        """Choose sizes, all dimensions distinct; see `jaxgrad.shapes.choose`.
+
+        Args:
+            variant: which choice.
+            fixed: sizes that are chosen already.
+            few_masks: whether those of the mask are to be the smallest.
+            few_labels: whether those on which the number of labels hangs are to be.
+        """
         unknown = set(fixed or {}) - set(shapes.names(self.shapes))
         if unknown:
             raise ValueError(
@@ -104,8 +113,12 @@ class Derivation:
         for name, size in (fixed or {}).items():
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"`sizes`: that of {name} must be a positive integer, but is {size!r}")
-        small = shapes.names({"mask": self.shapes["mask"]}) if few_masks else ()
-        return shapes.choose(self.shapes, variant, fixed, small)
+        small = {"mask": self.shapes["mask"]} if few_masks else {}
+        if few_labels:
+            small |= {name: self.shapes[name] for name, domain in self.domains.items() if kind(domain) in DISCRETE}
+            ends = {name: str(domain).removeprefix("index") for name, domain in self.domains.items() if kind(domain) == "index"}
+            small |= {f"end of {name}": end for name, end in ends.items()}
+        return shapes.choose(self.shapes, variant, fixed, shapes.names(small))
 
     def distribution(self, sizes: Mapping[str, int]) -> masks.Mask | None:
         """Return the mask's distribution at these sizes."""

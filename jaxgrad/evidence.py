@@ -60,7 +60,7 @@ def _certificate(problem: Problem) -> list[Finding] | str:
     if masked and not _is_numbers(derivation.distribution(problem.choose_sizes(0, few_masks=True))):
         return _NO_PYTREE
     results = []
-    for sizes in _distinct(derivation.choose_sizes(variant, fixed, few_masks=masked) for variant in range(2)):
+    for sizes in _distinct(derivation.choose_sizes(variant, fixed, few_masks=masked, few_labels=True) for variant in range(2)):
         loss = loss_of_mask(problem, sizes)
         found = loss if isinstance(loss, str) else certificate(problem, sizes, loss)
         if isinstance(found, str):

@@ -227,9 +227,9 @@ def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes:
 
 
 def _whole(array: Any) -> np.ndarray:
-    """Return whole numbers in an integer type; what holds others is left as it is."""
+    """Return whole numbers as int64, as they are drawn, whatever the file's type; what holds others is left as it is."""
     array = np.asarray(array)
-    return array.astype(np.int64) if np.issubdtype(array.dtype, np.floating) and np.all(array == np.round(array)) else array
+    return array.astype(np.int64) if np.all(array == np.round(array)) else array
 
 
 def _check_numbers(derivation: Derivation, name: str, array: np.ndarray) -> None:

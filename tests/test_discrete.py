@@ -34,6 +34,18 @@ def switched(x, y):
 
 
 Z, X, ZK, TK = {"z": "n", "y": "n"}, {"x": "n", "y": "n"}, {"z": "m n", "k": "m"}, {"t": "n", "k": "m"}
+
+
+def classifier(w1, w2, x, k):
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(jnp.tanh(x @ w1) @ w2), k[:, None], 1))
+
+
+def classifier_gradient(w1, w2, x, k):
+    h = jnp.tanh(x @ w1)
+    d = (jax.nn.softmax(h @ w2) - jax.nn.one_hot(k, w2.shape[1])) / len(k)
+    return {"w2": h.T @ d, "w1": x.T @ ((d @ w2.T) * (1 - h**2))}
+
+
 RIGHT = {
     "logistic loss of labels 0 and 1": claim(logistic, lambda z, y: {"z": jax.nn.sigmoid(z) - y}, Z, y="binary"),
     "logistic loss of labels −1 and 1": claim(
@@ -48,6 +60,9 @@ RIGHT = {
     "cross-entropy of one hot": claim(
         lambda z, k: -jnp.sum(k * jax.nn.log_softmax(z)), lambda z, k: {"z": jax.nn.softmax(z) - k},
         {"z": "m n", "k": "m n"}, k="one_hot",
+    ),
+    "a network of two layers": claim(
+        classifier, classifier_gradient, {"w1": "n p", "w2": "p c", "x": "m n", "k": "m"}, k="index c"
     ),
     "rows of a table": claim(looked_up, lambda t, k: {"t": jnp.zeros_like(t).at[k].add(2 * t[k])}, TK, k="index n"),
     "a fixed number of classes": claim(
@@ -221,8 +236,13 @@ def test_an_index_wants_a_size():
         jg.verify(subject, inputs={"k": np.array([0, 5])})
     with pytest.raises(ValueError, match=r'has 5 at index .*its domain "index n" wants numbers from 0 to 4'):
         jg.verify(subject, inputs={"k": np.array([0, 5])}, sizes={"n": 5})
-    report = jg.verify(subject, inputs={"k": np.array([0.0, 5.0])}, sizes={"n": 6})  # whole numbers, as a file may hold them
-    report.assert_confirmed()
+    for dtype in (float, np.uint8, np.int32):  # as a file may hold them
+        jg.verify(subject, inputs={"k": np.array([0, 5], dtype)}, sizes={"n": 6}).assert_confirmed()
+
+
+def test_labels_of_a_small_type_do_not_wrap_around():
+    subject = claim(lambda x, k: jnp.sum(x * (k - 3)), lambda x, k: {"x": k - 3.0}, {"x": "n", "k": "n"}, k="index 9")
+    jg.verify(subject, inputs={"k": np.array([0, 1, 8], np.uint8)}, evidence="autodiff").assert_confirmed()
 
 
 def test_noise_leaves_labels_alone():

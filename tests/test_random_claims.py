@@ -5,7 +5,7 @@ import pytest
 
 from jaxgrad import verify
 from tests.draws import WEEK
-from tests.random_claims import RIGHT, Network, claim, drawn
+from tests.random_claims import AT_A_LABEL, RIGHT, Network, claim, drawn
 
 BATCHES, CLAIMS = 12, 20
 
@@ -40,8 +40,16 @@ def test_no_verdict_on_a_random_network_is_wrong(batch):
         Network(("silu", "layer norm"), "gate", "mean square", 1e6, None, "0.1%"),
         Network(("attention",), None, "log-sum-exp", 1e-6, 0, RIGHT),
         Network(("attention",), None, "log-sum-exp", 1e-6, 0, "a thousandth added"),
+        Network(("tanh",), None, "sum of squares", 1e2, None, RIGHT, "class", data=True),
+        Network(("tanh",), None, "sum of squares", 1e2, None, AT_A_LABEL, "class", data=True),
+        Network(("silu",), None, "mean square", 1.0, 1, RIGHT, "switched"),
+        Network(("silu",), None, "mean square", 1.0, 1, AT_A_LABEL, "switched"),
     ],
-    ids=["right", "wrong", "right with a mask", "wrong with a mask"],
+    ids=[
+        f"{verdict}{more}"
+        for more in ("", " with a mask", " with labels and data", " with a mask and labels")
+        for verdict in ("right", "wrong")
+    ],
 )
 def test_networks_of_the_fuzz_are_decided(network):
     assert judged(network, 3).verdict == ("confirmed" if network.change == RIGHT else "refuted")
