@@ -59,6 +59,7 @@ class _Ledger:
     bound: float | None = None
     against: int = 0
     detectable: float = 0.0
+    hidden: float = 0.0
     scale: float = 0.0
     rounding: float = 0.0
     generic: int = 0
@@ -167,6 +168,8 @@ def _enter_generic(
     ledger.meet(found.magnitude, found.bound)
     if np.any(found.magnitude > found.bound):
         ledger.detectable = max(ledger.detectable, float(found.bound.max()) / scale)
+    else:
+        ledger.hidden = max(ledger.hidden, float(found.bound.max(initial=0.0)))
     if found.error.size:
         i = found.worst
         ledger.measure(float(found.error[i]), float(found.bound[i]), scale, int(found.disagrees[i]) + int(not found.agrees[i]))
@@ -299,12 +302,14 @@ def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: floa
         detail += f", and {ledger.further} more for the sake of branches"
     if ledger.special:
         detail += f", and at exact zeros and ties {ledger.special} times"
+    hidden = 0.0 if ledger.vacuous else ledger.hidden / (ledger.scale or 1.0)  # where a draw's gradient is no larger than its rounding
     if ledger.refuted:
         verdict, detail = Verdict.REFUTED, ledger.refuted[0]
     elif ledger.doubts:
         verdict, detail = Verdict.UNDECIDED, ledger.doubts[0]
-    elif ledger.detectable > INSENSITIVE:
-        verdict, detail = Verdict.UNDECIDED, f"rounding alone moves the gradient by up to {ledger.detectable:.1g} of its largest entry"
+    elif max(ledger.detectable, hidden) > INSENSITIVE:
+        moved = max(ledger.detectable, hidden)
+        verdict, detail = Verdict.UNDECIDED, f"rounding alone moves the gradient by up to {moved:.1g} of its largest entry"
     elif ledger.vacuous:
         warning = "vacuous: the gradient is zero, to rounding, at every draw"
     for note in dict.fromkeys(ledger.notes):

@@ -13,9 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgrad import shapes as dimensions
-from jaxgrad.domains import DISCRETE, kind
+from jaxgrad.domains import DISCRETE, WHOLE, kind
 
 BATCH, TWICE = "_batch", "_twice"
 
@@ -29,13 +30,29 @@ def inner(a: Any, b: Any) -> Any:
     return sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-def output_shapes(function: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+def placeholders(inputs: Mapping[str, Any], sizes: Mapping[str, int], domains: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs' shapes and types in place of arrays; indices and integers are whole, and a function is asked what it draws.
+
+    >>> placeholders({"x": "m n", "k": "m"}, {"m": 2, "n": 3}, {"k": "index n"})["k"]
+    ShapeDtypeStruct(shape=(2,), dtype=int32)
+    """
+
+    def one(text: str, domain: Any) -> Any:
+        shape = dimensions.evaluate(text, sizes)
+        if callable(domain):
+            return jax.ShapeDtypeStruct(shape, jnp.result_type(np.asarray(domain(jax.random.key(0), shape)).dtype))
+        return jax.ShapeDtypeStruct(shape, jnp.result_type(int if kind(domain) in WHOLE else float))
+
+    return {name: jax.tree.map(lambda text, n=name: one(text, domains.get(n, "real")), tree) for name, tree in inputs.items()}
+
+
+def output_shapes(function: Callable[..., Any], inputs: Mapping[str, Any], domains: Mapping[str, Any], argument: str = "plain") -> Any:
     """Return the dimension strings of a function's outputs, found by tracing at two choices of sizes.
 
     Raises:
         ValueError: when an output is no array, or its shape does not follow from the inputs' dimensions.
 
-    >>> output_shapes(lambda x, w: x @ w, {"x": "m n", "w": "n p"})
+    >>> output_shapes(lambda x, w: x @ w, {"x": "m n", "w": "n p"}, {})
     'm p'
     """
     found: list[list[list[set[str]]]] = []
@@ -43,10 +60,10 @@ def output_shapes(function: Callable[..., Any], inputs: Mapping[str, Any]) -> An
     every = {d for _, dims in dimensions.leaves(inputs) for d in dims}
     for variant in (2, 3):
         sizes = dimensions.choose(inputs, variant)
-        args = jax.tree.map(lambda t, s=sizes: jax.ShapeDtypeStruct(dimensions.evaluate(t, s), float), list(inputs.values()))
-        leaves, tree = jax.tree.flatten(jax.eval_shape(function, *args))
-        if not all(hasattr(leaf, "shape") for leaf in leaves):
-            raise ValueError("`plain` must return arrays of numbers")
+        out = jax.eval_shape(function, *placeholders(inputs, sizes, domains).values())
+        leaves, tree = jax.tree.flatten(out)
+        if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
+            raise ValueError(f"`{argument}` must return arrays of numbers, but returns {out!r}")
         found.append(
             [[{"*".join(d) for d in every if dimensions.size_of(d, sizes) == n} or {str(n)} for n in leaf.shape] for leaf in leaves]
         )
@@ -59,6 +76,10 @@ def output_shapes(function: Callable[..., Any], inputs: Mapping[str, Any]) -> An
     return jax.tree.unflatten(tree, texts)
 
 
+def _is_real(tree: Any) -> bool:
+    return all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(tree))
+
+
 def claim_parts(
     f: Callable[..., Any],
     plain: Callable[..., Any],
@@ -69,7 +90,8 @@ def claim_parts(
 ) -> dict[str, Any]:
     """Return loss, gradient, shapes and domains of the claim that `f` is differentiated as `plain` is."""
     order = tuple(shapes)
-    moving = tuple(name for name in order if kind(domains.get(name, "real")) not in DISCRETE)
+    drawn = placeholders(shapes, dimensions.choose(shapes), domains)
+    moving = tuple(name for name in order if kind(domains.get(name, "real")) not in DISCRETE and _is_real(drawn[name]))
     size = next(n for n in ("batch", "batches", "batch_size") if n not in dimensions.names(shapes))
 
     def batched(tree: Any) -> Any:

@@ -224,7 +224,11 @@ class Derivation:
             return vjp(*(inputs[n] for n in order), cotangent)
 
         if cotangent is None:
-            cotangent = _output_shape(primal, shapes)
+            from jaxgrad.custom_rules import output_shapes
+
+            cotangent = output_shapes(primal, shapes, domains or {}, "primal")
+            if not isinstance(cotangent, str):
+                raise ValueError(f"`primal` must return one array, but returns a tree of them, of shapes {cotangent}")
         for wrapper, function in ((loss, primal), (gradient, vjp)):
             functools.update_wrapper(wrapper, function)
             vars(wrapper).pop("__wrapped__")  # the signatures here are by name, those of primal and vjp by position
@@ -288,7 +292,7 @@ class Derivation:
         for taken in ("cotangent", "direction"):
             if any(own.startswith(taken) for own in shapes):
                 raise ValueError(f"`shapes` must not name inputs {taken!r}: these are drawn; give the input another name")
-        found = output_shapes(plain, shapes) if cotangent is None else cotangent
+        found = output_shapes(plain, shapes, domains or {}) if cotangent is None else cotangent
         parts = claim_parts(f, plain, shapes, found, domains or {}, second_order)
         label = name or str(getattr(f, "__name__", "") or "custom rule")
         return Derivation(name=label, formula=formula, reference=reference, **parts)
@@ -306,20 +310,3 @@ def _check_arguments(argument: str, function: Callable[..., Any], names: Mapping
             f"`{argument}` takes {signature}, which does not fit the inputs {', '.join(names)} of `shapes` ({error}); "
             "name its arguments as in `shapes`"
         ) from None
-
-
-def _output_shape(primal: Callable[..., Any], inputs: Mapping[str, Any]) -> str:
-    """Find the dimension string of an output by tracing at two choices of sizes."""
-    found: list[list[set[str]]] = []
-    for variant in (2, 3):
-        sizes = shapes.choose(inputs, variant)
-        args = jax.tree.map(lambda text, s=sizes: jax.ShapeDtypeStruct(shapes.evaluate(text, s), float), list(inputs.values()))
-        out = jax.eval_shape(primal, *args)
-        if not hasattr(out, "shape"):
-            raise ValueError(f"`primal` must return one array, but returns {out!r}")
-        every = {d for _, dims in shapes.leaves(inputs) for d in dims}
-        found.append([{"*".join(d) for d in every if shapes.size_of(d, sizes) == extent} or {str(extent)} for extent in out.shape])
-    axes = [a & b for a, b in zip(*found, strict=True)] if len(found[0]) == len(found[1]) else [set()]
-    if not all(axes):
-        raise ValueError("`cotangent` cannot be found from `shapes`; pass the dimension string of the primal's output")
-    return " ".join(min(axis) for axis in axes)

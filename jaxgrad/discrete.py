@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -26,10 +27,12 @@ ENTRIES = 2**14
 """The most entries that the inputs may have over all values that are listed."""
 SOME = 16
 """So many values are drawn where they cannot be listed."""
-LOOKS = 8
-"""So many draws tell whether a function that draws an input draws from a few values."""
-FEW = 8
-"""A domain has few values if, of the entries that were drawn, there are at least so many to each value."""
+LOOKS = 64
+"""At most so many draws tell whether a function that draws an input draws from a few values."""
+ENOUGH = 128
+"""So many entries are enough to tell."""
+ALONE = 8
+"""A domain has few values if at most one in so many entries has a value that no other has; of real numbers nearly all have."""
 
 SMOOTH = frozenset(
     "add add_any sub mul neg dot_general conv_general_dilated exp exp2 expm1 logistic tanh sin cos sinh cosh erf square stop_gradient "
@@ -54,7 +57,11 @@ class Values:
 
     def fill(self, function: Callable[..., Any]) -> TracedOnce:
         """Return a function of the inputs at each of the values, stacked likewise; those that it is given are not looked at."""
-        return TracedOnce(lambda inputs, *more: jax.vmap(lambda some: function({**inputs, **some}, *more))(self.stacked))
+
+        def filled(inputs: dict[str, Any], *more: Any) -> Any:
+            return jax.vmap(lambda some: function({**inputs, **some}, *more))(jax.tree.map(jnp.asarray, self.stacked))
+
+        return TracedOnce(filled)
 
 
 def discrete_inputs(derivation: Derivation, sizes: Mapping[str, int], seed: int = 0) -> set[str]:
@@ -70,15 +77,27 @@ def discrete_inputs(derivation: Derivation, sizes: Mapping[str, int], seed: int 
     drawn = [name for name, domain in derivation.domains.items() if callable(domain)]
     if not drawn:
         return named
-    looks = [derivation.drawn([seed, 1, i], sizes) for i in range(LOOKS)]
-    return named | {name for name in drawn if _is_discrete([leaf for look in looks for leaf in jax.tree.leaves(look[name])])}
+    looks: list[dict[str, Any]] = []
+    while len(looks) < LOOKS and (not looks or len(looks) * min(map(_entries, map(looks[0].get, drawn))) < ENOUGH):
+        looks.append(derivation.drawn([seed, 1, len(looks)], sizes))
+    return named | {name for name in drawn if has_few_values([leaf for look in looks for leaf in jax.tree.leaves(look[name])])}
 
 
-def _is_discrete(leaves: list[np.ndarray]) -> bool:
+def _entries(tree: Any) -> int:
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def has_few_values(leaves: list[np.ndarray]) -> bool:
+    """Say whether arrays hold whole numbers, or hardly a value that comes but once.
+
+    >>> has_few_values([np.array([0.5, 0.25, 0.5]), np.array([0.25, 0.5, 0.5])]), has_few_values([np.array([0.1, 0.2, 0.3])])
+    (True, False)
+    """
     if any(not np.issubdtype(leaf.dtype, np.floating) for leaf in leaves):
         return True
     entries = np.concatenate([leaf.ravel() for leaf in leaves])
-    return bool(np.all(entries == np.round(entries))) or len(np.unique(entries)) * FEW <= len(entries)
+    alone = np.sum(np.unique(entries, return_counts=True)[1] == 1)
+    return bool(np.all(entries == np.round(entries)) or alone * ALONE <= len(entries))
 
 
 def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], entries: int, seed: int = 0) -> Values:
@@ -118,39 +137,54 @@ def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], en
 def is_smooth(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
     """Say whether nothing but smooth operations is done to the inputs that are marked, and to what follows from them.
 
-    >>> import jax.numpy as jnp
     >>> is_smooth(jax.make_jaxpr(lambda x, y: jnp.abs(x) * y)(1.0, 2.0).jaxpr, [False, True])
     True
     >>> is_smooth(jax.make_jaxpr(lambda x, y: jnp.where(y == 1, x, 0.0))(1.0, 2.0).jaxpr, [False, True])
     False
     """
-    return _smooth(jaxpr, inputs) is not None
+    return not any(any(marked) for marked in _unsmooth(jaxpr, [[mark] for mark in inputs]))
 
 
-def _smooth(jaxpr: core.Jaxpr, inputs: list[bool]) -> list[bool] | None:
-    """Return which outputs follow from the inputs that are marked; None where it is not smoothly."""
-    moved = {var for var, marked in zip(jaxpr.invars, inputs, strict=True) if marked}
+def is_steered(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
+    """Say whether an operation that is not smooth is done to what follows from the inputs that are marked, and from no other.
+
+    >>> is_steered(jax.make_jaxpr(lambda x, y: jnp.where(y == 1, x, 0.0))(1.0, 2.0).jaxpr, [False, True])
+    True
+    >>> is_steered(jax.make_jaxpr(lambda x, y: jnp.abs(x * y))(1.0, 2.0).jaxpr, [False, True])
+    False
+    """
+    return any(mark and not other for mark, other in _unsmooth(jaxpr, [[mark, not mark] for mark in inputs]))
+
+
+def _unsmooth(jaxpr: core.Jaxpr, inputs: list[list[bool]]) -> list[list[bool]]:
+    """Return, of each operand that something is done to which is not smooth, from which kinds of inputs it follows."""
+    return _followed(jaxpr, inputs)[1]
+
+
+def _followed(jaxpr: core.Jaxpr, inputs: list[list[bool]]) -> tuple[list[list[bool]], list[list[bool]]]:
+    """Return of each output, and of each operand of what is not smooth, from which kinds of inputs it follows."""
+    none = [False] * len(inputs[0]) if inputs else []
+    kinds, unsmooth = dict(zip(jaxpr.invars, inputs, strict=True)), []
     for eqn in jaxpr.eqns:
-        marked = [not isinstance(atom, core.Literal) and atom in moved for atom in eqn.invars]
-        if not any(marked):
-            continue
+        operands = [none if isinstance(atom, core.Literal) else kinds.get(atom, none) for atom in eqn.invars]
         inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
         inner = getattr(inner, "jaxpr", inner)
-        if inner is not None and len(inner.invars) == len(marked):
-            outputs = _smooth(inner, marked)
-            if outputs is None:
-                return None
-        elif eqn.primitive.name in SMOOTH or _is_smooth_here(eqn):
-            outputs = [True] * len(eqn.outvars)
+        if inner is not None and len(inner.invars) == len(operands):
+            outputs, more = _followed(inner, operands)
+            unsmooth += more
         else:
-            return None
-        moved.update(var for var, follows in zip(eqn.outvars, outputs, strict=True) if follows)
-    return [not isinstance(atom, core.Literal) and atom in moved for atom in jaxpr.outvars]
+            outputs = [[any(kind) for kind in zip(*operands, strict=True)] or none] * len(eqn.outvars)
+            if eqn.primitive.name not in SMOOTH and not _is_smooth_here(eqn):
+                unsmooth += operands
+        kinds.update(zip(eqn.outvars, outputs, strict=True))
+    return [none if isinstance(atom, core.Literal) else kinds.get(atom, none) for atom in jaxpr.outvars], unsmooth
 
 
 def _is_smooth_here(eqn: core.JaxprEqn) -> bool:
     """Of operations that are smooth at times: whole powers, and conversions between real types."""
     if eqn.primitive.name == "integer_pow":
         return eqn.params["y"] >= 0
+    if eqn.primitive.name != "convert_element_type":
+        return False
     both = [getattr(var.aval, "dtype", bool) for var in (eqn.invars[0], eqn.outvars[0])]
-    return eqn.primitive.name == "convert_element_type" and all(np.issubdtype(dtype, np.floating) for dtype in both)
+    return all(np.issubdtype(dtype, np.floating) for dtype in both)

@@ -100,8 +100,8 @@ def _lattice(values: Sequence[float], extra: float | None = None) -> Draw:
         places = rng.permutation(flat.size)
         if flat.size > 2:
             flat[places[1]] = flat[places[2]]
-        if extra is not None and flat.size:
-            flat[places[0]] = extra
+        if extra is not None and (flat.size > 1 or rng.random() < 0.25):  # where there is but one entry, it is not always the same
+            flat[places[:1]] = extra
         return flat.reshape(shape)
 
     return draw

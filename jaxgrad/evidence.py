@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-import jax
-import numpy as np
-
 from jaxgrad.autodiff import autodiff
 from jaxgrad.differences import differences
 from jaxgrad.expectations import choose, expectation
@@ -22,6 +19,7 @@ from jaxgrad.problem import Problem
 from jaxgrad.programs import Traceable, TracedOnce
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Verdict
+from jaxgrad.sampler import NO_PYTREE, is_numbers
 
 MAX_MASKS = 2**13
 """The most masks, or rows, that an exact expectation lists."""
@@ -32,11 +30,6 @@ MOST_DIFFERENCED = 2**21
 
 MAX_PROVED_MASKS = 2**9
 """The most masks that a certificate sums over; beyond, it takes the moments that the mask's distribution states."""
-
-_NO_PYTREE = (
-    "the mask's distribution is no pytree of numbers, as compiled programs and proofs take; register its class with "
-    "jax.tree_util.register_dataclass"
-)
 
 Loss = Callable[..., Any]
 
@@ -57,8 +50,8 @@ def _certificate(problem: Problem) -> list[Finding] | str:
     derivation = problem.derivation
     fixed = {name: size for name, size in problem.sizes.items() if name in problem.chosen}
     masked = derivation.mask is not None
-    if masked and not _is_numbers(derivation.distribution(problem.choose_sizes(0, few_masks=True))):
-        return _NO_PYTREE
+    if masked and not is_numbers(derivation.distribution(problem.choose_sizes(0, few_masks=True))):
+        return NO_PYTREE
     results = []
     for sizes in _distinct(derivation.choose_sizes(variant, fixed, few_masks=masked, few_labels=True) for variant in range(2)):
         loss = loss_of_mask(problem, sizes)
@@ -67,10 +60,6 @@ def _certificate(problem: Problem) -> list[Finding] | str:
             return found
         results.append(found)
     return merge(results)
-
-
-def _is_numbers(mask: Mask | None) -> bool:
-    return all(isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array)) for leaf in jax.tree.leaves(mask))
 
 
 def loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
@@ -121,7 +110,7 @@ def _monte_carlo(problem: Problem) -> list[Finding] | str:
     derivation = problem.derivation
     if derivation.mask is None:
         return "there is no mask to sample"
-    return monte_carlo(problem) if _is_numbers(derivation.distribution(problem.choose_sizes(0))) else _NO_PYTREE
+    return monte_carlo(problem) if is_numbers(derivation.distribution(problem.choose_sizes(0))) else NO_PYTREE
 
 
 EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {

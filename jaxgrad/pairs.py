@@ -19,7 +19,8 @@ class Pair:
 
     def __init__(self, problem: Problem, sizes: dict[str, int], loss: Traceable) -> None:
         """Set up; nothing is compiled yet."""
-        self.sizes, self.loss, self.wrt, self.discrete = sizes, loss, problem.wrt, problem.discrete(sizes)
+        self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
+        self.discrete = problem.discrete(sizes) | problem.likely_labels  # which rounding leaves as they are
         self._sides = problem.closed_form(sizes), problem.differentiated(loss)
         self.both = Together(self._sides)
         self._both = Program(self.both, check_options())

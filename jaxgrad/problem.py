@@ -18,7 +18,7 @@ import numpy as np
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.derivation import Derivation
-from jaxgrad.discrete import discrete_inputs
+from jaxgrad.discrete import discrete_inputs, has_few_values
 from jaxgrad.domains import DISCRETE, WHOLE, kind
 from jaxgrad.executables import Program
 from jaxgrad.programs import Filled, Traceable, TracedOnce
@@ -79,8 +79,14 @@ class Problem:
         return self.choose_sizes(0, few_masks=self.derivation.mask is not None)
 
     def discrete(self, sizes: Mapping[str, int]) -> set[str]:
-        """Return the names of the inputs with discrete domains, such as labels, which rounding leaves as they are."""
+        """Return the names of the inputs with discrete domains, such as labels."""
         return self.once("discrete", lambda: discrete_inputs(self.derivation, sizes, self.seed))
+
+    @functools.cached_property
+    def likely_labels(self) -> set[str]:
+        """The names of the inputs that are given in few values, not differentiated, and have no domain that says what they are."""
+        real = [name for name in self.given if self.derivation.domains.get(name, "real") == "real" and name not in self.wrt]
+        return {name for name in real if has_few_values(jax.tree.leaves(self.given[name]))}
 
     def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
         """Draw the inputs that are not given; equal arguments give equal draws."""

@@ -22,7 +22,7 @@ from jax.extend import core
 
 from jaxgrad.certificates import Certificate, certify
 from jaxgrad.compilation import check_options
-from jaxgrad.discrete import Values, is_smooth
+from jaxgrad.discrete import Values, is_smooth, is_steered
 from jaxgrad.discrete import values as values_of
 from jaxgrad.executables import executable
 from jaxgrad.floats import floating
@@ -175,6 +175,11 @@ def _on_domains(problem: Problem, sizes: Mapping[str, int], ways: list[_Way], en
     unknown = [name for name, domain in derivation.domains.items() if callable(domain) and name not in discrete]
     doubt = f"the domain of `{unknown[0]}` may have equations, or bounds, that a proof does not know" if unknown else ""
     ways = [dataclasses.replace(way, doubt=doubt) for way in ways]
+    likely = problem.likely_labels
+    if likely and any(is_steered(side, _marked(way, likely)) for way in ways for side in _programs(way)):
+        first = min(likely)
+        hint = f"`{first}` is given in few values; if these are labels, name their domain, such as 'binary' or 'index n', in `domains`"
+        ways = [dataclasses.replace(way, doubt=hint, partial=hint) for way in ways]
     if not discrete:
         return ways
     listed = values_of(derivation, sizes, discrete, entries, problem.seed)
@@ -186,11 +191,19 @@ def _on_domains(problem: Problem, sizes: Mapping[str, int], ways: list[_Way], en
 
 def _is_smooth(way: _Way, discrete: set[str]) -> bool:
     """Say whether discrete inputs may be any real numbers in a proof: both sides are smooth in them."""
-    marked = [name in discrete for name, x in sorted(way.args[0].items()) for _ in jax.tree.leaves(x)]
-    marked += [False] * (len(jax.tree.leaves(way.args)) - len(marked))
     if not all(np.issubdtype(np.asarray(leaf).dtype, np.floating) for leaf in jax.tree.leaves(way.args)):
         return False
-    return all(is_smooth(side.program(*way.args)[0].jaxpr, marked) for side in (way.claimed, way.reference))
+    return all(is_smooth(program, _marked(way, discrete)) for program in _programs(way))
+
+
+def _marked(way: _Way, names: set[str]) -> list[bool]:
+    """Mark these inputs among all arguments of a way."""
+    marked = [name in names for name, x in sorted(way.args[0].items()) for _ in jax.tree.leaves(x)]
+    return marked + [False] * (len(jax.tree.leaves(way.args)) - len(marked))
+
+
+def _programs(way: _Way) -> list[core.Jaxpr]:
+    return [side.program(*way.args)[0].jaxpr for side in (way.claimed, way.reference)]
 
 
 def _evaluated(program: core.ClosedJaxpr, tree: Any) -> list[Any]:

@@ -69,6 +69,29 @@ class Known(NamedTuple):
     row: int
     narrow: bool
 
+    @property
+    def rounding(self) -> np.ndarray:
+        """How far rounding may move the mean over a chunk, of each entry in units of that mean: two units in its last place."""
+        leaves = jax.tree.leaves(self.out)
+        units = [float(jnp.finfo(leaf.dtype).eps) if jnp.issubdtype(leaf.dtype, jnp.floating) else 0.0 for leaf in leaves]
+        return np.repeat(2 * np.array(units), [math.prod(leaf.shape) for leaf in leaves])
+
+
+def _wide(dtype: Any) -> Any:
+    """Return the type in which a mean of such numbers is taken: None for the usual one, float32 for narrower ones."""
+    return jnp.float32 if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32 else None
+
+
+def is_numbers(mask: Any) -> bool:
+    """Say whether a mask's distribution is a pytree of numbers, as compiled programs take."""
+    return all(isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array)) for leaf in jax.tree.leaves(mask))
+
+
+NO_PYTREE = (
+    "the mask's distribution is no pytree of numbers, as compiled programs and proofs take; register its class with "
+    "jax.tree_util.register_dataclass"
+)
+
 
 class Sampler:
     """The compiled sampling loop of one function, mask and shape.
@@ -107,7 +130,7 @@ class Sampler:
     def _mean(self, args: tuple[Any, ...], draws: Array) -> Any:
         def of_args(*args: Any) -> Any:
             values = jax.vmap(lambda draw: self.of_draw(args, draw, draws[0]))(draws)
-            return jax.tree.map(lambda v: jnp.mean(v, axis=0), values)
+            return jax.tree.map(lambda v: jnp.mean(v, axis=0, dtype=_wide(v.dtype)), values)
 
         return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)
 
@@ -120,7 +143,11 @@ class Sampler:
                 self.refuse(args)
             key, many = jax.eval_shape(lambda: jax.random.key(0)), BRIEF_CHUNK if self.brief else _COUNTED
             drawing, draws = jax.make_jaxpr(lambda key, mask: mask.sample(key, (many, *self.shape)), return_shape=True)(key, self.mask)
+            if draws.shape != (many, *self.shape):
+                raise ValueError(f"`mask` draws an array of shape {draws.shape} where `sample` is asked for {(many, *self.shape)}")
             averaging, out = self._of_draws.program(args, draws)
+            if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in jax.tree.leaves(out)):
+                raise TypeError("`f` returns complex numbers; return their real and imaginary parts as arrays of their own")
             shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
             row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
             one = _bytes(drawing, many) + _bytes(averaging, many)

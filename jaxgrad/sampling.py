@@ -22,7 +22,7 @@ from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape
 from jaxgrad.moments import Moments
 from jaxgrad.progress import Pace, shown
-from jaxgrad.sampler import Known, Sampler
+from jaxgrad.sampler import NO_PYTREE, Known, Sampler, is_numbers
 
 Tell = Callable[[float, str], None]
 
@@ -32,7 +32,8 @@ class Estimate(NamedTuple):
 
     Attributes:
         mean: pytree of float64 numpy arrays, the mean over all samples.
-        standard_error: pytree of the same shape, the standard error of that mean.
+        standard_error: pytree of the same shape, the standard error of that mean; with what rounding in the precision of the result,
+            which the chunks share, may add to it.
         samples: number of samples drawn, a whole number of chunks.
         chunks: number of chunks; the standard error has one degree of freedom less.
     """
@@ -80,13 +81,16 @@ def estimate(
         raise TypeError(f"`f` must be a function that takes the draw as keyword `mask`, but is {f!r}")
     if not isinstance(mask, Mask):
         raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
+    if not is_numbers(mask):
+        raise TypeError(f"`mask`: {NO_PYTREE}")
     sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
 
     def run(
         key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None, progress: bool | Tell | None = None
     ) -> Estimate:  # fmt: skip
-        if not isinstance(samples, int) or samples < 2:
+        if not isinstance(samples, (int, np.integer)) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
+        samples = int(samples)
         if not holds_keys(key):
             raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
         if progress is None or progress is False:
@@ -126,7 +130,8 @@ def _estimate(
                        "mean": moments.mean, "squares": moments.squares, "unit": moments.unit})  # fmt: skip
         if tell is not None:
             tell(moments.count / total, pace.tell(moments.count * chunk, _precision(sampler, known, moments), total * chunk))
-    mean, standard_error = sampler.unflatten(np.stack([moments.mean, moments.standard_error()]), known)
+    error = np.hypot(moments.standard_error(), known.rounding * np.abs(moments.mean))
+    mean, standard_error = sampler.unflatten(np.stack([moments.mean, error]), known)
     return Estimate(mean, standard_error, total * chunk, total)
 
 

@@ -245,6 +245,97 @@ def test_labels_of_a_small_type_do_not_wrap_around():
     jg.verify(subject, inputs={"k": np.array([0, 1, 8], np.uint8)}, evidence="autodiff").assert_confirmed()
 
 
+def lacking(z, y):
+    """A gradient of `switched_logistic` that is wrong where y is 1."""
+    return {"z": jnp.where(y == 1, -2 * jax.nn.sigmoid(-z), jax.nn.sigmoid(z))}
+
+
+def switched_logistic(z, y):
+    return -jnp.sum(jnp.where(y == 1, jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)))
+
+
+GIVEN = {"y": np.array([0.0, 1.0, 1.0])}
+
+
+def test_labels_that_are_given_without_a_domain_are_not_moved_and_not_taken_for_generic_numbers():
+    right = claim(switched_logistic, lambda z, y: {"z": jax.nn.sigmoid(z) - y}, Z)
+    at_the_labels = {f.evidence: f for f in jg.verify(right, inputs=GIVEN).findings}
+    assert at_the_labels["autodiff"].verdict == Verdict.CONFIRMED
+    assert at_the_labels["certificate"].verdict == Verdict.UNDECIDED
+    assert "if these are labels, name their domain, such as 'binary'" in at_the_labels["certificate"].detail
+    assert jg.verify(right).verdict == Verdict.REFUTED  # of all real y
+    wrong = claim(switched_logistic, lacking, Z)
+    for evidence in ("autodiff", "differences"):
+        assert jg.verify(wrong, inputs=GIVEN, evidence=evidence).verdict == Verdict.REFUTED
+    assert jg.verify(wrong, inputs=GIVEN, evidence="certificate").verdict == Verdict.UNDECIDED
+
+
+def test_given_data_of_few_values_that_steer_nothing_leave_a_proof_as_it_is():
+    data = {"x": np.array([[0.0, 1.0, 2.0], [1.0, 1.0, 0.0]])}
+    relu = claim(lambda w, x: jnp.sum(jax.nn.relu(x @ w)), lambda w, x: {"w": x.T @ (x @ w > 0).astype(float)}, {"w": "n", "x": "m n"})
+    (proof,) = jg.verify(relu, inputs=data, evidence="certificate").findings
+    assert proof.verdict == Verdict.CONFIRMED
+
+
+CUSTOM = {
+    "a function with a rule of JAX's": claim(lambda z, y: jnp.sum(jax.nn.relu(y) * z), lambda z, y: {"z": jax.nn.relu(y)}, Z, y="sign"),
+    "xlogy": claim(
+        lambda z, y: -jnp.sum(jax.scipy.special.xlogy(y, jax.nn.sigmoid(z))), lambda z, y: {"z": -y * jax.nn.sigmoid(-z)}, Z, y="binary"
+    ),
+    "a layer's product with a cotangent": Derivation.from_vjp(
+        "rows", lambda e, k: e[k], lambda e, k, ct: {"e": jnp.zeros_like(e).at[k].add(ct)}, {"e": "v d", "k": "m"},
+        domains={"k": "index v"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("subject", CUSTOM.values(), ids=CUSTOM)
+def test_labels_go_through_functions_with_rules(subject):
+    report = jg.verify(subject)
+    report.assert_confirmed()
+    assert {f.verdict for f in report.findings} == {Verdict.CONFIRMED}
+
+
+@jax.custom_vjp
+def fused(z, k):
+    return -jnp.take_along_axis(jax.nn.log_softmax(z), k[:, None], 1)[:, 0]
+
+
+fused.defvjp(
+    lambda z, k: (fused(z, k), (z, k)),
+    lambda kept, ct: (ct[:, None] * (jax.nn.softmax(kept[0]) - jax.nn.one_hot(kept[1], kept[0].shape[1])), None),
+)
+
+
+@pytest.mark.parametrize("domain", ["index 3", lambda key, shape: jax.random.randint(key, shape, 0, 3)], ids=["named", "drawn"])
+def test_a_rule_of_ones_own_takes_indices(domain):
+    plain = lambda z, k: -jnp.take_along_axis(jax.nn.log_softmax(z), k[:, None], 1)[:, 0]
+    subject = Derivation.from_custom_vjp(fused, plain, {"z": "m 3", "k": "m"}, domains={"k": domain})
+    assert jg.verify(subject, evidence="autodiff").verdict == Verdict.CONFIRMED
+
+
+def halves(key, shape):
+    return jax.random.choice(key, jnp.array([-0.5, 0.5]), shape)
+
+
+def quarters(key, shape):
+    return jax.random.choice(key, jnp.array([0.0, 0.25, 0.5, 1.0]), shape)
+
+
+@pytest.mark.parametrize(("domain", "value"), [(halves, 0.5), (quarters, 1.0)])
+@pytest.mark.parametrize("shape", ["", "m"])
+@pytest.mark.parametrize("seed", range(3))
+def test_values_between_whole_numbers_are_few_too(domain, value, shape, seed):
+    wrong = claim(
+        lambda z, y: jnp.sum((y * z) ** 2),
+        lambda z, y: {"z": 2 * y**2 * z * (1 + 0.5 * (y == value))},
+        {"z": shape, "y": shape},
+        y=domain,
+    )
+    assert jg.verify(wrong, seed=seed).verdict == Verdict.REFUTED
+    assert jg.verify(wrong, seed=seed, evidence="certificate").verdict != Verdict.CONFIRMED
+
+
 def test_noise_leaves_labels_alone():
     subject = claim(switched, lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)}, {"x": "40", "y": "40"}, y="binary")
     (finding,) = jg.verify(subject, evidence="autodiff").findings
