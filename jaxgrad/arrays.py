@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -223,7 +224,7 @@ CREATED = frozenset({"iota", "empty", "empty2"})
 
 def _empty(aval: Any) -> np.ndarray:
     """Memory that was never written: NaN, so that nothing is proved of it."""
-    return np.full(aval.shape, np.nan if np.issubdtype(aval.dtype, np.inexact) else 0, aval.dtype)
+    return np.full(aval.shape, np.nan if jnp.issubdtype(aval.dtype, jnp.inexact) else 0, aval.dtype)
 
 
 def _iota(*, dtype: Any, shape: Sequence[int], dimension: int, **_: Any) -> np.ndarray:

@@ -24,9 +24,9 @@ from jaxgrad.jitter import movement
 from jaxgrad.pairs import Pair
 from jaxgrad.pictures import heat
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import Traceable, by_jax_alone, equations, has_own_rules, working_unit
+from jaxgrad.programs import Traceable, by_jax_alone, constant_unit, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import COPIES, GAP, Comparison, compare, largest, noisy_copies, repeated, widen
+from jaxgrad.rounding import COPIES, GAP, SAFETY, Comparison, compare, largest, noisy_copies, repeated, widen
 from jaxgrad.slopes import step_scales
 
 DRAWS = 2
@@ -38,7 +38,7 @@ BRANCHED_DRAWS = 30
 BRANCHES = frozenset("select_n cond max min reduce_max reduce_min argmax argmin sort sign abs clamp floor ceil round".split())
 """Steps that do one thing at some inputs and another at others."""
 COARSE = 1e-6
-"""At special draws, errors below this part of the gradient's largest entry are taken for rounding."""
+"""At special draws, errors below this part of the gradient's largest entry are taken for rounding; more where constants are narrow."""
 INSENSITIVE = 1e-3
 """Where rounding hides errors above this part of the largest entry, nothing is confirmed."""
 
@@ -121,7 +121,8 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> No
     if (branches or pair.discrete) and sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0])) <= SMALL // BRANCHED_DRAWS:
         further = [problem.draw(pair.sizes, number) for number in range(DRAWS, DRAWS + BRANCHED_DRAWS)]
     once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
-    unit = max(map(working_unit, programs))
+    unit, coarse = max(map(working_unit, programs)), constant_unit(*programs)
+    tolerated = max(COARSE, SAFETY * coarse)
     copied = [noisy_copies(draw, unit, number, pair.discrete) for number, draw in enumerate(draws)]
     claimed, reference, losses = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
     finite, rows = np.isfinite(losses), COPIES + 1
@@ -141,14 +142,21 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> No
             if not np.all(found.agrees) and np.all(np.isfinite(found.error)):
                 single, double, moves = ([side[label] for side in sides] for sides in pair.rounded(copied[number], number, unit))
                 found = widen(found, single, double, moves, unit)
+                if coarse > unit and not np.all(found.agrees):
+                    found = found.coarser(coarse / unit)
+                    ledger.notes.append(
+                        f"constants come from a type of unit roundoff {coarse:.1g}; in float64 smaller errors would show"
+                    )
             _enter_generic(ledger, found, pair, draw, label, claimed[label][part][0], reference[label][part][0], unit)
         for number, draw in enumerate(special):
             row = DRAWS * rows + number
             if not ledger.refuted and finite[row]:
-                _enter_special(ledger, pair, draw, label, claimed[label][row], reference[label][row], unit)
+                _enter_special(
+                    ledger, pair, draw, label, claimed[label][row], reference[label][row], unit, max(COARSE, SAFETY * coarse)
+                )
         for number, draw in enumerate(further, start=DRAWS * rows + len(special)):
             if not ledger.refuted and finite[number]:
-                _enter_further(ledger, pair, draw, label, claimed[label][number], reference[label][number], unit)
+                _enter_further(ledger, pair, draw, label, claimed[label][number], reference[label][number], unit, tolerated)
 
 
 def _enter_generic(
@@ -179,7 +187,9 @@ def _enter_generic(
         ledger.doubts.append(f"an entry is off by more than rounding was seen to explain, but by less than {GAP:g} times that")
 
 
-def _enter_special(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float) -> None:
+def _enter_special(
+    ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, tolerated: float
+) -> None:  # fmt: skip
     if not np.all(np.isfinite(reference)):
         ledger.notes.append("autodiff is not finite at exact zeros or ties")
         return
@@ -188,7 +198,7 @@ def _enter_special(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: 
         return
     ledger.special += 1
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0), ledger.scale)
-    error, bound = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding)
+    error, bound = np.abs(claimed - reference), max(tolerated * scale, GAP * ledger.rounding)
     wrong = error > bound
     if np.any(wrong):
         _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at exact zeros or ties")
@@ -196,13 +206,15 @@ def _enter_special(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: 
             ledger.see(error, bound, wrong, claimed, reference, scale)
 
 
-def _enter_further(ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float) -> None:
+def _enter_further(
+    ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, tolerated: float
+) -> None:  # fmt: skip
     if not np.all(np.isfinite(reference)) or not np.all(np.isfinite(claimed)):
         return
     ledger.further += 1
     ledger.meet(np.maximum(np.abs(claimed), np.abs(reference)), GAP * ledger.rounding)
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0))
-    error, bound = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding)
+    error, bound = np.abs(claimed - reference), max(tolerated * scale, GAP * ledger.rounding)
     wrong = error > bound
     if np.any(wrong):
         _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at a further draw")

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend import core
@@ -225,7 +226,7 @@ _RULES: dict[str, Callable[..., Degree]] = {
 
 
 def _convert(eqn: core.JaxprEqn, x: Degree) -> Degree | None:
-    rounds = np.issubdtype(dtype_of(eqn.invars[0]), np.inexact) and not np.issubdtype(dtype_of(eqn.outvars[0]), np.inexact)
+    rounds = jnp.issubdtype(dtype_of(eqn.invars[0]), jnp.inexact) and not jnp.issubdtype(dtype_of(eqn.outvars[0]), jnp.inexact)
     return None if rounds else replace(x, shape=_out(eqn))
 
 

@@ -16,7 +16,7 @@ from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
 from jaxgrad.pictures import Heat, heat
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import Traceable, by_jax_alone, has_stop_gradient, working_unit
+from jaxgrad.programs import Traceable, by_jax_alone, constant_unit, has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import largest
 from jaxgrad.slopes import AGREE, Prober, Slope, step_scales
@@ -49,6 +49,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
     program = loss.program(inputs)[0]
     meant, unit = has_stop_gradient(program), working_unit(program)
     trusted = by_jax_alone(program)
+    coarse = constant_unit(program, problem.closed_form(sizes).program(inputs)[0])
     differentiated = Program(problem.differentiated(loss), check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
@@ -76,6 +77,8 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
             if np.any(np.abs(expected - found.central) > DISAGREE * found.central_error):
                 jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())
                 found = found.blur(jitter, step_scales(moving).min(initial=1.0))
+                if coarse > unit:
+                    found = found.coarser(coarse * np.abs(claimed[label]).max(initial=0.0))
                 by_rule = np.asarray(labelled(differentiated(inputs)[1])[label])
                 if trusted and np.abs(by_rule - claimed[label]).max(initial=0.0) <= 1e-6 * np.abs(by_rule).max(initial=0.0):
                     found = found.without(np.abs(expected - found.central) > AGREE * found.central_error)

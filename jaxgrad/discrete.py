@@ -93,7 +93,7 @@ def has_few_values(leaves: list[np.ndarray]) -> bool:
     >>> has_few_values([np.array([0.5, 0.25, 0.5]), np.array([0.25, 0.5, 0.5])]), has_few_values([np.array([0.1, 0.2, 0.3])])
     (True, False)
     """
-    if any(not np.issubdtype(leaf.dtype, np.floating) for leaf in leaves):
+    if any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         return True
     entries = np.concatenate([leaf.ravel() for leaf in leaves])
     alone = np.sum(np.unique(entries, return_counts=True)[1] == 1)
@@ -187,4 +187,4 @@ def _is_smooth_here(eqn: core.JaxprEqn) -> bool:
     if eqn.primitive.name != "convert_element_type":
         return False
     both = [getattr(var.aval, "dtype", bool) for var in (eqn.invars[0], eqn.outvars[0])]
-    return all(np.issubdtype(dtype, np.floating) for dtype in both)
+    return all(jnp.issubdtype(dtype, jnp.floating) for dtype in both)

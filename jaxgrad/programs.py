@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from jaxgrad.rationals import is_single
+
 
 def equations(jaxpr: Any) -> Iterator[Any]:
     """Walk over all equations of a jaxpr and of the programs nested in it."""
@@ -49,6 +51,43 @@ def working_unit(program: core.ClosedJaxpr) -> float:
     dtypes = (getattr(out.aval, "dtype", None) for eqn in equations(program.jaxpr) for out in eqn.outvars)
     units = (float(jax.numpy.finfo(d).eps) for d in dtypes if d is not None and jax.numpy.issubdtype(d, np.floating))
     return max(units, default=float(np.finfo(np.float64).eps))
+
+
+def constant_unit(*programs: core.ClosedJaxpr) -> float:
+    """Return the unit roundoff of the narrowest floating type in which constants of programs were computed, as far as they show it.
+
+    A constant shows its type where it has that type, and more digits than a few; a number shows that it was one of float32's.
+
+    >>> data = np.float32([0.1, 0.2])
+    >>> constant_unit(jax.make_jaxpr(lambda x: data * x)(np.float32([1.0, 2.0])))
+    1.1920928955078125e-07
+    """
+    return max(
+        [float(np.finfo(np.float64).eps), *(_unit_shown(x) for program in programs for x in _constants(program.jaxpr, program.consts))]
+    )
+
+
+def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any] = ()) -> Iterator[Any]:
+    yield from consts
+    for eqn in jaxpr.eqns:
+        yield from (atom.val for atom in eqn.invars if isinstance(atom, core.Literal))
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(inner, core.ClosedJaxpr):
+                    yield from _constants(inner.jaxpr, inner.consts)
+                elif isinstance(inner, core.Jaxpr):
+                    yield from _constants(inner)
+
+
+def _unit_shown(constant: Any) -> float:
+    dtype = getattr(constant, "dtype", np.dtype(float) if isinstance(constant, float) else None)
+    if dtype is None or not jax.numpy.issubdtype(dtype, np.floating):
+        return 0.0
+    info, values = jax.numpy.finfo(dtype), np.asarray(constant).astype(np.float64)
+    if info.bits == 64:
+        return float(np.finfo(np.float32).eps) if values.size == 1 and is_single(float(values.ravel()[0])) else 0.0
+    significands = np.frexp(values)[0] * 2.0 ** (16 if info.bits == 32 else 4)
+    return float(info.eps) if np.any(np.isfinite(significands) & (significands != np.round(significands))) else 0.0
 
 
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr",

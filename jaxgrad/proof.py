@@ -191,7 +191,7 @@ def _on_domains(problem: Problem, sizes: Mapping[str, int], ways: list[_Way], en
 
 def _is_smooth(way: _Way, discrete: set[str]) -> bool:
     """Say whether discrete inputs may be any real numbers in a proof: both sides are smooth in them."""
-    if not all(np.issubdtype(np.asarray(leaf).dtype, np.floating) for leaf in jax.tree.leaves(way.args)):
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in jax.tree.leaves(way.args)):
         return False
     return all(is_smooth(program, _marked(way, discrete)) for program in _programs(way))
 

@@ -6,6 +6,8 @@ however they were rounded on the way. Such fractions are found by descending the
 interval's ends. A fraction that is not small but is a decimal of at most twelve digits (1.000000001) is that
 decimal; what is neither is not what was meant. Even then a float's fraction is its sign and power of two times that of its
 significand, so that data and their doubles, as numpy computes them before a function is traced, stay in proportion.
+
+A number that float32 holds, and needs most of its digits for, was one: `numpy.float32(0.3)` means 3/10 as well.
 """
 
 import math
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 
 _SIMPLE = 2**40
+_SIMPLE_SINGLE = 2**14
 _SURD = 2**20
 _DIGITS = 12
 
@@ -49,6 +52,11 @@ def rational(value: float) -> tuple[Fraction, bool]:
     if value == 0 or value.is_integer():
         return Fraction(value), True
     exact, margin = Fraction(value), 2 * Fraction(math.ulp(value))
+    if is_single(value):
+        wide = margin * 2**29
+        fraction = simplest(exact - wide, exact + wide)
+        if fraction.numerator * fraction.denominator < _SIMPLE_SINGLE:
+            return fraction, True
     fraction = simplest(exact - margin, exact + margin)
     if fraction.numerator * fraction.denominator < _SIMPLE:
         return fraction, True
@@ -57,6 +65,18 @@ def rational(value: float) -> tuple[Fraction, bool]:
         return decimal, True
     power = Fraction(2) ** math.frexp(value)[1]
     return power * simplest((exact - margin) / power, (exact + margin) / power), False
+
+
+def is_single(value: float) -> bool:
+    """Say whether a number shows that it was rounded to float32: that holds it, with many digits, binary and decimal.
+
+    >>> is_single(float(np.float32(0.3))), is_single(0.3), is_single(0.75), is_single(1e9)
+    (True, False, False, False)
+    """
+    significand = math.frexp(value)[0] if math.isfinite(value) else 0.0
+    if not (significand * 2**24).is_integer() or (significand * 2**16).is_integer():
+        return False
+    return float(f"{value:.{_DIGITS}g}") != value
 
 
 @lru_cache(maxsize=1024)

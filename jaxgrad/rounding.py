@@ -48,6 +48,10 @@ class Comparison(NamedTuple):
         """Where rounding cannot explain the difference."""
         return self.error > GAP * self.bound
 
+    def coarser(self, times: float) -> "Comparison":
+        """Return the comparison with bounds for rounding so many times as large, of constants that were computed in a narrower type."""
+        return self._replace(bound=self.bound * times)
+
     @property
     def worst(self) -> tuple[int, ...]:
         """Index of the largest error: of those that disagree; where none does, of those that do not agree; else of all."""

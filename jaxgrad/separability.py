@@ -20,6 +20,7 @@ from functools import reduce
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend import core
@@ -146,7 +147,7 @@ def _cumulative(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
 
 
 def _convert(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
-    return x if np.issubdtype(dtype_of(eqn.outvars[0]), np.inexact) else _bend(x)
+    return x if jnp.issubdtype(dtype_of(eqn.outvars[0]), jnp.inexact) else _bend(x)
 
 
 def _select(eqn: core.JaxprEqn, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:

@@ -49,6 +49,10 @@ class Slope(NamedTuple):
         more = 4 * rounding / step
         return self._replace(central_error=self.central_error + more, side_error=self.side_error + 2 * more)
 
+    def coarser(self, rounding: float) -> "Slope":
+        """Widen the error estimates by what rounding of the constants, in a narrower type, does to a derivative."""
+        return self._replace(central_error=self.central_error + rounding, side_error=self.side_error + rounding)
+
     def without(self, unseen: np.ndarray) -> "Slope":
         """Give up some derivatives: a loss may vary over less than the finest step, and its values not show it."""
         return self._replace(central_error=np.where(unseen, np.inf, self.central_error))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.interpreter import UnsupportedError, describe
@@ -100,7 +101,7 @@ def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
 @exactly(operator.truediv)
 def divide(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Any:
     """Return a/b; of integers it is a step."""
-    if not np.issubdtype(eqn.outvars[0].aval.dtype, np.inexact):
+    if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact):
         return domain.function("integer division", a, b, bits=STEP)
     b = domain.lift(b)
     if b.inf is not None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.interpreter import UnsupportedError, describe
@@ -193,7 +194,7 @@ def _convert(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
     before, after = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     if np.dtype(after) == np.bool_ and np.dtype(before) != np.bool_:
         return _not(domain, eqn, equal(domain, eqn, x, domain.lift(np.zeros((), int))))
-    if np.issubdtype(before, np.inexact) and not np.issubdtype(after, np.inexact):
+    if jnp.issubdtype(before, jnp.inexact) and not jnp.issubdtype(after, jnp.inexact):
         return domain.function(f"truncate to {np.dtype(after)}", x, bits=STEP | CUT)
     if not isinstance(x, Residues):
         return x

@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.interpreter import Domain, Rule, UnsupportedError, describe
@@ -107,7 +108,7 @@ class ResidueDomain(Domain):
     def constant(self, array: Any) -> Any:
         """Keep integers and booleans, and turn floats into fractions."""
         array = np.asarray(array)
-        if not np.issubdtype(array.dtype, np.floating):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
             return array
         exact = Exact(*rationals(array))
         return exact if exact.meant or array.size > 64 else self._surds(array, exact)

@@ -1,0 +1,93 @@
+"""Functions that close over data of float32 and narrower, and over what was computed of them there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgrad as jg
+from jaxgrad import Derivation, Verdict
+from jaxgrad.programs import constant_unit
+
+DATA = np.random.default_rng(0).standard_normal((50, 20))
+SINGLE = DATA.astype(np.float32)
+TARGET = SINGLE[:, 0] + 1
+GRAM, MOMENT = SINGLE.T @ SINGLE, SINGLE.T @ TARGET
+WIDTH = np.float32(0.3)
+
+
+def claim(loss, gradient, shape="20"):
+    return Derivation(name="c", loss=loss, gradient=lambda w: {"w": gradient(w)}, shapes={"w": shape})
+
+
+def mean_square(data):
+    return lambda w: jnp.mean((data @ w) ** 2)
+
+
+def squares(w):
+    return jnp.sum((SINGLE @ w - TARGET) ** 2)
+
+
+RIGHT = {
+    "scaled in numpy": claim(mean_square(SINGLE), lambda w: 2 / 50 * SINGLE.T @ (SINGLE @ w)),
+    "scaled in JAX": claim(mean_square(jnp.asarray(SINGLE)), lambda w: 2 / 50 * jnp.asarray(SINGLE).T @ (SINGLE @ w)),
+    "not scaled": claim(mean_square(SINGLE), lambda w: 2 / 50 * (SINGLE.T @ (SINGLE @ w))),
+    "normal equations": claim(squares, lambda w: 2 * (GRAM @ w - MOMENT)),
+    "a scalar": claim(lambda w: jnp.sum((w / WIDTH) ** 2) / 2, lambda w: w / WIDTH**2, "n"),
+}
+WRONG = {
+    "another factor": claim(mean_square(SINGLE), lambda w: 2 / 49 * SINGLE.T @ (SINGLE @ w)),
+    "another sign": claim(squares, lambda w: 2 * (GRAM @ w + MOMENT)),
+    "1%": claim(squares, lambda w: 2.02 * (GRAM @ w - MOMENT)),
+    "not squared": claim(lambda w: jnp.sum((w / WIDTH) ** 2) / 2, lambda w: w / WIDTH, "n"),
+}
+
+
+@pytest.mark.parametrize("evidence", [None, "certificate", "autodiff", "differences"])
+@pytest.mark.parametrize("subject", RIGHT.values(), ids=RIGHT)
+def test_what_float32_rounds_in_the_data_refutes_nothing(subject, evidence):
+    report = jg.verify(subject, evidence=evidence)
+    assert all(f.verdict != Verdict.REFUTED for f in report.findings)
+    assert report.verdict == Verdict.CONFIRMED or evidence == "certificate"
+
+
+@pytest.mark.parametrize("subject", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_by_more_is_refuted(subject):
+    report = jg.verify(subject)
+    assert report.verdict == Verdict.REFUTED
+    assert all(f.verdict == Verdict.REFUTED for f in report.findings if f.evidence == "autodiff")
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_data_of_sixteen_bits_confirm_nothing_that_is_wrong(dtype):
+    data = jnp.asarray(DATA, dtype)
+    right, wrong = (
+        claim(mean_square(data), lambda w: 2 / 50 * data.T @ (data @ w)),
+        claim(mean_square(data), lambda w: data.T @ (data @ w)),
+    )
+    for evidence in (None, "certificate", "autodiff", "differences"):
+        assert jg.verify(right, evidence=evidence).verdict != Verdict.REFUTED
+        assert jg.verify(wrong, evidence=evidence).verdict != Verdict.CONFIRMED
+    exact = claim(mean_square(data), lambda w: 2 / 50 * (data.T @ (data @ w)))
+    assert jg.verify(exact).verdict == Verdict.CONFIRMED
+    ones = jnp.ones((50, 20), dtype)
+    twice = claim(mean_square(ones), lambda w: 4 / 50 * (ones.T @ (ones @ w)))
+    assert jg.verify(twice, evidence="certificate").verdict != Verdict.CONFIRMED
+
+
+def test_where_the_data_are_narrow_the_finding_says_so():
+    (finding,) = jg.verify(RIGHT["normal equations"], evidence="autodiff").findings
+    assert "constants come from a type of unit roundoff 1e-07" in finding.detail
+    assert 1e-7 < finding.detectable < 1e-3
+    (sharp,) = jg.verify(RIGHT["not scaled"], evidence="autodiff").findings
+    assert sharp.detectable < 1e-10
+
+
+def test_the_width_of_constants_is_seen_wherever_they_stand():
+    with jax.enable_x64(True):
+        inside = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, t: (c * SINGLE[0, 0] + t, None), 0.0, x)[0])(np.ones(3))
+        assert constant_unit(inside) == np.finfo(np.float32).eps
+        assert constant_unit(jax.make_jaxpr(lambda x: x * 0.3 + 0.75 + DATA[0, 0])(np.ones(3))) == np.finfo(np.float64).eps
+        assert constant_unit(jax.make_jaxpr(lambda x: x * jnp.asarray(DATA[0], jnp.bfloat16))(np.ones(20))) == 2.0**-7
+        for plain in (jnp.ones(20, jnp.float32), np.arange(20, dtype=np.float32), jnp.full(20, 0.75, jnp.bfloat16), np.arange(20)):
+            assert constant_unit(jax.make_jaxpr(lambda x, plain=plain: x * plain)(np.ones(20))) == np.finfo(np.float64).eps
