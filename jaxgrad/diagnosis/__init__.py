@@ -10,7 +10,7 @@ The first that explains everything at every size and draw, and at one more that 
     exact           factors that certificates know without rounding
     proportions     a factor, a transpose, another gradient, a term
     low_rank        outer products, and terms that are the same along an axis
-    patterns        places in an array, rows and columns
+    patterns        places in an array, rows and columns, values of labels
     substitutions   the gradient of another problem
     moments         the mask's mean and second moment
     changes, edits  one step of the closed form, and what is said of it

@@ -54,6 +54,7 @@ SIMPLE: tuple[Hypothesis, ...] = (
 """Hypotheses about one array of the gradient that name the mistake, the simplest first."""
 
 WEAK: tuple[Hypothesis, ...] = (
+    patterns.at_a_value,
     substitutions.regions,
     proportions.unnamed_factor,
     lambda label, cases: patterns.local(label, cases, named=False),
@@ -110,7 +111,9 @@ def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case], elsewhere:
         return _trial(label, seen, cases, fresh, elsewhere)
 
     trials = {label: trial_of(label, [c for c in cases.plain if differs(c, label)]) for label in wrong}
-    seen = {label: Cases(trials[label].cases, cases.varied) for label in wrong}
+    seen = {
+        label: Cases(trials[label].cases, cases.varied, [c for c in (*cases.plain, *fresh) if not differs(c, label)]) for label in wrong
+    }
 
     def attempt(label: str, hypotheses: Sequence[Hypothesis]) -> None:
         for hypothesis in hypotheses:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgrad.diagnosis import factors
 from jaxgrad.diagnosis.cases import Case, symbols, uniform_inputs
+from jaxgrad.diagnosis.cases import case as evaluated
 from jaxgrad.diagnosis.explanations import Explanation, zero
 from jaxgrad.diagnosis.proportions import ArrayOf, Cases, fitted
 
@@ -89,36 +90,68 @@ def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanati
     if place is None:
         return
 
-    def inside(case: Case) -> np.ndarray:
+    def inside(case: Case) -> np.ndarray | None:
+        """Know nothing of shapes that were not seen, where the words tell only which entries it was in those that were."""
         shape = case.truth[label].shape
-        known = next((mask for words, mask in places(shape) if words == place), None)
-        return groups.get(shape, np.zeros(shape, bool)) if known is None else known
+        return next((mask for words, mask in places(shape) if words == place), groups.get(shape))
 
-    def known(predict: Callable[[Case], np.ndarray]) -> Callable[[Case], "np.ndarray | None"]:
-        """Say nothing of shapes that were not seen, where the words tell only which entries it was in those that were."""
+    yield from _part(label, cases, inside, place, named=named)
 
-        def predicted(case: Case) -> np.ndarray | None:
-            shape = case.truth[label].shape
-            return predict(case) if shape in groups or any(words == place for words, _ in places(shape)) else None
 
-        return predicted
+FEWEST = 3
+"""So many entries at least are wrong at a value that is named: fewer may have it by chance."""
+
+
+def at_a_value(label: str, cases: Cases) -> Iterator[Explanation]:
+    """C differs from G wherever an input that is not differentiated, such as a label, has one value, and nowhere else.
+
+    It does so too where the input is moved on by one entry, so that it is this input's values and no other's that tell.
+    """
+
+    def wrong(of: Case) -> np.ndarray:
+        return ~zero(of.claimed[label] - of.truth[label], of.scale(label))
+
+    first = cases.plain[0]
+    for name, x in first.inputs.items():
+        shape = np.shape(x) if isinstance(x, (np.ndarray, np.generic)) else ()
+        if not shape or name in first.truth or shape != first.truth[label].shape[: len(shape)]:
+            continue
+        value = np.asarray(x)[tuple(np.argwhere(wrong(first))[0][: len(shape)])].item()
+
+        def at(of: Case, n: str = name, value: float = value) -> np.ndarray:
+            y, true = np.asarray(of.inputs[n]), of.truth[label]
+            return np.broadcast_to((y == value).reshape(y.shape + (1,) * (true.ndim - y.ndim)), true.shape)
+
+        moved = [evaluated(c.setting, {**c.inputs, name: np.roll(c.inputs[name], 1, axis=0)}, c.mask) for c in cases.plain]
+        looked = [*cases.plain, *moved, *cases.right]
+        masks = [at(c) for c in looked]
+        if all(np.array_equal(mask, wrong(c)) for mask, c in zip(masks, looked, strict=True)):
+            if sum(map(np.count_nonzero, masks)) >= FEWEST and not all(mask.all() for mask in masks):
+                yield from _part(label, cases, at, f"where {name} is {value:g}", named=False)
+
+
+def _part(label: str, cases: Cases, inside: Callable[[Case], "np.ndarray | None"], place: str, *, named: bool) -> Iterator[Explanation]:
+    """C differs from G in one part alone: there it is a factor times G, or where it need not be named, anything."""
 
     def there(case: Case, side: str) -> np.ndarray:
-        return np.where(inside(case), getattr(case, side)[label], 0.0)
+        mask = inside(case)
+        return np.where(False if mask is None else mask, getattr(case, side)[label], 0.0)
+
+    def predict(of: Callable[[Case], np.ndarray]) -> Callable[[Case], "np.ndarray | None"]:
+        return lambda case: None if (mask := inside(case)) is None else np.where(mask, of(case), case.truth[label])
 
     if all(zero(there(case, "claimed"), case.scale(label)).all() for case in cases.plain):
         text = f"{label} is zero {place}, where it should not be: that part is missing"
-        yield Explanation("place", text, known(lambda case: np.where(inside(case), 0.0, case.truth[label])))
+        yield Explanation("place", text, predict(lambda case: np.zeros_like(case.truth[label])))
         return
     found = cases.factor(lambda case: there(case, "claimed"), lambda case: there(case, "truth"), wrong=True)
     factor = found[1] if found else None
     if factor is not None:
         text = f"{label} is {factors.said(factor, cases.plain[0].sizes)} {place}, and right elsewhere"
-        scaled = known(lambda case: np.where(inside(case), factor.value(symbols(case)), 1.0) * case.truth[label])
-        yield Explanation("place", text, scaled)
+        yield Explanation("place", text, predict(lambda case: factor.value(symbols(case)) * case.truth[label]))
     elif not named:
         text = f"{label} is wrong only {place}"
-        yield Explanation("place", text, known(lambda case: np.where(inside(case), case.claimed[label], case.truth[label])))
+        yield Explanation("place", text, predict(lambda case: case.claimed[label]))
 
 
 def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:

@@ -24,11 +24,13 @@ SLACK = 1e-7
 class Cases:
     """The cases that an explanation must hold in, and some with other probabilities of the mask, by which p is told from a number.
 
-    A loss or a closed form may hold a probability as a number of its own; then the others say nothing.
+    A loss or a closed form may hold a probability as a number of its own; then the others say nothing. In those that are `right` an
+    array has no error to explain.
     """
 
     plain: Sequence[Case]
     varied: Sequence[Case] = ()
+    right: Sequence[Case] = ()
 
     def factor(self, of: ArrayOf, against: ArrayOf, *, wrong: bool = False) -> tuple[list[float], Factor | None] | None:
         """Fit `of` = k · `against` in every case; return k in the plain ones, and its name where it has one.

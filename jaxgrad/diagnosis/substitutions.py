@@ -152,29 +152,38 @@ _LIMITS = {"enumeration": 2**9, "rows": 2**9, "coins": 2**13, "moments": 2**13}
 # --- right on part of the domain ---
 
 Map = Callable[[np.ndarray], np.ndarray]
-_REGIONS: tuple[tuple[str, Map, Callable[[np.ndarray], Any], bool], ...] = (
-    ("positive", lambda x: np.abs(x) + 0.1, lambda x: np.all(x > 0), False),
-    ("negative", lambda x: -np.abs(x) - 0.1, lambda x: np.all(x < 0), False),
-    ("symmetric", lambda x: x + x.T, lambda x: same(x, x.T), True),
-    ("antisymmetric", lambda x: x - x.T, lambda x: same(x, -x.T), True),
-    ("orthogonal", lambda x: np.linalg.qr(x)[0], lambda x: same(x @ x.T, np.eye(len(x))), True),
-    ("between −1 and 1", np.sin, lambda x: np.all(np.abs(x) <= 1), False),
-    ("greater than 1", lambda x: 1.1 + np.abs(x), lambda x: np.all(x > 1), False),
-    ("of sum one along its last axis", lambda x: x + (1 - x.sum(axis=-1, keepdims=True)) / x.shape[-1],
-     lambda x: same(x.sum(axis=-1), np.ones(x.shape[:-1])), False),
-    ("of mean zero along its last axis", lambda x: x - x.mean(axis=-1, keepdims=True),
-     lambda x: np.all(np.abs(x.mean(axis=-1)) <= 1e-9 * np.abs(x).max(initial=0.0)), False),
-    ("of unit length along its last axis", lambda x: 3 * x / np.linalg.norm(3 * x, axis=-1, keepdims=True),
-     lambda x: same(np.linalg.norm(x, axis=-1), np.ones(x.shape[:-1])), False),
-)  # fmt: skip
-"""Parts of a domain, larger ones first: the words, a map onto it, what lies in it, and whether it is for square matrices."""
+
+
+def _polar(x: np.ndarray) -> np.ndarray:
+    """Return the orthogonal matrix nearest to a square one."""
+    u, _, v = np.linalg.svd(x)
+    return u @ v
+
+
+_REGIONS: tuple[tuple[str, Map, bool], ...] = (
+    ("positive", lambda x: np.where(x > 0, x, np.abs(x) + 0.1), False),
+    ("negative", lambda x: np.where(x < 0, x, -np.abs(x) - 0.1), False),
+    ("symmetric", lambda x: (x + x.T) / 2, True),
+    ("antisymmetric", lambda x: (x - x.T) / 2, True),
+    ("orthogonal", _polar, True),
+    ("between −1 and 1", lambda x: np.where(np.abs(x) <= 1, x, np.sin(x)), False),
+    ("greater than 1", lambda x: np.where(x > 1, x, 1.1 + np.abs(x)), False),
+    ("of sum one along its last axis", lambda x: x + (1 - x.sum(axis=-1, keepdims=True)) / x.shape[-1], False),
+    ("of mean zero along its last axis", lambda x: x - x.mean(axis=-1, keepdims=True), False),
+    ("of unit length along its last axis", lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True), False),
+)
+"""Parts of a domain, larger ones first: the words, a map onto it that leaves what lies in it, and whether it is for square matrices.
+
+A draw is moved no more than it must be, so that a value at which the closed form is wrong speaks against each region it lies in.
+"""
 
 
 def regions(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is right where an input is positive, symmetric, of sum one … and wrong elsewhere."""
+    """C is right where an input is positive, symmetric, of sum one … and wrong elsewhere; discrete inputs have no such parts."""
     first = cases.plain[0]
-    arrays = uniform_inputs(first)
-    for words, onto, within, square in _REGIONS:
+    discrete = first.setting.problem.discrete(first.sizes)
+    arrays = {name: x for name, x in uniform_inputs(first).items() if name not in discrete}
+    for words, onto, square in _REGIONS:
         for name, x in arrays.items():
             if (square and (x.ndim != 2 or x.shape[0] != x.shape[1])) or (not square and not x.ndim and "axis" in words):
                 continue
@@ -183,25 +192,31 @@ def regions(label: str, cases: Cases) -> Iterator[Explanation]:
                 return _right_at(case, label, {**case.inputs, n: onto(np.asarray(case.inputs[n]))})
 
             with np.errstate(all="ignore"):
-                inside = all(holds(case) for case in cases.plain)
-            if inside and not all(within(np.asarray(case.inputs[name])) for case in cases.plain):
-                sentence = f"{label} is right only where {name} is {words}"
-                if any(_beyond(case, label, name, onto, within) for case in cases.plain):
-                    sentence = f"{label} is right where {name} is {words}, and at points near there, but not everywhere"
-                yield Explanation("region", sentence, lambda case, h=holds: case.claimed[label] if h(case) else None)
+                if not all(holds(case) for case in cases.plain):
+                    continue
+                beyond = any(_outside(np.asarray(case.inputs[name]), onto) for case in cases.right)
+                beyond = beyond or any(_beyond(case, label, name, onto) for case in cases.plain)
+            only = f"{label} is right only where {name} is {words}"
+            sentence = f"{label} is right where {name} is {words}, and at other points too, but not everywhere" if beyond else only
+            yield Explanation("region", sentence, lambda case, h=holds: case.claimed[label] if h(case) else None)
 
 
 _BEYOND = (0.1, 0.3, 0.6)
 """How far outside of a region it is looked whether the closed form is right there too: parts of the way back to the draw."""
 
 
-def _beyond(case: Case, label: str, name: str, onto: Map, within: Callable[[np.ndarray], Any]) -> bool:
-    """Say whether the closed form is right at some point outside of a region, too."""
+def _outside(x: np.ndarray, onto: Map) -> bool:
+    return not same(onto(x), x)
+
+
+def _beyond(case: Case, label: str, name: str, onto: Map) -> bool:
+    """Say whether the closed form is right at some point outside of a region, too: near it, or where its entries are right."""
     x = np.asarray(case.inputs[name])
     inside = onto(x)
     points = [inside + part * (x - inside) for part in _BEYOND]
-    with np.errstate(all="ignore"):
-        return any(not within(z) and _right_at(case, label, {**case.inputs, name: z}) for z in points)
+    if x.shape == case.truth[label].shape:
+        points.append(np.where(zero(case.claimed[label] - case.truth[label], case.scale(label)), x, inside))
+    return any(_outside(z, onto) and _right_at(case, label, {**case.inputs, name: z}) for z in points)
 
 
 def _right_at(case: Case, label: str, changed: dict[str, Any]) -> bool:
