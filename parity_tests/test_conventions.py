@@ -234,6 +234,15 @@ def test_a_check_finds_the_difference_and_tells_what_restores_parity(topic, torc
         assert all("values alone" in warning for warning in same.warnings)
 
 
+@pytest.mark.parametrize(("torchs", "written"), [
+    (nn.SmoothL1Loss(), lambda _, input, target: 0.5 * optax.huber_loss(input, target).mean()),
+    (lambda input, target: (input * target).sum(), lambda _, input, target: (0.5 * input * target).sum()),
+])  # fmt: skip
+def test_half_of_what_is_no_square_is_not_taken_for_half_of_a_mean_squared_error(torchs, written):
+    report = parity.check(written, parity.record(torchs, {"input": X, "target": X[::-1].copy()}), precision=None)
+    assert report.context["remedies"] == {"output": "a factor of 2 restores parity"}
+
+
 def test_the_biases_that_equinoxs_attention_lacks_are_told():
     golden = parity.record(nn.MultiheadAttention(6, 2, batch_first=True), {k: X[None] for k in ("query", "key", "value")})
 

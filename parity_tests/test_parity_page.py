@@ -76,3 +76,15 @@ def test_the_map_of_weights_and_the_probes_stand_in_tables(tmp_path):
 def test_a_report_without_taps_or_measures_is_a_page_too():
     bare = Report(name="m", findings=(Finding(evidence="semantic", wrt="output", verdict=Verdict.REFUTED, detail="another shape"),))
     assert page.ratio(bare.findings[0]) == np.inf and "another shape" in page.render(bare)
+
+
+def test_of_several_blocks_that_may_be_wrong_none_is_said_to_be():
+    def told(**context):
+        found = tuple(Finding(evidence="semantic", wrt=f"output[{i}]", verdict=Verdict.REFUTED) for i in range(2))
+        return page.render(Report(name="m", findings=found, context=context))
+
+    one, several = told(first_vjp=["output[0]"]), told(first_vjp=["output[0]", "output[1]"], first_forward="output[1]")
+    assert "<code>output[0]</code> is the first to differ by itself, backward" in one and "output[0] ◀ backward" in one
+    assert "<code>output[0]</code> may be the first to differ by itself, backward" in several
+    assert "<code>output[1]</code> is the first to differ by itself, forward and perhaps backward" in several
+    assert "output[0] ◀ perhaps backward" in several

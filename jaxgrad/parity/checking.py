@@ -70,8 +70,8 @@ def check(
 
     Returns:
         A `Report`, one line per array: outputs and activations by their name, ``d x`` for a gradient or cotangent, ``dd x`` for a
-        Hessian-vector product. Errors are relative to the array's largest entry. In `context`, ``first_forward`` and ``first_vjp``
-        name the first block that differs by itself.
+        Hessian-vector product. Errors are relative to the array's largest entry. In `context`, ``first_forward`` names the first
+        block that differs by itself, and ``first_vjp`` lists it for the VJP: several blocks where it is one of them.
 
     Raises:
         ValueError: for a golden that cannot be read, a tap or parameter without a partner, noise that is missing or not used, and

@@ -1,15 +1,17 @@
 """Which block is the first to differ by itself, forward and backward.
 
 Every block is run alone, on torch's activations and cotangents. Forward, the first in torch's order whose value differs is
-named. Backward, the parts of all blocks must add up to torch's cotangent of each tap, parameter and input; where they do
-not, one of the blocks that read it is wrong. Torch's own part through one module, recorded at the module's inlet, acquits or
-convicts that block; a sole reader is convicted; and a block whose forward value differs explains its VJP by it.
+named. Backward, the parts of all blocks must add up to torch's cotangent of each tap, parameter and input. Where they do not, the
+VJP of a block that reads it is wrong, or of one that should read it, whose value then differs too: these blocks are in conflict
+with torch. A parameter of a module that is named is read inside of that module. Torch's own part through one module, recorded at
+the module's inlet, acquits or convicts its blocks. A conflict that contains another is explained by it; a single block in conflict
+is wrong alone, and of several it is not known which.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,13 +19,15 @@ import numpy as np
 from jaxgrad.parity.blocks import Block, Blocks, Key
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
-from jaxgrad.parity.parts import spread, wholes
+from jaxgrad.parity.parts import Whole, spread, wholes
 from jaxgrad.parity.remedies import buffer_remedy, remedy
 from jaxgrad.precision import in_precision
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, noisy_copies
 
 _UNIT = float(np.finfo(np.float64).eps)
+_LISTED = 4
+"""Blocks of one conflict that a finding names; the context holds all."""
 
 
 class Suspect:
@@ -72,33 +76,57 @@ def isolated(side: JaxSide, findings: list[Finding], results: Mapping[str, Any])
             side.blocks = Blocks(side)
         blocks = side.blocks
         suspects, shared = _examine(side, blocks)
-        forward = [s for s in suspects.values() if s.forward is not None and s.forward.verdict == Verdict.REFUTED]
-        vjps = _backward(side, blocks, suspects, shared)
-        first = forward[0].block.name if forward else None
-        last = _first_vjp(side, suspects, vjps)
-        guilty = [name for name in (first, *(last or ())) if name is not None]
-        remedies = {name: remedy(side, blocks, suspects, name, vjps) for name in dict.fromkeys(guilty)}
+        forward = {name: s.forward for name, s in suspects.items() if s.forward is not None and s.forward.verdict == Verdict.REFUTED}
+        conflicts = _backward(side, blocks, suspects, shared)
+        first = next(iter(forward), None)
+        last = _first_conflict(list(suspects), list(conflicts.values()))
+        guilty = [name for name in (first, *(last.names if last else ())) if name is not None]
+        wrong = {key: conflict.names for key, conflict in conflicts.items()}
+        remedies = {name: remedy(side, blocks, suspects, name, wrong) for name in dict.fromkeys(guilty)}
     for f in findings:
         if f.verdict == Verdict.REFUTED and f.wrt.removesuffix(" updated") in results["buffer"]:
             name = f.wrt.removesuffix(" updated")
             remedies[f.wrt] = buffer_remedy(side.golden, name, results["buffer"][name])
     remedies = {k: v for k, v in remedies.items() if v}
-    findings = [replace(f, diagnosis=remedies.get(f.wrt, f.diagnosis)) for f in findings]
-    added = [_alone(s.forward, remedies.get(s.block.name, "")) for s in forward if s.forward is not None]
-    for name in last or ():
-        if name != first:
-            blamed = next(f for readers, f in vjps.values() if name in readers)
-            words = " or ".join(last or ())
-            detail = f"alone on torch's activations and cotangents, the VJP of {words} differs: {blamed.wrt}, {blamed.detail}"
-            added.append(replace(blamed, wrt=f"{name} VJP alone", detail=detail, diagnosis=remedies.get(name, "")))
-    told = {"first_forward": first, "first_vjp": list(last) if last else None, "remedies": remedies}
-    return [*added, *findings], told
+    unread = {conflict.finding.wrt: conflict.unread for conflict in conflicts.values()}
+    findings = [replace(f, diagnosis=remedies.get(f.wrt, f.diagnosis or unread.get(f.wrt, ""))) for f in findings]
+    added = [_alone(f, remedies.get(name, "")) for name, f in forward.items()]
+    if last is not None and forward.keys().isdisjoint(last.names):  # a value that differs explains a VJP that does
+        added.append(last.told(remedies))
+    context = {"first_forward": first, "first_vjp": list(last.names) if last else None, "remedies": remedies}
+    return [*added, *findings], context
 
 
 def _alone(finding: Finding, remedy: str) -> Finding:
     diagnosis = remedy
     detail = f"alone, on torch's activations, it differs: {finding.detail}"
     return replace(finding, wrt=f"{finding.wrt} alone", detail=detail, diagnosis=diagnosis)
+
+
+class Conflict(NamedTuple):
+    """A cotangent that is not the sum of its parts, and the blocks of which at least one has a wrong VJP.
+
+    Attributes:
+        names: of these blocks, in torch's order.
+        finding: on the block's own part where that is known, or else on the sum.
+        of: what the finding's figures are of, in words; empty where they are the only block's own.
+        unread: words for a cotangent of something that the port never reads; or empty.
+    """
+
+    names: tuple[str, ...]
+    finding: Finding
+    of: str
+    unread: str
+
+    def told(self, remedies: Mapping[str, str]) -> Finding:
+        """Return the finding in words."""
+        either = " or ".join(self.names if len(self.names) <= _LISTED else (*self.names[:2], f"{len(self.names) - 2} others"))
+        where = f"{self.finding.wrt}{self.of}, {self.finding.detail}"
+        detail = f"on torch's activations and cotangents, the VJP of {either} differs: {'; '.join(filter(None, (where, self.unread)))}"
+        diagnosis = "; or ".join(filter(None, (remedies.get(name, "") for name in self.names)))
+        if len(self.names) == 1:
+            return replace(self.finding, wrt=f"{either} VJP alone", detail=f"alone {detail}", diagnosis=diagnosis)
+        return replace(self.finding, wrt=f"VJP of {either}", detail=detail, diagnosis=diagnosis)
 
 
 class Shared:
@@ -149,8 +177,8 @@ def _examine(side: JaxSide, blocks: Blocks) -> tuple[dict[str, Suspect], Shared]
     return suspects, shared
 
 
-def _backward(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Suspect], shared: Shared) -> dict[Key, tuple[list[str], Finding]]:
-    """Compare the sum of all parts with torch's cotangents; return what differs, and who reads it."""
+def _backward(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Suspect], shared: Shared) -> dict[Key, Conflict]:
+    """Compare the sum of all parts with torch's cotangents; return where they differ."""
     wrong = {}
     for key, whole in wholes(side.golden).items():
         if key.kind == "tap" and key.name not in blocks.names:
@@ -159,44 +187,60 @@ def _backward(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Suspect], sh
         none = np.zeros(whole.double.shape)
         total, move = shared.total(key, suspects, readers) if readers else (none, none)
         finding = semantic(whole.beside(total, move), f"d {key.name}")
-        if finding.verdict == Verdict.REFUTED or unsettled(finding):
-            wrong[key] = _guilty(side, suspects, key, readers), finding
-    refuted = {key: entry for key, entry in wrong.items() if entry[1].verdict == Verdict.REFUTED}
+        if _differs(finding):
+            wrong[key] = _conflict(side, suspects, key, whole, total, move, finding)
+    refuted = {key: conflict for key, conflict in wrong.items() if conflict.finding.verdict == Verdict.REFUTED}
     return refuted or wrong
 
 
-def _guilty(side: JaxSide, suspects: Mapping[str, Suspect], key: Key, readers: list[str]) -> list[str]:
-    """Return which of the readers may be wrong: torch's own parts acquit and convict."""
-    if not readers:
-        owner = key.name.rpartition(".")[0]
-        return [name for name in suspects if name.partition("[")[0].partition("#")[0] == owner] or list(suspects)[-1:]
+def _differs(finding: Finding) -> bool:
+    return finding.verdict == Verdict.REFUTED or unsettled(finding)
+
+
+def _conflict(
+    side: JaxSide, suspects: Mapping[str, Suspect], key: Key, whole: Whole, total: np.ndarray, move: np.ndarray, finding: Finding
+) -> Conflict:
+    """Return the blocks whose part of a cotangent may be wrong: torch's own parts acquit and convict."""
+    readers = [name for name, s in suspects.items() if key in s.parts]
+    unread = "" if any(key in s.block.reads for s in suspects.values()) else f"the port never reads {key.name}"
     inlets, moves, singles = (side.golden.group(f"{part}/inlet") for part in ("double", "move", "single"))
-    left = []
-    for name in readers:
-        label = f"{name.partition('[')[0]}<{key.name}"
-        if key.kind != "tap" or label not in inlets:
-            left.append(name)
-            continue
-        part, move = suspects[name].parts[key], suspects[name].moves[key]
-        theirs = moves.get(label, np.zeros(part.shape)).astype(np.float64)
-        pair = Pair(part, inlets[label], move, theirs, None, singles.get(label))
-        finding = semantic(pair, name)
-        verdict = finding.verdict
-        if verdict == Verdict.REFUTED or unsettled(finding):
-            return [name]
-        if verdict == Verdict.UNDECIDED:
-            left.append(name)
-    return left or readers
+    modules: dict[str, list[str]] = {}
+    for name in readers if key.kind == "tap" else ():
+        modules.setdefault(f"{name.partition('[')[0]}<{key.name}", []).append(name)
+    acquitted: set[str] = set()
+    for label in (k for k in modules if k in inlets):
+        names, theirs = modules[label], inlets[label]
+        part, ours = (np.sum([getattr(suspects[n], which)[key] for n in names], axis=0) for which in ("parts", "moves"))
+        pair = Pair(part, theirs, ours, moves.get(label, np.zeros(part.shape)).astype(np.float64), None, singles.get(label))
+        alone = semantic(pair, finding.wrt)
+        if _differs(alone) and semantic(whole.beside(total - part + theirs, move), key.name).verdict == Verdict.CONFIRMED:
+            return Conflict(tuple(names), alone, "" if len(names) == 1 else ", the sum of their parts", unread)
+        if alone.verdict == Verdict.CONFIRMED:
+            acquitted.update(names)
+    able, lacking = _may_lack(side, suspects, key, readers)
+    found = {*readers, *lacking} - acquitted or {*able, *readers}
+    of = "" if found == {*readers} and len(readers) == 1 else ", the sum of all parts"
+    return Conflict(tuple(n for n in suspects if n in found), finding, of, unread)
 
 
-def _first_vjp(side: JaxSide, suspects: Mapping[str, Suspect], vjps: Mapping[Key, tuple[list[str], Finding]]) -> tuple[str, ...] | None:
-    """Return the block whose VJP is the first to differ on the way back, or several where they cannot be told apart."""
-    if not vjps:
-        return None
-    order = list(suspects)
-    ranked = sorted(vjps.values(), key=lambda entry: (-max((order.index(r) for r in entry[0]), default=len(order)), len(entry[0])))
-    readers = ranked[0][0]
-    for others, _ in ranked:
-        common = [name for name in readers if name in others]
-        readers = common or readers
-    return tuple(readers) or None
+def _may_lack(side: JaxSide, suspects: Mapping[str, Suspect], key: Key, readers: list[str]) -> tuple[list[str], list[str]]:
+    """Return the blocks that may read an array in torch, and those of them that may do so in torch alone."""
+    names, golden = list(suspects), side.golden
+    if key.kind == "tap":
+        names = names[names.index(key.name) + 1 :]
+    homes = {name: name.partition("[")[0].partition("#")[0] for name in names}
+    aliases = [alias for alias, name in golden.manifest["aliases"].items() if name == key.name]
+    owners = {name.rpartition(".")[0] for name in (key.name, *aliases)}
+    if key.kind == "parameter" and owners <= {*homes.values()}:  # torch reads it inside of the modules that have it
+        names = [name for name, home in homes.items() if any(f"{home}.".startswith(f"{owner}.") for owner in owners)]
+    able = [n for n in names if (c := suspects[n].cotangent) is not None and np.any(c)] or names  # the VJP of 0 is 0
+    array = {"tap": golden.activations, "parameter": golden.state, "input": golden.inputs}[key.kind][key.name]
+    plain = bool(np.isin(array, (0, 1)).all())  # no value shows that a term of 0 or a factor of 1 is missing
+    right = [name for name, s in suspects.items() if s.forward is not None and s.forward.verdict == Verdict.CONFIRMED]
+    return able, [n for n in able if n not in readers and (plain or n not in right)]
+
+
+def _first_conflict(order: list[str], conflicts: list[Conflict]) -> Conflict | None:
+    """Return the first on the way back of the conflicts that no other explains."""
+    unexplained = [c for c in conflicts if not any({*other.names} < {*c.names} for other in conflicts)]
+    return max(unexplained, key=lambda c: max(map(order.index, c.names)), default=None)

@@ -313,10 +313,12 @@ def _settled(
                 if semantic(Pair(value, values[name], np.zeros(value.shape), move), name).verdict == Verdict.CONFIRMED:
                     fitting.append(trial)
             if len(fitting) != 1:
-                words = "none of its layouts agrees" if not fitting else "more than one of its layouts agrees"
+                what, then = "more than one of its layouts agrees with torch", ""
+                if not fitting:
+                    what, then = "the port may be wrong, for none of its layouts agrees with torch", ", and the check says where it is"
                 raise (ValueError if fitting else _NoneAgreesError)(
-                    f"`weights`: {' and '.join(left)}: {words} with torch at {name}, so that the map would be a guess; pass it "
-                    "yourself, as a function of torch's {name: array} or a WeightMap"
+                    f"`weights`: {' and '.join(left)}: {what} at {name}, so that the map would be a guess; pass it yourself, as a "
+                    f"function from torch's state_dict, {{name: array}}, to the port's tree, or as a WeightMap{then}"
                 )
             chosen |= fitting[0]
     unread = [path for path in choices if path not in chosen]

@@ -93,12 +93,11 @@ def ratio(finding: Finding) -> float:
 
 def _firsts(report: Report) -> dict[str, list[str]]:
     context = report.context
-    firsts: dict[str, list[str]] = {}
-    if context.get("first_forward"):
-        firsts.setdefault(context["first_forward"], []).append("first to differ by itself, forward")
-    for name in context.get("first_vjp") or ():
-        words = "backward" if name in firsts else "first to differ by itself, backward"
-        firsts.setdefault(name, []).append(words)
+    names = context.get("first_vjp") or ()
+    verb, also = ("is", "backward") if len(names) == 1 else ("may be", "perhaps backward")
+    firsts = {context["first_forward"]: ["is the first to differ by itself, forward"]} if context.get("first_forward") else {}
+    for name in names:
+        firsts[name] = [*firsts[name], also] if name in firsts else [f"{verb} the first to differ by itself, backward"]
     return firsts
 
 
@@ -107,7 +106,7 @@ def _said(report: Report) -> list[str]:
     for name, words in _firsts(report).items():
         remedy = context.get("remedies", {}).get(name, "")
         told = f": <b>{escape(remedy)}</b>" if remedy else ""
-        said.append(f'<p class="diagnosis refuted"><code>{escape(name)}</code> is the {escape(" and ".join(words))}{told}</p>')
+        said.append(f'<p class="diagnosis refuted"><code>{escape(name)}</code> {escape(" and ".join(words))}{told}</p>')
     rest = {k: v for k, v in context.get("remedies", {}).items() if k not in _firsts(report)}
     rest |= {f.wrt: f.diagnosis for f in report.findings if f.diagnosis and f.verdict != Verdict.CONFIRMED and f.diagnosis not in
              context.get("remedies", {}).values()}  # fmt: skip
@@ -129,7 +128,7 @@ def _flow(blocks: Sequence[Stop], firsts: dict[str, list[str]]) -> str:
     ]
     for i, stop in enumerate(blocks):
         y = _TOP + i * _ROW
-        mark = " ◀ " + " and ".join(words.rpartition(", ")[2] for words in firsts[stop.name]) if stop.name in firsts else ""
+        mark = " ◀ " + " and ".join(map(_marked, firsts[stop.name])) if stop.name in firsts else ""
         kind = "name first" if mark else "name"
         drawn.append(f'<text class="{kind}" x="0" y="{y + 12}">{escape(_short(stop.name))}{escape(mark)}</text>')
         for k, finding in enumerate((stop.value, stop.cotangent)):
@@ -154,6 +153,10 @@ def _flow(blocks: Sequence[Stop], firsts: dict[str, list[str]]) -> str:
         f'<h2>Through the network</h2><figure class="flow"><svg class="flow" viewBox="0 0 {_NAMES + _WIDE + 20} {high + 6}" role="img" '
         f'aria-label="Error of every block in units of its bound">{"".join(drawn)}{line}{ticks}</svg>{keys}</figure>'
     )
+
+
+def _marked(words: str) -> str:
+    return f"{'perhaps ' if words.startswith('may be') else ''}{words.rpartition(', ')[2]}"
 
 
 def _short(name: str) -> str:

@@ -5,7 +5,7 @@ wrong; or when, with its new parts, all cotangents add up to torch's, where only
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ MOST = 200
 """Attempts at one block."""
 
 
-def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str, wrong: Mapping[Key, Any]) -> str:
+def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str, wrong: Mapping[Key, Sequence[str]]) -> str:
     """Return what restores parity of a block, in words; empty where nothing that is known does.
 
     Args:
@@ -30,7 +30,7 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
         blocks: it, cut at its taps.
         suspects: every block, examined.
         name: the block that fails.
-        wrong: the cotangents that do not add up to torch's.
+        wrong: the cotangents that do not add up to torch's, each with the blocks that may be why.
     """
     suspect, golden = suspects[name], side.golden
     owner = name.partition("[")[0].partition("#")[0]
@@ -46,6 +46,10 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
         if told:
             return told
 
+    own = [key for key, names in wrong.items() if name in names]
+    if not forward and not any(key in suspect.parts for key in own):
+        return ""
+
     def works(attempt: Attempt) -> bool:
         try:
             with np.errstate(all="ignore"):
@@ -54,13 +58,13 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
             return False
         if semantic(suspect.pair(value), name).verdict != Verdict.CONFIRMED:
             return False
-        return forward or _adds_up(golden, suspects, name, parts, {k: v for k, v in wrong.items() if name in v[0]})
+        return forward or _adds_up(golden, suspects, name, parts, own)
 
     tried = itertools.islice(attempts(Scene(suspect.block, dict(module.get("options", {})), vectors)), MOST)
     return next((attempt.words for attempt in tried if works(attempt)), "")
 
 
-def _adds_up(golden: Any, suspects: Mapping[str, Any], name: str, parts: Mapping[Key, np.ndarray], wrong: Mapping[Key, Any]) -> bool:
+def _adds_up(golden: Any, suspects: Mapping[str, Any], name: str, parts: Mapping[Key, np.ndarray], wrong: Sequence[Key]) -> bool:
     theirs = wholes(golden)
     for key in wrong:
         others = [s for other, s in suspects.items() if other != name and key in s.parts]

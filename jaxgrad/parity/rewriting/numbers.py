@@ -16,6 +16,7 @@ _MACHINE = {float(np.finfo(t).eps): "jnp.finfo(x.dtype).eps" for t in (np.float6
 _EPS = (1e-5, 1e-6, *_MACHINE, 1e-8, 1e-12, 1e-10, 1e-7, 1e-3)
 _CONSTANTS = (1e-2, 1e-4, 0.1, 0.9, 0.99, 0.999, 1e-8, 1e-10, 1e-7, 0.0, 0.01, 0.25, 0.5, 2.0)
 _DECAYS = (0.99, 0.9, 0.999, 0.95)
+_SCALED = ("mul", "div", "neg", "reduce_sum", "convert_element_type", "reshape", "squeeze", "broadcast_in_dim")
 _FEW = 12
 """Different numbers in a block, up to which each is tried against the defaults of optimizers."""
 
@@ -131,5 +132,19 @@ def factors(scene: Scene) -> Iterator[Attempt]:
     """The result times 2 or half of it, and its negative."""
     last = len(scene.block.equations) - 1
     for factor in (2.0, 0.5, -1.0) if last >= 0 else ():
-        hint = " (optax.l2_loss is half of torch's MSELoss)" if factor == 2.0 else ""
+        hint = " (optax.l2_loss is half of torch's MSELoss)" if factor == 2.0 and _of_squares(scene) else ""
         yield Attempt({last: times(factor)}, f"a factor of {factor:g} restores parity{hint}")
+
+
+def _of_squares(scene: Scene) -> bool:
+    """Say whether the result is a square, a sum or mean of squares, or a multiple of these."""
+    made, atom = scene.producers(), scene.block.output
+    while isinstance(atom, core.Var) and atom in made:
+        eqn = made[atom]
+        name, read = eqn.primitive.name, {v for v in eqn.invars if isinstance(v, core.Var)}
+        if name == "square" or eqn.params.get("y") == 2 or (name == "mul" and eqn.invars[0] is eqn.invars[1]):
+            return True
+        if name not in _SCALED or len(read) != 1:
+            return False
+        (atom,) = read
+    return False
