@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,16 @@ REMEDIES = {
     "ConcretizationTypeError": "use jax.numpy in place of functions that need the value",
 }
 """What to do about the errors that JAX raises while it traces a function, by their type."""
+_SAYINGS = {
+    "must have (equal|identical) (output )?types|arguments to have the same dtypes": (
+        "functions are traced in float64 here: give arrays that are closed over the type of the inputs, as jnp.zeros(3, x.dtype) "
+        "does, or close over numpy arrays"
+    ),
+    "must (have|be of) integer( or boolean)? type|indexer with type float": (
+        "an input of whole numbers is one by its domain, as domains={'k': 'index n'} or 'integer'"
+    ),
+}
+"""The same by what JAX says, where the types of its exceptions tell too little: regular expressions."""
 
 
 _RANDOM = ("random_", "threefry", "rng_")
@@ -72,12 +83,13 @@ def summary(error: BaseException) -> str:
     """Return an exception's type and the first line of its message."""
     line = (str(error).strip().splitlines() or [""])[0]
     line = line if len(line) <= 300 else line[:299] + "…"
-    return f"{type(error).__name__}: {line.rstrip('.')}" if line else type(error).__name__
+    return f"{type(error).__name__}: {line.rstrip('.:')}" if line else type(error).__name__
 
 
 def remedy(error: BaseException) -> str:
     """Return what to do about an error, after a semicolon, or nothing."""
-    text = REMEDIES.get(type(error).__name__)
+    said = (mend for words, mend in _SAYINGS.items() if re.search(words, str(error)))
+    text = REMEDIES.get(type(error).__name__) or next(said, "")
     return f"; {text}" if text else ""
 
 

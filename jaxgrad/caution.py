@@ -14,7 +14,7 @@ from jaxgrad.evidence import EVIDENCE
 from jaxgrad.floats import leaves_range
 from jaxgrad.masks.threefry import key_of
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import by_jax_alone, has_own_rules, reached
+from jaxgrad.programs import by_jax_alone, has_own_rules, has_stop_gradient, reached, unstopped
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.work import estimate
 
@@ -97,6 +97,32 @@ def unopposed(problem: Problem, findings: list[Finding]) -> list[Finding]:
     return _taken_back(findings, reason, lambda f: f.evidence == "differences" and f.wrt in opposed & alone)
 
 
+def of_slope(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back what sampling alone refutes where a stop_gradient of the loss changes the gradient: the claim may be the slope."""
+    alone = {f.wrt for f in findings if f.evidence == "monte_carlo" and f.verdict == Verdict.REFUTED}
+    alone -= {f.wrt for f in findings if f.evidence != "monte_carlo" and f.verdict == Verdict.REFUTED}
+    if not alone or not has_stop_gradient(_program(problem)):
+        return findings
+    bent = alone & _bent(problem)
+    if bent and not any(f.evidence in ("certificate", "expectation") for f in findings):
+        other = EVIDENCE["expectation"](problem)
+        bent -= {f.wrt for f in other if f.verdict == Verdict.REFUTED} if not isinstance(other, str) else set()
+    reason = "the loss uses stop_gradient, and the closed form may be the slope of its value"
+    return _taken_back(findings, reason, lambda f: f.evidence == "monte_carlo" and f.wrt in bent, diagnosis="")
+
+
+def _bent(problem: Problem) -> set[str]:
+    """Return the arrays whose gradient, at a draw, is another without the loss's stop_gradient; one inside of a loop is not seen."""
+    sizes = problem.choose_sizes(0)
+    args = problem.draw(sizes, 0), *_drawn_mask(problem, sizes)
+    try:
+        both = [problem.differentiated(loss) for loss in (problem.loss, unstopped(problem.loss))]
+        stopped, slope = (labelled(jax.jit(side, compiler_options=check_options())(*args)[1]) for side in both)
+    except NotImplementedError:
+        return set()
+    return {name for name, x in stopped.items() if not np.allclose(x, slope[name], rtol=1e-6, atol=1e-6 * np.abs(x).max(initial=0.0))}
+
+
 def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
     """Take back what floating point says of an array that it refutes where numbers leave its range, as in c/(x + c)² with c = 1e200.
 
@@ -139,7 +165,7 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
     return _taken_back(findings, reason, holds_nowhere)
 
 
-RULES = (in_range, of_nothing, on_trust, at_odds, unopposed, at_data)
+RULES = (in_range, of_slope, of_nothing, on_trust, at_odds, unopposed, at_data)
 """Each is given the problem and the findings that the rules before it left, and returns as many."""
 
 

@@ -132,7 +132,7 @@ def is_known(domain: Any, sizes: Collection[str]) -> bool:
     (True, True, False, False)
     """
     if not isinstance(domain, str) or kind(domain) != "index":
-        return domain in DOMAINS
+        return isinstance(domain, str) and domain in DOMAINS
     try:
         (dim,) = shapes.parse(domain.removeprefix("index"), "domain")
     except ValueError:

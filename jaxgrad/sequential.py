@@ -19,6 +19,7 @@ from jaxgrad import progress
 from jaxgrad.pictures import Path, Picture, heat, histogram
 from jaxgrad.rarities import Rarities
 from jaxgrad.report import Finding, Verdict
+from jaxgrad.rounding import largest
 from jaxgrad.sampling import replay
 from jaxgrad.tails import Tails, log_odds
 
@@ -230,11 +231,12 @@ class Sequence:
             detail += self._reason(label)
         if self._silent(label) and np.all(off <= self.rounding[part]):
             verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
-        unit = scale or 1.0
+        unit = max(scale, float(np.nan_to_num(np.abs(self.tails.mean[part])).max(initial=0.0))) or 1.0
+        (worst,) = largest(np.nan_to_num(off), off > reach)
         return Finding(
-            evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[i]) / unit, bound=float(reach[i]) / unit,
+            evidence="monte_carlo", wrt=label, verdict=verdict, error=float(off[worst]) / unit, bound=float(reach[worst]) / unit,
             detectable=float(reach.max(initial=0.0)) / unit, seconds=seconds, detail=detail, warning=warning,
-            pictures=self._pictures(part, i, off, reach, unit, shape, verdict) if math.prod(shape) == len(off) else (),
+            pictures=self._pictures(part, i, off, reach, scale or 1.0, shape, verdict) if math.prod(shape) == len(off) else (),
         )  # fmt: skip
 
     def _pictures(

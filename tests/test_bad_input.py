@@ -165,6 +165,31 @@ def test_estimate_wants_a_key():
         jg.estimate(lambda x, mask: jnp.sum(x * mask), jg.masks.Bernoulli(0.5), (3,))(True, v, samples=10)
 
 
+HIDDEN = jnp.zeros(3)  # of JAX's default precision
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            lambda x: jax.lax.scan(lambda c, t: (jnp.tanh(c + t), None), HIDDEN, x)[0].sum(),
+            r"equal types.*traced in float64 here: give arrays",
+        ),
+        (lambda x: jax.lax.cond(x[0, 0] > 0, lambda: HIDDEN, lambda: x[0]).sum(), "equal output types.*close over numpy arrays"),
+        (lambda x: x[0][x[1]].sum(), r"Indexer must have integer.*domains=\{'k': 'index n'\} or 'integer'"),
+    ],
+)
+def test_an_array_of_another_type_in_a_loop_branch_or_index_is_told_of_with_the_remedy(loss, message):
+    claim = jg.Derivation(name="c", loss=loss, gradient=lambda x: {"x": x}, shapes={"x": "2 3"})
+    with pytest.raises(TypeError, match=f"`loss` of c raised TypeError: .*{message}"):
+        jg.verify(claim)
+
+
+def test_a_domain_that_is_no_name_is_refused():
+    with pytest.raises(ValueError, match=r"`domains`: \['binary'\] of `x` is unknown"):
+        jg.Derivation(name="c", loss=jnp.sum, gradient=lambda x: {"x": x}, shapes={"x": "n"}, domains={"x": ["binary"]})
+
+
 OUTSIDE = {
     "positive": np.array([1.0, 0.0]),
     "probability": np.array([0.5, 1.5]),

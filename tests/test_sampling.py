@@ -147,3 +147,70 @@ def test_a_loss_too_badly_conditioned_for_float32_is_sampled_in_float64():
         mask=right.mask,
     )
     assert jg.verify(shifted, evidence="monte_carlo").verdict == Verdict.REFUTED
+
+
+EXACT = [(jnp.float16, 1000.0), (jnp.bfloat16, 64.0), (jnp.float32, 1e6), (jnp.float32, 1.0)]
+
+
+@pytest.mark.parametrize("samples", [2000, 100_000])
+@pytest.mark.parametrize(("dtype", "offset"), EXACT)
+def test_the_standard_error_holds_what_rounding_adds(dtype, offset, samples):
+    """w and w + 1 are exact in each of these types, so that the true mean and standard error are known."""
+    found = jg.estimate(lambda w, mask: w + mask[0].astype(w.dtype), masks.Bernoulli(0.3), (1,))(
+        jax.random.key(0), jnp.asarray(offset, dtype), samples=samples
+    )
+    assert abs(float(found.mean) - offset - 0.3) < 4 * float(found.standard_error)
+    assert float(found.standard_error) > 0.5 * np.sqrt(0.21 / found.samples)
+
+
+def test_a_gradient_in_bfloat16_is_no_more_certain_than_its_type():
+    found = jg.estimate(lambda w, mask: (w * (1 + mask.astype(w.dtype))).sum(), masks.Bernoulli(0.3), (1,), argnums=0)(
+        jax.random.key(0), jnp.asarray([64.0], jnp.bfloat16), samples=100_000
+    )
+    assert abs(float(found.mean[0]) - 1.3) < 4 * float(found.standard_error[0])
+
+
+class Plain:
+    """A mask that is no pytree."""
+
+    def sample(self, key, shape):
+        return jnp.ones(shape)
+
+    def mean(self, n):
+        return jnp.ones(n)
+
+    def second_moment(self, n):
+        return jnp.ones((n, n))
+
+    def support(self, shape):
+        raise ValueError("too many")
+
+
+@jax.tree_util.register_pytree_node_class
+class Small(Plain):
+    """A mask that forgets the shape."""
+
+    def sample(self, key, shape):
+        return jnp.ones(3)
+
+    def tree_flatten(self):
+        return (0.5,), None
+
+    @classmethod
+    def tree_unflatten(cls, aux, children):
+        return cls()
+
+
+def test_what_cannot_be_sampled_is_refused_by_name():
+    key = jax.random.key(0)
+    with pytest.raises(TypeError, match="`f` returns complex numbers; return their real and imaginary parts"):
+        jg.estimate(lambda w, mask: w * 1j * mask, masks.Bernoulli(0.5), (3,))(key, jnp.ones(3), samples=100)
+    with pytest.raises(TypeError, match="`mask`: the mask's distribution is no pytree of numbers"):
+        jg.estimate(lambda w, mask: w * mask, Plain(), (3,))
+    with pytest.raises(ValueError, match=r"`mask` draws an array of shape \(3,\) where `sample` is asked for"):
+        jg.estimate(lambda w, mask: w * mask, Small(), (3,))(key, jnp.ones(3), samples=100)
+
+
+def test_any_integer_is_a_number_of_samples():
+    found = jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(0.5), (3,))(jax.random.key(0), samples=np.int64(100))
+    assert type(found.samples) is int

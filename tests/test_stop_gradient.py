@@ -111,3 +111,26 @@ def test_without_its_stops_a_function_has_the_same_values_and_the_slope_as_its_g
         np.testing.assert_allclose(found, expected, rtol=1e-14)
         with pytest.raises(NotImplementedError, match="inside of cond"):
             unstopped(TracedOnce(lambda x: jax.lax.cond(x > 0, stop, lambda x: x, x)))(1.0)
+
+
+SAMPLED = {"what autodiff gives": (0.7, "confirmed"), "the slope": (1.4, "undecided"), "neither": (0.9, "refuted")}
+
+
+@pytest.mark.parametrize("evidence", [None, "monte_carlo"])
+@pytest.mark.parametrize(("factor", "verdict"), SAMPLED.values(), ids=SAMPLED)
+def test_sampling_leaves_the_slope_undecided_as_other_evidence_does(factor, verdict, evidence):
+    claim = Derivation(
+        name="c", loss=lambda w, mask: jnp.sum(mask * w * stop(w)), gradient=lambda w, mask: {"w": factor * w},
+        shapes={"w": "n", "mask": "n"}, mask=jg.masks.Bernoulli(0.7),
+    )  # fmt: skip
+    report = jg.verify(claim, evidence=evidence)
+    assert report.verdict == verdict
+    assert verdict == "refuted" or not any(f.verdict == Verdict.REFUTED for f in report.findings)
+
+
+def test_a_stop_gradient_that_changes_nothing_keeps_sampling_from_nothing():
+    claim = Derivation(
+        name="c", loss=lambda w, mask: jax.nn.logsumexp(w * mask), gradient=lambda w, mask: {"w": jnp.zeros_like(w)},
+        shapes={"w": "n", "mask": "n"}, mask=jg.masks.Bernoulli(0.7),
+    )  # fmt: skip
+    assert jg.verify(claim, evidence="monte_carlo").verdict == Verdict.REFUTED
