@@ -43,7 +43,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("evidence", [None, "certificate", "autodiff", "differences"])
+@pytest.mark.parametrize("evidence", [None, "certificate"])
 @pytest.mark.parametrize("subject", RIGHT.values(), ids=RIGHT)
 def test_what_float32_rounds_in_the_data_refutes_nothing(subject, evidence):
     report = jg.verify(subject, evidence=evidence)
@@ -65,7 +65,7 @@ def test_data_of_sixteen_bits_confirm_nothing_that_is_wrong(dtype):
         claim(mean_square(data), lambda w: 2 / 50 * data.T @ (data @ w)),
         claim(mean_square(data), lambda w: data.T @ (data @ w)),
     )
-    for evidence in (None, "certificate", "autodiff", "differences"):
+    for evidence in (None, "certificate"):
         assert jg.verify(right, evidence=evidence).verdict != Verdict.REFUTED
         assert jg.verify(wrong, evidence=evidence).verdict != Verdict.CONFIRMED
     exact = claim(mean_square(data), lambda w: 2 / 50 * (data.T @ (data @ w)))
