@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from jaxgrad.compilation import check_options
+from jaxgrad.discrete import sweep
 from jaxgrad.jitter import movement
 from jaxgrad.pairs import Pair
 from jaxgrad.pictures import heat
@@ -120,6 +121,9 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> No
     branches = any(eqn.primitive.name in BRANCHES for program in programs for eqn in equations(program.jaxpr))
     if (branches or pair.discrete) and sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0])) <= SMALL // BRANCHED_DRAWS:
         further = [problem.draw(pair.sizes, number) for number in range(DRAWS, DRAWS + BRANCHED_DRAWS)]
+        swept = sweep(problem.derivation, pair.sizes, sorted(problem.discrete(pair.sizes) - set(problem.given)))
+        room = SMALL // max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0]))) - BRANCHED_DRAWS
+        further += [{**further[i % BRANCHED_DRAWS], **labels} for i, labels in enumerate(swept[:room])]
     once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
     unit, coarse = max(map(working_unit, programs)), constant_unit(*programs)
     tolerated = max(COARSE, SAFETY * coarse)

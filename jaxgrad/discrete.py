@@ -7,7 +7,7 @@ both sides are smooth in them (`is_smooth`); a proof at some values refutes, and
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ ENTRIES = 2**14
 """The most entries that the inputs may have over all values that are listed."""
 SOME = 16
 """So many values are drawn where they cannot be listed."""
+EQUAL = 64
+"""Where a cell has up to so many values, all cells take each of them together."""
 LOOKS = 64
 """At most so many draws tell whether a function that draws an input draws from a few values."""
 ENOUGH = 128
@@ -119,10 +121,12 @@ def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], en
         cells[name] = tree, forms, [count(derivation.domains[name], form, sizes) for form in forms]
     known = [found for *_, counts in cells.values() for found in counts]
     total = math.prod(each**many for each, many in filter(None, known))
-    if None in known or total > min(MOST, ENTRIES // max(entries, 1)):
+    most = min(MOST, ENTRIES // max(entries, 1))
+    if None in known or total > most:
         some = [derivation.drawn([seed, 2, i], sizes, special=i % 2 == 1) for i in range(SOME)]
+        some += [{**some[i % SOME], **swept} for i, swept in enumerate(sweep(derivation, sizes, names)[: max(most - SOME, 0)])]
         stacked = {name: jax.tree.map(lambda *x: np.stack(x), *(draw[name] for draw in some)) for name in order}
-        return Values(stacked, False, f"{SOME} values of {told}")
+        return Values(stacked, False, f"{len(some)} values of {told}")
     digits = np.stack(np.unravel_index(np.arange(total), [each for each, many in known for _ in range(many)]), axis=1)
     stacked, begin = {}, 0
     for name, (tree, forms, counts) in cells.items():
@@ -132,6 +136,40 @@ def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], en
             begin += many
         stacked[name] = jax.tree.unflatten(tree, arrays)
     return Values(stacked, True, f"each of the {total} values of {told}")
+
+
+def sweep(derivation: Derivation, sizes: Mapping[str, int], names: Collection[str]) -> list[dict[str, Any]]:
+    """Return values of the inputs `names`, as far as these can be listed, such that each cell's values all come somewhere.
+
+    Where a cell has few, all cells of an array have the same one, once each; where it has many, the cells share them.
+
+    >>> import jaxgrad as jg
+    >>> claim = jg.Derivation(name="c", loss=lambda x, k: x[k].sum(), gradient=lambda x, k: {"x": x}, shapes={"x": "n", "k": "m"},
+    ...                       domains={"k": "index n"})
+    >>> [draw["k"].tolist() for draw in sweep(claim, {"n": 3, "m": 2}, ["k"])], len(sweep(claim, {"n": 300, "m": 2}, ["k"]))
+    ([[0, 0], [1, 1], [2, 2]], 150)
+    """
+    columns = {}
+    for name in names:
+        leaves, tree = jax.tree.flatten(derivation.shapes[name])
+        forms = [shapes.evaluate(text, sizes, name) for text in leaves]
+        counts = [count(derivation.domains.get(name), form, sizes) for form in forms]
+        if None not in counts:
+            each = [
+                decode(derivation.domains[name], _digits(*found), form) for found, form in zip(filter(None, counts), forms, strict=True)
+            ]
+            columns[name] = tree, each
+    rows = max((len(array) for _, each in columns.values() for array in each), default=0)
+    return [
+        {name: jax.tree.unflatten(tree, [a[i % len(a)] for a in each]) for name, (tree, each) in columns.items()} for i in range(rows)
+    ]
+
+
+def _digits(values: int, cells: int) -> np.ndarray:
+    if values <= EQUAL:
+        return np.repeat(np.arange(values)[:, None], cells, axis=1)
+    rows = -(-values // cells)
+    return np.arange(rows * cells).reshape(rows, cells) % values
 
 
 def is_smooth(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:

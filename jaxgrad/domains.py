@@ -110,7 +110,7 @@ def _lattice(values: Sequence[float], extra: float | None = None) -> Draw:
 SPECIAL: dict[str, Draw] = {
     "real": _lattice([-2.0, -1.0, 0.0, 1.0, 2.0], 0.0),
     "positive": _lattice([1.0, 2.0, 3.0]),
-    "probability": _lattice([0.25, 0.5, 0.75]),
+    "probability": _lattice([0.01, 0.25, 0.5, 0.75, 0.99]),
     "integer": _lattice([-4.0, -1.0, 0.0, 1.0, 4.0], 0.0),
 }
 """Draws from the corners of a domain: small integers, so that zeros and ties occur."""

@@ -155,6 +155,39 @@ def test_a_power_that_only_labels_forgive_is_proved_at_no_sample_of_them():
     assert jg.verify(right).verdict == Verdict.CONFIRMED
 
 
+def padded(e, k):
+    return jnp.sum(jnp.where(k == 2, 0.0, e[k] ** 2))
+
+
+RARE = {
+    "a padding index of 100": claim(
+        padded, lambda e, k: {"e": jnp.zeros_like(e).at[k].add(2 * e[k])}, {"e": "100", "k": "m"}, k="index 100"
+    ),
+    "a padding index of 300": claim(
+        padded, lambda e, k: {"e": jnp.zeros_like(e).at[k].add(2 * e[k])}, {"e": "300", "k": "m"}, k="index 300"
+    ),
+    "one class of 300": claim(
+        lambda x, k: jnp.sum(x**2), lambda x, k: {"x": jnp.where(k == 137, 3 * x, 2 * x)}, {"x": "n", "k": ""}, k="index 300"
+    ),
+    "all of twelve": claim(
+        lambda x, y: jnp.sum(x**2), lambda x, y: {"x": jnp.where(jnp.all(y == 1), 3 * x, 2 * x)}, {"x": "n", "y": "12"}, y="binary"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("evidence", ["certificate", "autodiff"])
+@pytest.mark.parametrize("subject", RARE.values(), ids=RARE)
+def test_of_many_values_each_comes_somewhere(subject, evidence):
+    for seed in range(2):
+        assert jg.verify(subject, evidence=evidence, seed=seed).verdict == Verdict.REFUTED
+
+
+def test_given_labels_are_not_swept():
+    subject = RARE["one class of 300"]
+    assert jg.verify(subject, evidence="autodiff", inputs={"k": np.array(5)}).verdict == Verdict.CONFIRMED
+    assert jg.verify(subject, evidence="autodiff", inputs={"k": np.array(137)}).verdict == Verdict.REFUTED
+
+
 FUNCTIONS = {
     "signs": (lambda key, shape: jax.random.rademacher(key, shape, float), True),
     "classes": (lambda key, shape: jax.random.randint(key, shape, 0, 3), True),
@@ -208,7 +241,8 @@ def test_so_many_values_are_listed_and_no_more():
         every = values(subject, {"n": 8}, {"y"}, 8)
         assert every.every and every.stacked["y"].shape == (MOST, 8)
         some = values(subject, {"n": 9}, {"y"}, 9)
-        assert not some.every and some.stacked["y"].shape == (SOME, 9)
+        assert not some.every and some.stacked["y"].shape == (SOME + 2, 9)
+        assert {0.0, 9.0} <= set(some.stacked["y"].sum(-1))
         assert not values(subject, {"n": 8}, {"y"}, 1000).every
 
 

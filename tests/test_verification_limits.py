@@ -177,3 +177,11 @@ def test_no_proof_refutes_what_is_right_on_the_domain(domain):
         name="gate", loss=loss, gradient=lambda x, b: {"x": 2 * x * factor(b)}, shapes={"x": "n", "b": "n"}, domains={"b": domain}
     )
     assert verify(claim).verdict == Verdict.CONFIRMED
+
+
+def test_probabilities_near_their_ends_are_drawn():
+    claim = Derivation(
+        name="c", loss=lambda p: jnp.sum(p**2), gradient=lambda p: {"p": jnp.where(p < 0.04, 2.02 * p, 2 * p)}, shapes={"p": "n"},
+        domains={"p": "probability"},
+    )  # fmt: skip
+    assert verify(claim, evidence="autodiff").verdict == Verdict.REFUTED
