@@ -12,8 +12,7 @@ aside of the point too, for then the loss varies too quickly for differences.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,12 +21,12 @@ import numpy as np
 from jaxgrad.compilation import check_options
 from jaxgrad.discrete import sweep
 from jaxgrad.jitter import movement
+from jaxgrad.ledgers import Ledger, judge, worse
 from jaxgrad.pairs import Pair
-from jaxgrad.pictures import heat
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, by_jax_alone, constant_unit, equations, has_own_rules, working_unit
-from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import COPIES, GAP, SAFETY, Comparison, compare, largest, noisy_copies, repeated, widen
+from jaxgrad.report import Finding
+from jaxgrad.rounding import COPIES, GAP, SAFETY, Comparison, compare, noisy_copies, repeated, widen
 from jaxgrad.slopes import step_scales
 
 DRAWS = 2
@@ -40,8 +39,7 @@ BRANCHES = frozenset("select_n cond max min reduce_max reduce_min argmax argmin 
 """Steps that do one thing at some inputs and another at others."""
 COARSE = 1e-6
 """At special draws, errors below this part of the gradient's largest entry are taken for rounding; more where constants are narrow."""
-INSENSITIVE = 1e-3
-"""Where rounding hides errors above this part of the largest entry, nothing is confirmed."""
+
 
 ASIDE = 1e-7
 """How far aside of a point, in units of an array's largest entry, it is asked whether autodiff is right there."""
@@ -50,42 +48,6 @@ SMALL = 2**16
 """Draws of up to so many numbers are differenced at several entries, and stacks of up to so many hold further draws."""
 
 LossOf = Callable[[dict[str, int]], Traceable]
-
-
-@dataclass
-class _Ledger:
-    """What has been seen of one array of the gradient; of its errors the largest, of those that speak against it if any do."""
-
-    error: float | None = None
-    bound: float | None = None
-    against: int = 0
-    detectable: float = 0.0
-    hidden: float = 0.0
-    scale: float = 0.0
-    rounding: float = 0.0
-    generic: int = 0
-    further: int = 0
-    special: int = 0
-    vacuous: bool = True
-    refuted: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seen: tuple[np.ndarray, Any, np.ndarray, np.ndarray] | None = None
-
-    def meet(self, magnitude: np.ndarray, bound: np.ndarray | float) -> None:
-        """Take note of a gradient: whether any of it is larger than its rounding."""
-        self.vacuous &= not np.any(magnitude > bound)
-
-    def measure(self, error: float, bound: float, scale: float, against: int) -> None:
-        """Take note of an error, its bound and its gradient's largest entry; of how much it speaks against the claim, from 0 to 2."""
-        relative = float(error / scale)
-        if self.error is None or (against, relative) > (self.against, self.error):
-            self.error, self.bound, self.against = relative, float(bound / scale), against
-
-    def see(self, error: np.ndarray, bound: float, wrong: np.ndarray, claimed: np.ndarray, reference: np.ndarray, scale: float) -> None:
-        """Take note of a special or further draw that refutes."""
-        self.seen = error, bound, claimed, reference
-        self.measure(float(error[largest(error, wrong)]), bound, scale, 2)
 
 
 def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, evidence: str = "autodiff") -> list[Finding]:
@@ -101,7 +63,7 @@ def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, 
         One finding for each array of the gradient.
     """
     start = time.perf_counter()
-    ledgers: dict[str, _Ledger] = {}
+    ledgers: dict[str, Ledger] = {}
     for i, sizes in enumerate(variants):
         problem.report_progress(evidence, i / len(variants), _text(sizes))
         if ledgers and all(ledger.refuted for ledger in ledgers.values()):
@@ -111,19 +73,14 @@ def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, 
     where = (
         f"{DRAWS} draws at each of {len(variants)} choices of sizes" if len(variants) > 1 else f"{DRAWS} draws at {_text(variants[0])}"
     )
-    return [_judge(evidence, label, ledger, where, seconds) for label, ledger in ledgers.items()]
+    return [judge(evidence, label, ledger, where, seconds) for label, ledger in ledgers.items()]
 
 
-def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> None:
+def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> None:
     draws = [problem.draw(pair.sizes, number) for number in range(DRAWS)]
     special = [problem.draw(pair.sizes, number, special=True) for number in range(SPECIAL_DRAWS)]
-    programs, further = pair.programs(draws[0]), []
-    branches = any(eqn.primitive.name in BRANCHES for program in programs for eqn in equations(program.jaxpr))
-    if (branches or pair.discrete) and sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0])) <= SMALL // BRANCHED_DRAWS:
-        further = [problem.draw(pair.sizes, number) for number in range(DRAWS, DRAWS + BRANCHED_DRAWS)]
-        swept = sweep(problem.derivation, pair.sizes, sorted(problem.discrete(pair.sizes) - set(problem.given)))
-        room = SMALL // max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(draws[0]))) - BRANCHED_DRAWS
-        further += [{**further[i % BRANCHED_DRAWS], **labels} for i, labels in enumerate(swept[:room])]
+    programs = pair.programs(draws[0])
+    further = _further_draws(problem, pair, draws[0], programs)
     once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
     unit, coarse = max(map(working_unit, programs)), constant_unit(*programs)
     tolerated = max(COARSE, SAFETY * coarse)
@@ -133,7 +90,7 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> No
     for number in range(DRAWS):
         problem.remember(pair.sizes, number, {label: array[number * rows] for label, array in claimed.items()})
     for label in claimed:
-        ledger = ledgers.setdefault(label, _Ledger())
+        ledger = ledgers.setdefault(label, Ledger())
         for number, draw in enumerate(draws):
             if ledger.refuted:
                 break
@@ -155,20 +112,30 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, _Ledger]) -> No
         for number, draw in enumerate(special):
             row = DRAWS * rows + number
             if not ledger.refuted and finite[row]:
-                _enter_special(
-                    ledger, pair, draw, label, claimed[label][row], reference[label][row], unit, max(COARSE, SAFETY * coarse)
-                )
+                _enter_special(ledger, pair, draw, label, claimed[label][row], reference[label][row], unit, tolerated)
         for number, draw in enumerate(further, start=DRAWS * rows + len(special)):
             if not ledger.refuted and finite[number]:
                 _enter_further(ledger, pair, draw, label, claimed[label][number], reference[label][number], unit, tolerated)
 
 
+def _further_draws(problem: Problem, pair: Pair, draw: Any, programs: Sequence[Any]) -> list[Any]:
+    """Return more draws where programs branch or inputs are discrete, so that an error in one branch or at one label is not missed."""
+    entries = max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(draw)))
+    branches = any(eqn.primitive.name in BRANCHES for program in programs for eqn in equations(program.jaxpr))
+    if not (branches or pair.discrete) or entries > SMALL // BRANCHED_DRAWS:
+        return []
+    further = [problem.draw(pair.sizes, number) for number in range(DRAWS, DRAWS + BRANCHED_DRAWS)]
+    swept = sweep(problem.derivation, pair.sizes, sorted(problem.discrete(pair.sizes) - set(problem.given)))
+    room = SMALL // entries - BRANCHED_DRAWS
+    return further + [{**further[i % BRANCHED_DRAWS], **labels} for i, labels in enumerate(swept[:room])]
+
+
 def _enter_generic(
-    ledger: _Ledger, found: Comparison, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray,
+    ledger: Ledger, found: Comparison, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray,
     unit: float,
 ) -> None:  # fmt: skip
     ledger.generic += 1
-    ledger.seen = _worse(ledger.seen, (found.error, found.bound, claimed, reference))
+    ledger.seen = worse(ledger.seen, (found.error, found.bound, claimed, reference))
     if not np.all(np.isfinite(found.error)):
         side = "autodiff" if not np.all(np.isfinite(reference)) else "the closed form"
         ledger.doubts.append(f"{side} is not finite at {_text(pair.sizes)}")
@@ -192,7 +159,7 @@ def _enter_generic(
 
 
 def _enter_special(
-    ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, tolerated: float
+    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, tolerated: float
 ) -> None:  # fmt: skip
     if not np.all(np.isfinite(reference)):
         ledger.notes.append("autodiff is not finite at exact zeros or ties")
@@ -211,7 +178,7 @@ def _enter_special(
 
 
 def _enter_further(
-    ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, tolerated: float
+    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, tolerated: float
 ) -> None:  # fmt: skip
     if not np.all(np.isfinite(reference)) or not np.all(np.isfinite(claimed)):
         return
@@ -227,7 +194,7 @@ def _enter_further(
 
 
 def _adjudicate(
-    ledger: _Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, wrong: np.ndarray,
+    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, wrong: np.ndarray,
     unit: float, where: str,
 ) -> None:  # fmt: skip
     """Let differences decide on the worst entries at which closed form and autodiff disagree."""
@@ -301,44 +268,6 @@ def _slopes_at(pair: Pair, draw: Any, label: str, entries: list[tuple[int, ...]]
     slopes = pair.prober.slopes(draw, index, np.zeros((0, total)), unit)
     # a loss whose large terms cancel exactly, as 1 − 1, looks free of rounding in its values
     return slopes.blur(movement(pair.loss, unit, draw, options=check_options()), step_scales(moving).min(initial=1.0))
-
-
-def _worse(seen: Any, other: tuple[np.ndarray, Any, np.ndarray, np.ndarray]) -> tuple[np.ndarray, Any, np.ndarray, np.ndarray]:
-    """Of two comparisons, return the one with the larger error in units of its bound; NaN counts as the largest."""
-    if seen is None:
-        return other
-    with np.errstate(all="ignore"):
-        sizes = [np.max(error / np.maximum(bound, np.finfo(float).tiny), initial=0.0) for error, bound, *_ in (seen, other)]
-    return seen if np.isnan(sizes[0]) or sizes[0] >= sizes[1] else other
-
-
-def _judge(evidence: str, label: str, ledger: _Ledger, where: str, seconds: float) -> Finding:
-    detail, verdict, warning = where, Verdict.CONFIRMED, ""
-    if ledger.further:
-        detail += f", and {ledger.further} more for the sake of branches"
-    if ledger.special:
-        detail += f", and at exact zeros and ties {ledger.special} times"
-    hidden = 0.0 if ledger.vacuous else ledger.hidden / (ledger.scale or 1.0)  # where a draw's gradient is no larger than its rounding
-    if ledger.refuted:
-        verdict, detail = Verdict.REFUTED, ledger.refuted[0]
-    elif ledger.doubts:
-        verdict, detail = Verdict.UNDECIDED, ledger.doubts[0]
-    elif max(ledger.detectable, hidden) > INSENSITIVE:
-        moved = max(ledger.detectable, hidden)
-        verdict, detail = Verdict.UNDECIDED, f"rounding alone moves the gradient by up to {moved:.1g} of its largest entry"
-    elif ledger.vacuous:
-        warning = "vacuous: the gradient is zero, to rounding, at every draw"
-    for note in dict.fromkeys(ledger.notes):
-        detail += f"; {note}"
-    shown = ()
-    if ledger.seen is not None:
-        error, bound, claimed, reference = ledger.seen
-        values = {} if verdict == Verdict.CONFIRMED else {"closed": claimed, "reference": reference, "against": "autodiff"}
-        shown = (heat(error, bound, **values),)
-    return Finding(
-        evidence=evidence, wrt=label, verdict=verdict, error=ledger.error, bound=ledger.bound,
-        detectable=ledger.detectable or None, seconds=seconds, detail=detail, warning=warning, pictures=shown,
-    )  # fmt: skip
 
 
 def _entry(index: tuple[int, ...], claimed: np.ndarray, reference: np.ndarray, pair: Pair, where: str) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgrad.autodiff import DRAWS, INSENSITIVE
+from jaxgrad.autodiff import DRAWS
 from jaxgrad.compilation import check_options
 from jaxgrad.evidence import EVIDENCE
 from jaxgrad.floats import leaves_range
+from jaxgrad.ledgers import INSENSITIVE
 from jaxgrad.masks.threefry import key_of
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import by_jax_alone, has_own_rules, has_stop_gradient, reached, unstopped

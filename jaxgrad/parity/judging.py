@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgrad.autodiff import INSENSITIVE
+from jaxgrad.ledgers import INSENSITIVE
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import GAP, SAFETY, largest
 
