@@ -26,7 +26,7 @@ from jaxgrad.pairs import Pair
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, by_jax_alone, constant_unit, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding
-from jaxgrad.rounding import COPIES, GAP, SAFETY, Comparison, compare, noisy_copies, repeated, widen
+from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, repeated, widen
 from jaxgrad.slopes import step_scales
 
 DRAWS = 2
@@ -40,7 +40,8 @@ BRANCHES = frozenset("select_n cond max min reduce_max reduce_min argmax argmin 
 COARSE = 1e-6
 """At special draws, errors below this part of the gradient's largest entry are taken for rounding; more where constants are narrow."""
 
-
+NARROW = 200.0
+"""So many units in the last place of a narrow type may an error be that constants of that type are thought to explain."""
 ASIDE = 1e-7
 """How far aside of a point, in units of an array's largest entry, it is asked whether autodiff is right there."""
 
@@ -83,7 +84,6 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
     further = _further_draws(problem, pair, draws[0], programs)
     once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
     unit, coarse = max(map(working_unit, programs)), constant_unit(*programs)
-    tolerated = max(COARSE, SAFETY * coarse)
     copied = [noisy_copies(draw, unit, number, pair.discrete) for number, draw in enumerate(draws)]
     claimed, reference, losses = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
     finite, rows = np.isfinite(losses), COPIES + 1
@@ -104,7 +104,7 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
                 single, double, moves = ([side[label] for side in sides] for sides in pair.rounded(copied[number], number, unit))
                 found = widen(found, single, double, moves, unit)
                 if coarse > unit and not np.all(found.agrees):
-                    found = found.coarser(coarse / unit)
+                    found, ledger.narrow = found.coarser(coarse / unit), NARROW * coarse
                     ledger.notes.append(
                         f"constants come from a type of unit roundoff {coarse:.1g}; in float64 smaller errors would show"
                     )
@@ -112,10 +112,10 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
         for number, draw in enumerate(special):
             row = DRAWS * rows + number
             if not ledger.refuted and finite[row]:
-                _enter_special(ledger, pair, draw, label, claimed[label][row], reference[label][row], unit, tolerated)
+                _enter_special(ledger, pair, draw, label, claimed[label][row], reference[label][row], unit)
         for number, draw in enumerate(further, start=DRAWS * rows + len(special)):
             if not ledger.refuted and finite[number]:
-                _enter_further(ledger, pair, draw, label, claimed[label][number], reference[label][number], unit, tolerated)
+                _enter_further(ledger, pair, draw, label, claimed[label][number], reference[label][number], unit)
 
 
 def _further_draws(problem: Problem, pair: Pair, draw: Any, programs: Sequence[Any]) -> list[Any]:
@@ -159,7 +159,7 @@ def _enter_generic(
 
 
 def _enter_special(
-    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, tolerated: float
+    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
 ) -> None:  # fmt: skip
     if not np.all(np.isfinite(reference)):
         ledger.notes.append("autodiff is not finite at exact zeros or ties")
@@ -169,28 +169,34 @@ def _enter_special(
         return
     ledger.special += 1
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0), ledger.scale)
-    error, bound = np.abs(claimed - reference), max(tolerated * scale, GAP * ledger.rounding)
+    error, fine = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding)
+    bound = max(fine, ledger.narrow * scale)
     wrong = error > bound
     if np.any(wrong):
         _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at exact zeros or ties")
         if ledger.refuted:
             ledger.see(error, bound, wrong, claimed, reference, scale)
+    elif ledger.narrow and np.any(error > max(COARSE, 2 * ledger.narrow / NARROW) * scale):
+        ledger.doubt(error, bound, scale, " at exact zeros or ties")
 
 
 def _enter_further(
-    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, tolerated: float
+    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
 ) -> None:  # fmt: skip
     if not np.all(np.isfinite(reference)) or not np.all(np.isfinite(claimed)):
         return
     ledger.further += 1
     ledger.meet(np.maximum(np.abs(claimed), np.abs(reference)), GAP * ledger.rounding)
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0))
-    error, bound = np.abs(claimed - reference), max(tolerated * scale, GAP * ledger.rounding)
+    error, fine = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding)
+    bound = max(fine, ledger.narrow * scale)
     wrong = error > bound
     if np.any(wrong):
         _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at a further draw")
         if ledger.refuted:
             ledger.see(error, bound, wrong, claimed, reference, scale)
+    elif ledger.narrow and np.any(error > max(COARSE, 2 * ledger.narrow / NARROW) * scale):
+        ledger.doubt(error, bound, scale, " at a further draw")
 
 
 def _adjudicate(

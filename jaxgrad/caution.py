@@ -124,6 +124,20 @@ def _bent(problem: Problem) -> set[str]:
     return {name for name, x in stopped.items() if not np.allclose(x, slope[name], rtol=1e-6, atol=1e-6 * np.abs(x).max(initial=0.0))}
 
 
+def of_labels(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back what sampling or differences alone confirm where labels are drawn, of which they see few values."""
+    few, many = ("monte_carlo", "differences"), ("certificate", "autodiff", "expectation")
+    alone = {f.wrt for f in findings if f.evidence in few and f.verdict == Verdict.CONFIRMED}
+    alone -= {f.wrt for f in findings if f.evidence in many and f.verdict == Verdict.CONFIRMED}
+    if not alone or not problem.discrete(problem.choose_sizes(0)) - set(problem.given):
+        return findings
+    if not any(f.evidence in many[1:] for f in findings):
+        other = EVIDENCE["autodiff" if problem.derivation.mask is None else "expectation"](problem)
+        alone -= {f.wrt for f in other if f.verdict == Verdict.CONFIRMED} if not isinstance(other, str) else set()
+    reason = "it looks at few values of the labels, and no evidence that looks at more confirms what it says"
+    return _taken_back(findings, reason, lambda f: f.evidence in few and f.wrt in alone and f.verdict == Verdict.CONFIRMED)
+
+
 def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
     """Take back what floating point says of an array that it refutes where numbers leave its range, as in c/(x + c)² with c = 1e200.
 
@@ -166,7 +180,7 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
     return _taken_back(findings, reason, holds_nowhere)
 
 
-RULES = (in_range, of_slope, of_nothing, on_trust, at_odds, unopposed, at_data)
+RULES = (in_range, of_slope, of_nothing, on_trust, at_odds, unopposed, of_labels, at_data)
 """Each is given the problem and the findings that the rules before it left, and returns as many."""
 
 

@@ -78,7 +78,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
                 jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())
                 found = found.blur(jitter, step_scales(moving).min(initial=1.0))
                 if coarse > unit:
-                    found = found.coarser(coarse * np.abs(claimed[label]).max(initial=0.0))
+                    found = found.coarser(coarse / 4 * np.abs(claimed[label]).max(initial=0.0))
                 by_rule = np.asarray(labelled(differentiated(inputs)[1])[label])
                 if trusted and np.abs(by_rule - claimed[label]).max(initial=0.0) <= 1e-6 * np.abs(by_rule).max(initial=0.0):
                     found = found.without(np.abs(expected - found.central) > AGREE * found.central_error)

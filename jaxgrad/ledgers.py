@@ -27,6 +27,7 @@ class Ledger:
     generic: int = 0
     further: int = 0
     special: int = 0
+    narrow: float = 0.0
     vacuous: bool = True
     refuted: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
@@ -42,6 +43,13 @@ class Ledger:
         relative = float(error / scale)
         if self.error is None or (against, relative) > (self.against, self.error):
             self.error, self.bound, self.against = relative, float(bound / scale), against
+
+    def doubt(self, error: np.ndarray, bound: float, scale: float, where: str) -> None:
+        """Take note of an error at a special or further draw that constants of a narrow type may explain."""
+        self.doubts.append(
+            f"off by {error.max(initial=0.0) / scale:.1g} of the largest entry{where}, as constants of a narrow type may be"
+        )
+        self.measure(float(error.max(initial=0.0)), bound, scale, 1)
 
     def see(self, error: np.ndarray, bound: float, wrong: np.ndarray, claimed: np.ndarray, reference: np.ndarray, scale: float) -> None:
         """Take note of a special or further draw that refutes."""

@@ -49,8 +49,8 @@ class Comparison(NamedTuple):
         return self.error > GAP * self.bound
 
     def coarser(self, times: float) -> "Comparison":
-        """Return the comparison with bounds for rounding so many times as large, of constants that were computed in a narrower type."""
-        return self._replace(bound=self.bound * times)
+        """Return the comparison with bounds for one rounding so many times as large, of constants that were made in a narrower type."""
+        return self._replace(bound=np.maximum(self.bound, self.bound * times / SAFETY))
 
     @property
     def worst(self) -> tuple[int, ...]:

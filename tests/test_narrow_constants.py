@@ -91,3 +91,37 @@ def test_the_width_of_constants_is_seen_wherever_they_stand():
         assert constant_unit(jax.make_jaxpr(lambda x: x * jnp.asarray(DATA[0], jnp.bfloat16))(np.ones(20))) == 2.0**-7
         for plain in (jnp.ones(20, jnp.float32), np.arange(20, dtype=np.float32), jnp.full(20, 0.75, jnp.bfloat16), np.arange(20)):
             assert constant_unit(jax.make_jaxpr(lambda x, plain=plain: x * plain)(np.ones(20))) == np.finfo(np.float64).eps
+
+
+NARROW = jnp.bfloat16(0.3)
+HIDDEN = {
+    "in a branch": Derivation(
+        name="c", loss=lambda x: jnp.sum(NARROW * x**2 + jnp.where(x > 1.5, x**2, 0)),
+        gradient=lambda x: {"x": NARROW * (2 * x) + jnp.where(x > 1.5, 2.8 * x, 0)}, shapes={"x": "n"},
+    ),
+    "at a label": Derivation(
+        name="c", loss=lambda x, y: jnp.sum(NARROW * x**2 * jnp.where(y == 2, 1.0, 3.0)),
+        gradient=lambda x, y: {"x": NARROW * (2 * x) * jnp.where(y == 2, 1.4, 3.0)}, shapes={"x": "n", "y": "n"},
+        domains={"y": "index 12"},
+    ),
+    "a small term": Derivation(
+        name="c", loss=lambda w: mean_square(SINGLE)(w) + np.float32(1e-6) * jnp.sum(w**2),
+        gradient=lambda w: {"w": 2 / 50 * (SINGLE.T @ (SINGLE @ w))}, shapes={"w": "20"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("subject", HIDDEN.values(), ids=HIDDEN)
+def test_narrow_constants_hide_no_error_of_a_branch_a_label_or_a_term(subject):
+    for evidence in (None, "autodiff", "differences"):
+        assert jg.verify(subject, evidence=evidence).verdict != Verdict.CONFIRMED
+
+
+def test_sampling_alone_confirms_nothing_of_labels_it_did_not_draw():
+    claim = Derivation(
+        name="c", loss=lambda x, y, mask: jnp.sum((mask * x) ** 2 * jnp.where(y == 2, 1.0, 3.0)),
+        gradient=lambda x, y, mask: {"x": 0.7 * 2 * x * jnp.where(y == 2, 2.0, 3.0)}, shapes={"x": "4", "y": "4", "mask": "4"},
+        domains={"y": "index 12"}, mask=jg.masks.Bernoulli(0.7),
+    )  # fmt: skip
+    assert jg.verify(claim, evidence="monte_carlo").verdict != Verdict.CONFIRMED
+    assert jg.verify(claim).verdict == Verdict.REFUTED
