@@ -109,7 +109,7 @@ def test_what_is_wrong_at_some_values_is_refuted_by_each_evidence_alone(subject,
     assert jg.verify(subject, evidence=evidence).verdict == Verdict.REFUTED
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_labels_that_happen_to_be_zero_are_no_zero_gradient(seed):
     subject = claim(lambda x, y: jnp.sum((y * x) ** 2), lambda x, y: {"x": 2 * y * x}, {"x": "", "y": ""}, y="binary")
     report = jg.verify(subject, evidence="certificate", seed=seed)
@@ -178,8 +178,7 @@ RARE = {
 @pytest.mark.parametrize("evidence", ["certificate", "autodiff"])
 @pytest.mark.parametrize("subject", RARE.values(), ids=RARE)
 def test_of_many_values_each_comes_somewhere(subject, evidence):
-    for seed in range(2):
-        assert jg.verify(subject, evidence=evidence, seed=seed).verdict == Verdict.REFUTED
+    assert jg.verify(subject, evidence=evidence).verdict == Verdict.REFUTED
 
 
 def test_given_labels_are_not_swept():

@@ -42,8 +42,8 @@ def test_no_verdict_on_a_random_network_is_wrong(batch):
         Network(("attention",), None, "log-sum-exp", 1e-6, 0, "a thousandth added"),
         Network(("tanh",), None, "sum of squares", 1e2, None, RIGHT, "class", data=True),
         Network(("tanh",), None, "sum of squares", 1e2, None, AT_A_LABEL, "class", data=True),
-        Network(("silu",), None, "mean square", 1.0, 1, RIGHT, "switched"),
-        Network(("silu",), None, "mean square", 1.0, 1, AT_A_LABEL, "switched"),
+        pytest.param(Network(("silu",), None, "mean square", 1.0, 1, RIGHT, "switched"), marks=pytest.mark.slow),
+        pytest.param(Network(("silu",), None, "mean square", 1.0, 1, AT_A_LABEL, "switched"), marks=pytest.mark.slow),
     ],
     ids=[
         f"{verdict}{more}"
