@@ -38,7 +38,7 @@ BRANCHED_DRAWS = 30
 BRANCHES = frozenset("select_n cond max min reduce_max reduce_min argmax argmin sort sign abs clamp floor ceil round".split())
 """Steps that do one thing at some inputs and another at others."""
 COARSE = 1e-6
-"""At special draws, errors below this part of the gradient's largest entry are taken for rounding; more where constants are narrow."""
+"""At special draws, errors below this part of the gradient's largest entry are taken for rounding."""
 
 NARROW = 200.0
 """So many units in the last place of a narrow type may an error be that constants of that type are thought to explain."""
@@ -104,7 +104,7 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
                 single, double, moves = ([side[label] for side in sides] for sides in pair.rounded(copied[number], number, unit))
                 found = widen(found, single, double, moves, unit)
                 if coarse > unit and not np.all(found.agrees):
-                    found, ledger.narrow = found.coarser(coarse / unit), NARROW * coarse
+                    found, ledger.narrow = found.coarser(coarse / unit), coarse
                     ledger.notes.append(
                         f"constants come from a type of unit roundoff {coarse:.1g}; in float64 smaller errors would show"
                     )
@@ -158,9 +158,7 @@ def _enter_generic(
         ledger.doubts.append(f"an entry is off by more than rounding was seen to explain, but by less than {GAP:g} times that")
 
 
-def _enter_special(
-    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
-) -> None:  # fmt: skip
+def _enter_special(ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float) -> None:
     if not np.all(np.isfinite(reference)):
         ledger.notes.append("autodiff is not finite at exact zeros or ties")
         return
@@ -169,34 +167,31 @@ def _enter_special(
         return
     ledger.special += 1
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0), ledger.scale)
-    error, fine = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding)
-    bound = max(fine, ledger.narrow * scale)
-    wrong = error > bound
-    if np.any(wrong):
-        _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at exact zeros or ties")
-        if ledger.refuted:
-            ledger.see(error, bound, wrong, claimed, reference, scale)
-    elif ledger.narrow and np.any(error > max(COARSE, 2 * ledger.narrow / NARROW) * scale):
-        ledger.doubt(error, bound, scale, " at exact zeros or ties")
+    _enter_roughly(ledger, pair, draw, label, claimed, reference, unit, scale, " at exact zeros or ties")
 
 
-def _enter_further(
-    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float
-) -> None:  # fmt: skip
+def _enter_further(ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float) -> None:
     if not np.all(np.isfinite(reference)) or not np.all(np.isfinite(claimed)):
         return
     ledger.further += 1
     ledger.meet(np.maximum(np.abs(claimed), np.abs(reference)), GAP * ledger.rounding)
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0))
-    error, fine = np.abs(claimed - reference), max(COARSE * scale, GAP * ledger.rounding)
-    bound = max(fine, ledger.narrow * scale)
+    _enter_roughly(ledger, pair, draw, label, claimed, reference, unit, scale, " at a further draw")
+
+
+def _enter_roughly(
+    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, scale: float, where: str
+) -> None:  # fmt: skip
+    """Compare the leading digits, where rounding was not measured; what constants of a narrow type may explain is a doubt."""
+    error = np.abs(claimed - reference)
+    bound = max(COARSE * scale, NARROW * ledger.narrow * scale, GAP * ledger.rounding)
     wrong = error > bound
     if np.any(wrong):
-        _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, " at a further draw")
+        _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, where)
         if ledger.refuted:
             ledger.see(error, bound, wrong, claimed, reference, scale)
-    elif ledger.narrow and np.any(error > max(COARSE, 2 * ledger.narrow / NARROW) * scale):
-        ledger.doubt(error, bound, scale, " at a further draw")
+    elif ledger.narrow and np.any(error > max(COARSE, 2 * ledger.narrow) * scale):
+        ledger.doubt(error, bound, scale, where)
 
 
 def _adjudicate(

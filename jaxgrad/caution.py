@@ -15,7 +15,7 @@ from jaxgrad.floats import leaves_range
 from jaxgrad.ledgers import INSENSITIVE
 from jaxgrad.masks.threefry import key_of
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import by_jax_alone, has_own_rules, has_stop_gradient, reached, unstopped
+from jaxgrad.programs import Unstopped, by_jax_alone, has_own_rules, has_stop_gradient, reached
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.work import estimate
 
@@ -89,11 +89,10 @@ def unopposed(problem: Problem, findings: list[Finding]) -> list[Finding]:
     alone = {f.wrt for f in findings if f.evidence == "differences" and f.verdict == Verdict.CONFIRMED} - beside
     if not alone:
         return findings
-    other = EVIDENCE["autodiff" if problem.derivation.mask is None else "expectation"](problem)
-    if isinstance(other, str):
-        return findings
     trusted = by_jax_alone(_program(problem))
-    opposed = {f.wrt for f in other if f.verdict == Verdict.REFUTED or (trusted and (f.error or 0.0) > INSENSITIVE)}
+    opposed = {
+        f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.REFUTED or (trusted and (f.error or 0.0) > INSENSITIVE)
+    }
     reason = "autodiff, which was not asked for, gives another gradient, here or at more draws"
     return _taken_back(findings, reason, lambda f: f.evidence == "differences" and f.wrt in opposed & alone)
 
@@ -105,22 +104,17 @@ def of_slope(problem: Problem, findings: list[Finding]) -> list[Finding]:
     if not alone or not has_stop_gradient(_program(problem)):
         return findings
     bent = alone & _bent(problem)
-    if bent and not any(f.evidence in ("certificate", "expectation") for f in findings):
-        other = EVIDENCE["expectation"](problem)
-        bent -= {f.wrt for f in other if f.verdict == Verdict.REFUTED} if not isinstance(other, str) else set()
+    bent -= {f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.REFUTED} if bent else set()
     reason = "the loss uses stop_gradient, and the closed form may be the slope of its value"
     return _taken_back(findings, reason, lambda f: f.evidence == "monte_carlo" and f.wrt in bent, diagnosis="")
 
 
 def _bent(problem: Problem) -> set[str]:
-    """Return the arrays whose gradient, at a draw, is another without the loss's stop_gradient; one inside of a loop is not seen."""
+    """Return the arrays whose gradient, at a draw, is another one without the loss's stop_gradient."""
     sizes = problem.choose_sizes(0)
     args = problem.draw(sizes, 0), *_drawn_mask(problem, sizes)
-    try:
-        both = [problem.differentiated(loss) for loss in (problem.loss, unstopped(problem.loss))]
-        stopped, slope = (labelled(jax.jit(side, compiler_options=check_options())(*args)[1]) for side in both)
-    except NotImplementedError:
-        return set()
+    both = [problem.differentiated(loss) for loss in (problem.loss, Unstopped(problem.loss))]
+    stopped, slope = (labelled(jax.jit(side, compiler_options=check_options())(*args)[1]) for side in both)
     return {name for name, x in stopped.items() if not np.allclose(x, slope[name], rtol=1e-6, atol=1e-6 * np.abs(x).max(initial=0.0))}
 
 
@@ -131,9 +125,7 @@ def of_labels(problem: Problem, findings: list[Finding]) -> list[Finding]:
     alone -= {f.wrt for f in findings if f.evidence in many and f.verdict == Verdict.CONFIRMED}
     if not alone or not problem.discrete(problem.choose_sizes(0)) - set(problem.given):
         return findings
-    if not any(f.evidence in many[1:] for f in findings):
-        other = EVIDENCE["autodiff" if problem.derivation.mask is None else "expectation"](problem)
-        alone -= {f.wrt for f in other if f.verdict == Verdict.CONFIRMED} if not isinstance(other, str) else set()
+    alone -= {f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.CONFIRMED}
     reason = "it looks at few values of the labels, and no evidence that looks at more confirms what it says"
     return _taken_back(findings, reason, lambda f: f.evidence in few and f.wrt in alone and f.verdict == Verdict.CONFIRMED)
 
@@ -189,6 +181,14 @@ def cautious(problem: Problem, findings: list[Finding]) -> list[Finding]:
     for rule in RULES:
         findings = rule(problem, findings)
     return findings
+
+
+def _by_autodiff(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Return what autodiff finds of the loss, or of its expectation where there is one: gathered here where it was not asked for."""
+    name = "autodiff" if problem.derivation.mask is None else "expectation"
+    known = [f for f in findings if f.evidence == name]
+    found = known or problem.once(("asked for", name), lambda: EVIDENCE[name](problem))
+    return [] if isinstance(found, str) else found
 
 
 def _taken_back(findings: list[Finding], reason: str, which: Callable[[Finding], bool], **changes: Any) -> list[Finding]:

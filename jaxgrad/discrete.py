@@ -114,11 +114,7 @@ def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], en
     """
     order = [name for name in derivation.input_names if name in names]
     told = f"{', '.join(order[:-1])} and {order[-1]}" if len(order) > 1 else order[0]
-    cells = {}
-    for name in order:
-        leaves, tree = jax.tree.flatten(derivation.shapes[name])
-        forms = [shapes.evaluate(text, sizes, name) for text in leaves]
-        cells[name] = tree, forms, [count(derivation.domains[name], form, sizes) for form in forms]
+    cells = {name: _cells(derivation, sizes, name) for name in order}
     known = [found for *_, counts in cells.values() for found in counts]
     total = math.prod(each**many for each, many in filter(None, known))
     most = min(MOST, ENTRIES // max(entries, 1))
@@ -138,6 +134,13 @@ def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], en
     return Values(stacked, True, f"each of the {total} values of {told}")
 
 
+def _cells(derivation: Derivation, sizes: Mapping[str, int], name: str) -> tuple[Any, list[tuple[int, ...]], list[Any]]:
+    """Return the structure of an input, the shapes of its arrays, and what `count` says of each of them."""
+    texts, tree = jax.tree.flatten(derivation.shapes[name])
+    forms = [shapes.evaluate(text, sizes, name) for text in texts]
+    return tree, forms, [count(derivation.domains[name], form, sizes) for form in forms]
+
+
 def sweep(derivation: Derivation, sizes: Mapping[str, int], names: Collection[str]) -> list[dict[str, Any]]:
     """Return values of the inputs `names`, as far as these can be listed, such that each cell's values all come somewhere.
 
@@ -151,14 +154,10 @@ def sweep(derivation: Derivation, sizes: Mapping[str, int], names: Collection[st
     """
     columns = {}
     for name in names:
-        leaves, tree = jax.tree.flatten(derivation.shapes[name])
-        forms = [shapes.evaluate(text, sizes, name) for text in leaves]
-        counts = [count(derivation.domains.get(name), form, sizes) for form in forms]
+        tree, forms, counts = _cells(derivation, sizes, name)
         if None not in counts:
-            each = [
-                decode(derivation.domains[name], _digits(*found), form) for found, form in zip(filter(None, counts), forms, strict=True)
-            ]
-            columns[name] = tree, each
+            digits = [_digits(*found) for found in counts]
+            columns[name] = tree, [decode(derivation.domains[name], d, form) for d, form in zip(digits, forms, strict=True)]
     rows = max((len(array) for _, each in columns.values() for array in each), default=0)
     return [
         {name: jax.tree.unflatten(tree, [a[i % len(a)] for a in each]) for name, (tree, each) in columns.items()} for i in range(rows)

@@ -155,50 +155,49 @@ def _in_default_precision(x: Any) -> Any:
     return x.astype(jax.numpy.result_type(float)) if real and isinstance(x, (jax.Array, np.ndarray)) else x
 
 
-def unstopped(function: Traceable) -> TracedOnce:
-    """Return a function without its stop_gradient: of the same values, with their slope as its gradient.
+@dataclass(frozen=True, eq=False)
+class Unstopped(Traceable):
+    """A function without its stop_gradient, which is not traced anew: of the same values, with their slope as its gradient.
 
-    Raises:
-        NotImplementedError: when it is traced, if there is a stop_gradient inside of a loop or branch.
+    Attributes:
+        function: the function.
 
-    >>> free = unstopped(TracedOnce(lambda x: x * jax.lax.stop_gradient(x)))
+    >>> free = Unstopped(TracedOnce(lambda x: x * jax.lax.stop_gradient(x)))
     >>> float(jax.grad(free)(3.0))
     6.0
     """
 
-    def evaluated(*args: Any) -> Any:
-        closed, shape = function.program(*args)
-        outputs = _without_stops(closed.jaxpr, closed.consts, jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+    function: Traceable
 
-    return TracedOnce(evaluated)
+    def program(self, *args: Any, **named: Any) -> tuple[core.ClosedJaxpr, Any]:
+        """Return the program for such arguments, and its result with shapes in place of arrays."""
+        closed, shape = self.function.program(*args, **named)
+        return _without_stops(closed), shape
 
 
-def _without_stops(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+def _without_stops(program: Any) -> Any:
+    """Return a program, or whatever else an equation has as a parameter, without stop_gradient in it and in what is nested in it."""
+    if type(program) in (tuple, list):
+        return type(program)(map(_without_stops, program))
+    if isinstance(program, core.ClosedJaxpr):
+        return core.ClosedJaxpr(_without_stops(program.jaxpr), program.consts)
+    if not isinstance(program, core.Jaxpr):
+        return program
+    passed: dict[Any, Any] = {}
+    eqns = []
 
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, core.Literal) else known[atom]
+    def after(atom: Any) -> Any:
+        return atom if isinstance(atom, core.Literal) else passed.get(atom, atom)
 
-    for eqn in jaxpr.eqns:
-        name, operands = eqn.primitive.name, list(map(read, eqn.invars))
-        inner = eqn.params.get(CALLS.get(name, ""))
-        if name == "stop_gradient":
-            results = operands
-        elif not _stops(eqn):
-            results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-            results = results if eqn.primitive.multiple_results else [results]
-        elif inner is not None and not name.startswith("custom"):
-            results = _without_stops(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
+    for eqn in program.eqns:
+        operands = list(map(after, eqn.invars))
+        if eqn.primitive.name == "stop_gradient":
+            passed[eqn.outvars[0]] = operands[0]
+        elif eqn.primitive.name.startswith("custom_"):  # differentiated by its rule, whatever its program says
+            eqns.append(eqn.replace(invars=operands))
         else:
-            raise NotImplementedError(f"there is a stop_gradient inside of {name}")
-        known.update(zip(eqn.outvars, results, strict=True))
-    return list(map(read, jaxpr.outvars))
-
-
-def _stops(eqn: core.JaxprEqn) -> bool:
-    """Say whether there is a stop_gradient inside of an equation."""
-    return any(inner.primitive.name == "stop_gradient" for jaxpr in core.jaxprs_in_params(eqn.params) for inner in equations(jaxpr))
+            eqns.append(eqn.replace(invars=operands, params={k: _without_stops(v) for k, v in eqn.params.items()}))
+    return program.replace(eqns=eqns, outvars=list(map(after, program.outvars)), debug_info=program.debug_info.with_unknown_names())
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from jaxgrad.discrete import values as values_of
 from jaxgrad.executables import executable
 from jaxgrad.floats import floating
 from jaxgrad.problem import Problem, Tree, labelled, probabilities
-from jaxgrad.programs import Filled, Picked, Traceable, TracedOnce, has_own_rules, has_stop_gradient, unstopped
+from jaxgrad.programs import Filled, Picked, Traceable, TracedOnce, Unstopped, has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
 
 LARGEST = 4096
@@ -140,22 +140,14 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
     doubts = dict.fromkeys(labels, _doubt(programs[0], values))
     wrong = [label for label, (proof, _) in found.items() if proof.verdict == Verdict.REFUTED]
     if wrong and doubts[wrong[0]] == _STOPPED:
-        slopes = _of_slope(proofs, loss)
-        doubts |= {label: _left(slopes[label][0]) for label in wrong if label in slopes}
+        slopes = proofs(Unstopped(loss))
+        doubts |= {label: _left(slopes[label][0]) for label in wrong}
     for label, (proof, way) in found.items():
         if not doubts[label] and not way.partial:
             problem.remember_ratio(sizes, label, Fraction(1) if proof.verdict == Verdict.CONFIRMED else proof.ratio)
     zero = {label for label, value in zip(labels, values[1], strict=True) if not np.any(value)}
     zero = {label for label in zero if _is_proof(*found[label]) and _is_zero(found[label][1].of(label), problem.seed)}
     return [_finding(label, proof, way, doubts[label], label in zero) for label, (proof, way) in found.items()]
-
-
-def _of_slope(proofs: Callable[[Traceable], dict[str, Any]], loss: Traceable) -> dict[str, tuple[Certificate, _Way]]:
-    """Prove again with a loss whose gradient is the slope of its value, whatever its stop_gradient says; empty where there is none."""
-    try:
-        return proofs(unstopped(loss))
-    except NotImplementedError:
-        return {}
 
 
 def _left(slope: Certificate) -> str:
