@@ -15,7 +15,7 @@ from jax.extend import core
 
 from jaxgrad.floats import EXACT, FAILURES, Floats, Ranges
 from jaxgrad.interpreter import walk
-from jaxgrad.programs import constant_unit
+from jaxgrad.programs import constant_unit, needed
 from jaxgrad.tracing import Traced
 from jaxgrad.work import estimate, size
 
@@ -170,7 +170,8 @@ def _noise(
         moves = np.abs(np.stack([run[i][j] for run in runs]) - pairs[i][j])
         return np.where(np.isfinite(moves), moves, 0).max(0)
 
-    times = constant_unit(traced.program) / float(np.finfo(np.float64).eps)  # what numpy or JAX computed in a narrower type before
+    sides = (needed(traced.program, half) for half in (slice(len(pairs)), slice(len(pairs), None)))
+    times = constant_unit(*sides) / float(np.finfo(np.float64).eps)  # what numpy or JAX computed in a narrower type before
     with np.errstate(all="ignore"):
         return [times * (move(i, 0) + move(i, 1)) for i in range(len(pairs))]
 

@@ -82,6 +82,40 @@ def test_where_the_data_are_narrow_the_finding_says_so():
     assert sharp.detectable < 1e-10
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("factor", [1 + 1e-7, 1.01, 3.5])
+def test_where_both_sides_hold_the_same_data_and_nothing_made_of_them_the_data_are_exact(dtype, factor):
+    data = jnp.asarray(DATA, dtype)
+    right, wrong = (claim(mean_square(data), lambda w, f=f: f * 2 / 50 * (data.T @ (data @ w))) for f in (1, factor))
+    assert jg.verify(right).verdict == jg.verify(right, evidence="autodiff").verdict == Verdict.CONFIRMED
+    assert jg.verify(wrong).verdict == jg.verify(wrong, evidence="autodiff").verdict == Verdict.REFUTED
+
+
+SQUARE, MEAN = float(np.sum(SINGLE[:, 0] ** 2)) / 7, float(SINGLE.mean()) * 1.1
+FIRST, WIDE = SINGLE[:, 0].astype(np.float64), GRAM.astype(np.float64)
+SCALED = {
+    "a number made of the data": claim(
+        lambda w: jnp.sum((SINGLE @ w) ** 2) * jnp.sum(FIRST**2) / 7, lambda w: SQUARE * 2 * (SINGLE.T @ (SINGLE @ w))
+    ),
+    "their mean": claim(
+        lambda w: jnp.sum((SINGLE @ w) ** 2) * jnp.mean(np.float64(SINGLE)) * 1.1, lambda w: MEAN * 2 * (SINGLE.T @ (SINGLE @ w))
+    ),
+    "a matrix made of them, then widened": claim(
+        lambda w: jnp.sum((SINGLE @ w) ** 2) + jnp.sum(SINGLE @ w), lambda w: 2 * (WIDE @ w) + SINGLE.T @ np.ones(50)
+    ),
+    "both on both sides": claim(
+        lambda w: jnp.sum((SINGLE @ w - TARGET) ** 2) + 0.1 * w @ GRAM @ w, lambda w: 2.2 * (GRAM @ w) - 2 * (SINGLE.T @ TARGET)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("subject", SCALED.values(), ids=SCALED)
+def test_what_was_made_of_narrow_data_beside_them_refutes_nothing(subject):
+    report = jg.verify(subject)
+    assert all(f.verdict != Verdict.REFUTED for f in report.findings)
+    assert report.verdict == Verdict.CONFIRMED
+
+
 def test_the_width_of_constants_is_seen_wherever_they_stand():
     with jax.enable_x64(True):
         inside = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, t: (c * SINGLE[0, 0] + t, None), 0.0, x)[0])(np.ones(3))

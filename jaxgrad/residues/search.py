@@ -24,7 +24,7 @@ from jaxgrad.work import Meter, estimate, most_draws
 RULES = ARITHMETIC | FUNCTIONS | CHOICES | STRUCTURAL | ALGEBRA
 """What each primitive does to residues."""
 
-FEW, MOST, WITH_LOGS = 8, 4096, 512
+FEW, MOST, WITH_LOGS = 8, 4096, 2048
 """Draws: of the first run, and at most; those with logarithms modulo q have but two primes."""
 
 WINDOWS = 8
