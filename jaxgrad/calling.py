@@ -19,7 +19,7 @@ from jaxgrad.interpreter import describe
 from jaxgrad.programs import equations
 
 _HERE = str(Path(__file__).parent)
-_LIBRARIES = ("jax", "jaxlib", "numpy", "jaxtyping")
+_LIBRARIES = ("jax", "jaxlib", "numpy", "jaxtyping", "torch")
 REMEDIES = {
     "TracerArrayConversionError": "use jax.numpy in place of numpy",
     "TracerBoolConversionError": "use jax.numpy.where or jax.lax.cond in place of if",
@@ -30,6 +30,7 @@ REMEDIES = {
 }
 """What to do about the errors that JAX raises while it traces a function, by their type."""
 _SAYINGS = {
+    "leaf Variable that requires grad": "it changes an input in place, so that its gradient has no meaning: x = x.clone() before",
     "must have (equal|identical) (output )?types|arguments to have the same dtypes": (
         "functions are traced in float64 here: give arrays that are closed over the type of the inputs, as jnp.zeros(3, x.dtype) "
         "does, or close over numpy arrays"
@@ -138,6 +139,12 @@ def _check_arity(role: str, function: Callable[..., Any], args: Sequence[Any], k
         given = [f"{len(args)} argument{'s' * (len(args) != 1)}"] if args or not kwargs else []
         given += [f"the keyword `{name}`" for name in kwargs]
         raise TypeError(f"`{role}` takes {signature}, but is called with {' and '.join(given)}: {error}") from error
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what seeds no random numbers."""
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise ValueError(f"`seed` must be an integer of at least 0 and below 2**63, but is {seed!r}")
 
 
 def refuse(program: core.ClosedJaxpr, role: str, remedy: str = "make what is drawn an argument") -> None:

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad.calling import RefusedError
+from jaxgrad.calling import RefusedError, check_seed
 from jaxgrad.interpreter import SteeredLoopError, UnsupportedError
 from jaxgrad.observation import Observation, observe, same_domain
 from jaxgrad.report import Verdict
@@ -130,8 +130,7 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
 
     Schwartz, J. ACM 27 (1980) 701; Zippel, EUROSAM (1979) 216; Wu et al., OSDI (2025), arXiv 2405.05751.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0, but is {seed!r}")
+    check_seed(seed)
     start = time.perf_counter()
     traced = trace(f, g, example_args)
     try:

@@ -157,9 +157,26 @@ class Sampler:
     def refuse(self, args: tuple[Any, ...]) -> None:
         """Refuse side effects, and random draws whose keys are no arguments and so the same in every sample."""
         draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
-        program = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw))(args, draw)
+        if self.argnums is not None:
+            self._refuse_arguments(args)
+        program, out = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw), return_shape=True)(args, draw)
         if not holds_keys(args):
             refuse(program, "f")
+        leaves = jax.tree.leaves(out)
+        if self.argnums is not None and [leaf.shape for leaf in leaves] != [()]:
+            shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
+            raise TypeError(
+                f"`f` must return one number where `argnums` is given, but returns {shapes}; reduce it with .sum() or .mean()"
+            )
+
+    def _refuse_arguments(self, args: tuple[Any, ...]) -> None:
+        """Refuse to differentiate in what is not there, or is no real number."""
+        for number in (self.argnums,) if isinstance(self.argnums, int) else self.argnums or ():
+            if not -len(args) <= number < len(args):
+                raise ValueError(f"`argnums` holds {number}, but `f` is called with {len(args)} arguments beside the mask, from 0 on")
+            whole = [x for x in map(jnp.result_type, jax.tree.leaves(args[number])) if not jnp.issubdtype(x, jnp.floating)]
+            if whole:
+                raise TypeError(f"`argnums` holds {number}, but that argument holds {whole[0]}; give it as floating-point numbers")
 
     def plan(self, known: Known, samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
         """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""

@@ -83,7 +83,7 @@ def estimate(
         raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
     if not is_numbers(mask):
         raise TypeError(f"`mask`: {NO_PYTREE}")
-    sampler = Sampler(named("f", f), mask, check_shape(shape), argnums)
+    sampler = Sampler(named("f", f), mask, check_shape(shape), _argument_numbers(argnums))
 
     def run(
         key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None, progress: bool | Tell | None = None
@@ -103,6 +103,15 @@ def estimate(
         return _estimate(sampler, key, args, samples, checkpoint, progress)
 
     return run
+
+
+def _argument_numbers(argnums: Any) -> Any:
+    """Refuse what numbers no arguments."""
+    numbers = (argnums,) if isinstance(argnums, (int, np.integer)) else argnums
+    whole = isinstance(numbers, Sequence) and all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in numbers)
+    if argnums is not None and not (whole and numbers):
+        raise TypeError(f"`argnums` must be the number of an argument, or a sequence of such as (0, 1), but is {argnums!r}")
+    return argnums if argnums is None or isinstance(argnums, Sequence) else int(argnums)
 
 
 def _estimate(

@@ -11,6 +11,7 @@ import jax
 import jaxlib.version
 import numpy as np
 
+from jaxgrad.calling import check_seed
 from jaxgrad.caution import cautious
 from jaxgrad.derivation import Derivation
 from jaxgrad.evidence import EVIDENCE, gather, loss_of_mask
@@ -159,8 +160,7 @@ def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 
 def _check_options(seed: Any, false_alarm: Any, resolution: Any, max_samples: Any) -> None:
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise ValueError(f"`seed` must be an integer of at least 0 and below 2**63, but is {seed!r}")
+    check_seed(seed)
     for name, value in (("false_alarm", false_alarm), ("resolution", resolution)):
         if not isinstance(value, (int, float)) or not 0 < value < 1:
             raise ValueError(f"`{name}` must lie between 0 and 1, both excluded, but is {value!r}")

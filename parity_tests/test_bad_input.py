@@ -44,7 +44,8 @@ def linear(p, x):
         (lambda x: str(x), {"x": X}, "output is a str; a parity check compares arrays"),
         (Model(lambda fc, x: fc(x) * random.random()), {"x": X}, "does not do the same twice"),
         (Model(lambda fc, x: nn.functional.rrelu(fc(x), training=True)), {"x": X}, "draws and uses its draw in one step"),
-        (lambda x: x.mul_(2), {"x": X}, "changes one of its inputs in place"),
+        (lambda x: x.mul_(2), {"x": X}, "changes an input in place"),
+        (nn.Linear(5, 3), {"x": X}, "`torch_module_or_function` raised RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
         (Model(lambda fc, x: fc(x).exp().add_(1).exp_() * fc(x).sigmoid_().mul_(2)), {"x": X}, "changes in place what the backward"),
     ],
 )  # fmt: skip
@@ -58,6 +59,12 @@ def test_record_refuses_wrong_options():
         parity.record(nn.Linear(6, 3), {"x": X}, order=3)
     with pytest.raises(ValueError, match="`loss` must give one number"):
         parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: y)
+    with pytest.raises(ValueError, match="`loss` raised AttributeError"):
+        parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: y.total())
+    with pytest.raises(ValueError, match="`seed` must be an integer of at least 0"):
+        parity.record(nn.Linear(6, 3), {"x": X}, seed=-1)
+    with pytest.raises(ValueError, match="`device` is 'nowhere', which torch cannot use here"):
+        parity.record(nn.Linear(6, 3), {"x": X}, device="nowhere")
     with pytest.raises(ValueError, match="does not do the same twice"):
         parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: y.sum() * random.random())
 
@@ -117,11 +124,20 @@ def test_a_golden_file_that_is_none_is_refused(tmp_path):
         (linear, {"loss": jnp.mean}, "`loss`: none was recorded"),
         (lambda p, x: linear(p, x) * parity.noise("drop", (7, 3)), {}, "torch drew no noise 'drop'"),
         (3, {}, "`jax_function` is a int"),
+        (lambda p, x: x @ p["weight"], {}, r"`jax_function` raised TypeError: dot_general .*test_bad_input.py:\d+"),
+        (lambda p, x: linear(p, x).total(), {}, "`jax_function` raised AttributeError"),
     ],
 )  # fmt: skip
 def test_check_refuses(function, options, message):
     with pytest.raises(ValueError, match=message):
         parity.check(function, LINEAR, **options)
+
+
+def test_check_names_the_arguments_it_passes():
+    with pytest.raises(TypeError, match=r"`jax_function` takes \(p, y\), but is called with 1 argument and the keyword `x`"):
+        parity.check(lambda p, y: linear(p, y), LINEAR)
+    with pytest.raises(ValueError, match="or the name of a file, but this is None"):
+        parity.check(linear, None)
 
 
 def test_taps_without_partner_are_refused_on_both_sides():

@@ -160,6 +160,21 @@ def test_estimate_and_expectation_name_the_argument_they_cannot_use(arguments):
             function(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("argnums", "arguments", "function", "message"),
+    [
+        (1, (v,), lambda x, mask: jnp.sum(x * mask), "`argnums` holds 1, but `f` is called with 1 arguments"),
+        ("x", (v,), lambda x, mask: jnp.sum(x * mask), "`argnums` must be the number of an argument"),
+        ((), (v,), lambda x, mask: jnp.sum(x * mask), "`argnums` must be the number of an argument"),
+        (0, (np.arange(3),), lambda x, mask: jnp.sum(x * mask), "`argnums` holds 0, but that argument holds int"),
+        (0, (v,), lambda x, mask: x * mask, r"`f` must return one number where `argnums` is given, but returns \(3,\)"),
+    ],
+)
+def test_estimate_names_what_cannot_be_differentiated(argnums, arguments, function, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        jg.estimate(function, jg.masks.Bernoulli(0.5), (3,), argnums=argnums)(jax.random.key(0), *arguments, samples=10)
+
+
 def test_estimate_wants_a_key():
     with pytest.raises(TypeError, match=r"`key` must be a key such as jax\.random\.key"):
         jg.estimate(lambda x, mask: jnp.sum(x * mask), jg.masks.Bernoulli(0.5), (3,))(True, v, samples=10)

@@ -87,6 +87,8 @@ def check_integer(name: str, value: Any, least: int) -> int:
     """Return an integer of at least `least`."""
     try:
         number = operator.index(value)
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
     except TypeError:
         raise TypeError(f"`{name}` must be an integer, but is {value!r}") from None
     if number < least:

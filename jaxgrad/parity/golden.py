@@ -17,6 +17,7 @@ curvature_parameter and curvature_input.
 import hashlib
 import io
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -126,6 +127,8 @@ class Golden:
         Raises:
             ValueError: when the file is missing, damaged, no golden, or of a newer jaxgrad.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"a golden is a jaxgrad.parity.Golden or the name of a file, but this is {path!r:.60}; {_AGAIN}")
         file = Path(path).expanduser()
         if not file.is_file():
             raise ValueError(f"there is no golden file {path}; {_AGAIN}")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgrad.calling import RefusedError, named, naming
 from jaxgrad.compilation import check_options
 from jaxgrad.intermediates import Program
 from jaxgrad.jitter import movement_in_numpy
@@ -43,7 +44,7 @@ class JaxSide:
         loss: Callable[[Any], Any] | None = None,
     ) -> None:
         """Keep what is to be run."""
-        self.function, self.weights, self.loss = function, weights, loss
+        self.called, self.weights, self.loss = named("jax_function", function), weights, loss
         self.taps, self.ignore, self.buffers = dict(taps or {}), tuple(ignore), buffers
         self.shapes: Any = None
         self.blocks: Any = None
@@ -115,19 +116,21 @@ class JaxSide:
         return {"loss": value}, leaves(jax.tree.unflatten(tree, [slope.get(i) for i in range(len(flat))]), "output")
 
     def _call(self, params: Arrays, given: Arrays) -> Any:
-        tree = params if self.weights is None else self.weights(dict(params))
+        with naming("weights"):
+            tree = params if self.weights is None else self.weights(dict(params))
         try:
-            return self.function(tree, **given)
-        except KeyError as error:
-            name = error.args[0] if error.args else ""
-            if self.weights is None and isinstance(name, str) and name not in params:
-                near = difflib.get_close_matches(name, params, n=1, cutoff=0.3)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise ValueError(
-                    f"`jax_function` takes the parameter {name!r}, which torch's state_dict has not; {hint}"
-                    f"it has {', '.join(params) or 'none'}"
-                ) from error
-            raise
+            return self.called(tree, **given)
+        except RefusedError as error:
+            cause = error.__cause__
+            name = cause.args[0] if isinstance(cause, KeyError) and cause.args else None
+            if self.weights is not None or not isinstance(name, str) or name in params:
+                raise
+            near = difflib.get_close_matches(name, params, n=1, cutoff=0.3)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"`jax_function` takes the parameter {name!r}, which torch's state_dict has not; {hint}"
+                f"it has {', '.join(params) or 'none'}"
+            ) from cause
 
     def _split(self, output: Any) -> tuple[Any, dict[str, Any]]:
         if not (isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], Mapping)):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad.calling import check_seed
 from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.probing import values
@@ -88,6 +89,7 @@ def record(
         raise ValueError(
             f"`precisions` holds {unknown[0]!r}; it is a list of {' and '.join(HALVES)}, or empty: float32 is always recorded"
         )
+    check_seed(seed)
     given = _inputs(inputs)
     side = TorchSide(torch, torch_module_or_function, train=train, device=device, seed=seed)
     rng = np.random.default_rng(seed)

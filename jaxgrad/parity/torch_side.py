@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgrad.calling import naming, summary
 from jaxgrad.parity.structure import leaves
 from jaxgrad.parity.tape import tape_mode
 
@@ -30,12 +31,21 @@ class Run:
     draws: list[dict[str, Any]] = field(default_factory=list)
 
 
+def _device(torch: Any, device: Any) -> Any:
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ValueError(f"`device` is {device!r}, which torch cannot use here ({summary(error)}); 'cpu' is everywhere") from error
+    return found
+
+
 class TorchSide:
     """A copy of a torch module or function that can be run again and again at other numbers."""
 
     def __init__(self, torch: Any, target: Any, *, train: bool, device: str, seed: int) -> None:
         """Copy the target, so that the user's own is left as it is."""
-        self.torch, self.device, self.seed = torch, torch.device(device), seed
+        self.torch, self.device, self.seed = torch, _device(torch, device), seed
         self.is_module = isinstance(target, torch.nn.Module)
         if not self.is_module and not callable(target):
             raise ValueError(
@@ -214,25 +224,20 @@ class TorchSide:
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):  # a builtin without a signature
-            return self.target(*tensors.values())
+            with naming("torch_module_or_function"):
+                return self.target(*tensors.values())
         kinds = [p.kind for p in signature.parameters.values()]
         by_name = set(tensors) <= set(signature.parameters) or inspect.Parameter.VAR_KEYWORD in kinds
         try:
             signature.bind(*(() if by_name else tensors.values()), **(tensors if by_name else {}))
         except TypeError as error:
             raise ValueError(f"`inputs` are {', '.join(tensors)}, but torch's function takes {signature}: {error}") from None
-        try:
+        with naming("torch_module_or_function"):
             return self.target(**tensors) if by_name else self.target(*tensors.values())
-        except RuntimeError as error:
-            if "leaf Variable that requires grad" in str(error):
-                raise ValueError(
-                    "`torch_module_or_function` changes one of its inputs in place, so that its gradient has no meaning; "
-                    "let it work on a copy, x = x.clone()"
-                ) from error
-            raise
 
     def _loss(self, loss: Callable[[Any], Any], output: Any) -> Any:
-        value = loss(output)
+        with naming("loss"):
+            value = loss(output)
         if not isinstance(value, self.torch.Tensor) or value.numel() != 1 or not value.requires_grad:
             shape = list(value.shape) if isinstance(value, self.torch.Tensor) else type(value).__name__
             raise ValueError(
