@@ -19,9 +19,10 @@ Work. A proof that would take more operations or memory than `jaxgrad.work` allo
 
 The bound. A polynomial that is not zero vanishes at a random point with probability at most degree/q, in each draw
 anew. A result that depends on m coins, branches that a draw decides, is tested in any one branch by at least 2⁻ᵐ of
-the draws, so n draws leave (1 − 2⁻ᵐ + degree/q)ⁿ. The sign of a root is a coin unless the draws show that its
-argument, given the others, is not always positive. For exponentials the bound counts each as a variable of its own
-(Wu et al., Mirage, OSDI 2025, arXiv 2405.05751, discuss what that assumes).
+the draws, so n draws leave (1 − 2⁻ᵐ + degree/q)ⁿ. Comparisons of numbers that differ by constants may be decided together,
+as their order has it (`jaxgrad.residues.lines`): k of them, each by 1/(k + 1) of the draws in any branch. The sign of a root is a
+coin unless the draws show that its argument, given the others, is not always positive. For exponentials the bound counts each as a
+variable of its own (Wu et al., Mirage, OSDI 2025, arXiv 2405.05751, discuss what that assumes).
 """
 
 import time

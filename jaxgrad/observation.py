@@ -132,8 +132,8 @@ def same_domain(traced: Traced, seed: int) -> bool:
 def _draw(rng: np.random.Generator, traced: Traced, scale: float) -> list[np.ndarray]:
     inputs = []
     for v, value in zip(traced.program.jaxpr.invars, traced.values, strict=True):
-        x = value if value is not None else scale * rng.standard_normal(v.aval.shape)
-        inputs.append(x if value is not None or scale > 0 else np.abs(x))
+        x = value if value is not None else np.asarray(scale * rng.standard_normal(v.aval.shape))
+        inputs.append(x if value is not None or scale > 0 else np.asarray(np.abs(x)))
     return inputs
 
 

@@ -98,12 +98,12 @@ def constant_unit(*programs: core.ClosedJaxpr) -> float:
     >>> constant_unit(plain), constant_unit(plain, scaled), constant_unit(plain, plain)
     (1.1920928955078125e-07, 1.1920928955078125e-07, 2.220446049250313e-16)
     """
-    constants = [[x for x in _constants(program.jaxpr, program.consts) if _is_float(x)] for program in programs]
+    floats = [[x for x in constants(program) if _is_float(x)] for program in programs]
     double = float(np.finfo(np.float64).eps)
-    unit = max([double, *(_unit_shown(x) for held in constants for x in held)])
+    unit = max([double, *(_unit_shown(x) for held in floats for x in held)])
     if unit == double or len(programs) == 1:
         return unit
-    names = [{_named(x) for x in held if not _is_simple(x)} for held in constants]
+    names = [{_named(x) for x in held if not _is_simple(x)} for held in floats]
     return double if len(names[0]) == 1 and all(name == names[0] for name in names) else unit
 
 
@@ -128,6 +128,15 @@ def _is_simple(constant: Any) -> bool:
 
 def _is_written(value: float) -> bool:
     return not np.isfinite(value) or (not is_single(value) and (rational(value)[1] or surd(value) is not None))
+
+
+def constants(program: core.ClosedJaxpr) -> Iterator[Any]:
+    """Walk over all constants of a program and of those nested in it: arrays, and numbers that are written down.
+
+    >>> [float(x) for x in constants(jax.make_jaxpr(lambda x: 2 * x + 0.5)(1.0))]
+    [2.0, 0.5]
+    """
+    return _constants(program.jaxpr, program.consts)
 
 
 def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any] = ()) -> Iterator[Any]:

@@ -104,6 +104,11 @@ def gelu_gradient(x):
     return 0.5 * (1 + erf(x / np.sqrt(2))) + x * jnp.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
 
+def tanh_gelu_gradient(x):
+    t = jnp.tanh(jnp.sqrt(2 / jnp.pi) * (x + 0.044715 * x**3))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t**2) * jnp.sqrt(2 / jnp.pi) * (1 + 3 * 0.044715 * x**2)
+
+
 sigmoid = jax.nn.sigmoid
 
 EQUAL = [
@@ -189,6 +194,14 @@ EQUAL = [
     Pair("hinge", grad(lambda x: jnp.maximum(0, 1 - x)), lambda x: jnp.where(x < 1, -1.0, 0.0), (v,)),
     Pair("Huber", grad(lambda x: jnp.where(jnp.abs(x) < 1, x**2 / 2, jnp.abs(x) - 0.5)),
          lambda x: jnp.where(jnp.abs(x) < 1, x, jnp.sign(x)), (v,)),
+    Pair("Huber, clipped", grad(lambda x: jnp.where(jnp.abs(x) < 1.345, x**2 / 2, 1.345 * jnp.abs(x) - 1.345**2 / 2)),
+         lambda x: jnp.clip(x, -1.345, 1.345), (v,)),
+    Pair("Huber's regression", grad(lambda w, x, y: jnp.where(jnp.abs(x @ w - y) <= 1, (x @ w - y) ** 2 / 2, jnp.abs(x @ w - y) - 0.5)),
+         lambda w, x, y: x.T @ jnp.clip(x @ w - y, -1, 1), (np.ones(3), np.ones((2, 3)), np.ones(2))),
+    Pair("hard tanh", grad(jax.nn.hard_tanh), lambda x: jnp.where(jnp.abs(x) < 1, 1.0, 0.0), (v,)),
+    Pair("ReLU6", grad(lambda x: jnp.minimum(jax.nn.relu(x), 6)), lambda x: jnp.where(jnp.abs(x - 3) < 3, 1.0, 0.0), (v,)),
+    Pair("dead zone", lambda x: jax.nn.relu(x - 0.5) - jax.nn.relu(-x - 0.5), lambda x: x - jnp.clip(x, -0.5, 0.5), (v,)),
+    Pair("a piecewise function of a number", lambda x: jnp.clip(x, -1, 1), lambda x: jnp.where(jnp.abs(x) > 1, jnp.sign(x), x), (1.5,)),
     Pair("scaled comparison", lambda x: jnp.where(2 * x > 0, x, 0), jax.nn.relu, (v,)),
     Pair("largest entry", grad(jnp.max), lambda x: (x == jnp.max(x)) * 1.0, (v,)),
     Pair("two-layer MLP", jax.grad(mlp, (0, 1)), mlp_gradient, (np.ones((3, 5)), np.ones((5, 2)), x, y)),
@@ -224,6 +237,9 @@ EQUAL = [
              (np.ones((5, 4)), a2)),
     Pair("recurrence", rnn, lambda w, x: x[3] + w * (x[2] + w * (x[1] + w * x[0])), (v, x)),
     Pair("Welford's variance", welford, lambda x: jnp.var(x, 0), (x,)),
+    Pair("GELU with tanh", grad(jax.nn.gelu), tanh_gelu_gradient, (v,)),
+    Pair("logistic regression", grad(lambda w, x, y: jnp.logaddexp(0, x @ w) - y * (x @ w)),
+         lambda w, x, y: x.T @ (sigmoid(x @ w) - y), (np.ones(3), np.ones((2, 3)), np.ones(2))),
     Pair("checkpoint", grad(jax.checkpoint(lambda x: jnp.tanh(x) ** 2)),
          lambda x: 2 * jnp.tanh(x) * (1 - jnp.tanh(x) ** 2), (v,)),
     Pair("gather", grad(lambda x: x[jnp.array([0, 2, 2])] ** 2), lambda x: 2 * x * jnp.array([1.0, 0, 2]), (v,)),

@@ -11,8 +11,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jaxgrad.interpreter import UnsupportedError, describe
+from jaxgrad.rationals import rational, surd
 from jaxgrad.residues import signs
 from jaxgrad.residues.domain import ResidueDomain
 from jaxgrad.residues.fields import Modulus
@@ -165,6 +167,18 @@ def square_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     return replace(result, bad=worse(domain, result, ~ok))
 
 
+def _of_number(function: Callable[..., Any], rule: Rule) -> Rule:
+    """Of a number that is written down, as in sqrt(2/π), return the value where that is a constant known by itself, as √(2/π) is."""
+
+    def wrapped(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
+        literal = eqn.invars[0].val if isinstance(eqn.invars[0], core.Literal) else 0
+        if np.ndim(literal) == 0 and literal > 0 and surd(float(literal)) and not rational(float(literal))[1]:
+            return domain.constant(np.asarray(function(np.float64(literal))))
+        return rule(domain, eqn, x)
+
+    return wrapped
+
+
 def _cube_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     x = domain.settled(x)
     third = np.array([pow(3, -1, int(p) - 1) for p in domain.draws.p.of])
@@ -191,8 +205,8 @@ ARITHMETIC: dict[str, Rule] = {
     "integer_pow": lambda domain, eqn, x: integer_power(domain, x, eqn.params["y"]),
     "square": lambda domain, eqn, x: multiply(domain, eqn, x, x),
     "pow": _power,
-    "sqrt": square_root,
-    "rsqrt": lambda domain, eqn, x: reciprocal(domain, square_root(domain, eqn, x)),
+    "sqrt": _of_number(np.sqrt, square_root),
+    "rsqrt": _of_number(lambda x: 1 / np.sqrt(x), lambda domain, eqn, x: reciprocal(domain, square_root(domain, eqn, x))),
     "cbrt": _cube_root,
 }
 """Rules of sums, products, powers and roots."""

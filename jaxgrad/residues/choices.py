@@ -1,7 +1,8 @@
 """Comparisons of residues, and choices that depend on them.
 
 Relaxed, the truth of d > 0 is a random field element, the same for the same d and its complement for −d; sampled, it
-says whether d is a square. A choice is the line through both cases. Where the field may not know that two values are
+says whether d is a square, or where d lies among numbers that differ from it by constants (`jaxgrad.residues.lines`). A choice is
+the line through both cases. Where the field may not know that two values are
 equal on a whole region (`ResidueDomain.may_tie`), d > 0 and −d > 0 are unrelated, since neither may hold.
 """
 
@@ -31,9 +32,12 @@ def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
     if domain.relaxed:
         p = np.where(upright, p, domain.draws.p.reduce(1 - p))
         q = None if q is None else np.where(upright, q, domain.draws.q.reduce(1 - q))
-    else:
+    elif domain.lines is None or tie.any():
         p = np.where(tie, p >> 7 & 1, domain.draws.positive(d.p))
         coin = domain.toss("comparison", eqn, key, d.bad, p == 1)
+        q = None if q is None else p
+    else:
+        p, coin = domain.ordered(eqn, d)
         q = None if q is None else p
     zero = (d.p == 0) | signs.known(d.sign, signs.NONPOSITIVE, d.shape)
     sure = signs.known(d.sign, signs.POSITIVE, d.shape) | (signs.known(d.sign, signs.NONNEGATIVE, d.shape) & ~tie)

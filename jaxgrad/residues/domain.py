@@ -18,6 +18,7 @@ from jaxgrad.interpreter import Domain, Rule, UnsupportedError, describe
 from jaxgrad.rationals import distinct, rational, rationals, surd
 from jaxgrad.residues import signs
 from jaxgrad.residues.fields import Draws, Modulus
+from jaxgrad.residues.lines import Lines
 from jaxgrad.residues.values import (
     BRANCH,
     COINS,
@@ -64,6 +65,7 @@ class ResidueDomain(Domain):
         meter: counts the work.
         two: carry residues modulo q, which only exponentials need.
         logs: compute logarithms modulo q exactly, which takes a while, instead of at random.
+        lines: where sampled comparisons follow the order of numbers that differ by constants.
     """
 
     def __init__(
@@ -78,10 +80,11 @@ class ResidueDomain(Domain):
         rooted: bool = True,
         skip: int = 0,
         meter: Meter | None = None,
+        lines: Lines | None = None,
     ) -> None:
         """Start without coins."""
         self.rules = {name: partial(rule, self) for name, rule in rules.items()}
-        self.draws, self.relaxed, self.two, self.logs = draws, relaxed, two, logs
+        self.draws, self.relaxed, self.two, self.logs, self.lines = draws, relaxed, two, logs, lines
         self.coins: list[Coin] = []
         self.matrices: dict[bytes, tuple[int, ...]] = {}
         self._orders, self.rooted, self.skip, self.meter = orders, rooted, skip, meter
@@ -238,7 +241,8 @@ class ResidueDomain(Domain):
 
     def collisions(self, everything: bool) -> float:
         """Return how many pairs of arguments could be taken for one another, of comparisons or of everything."""
-        return sum(n * n / 2 for name, n in self._hashes.items() if everything or name in ("positive", "equal"))
+        pairs = 0 if self.lines is None else self.lines.pairs * len(self.lines.steps)
+        return pairs + sum(n * n / 2 for name, n in self._hashes.items() if everything or name in ("positive", "equal"))
 
     # --- coins ---
 
@@ -250,18 +254,33 @@ class ResidueDomain(Domain):
         coins = np.full(len(first), COINS)
         for i in np.argsort(first):
             at = int(first[i])
-            name = (kind, names[at].tobytes())
-            if name not in self._numbers:
-                if len(self.coins) >= COINS:
-                    continue
-                self._numbers[name] = len(self._numbers) - self.skip
-                if self._numbers[name] < 0:
-                    continue
-                good = np.ones(len(key), bool) if bad is None else ~bad.reshape(len(key), -1)[:, at]
-                self.coins.append(Coin(kind, good, heads.reshape(len(key), -1)[:, at].copy()))
-            if self._numbers[name] >= 0:
-                coins[i] = self._numbers[name]
+            good = np.ones(len(key), bool) if bad is None else ~bad.reshape(len(key), -1)[:, at]
+            coins[i] = self._number((kind, names[at].tobytes()), Coin(kind, good, heads.reshape(len(key), -1)[:, at]))
         return (np.uint64(1) << coins.astype(np.uint64))[which.ravel()].reshape(key.shape[1:])
+
+    def _number(self, name: Any, coin: Coin) -> int:
+        """Return the number of a coin, which is kept when it is met first; COINS for those that are not told apart."""
+        if name not in self._numbers:
+            if len(self.coins) >= COINS:
+                return COINS
+            self._numbers[name] = len(self._numbers) - self.skip
+            if self._numbers[name] >= 0:
+                self.coins.append(replace(coin, heads=coin.heads.copy()))
+        return self._numbers[name] if self._numbers[name] >= 0 else COINS
+
+    def ordered(self, eqn: Any, d: Residues) -> tuple[np.ndarray, np.ndarray]:
+        """Return the truth of d > 0 as the order of numbers on lines has it, 0 or 1, and the coins that it depends on."""
+        lines, columns = self.lines, d.p.reshape(self.draws.count, -1)
+        assert lines is not None
+        truth, taint = np.zeros(columns.shape, np.int64), np.zeros(columns.shape[1], np.uint64)
+        always = np.ones(self.draws.count, bool)
+        for i, column in enumerate(columns.T):
+            above, names, known = lines.positive((lines.calls, i), column)
+            truth[:, i] = above
+            numbers = [self._number(("line", name), Coin("comparison", always, always, lines.weight(name))) for name in sorted(names)]
+            taint[i] = sum((np.uint64(1) << np.uint64(n) for n in {*numbers, *([] if known else [COINS])}), np.uint64(0))
+        lines.calls += 1
+        return truth.reshape(d.p.shape), taint.reshape(d.shape)
 
     def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:
         """Return the taint of a root or logarithm of x, which draws decide to be positive or not."""

@@ -95,7 +95,7 @@ def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Resi
             continue
         per_draw = math.log2(missed)
         bound[mine] = draws * per_draw
-        coins = max(coins, m)
+        coins = max(coins, math.ceil(m))
         resolution = max(resolution, 64.0 * 2**roots if roots or bits & PARTIAL else 0.0)
         needed = max(needed, 1.2 * TARGET / per_draw * scarcity, resolution)
     proved = agree & (bound <= TARGET) & (domain.draws.count >= min(resolution, _RESOLVED))
@@ -105,18 +105,18 @@ def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Resi
     return Comparison(f, g, defined, hope, agree, bound, proved, taint, coins, needed, resolution, partial)
 
 
-def _coins(tossed: list[Coin], count: int) -> tuple[int, int]:
+def _coins(tossed: list[Coin], count: int) -> tuple[float, int]:
     """Return how many coins an entry depends on, and how many roots.
 
     A comparison is a coin. A root's sign is one unless its argument was not positive in some draw in which all
     logarithms and the roots before it existed: then it is no square, even given those, and both signs are one
     algebraic function.
     """
-    standing, coins, roots = np.ones(count, bool), 0, 0
+    standing, coins, roots = np.ones(count, bool), 0.0, 0
     for coin in tossed:
         if coin.kind == "log":
             standing &= coin.defined & coin.heads
-        coins += coin.kind == "comparison"
+        coins += coin.weight * (coin.kind == "comparison")
     for coin in tossed:
         if coin.kind not in ("root", "power"):
             continue

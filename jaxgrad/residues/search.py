@@ -1,13 +1,18 @@
 """The search for a proof: runs of f and g on residues, of growing cost, until every entry is proved."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
 from itertools import permutations, product
 
 import numpy as np
 
 from jaxgrad.degrees import bounds
 from jaxgrad.interpreter import walk
+from jaxgrad.programs import constants
+from jaxgrad.rationals import rational
 from jaxgrad.residues.algebra import ALGEBRA
 from jaxgrad.residues.arithmetic import ARITHMETIC
 from jaxgrad.residues.arrays import STRUCTURAL
@@ -16,6 +21,7 @@ from jaxgrad.residues.domain import ResidueDomain
 from jaxgrad.residues.fields import PRIMES, Draws
 from jaxgrad.residues.functions import FUNCTIONS
 from jaxgrad.residues.identity import Outcome, compare
+from jaxgrad.residues.lines import CONSTANTS, Lines, Name, differences
 from jaxgrad.residues.rotations import Rotations
 from jaxgrad.residues.values import BRANCH, COINS, MANY, PIVOT
 from jaxgrad.tracing import Traced
@@ -27,6 +33,9 @@ RULES = ARITHMETIC | FUNCTIONS | CHOICES | STRUCTURAL | ALGEBRA
 FEW, MOST, WITH_LOGS = 8, 4096, 2048
 """Draws: of the first run, and at most; those with logarithms modulo q have but two primes."""
 
+LEARNING = 128
+"""Draws of a run that learns where lines are cut."""
+
 WINDOWS = 8
 """How many times other coins are told apart."""
 
@@ -37,6 +46,23 @@ _ROOTS = frozenset({"sqrt", "rsqrt", "pow", "cholesky"})
 _CIRCULAR = frozenset({"sin", "cos", "tan"})
 _LOGARITHMIC = frozenset({"log", "log1p"})
 _EXPONENTIAL = _LOGARITHMIC | {"exp", "exp2", "expm1", "logistic", "tanh", "sinh", "cosh", "pow"}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a program is read.
+
+    Attributes:
+        relaxed: comparisons are unknowns, and not decided by draws.
+        logs: logarithms are computed modulo q.
+        angles: so are angles.
+        cuts: of the lines on which compared numbers lie, where comparisons follow the order of these; None where they do not.
+    """
+
+    relaxed: bool
+    logs: bool = False
+    angles: bool = False
+    cuts: Mapping[Name, Sequence[int]] | None = None
 
 
 class Search:
@@ -85,27 +111,41 @@ class Search:
         return all(p.all() for p in self.proved)
 
     def steps(self) -> Iterator[Outcome]:
-        """Try one reading after the other: relaxed, with exact logarithms, sampled, both; with angles."""
-        self.first = self._attempt(True, False, FEW)
+        """Try one reading after the other: relaxed, with exact logarithms, sampled, both; with angles; with numbers in their order."""
+        self.first = self._attempt(_Reading(True), FEW)
         yield self.first
         logs = self.two and not self.traced.primitives.isdisjoint(_LOGARITHMIC)
         branches = any((c.taint & BRANCH).any() for c in self.first.comparisons)
-        ways = [(True, True, False), (False, False, False), (False, True, False)]
+        ways = [_Reading(True, logs=True), _Reading(False), _Reading(False, logs=True)]
         if not self.traced.primitives.isdisjoint(_CIRCULAR):
-            ways += [(True, False, True), (False, False, True)]
-        for relaxed, exact, angles in ways:
+            ways += [_Reading(True, angles=True), _Reading(False, angles=True)]
+        for way in ways:
             differ = any((~p & ~c.agree).any() for p, c in zip(self.proved, self.first.comparisons, strict=True))
-            if differ and (logs or not exact) and (branches or relaxed):
-                yield self._attempt(relaxed, exact, 16 if relaxed else 128, angles)
+            if differ and (logs or not way.logs) and (branches or way.relaxed):
+                yield self._attempt(way, 16 if way.relaxed else 128)
+        if branches and not self.done and self.steps_apart is not None:
+            for way in [_Reading(False), *[_Reading(False, logs=True)] * logs]:
+                yield self._attempt(replace(way, cuts=self._learned(way)), 128)
 
-    def _attempt(self, relaxed: bool, logs: bool, draws: int, angles: bool = False) -> Outcome:
+    @cached_property
+    def steps_apart(self) -> list[Fraction] | None:
+        """The differences of the program's constants; None where there are too many of them."""
+        values = {float(x) for c in constants(self.traced.program) if np.size(c) <= CONSTANTS for x in np.ravel(np.asarray(c, float))}
+        return differences([rational(x)[0] for x in values if np.isfinite(x) and rational(x)[1]]) if len(values) <= 64 else None
+
+    def _learned(self, way: _Reading) -> dict[Name, list[int]]:
+        """Run once, to see where the lines are cut."""
+        lines = self._run(replace(way, cuts={}), LEARNING, learn=True).domain.lines
+        return {} if lines is None else lines.cuts
+
+    def _attempt(self, way: _Reading, draws: int) -> Outcome:
         """Run, and run again with other coins told apart where there were too many."""
-        proved, outcome = 0, self._settled(relaxed, logs, draws, 0, angles)
+        proved, outcome = 0, self._settled(way, draws, 0)
         for window in range(1, WINDOWS):
             before, proved = proved, sum(int(p.sum()) for p in self.proved)
             if proved == before or not self._crowded(outcome):
                 break
-            outcome = self._settled(relaxed, logs, draws, window * COINS, angles)
+            outcome = self._settled(way, draws, window * COINS)
         self.last = outcome
         return outcome
 
@@ -113,10 +153,10 @@ class Search:
         """Say whether an entry that agrees depends on coins that were not told apart."""
         return any((~p & c.agree & ((c.taint & MANY) != 0)).any() for p, c in zip(self.proved, outcome.comparisons, strict=True))
 
-    def _settled(self, relaxed: bool, logs: bool, draws: int, skip: int, angles: bool) -> Outcome:
+    def _settled(self, way: _Reading, draws: int, skip: int) -> Outcome:
         """Run, and run again with more draws where those were too few."""
-        most = min(self.limit, WITH_LOGS if logs else MOST)
-        outcome = self._run(relaxed, logs, draws, skip=skip, angles=angles)
+        most = min(self.limit, WITH_LOGS if way.logs else MOST)
+        outcome = self._run(way, draws, skip=skip)
         for _ in range(4):
             both = list(zip(self.proved, outcome.comparisons, strict=True))
             open_ = [c for p, c in both if (~p & c.agree & ~c.proved).any()]
@@ -127,9 +167,9 @@ class Search:
                 wanted = max(wanted, min(most, 4 * outcome.domain.draws.count))
             if wanted <= outcome.domain.draws.count:
                 break
-            outcome = self._run(relaxed, logs, math.ceil(wanted), skip=skip, angles=angles)
+            outcome = self._run(way, math.ceil(wanted), skip=skip)
         self._record(outcome, [c.bound for c in outcome.comparisons], [c.proved for c in outcome.comparisons])
-        self._all_pivots(relaxed, logs, outcome, angles)
+        self._all_pivots(way, outcome)
         return outcome
 
     def _record(self, outcome: Outcome, bounds: Sequence[np.ndarray], proofs: Sequence[np.ndarray]) -> None:
@@ -138,7 +178,7 @@ class Search:
             error[new], proved[new] = bound[new], True
         self.coins = max(self.coins, *(c.coins for c in outcome.comparisons), 0)
 
-    def _all_pivots(self, relaxed: bool, logs: bool, outcome: Outcome, angles: bool) -> None:
+    def _all_pivots(self, way: _Reading, outcome: Outcome) -> None:
         """Prove what depends on pivots, where it holds for every order in which rows can be eliminated."""
         waiting = [(c.agree & ((c.taint & PIVOT) != 0) & ~p) for c, p in zip(outcome.comparisons, self.proved, strict=True)]
         sizes = [len(order) for order in outcome.domain.matrices.values()]
@@ -146,7 +186,7 @@ class Search:
             return
         proofs, bounds = waiting, [np.full(w.shape, -math.inf) for w in waiting]
         for orders in product(*(permutations(range(n)) for n in sizes)):
-            run = self._run(relaxed, logs, outcome.domain.draws.count, orders, angles=angles)
+            run = self._run(way, outcome.domain.draws.count, orders)
             proofs = [p & c.proved for p, c in zip(proofs, run.comparisons, strict=True)]
             bounds = [np.maximum(b, c.bound) for b, c in zip(bounds, run.comparisons, strict=True)]
             if not any(p.any() for p in proofs):
@@ -154,15 +194,16 @@ class Search:
         self._record(outcome, bounds, proofs)
 
     def _run(
-        self, relaxed: bool, logs: bool, count: int, orders: Sequence[Sequence[int]] | None = None, skip: int = 0, angles: bool = False
+        self, way: _Reading, count: int, orders: Sequence[Sequence[int]] | None = None, *, skip: int = 0, learn: bool = False
     ) -> Outcome:
         self.meter.check(estimate(self.traced.program.jaxpr, count))
         self.runs, self.draws = self.runs + 1, max(self.draws, count)
         seed = hash((self.seed, self.runs)) & 0xFFFFFFFF
-        draws = Rotations(count, seed) if angles else Draws(count, seed, PRIMES[:2] if logs else PRIMES)
+        draws = Rotations(count, seed) if way.angles else Draws(count, seed, PRIMES[:2] if way.logs else PRIMES)
+        lines = None if way.cuts is None else Lines(draws, self.steps_apart or [Fraction(0)], None if learn else way.cuts)
         domain = ResidueDomain(
-            draws, RULES, relaxed=relaxed, two=self.two or angles, logs=logs, orders=orders or (),
-            rooted=self.rooted, skip=skip, meter=self.meter,
+            draws, RULES, relaxed=way.relaxed, two=self.two or way.angles, logs=way.logs, orders=orders or (),
+            rooted=self.rooted, skip=skip, meter=self.meter, lines=lines,
         )  # fmt: skip
         inputs = [domain.variable(v.aval.shape) if value is None else value
                   for v, value in zip(self.traced.program.jaxpr.invars, self.traced.values, strict=True)]  # fmt: skip

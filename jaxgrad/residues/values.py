@@ -67,11 +67,15 @@ class Residues:
 
 @dataclass
 class Coin:
-    """A branch that draws decide: `defined` and `heads` say in which draws it could be and was taken."""
+    """A branch that draws decide: `defined` and `heads` say in which draws it could be and was taken.
+
+    A choice among more than two counts as `weight` coins.
+    """
 
     kind: str
     defined: np.ndarray
     heads: np.ndarray
+    weight: float = 1.0
 
 
 def either(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
