@@ -22,11 +22,13 @@ from jaxgrad.compilation import check_options
 from jaxgrad.discrete import sweep
 from jaxgrad.jitter import movement
 from jaxgrad.ledgers import Ledger, judge, worse
+from jaxgrad.narrow import constant_unit
 from jaxgrad.pairs import Pair
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import Traceable, by_jax_alone, constant_unit, equations, has_own_rules, working_unit
+from jaxgrad.programs import Traceable, by_jax_alone, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding
 from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, repeated, widen
+from jaxgrad.shapes import said
 from jaxgrad.slopes import step_scales
 
 DRAWS = 2
@@ -40,8 +42,6 @@ BRANCHES = frozenset("select_n cond max min reduce_max reduce_min argmax argmin 
 COARSE = 1e-6
 """At special draws, errors below this part of the gradient's largest entry are taken for rounding."""
 
-NARROW = 200.0
-"""So many units in the last place of a narrow type may an error be that constants of that type are thought to explain."""
 ASIDE = 1e-7
 """How far aside of a point, in units of an array's largest entry, it is asked whether autodiff is right there."""
 
@@ -66,13 +66,13 @@ def autodiff(problem: Problem, variants: list[dict[str, int]], loss_of: LossOf, 
     start = time.perf_counter()
     ledgers: dict[str, Ledger] = {}
     for i, sizes in enumerate(variants):
-        problem.report_progress(evidence, i / len(variants), _text(sizes))
+        problem.report_progress(evidence, i / len(variants), said(sizes))
         if ledgers and all(ledger.refuted for ledger in ledgers.values()):
             break
         _compare_at(problem, Pair(problem, sizes, loss_of(sizes)), ledgers)
     seconds = (time.perf_counter() - start) / max(1, len(ledgers))
     where = (
-        f"{DRAWS} draws at each of {len(variants)} choices of sizes" if len(variants) > 1 else f"{DRAWS} draws at {_text(variants[0])}"
+        f"{DRAWS} draws at each of {len(variants)} choices of sizes" if len(variants) > 1 else f"{DRAWS} draws at {said(variants[0])}"
     )
     return [judge(evidence, label, ledger, where, seconds) for label, ledger in ledgers.items()]
 
@@ -83,7 +83,7 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
     programs = pair.programs(draws[0])
     further = _further_draws(problem, pair, draws[0], programs)
     once = jax.tree.map(lambda *x: np.stack(x), *special, *further)
-    unit, coarse = max(map(working_unit, programs)), constant_unit(*programs)
+    unit = max(map(working_unit, programs))
     copied = [noisy_copies(draw, unit, number, pair.discrete) for number, draw in enumerate(draws)]
     claimed, reference, losses = pair(jax.tree.map(lambda *x: np.concatenate(x), *copied, once))
     finite, rows = np.isfinite(losses), COPIES + 1
@@ -96,18 +96,21 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
                 break
             if not finite[number * rows]:
                 ledger.generic, ledger.vacuous = ledger.generic + 1, False
-                ledger.doubts.append(f"the loss is not finite at {_text(pair.sizes)}; give its inputs a narrower domain")
+                ledger.doubts.append(f"the loss is not finite at {said(pair.sizes)}; give its inputs a narrower domain")
                 continue
             part = slice(number * rows, (number + 1) * rows)
             found = compare(claimed[label][part], reference[label][part], unit)
             if not np.all(found.agrees) and np.all(np.isfinite(found.error)):
                 single, double, moves = ([side[label] for side in sides] for sides in pair.rounded(copied[number], number, unit))
                 found = widen(found, single, double, moves, unit)
-                if coarse > unit and not np.all(found.agrees):
-                    found, ledger.narrow = found.coarser(coarse / unit), coarse
-                    ledger.notes.append(
-                        f"constants come from a type of unit roundoff {coarse:.1g}; in float64 smaller errors would show"
-                    )
+                if not np.all(found.agrees):
+                    explained = pair.explained_by_constants(draw).get(label)
+                    found = found if explained is None else found.allowing(explained)
+                    if explained is not None and np.any(found.error <= explained):
+                        coarse = constant_unit(*programs)
+                        ledger.notes.append(
+                            f"constants come from a type of unit roundoff {coarse:.1g}; in float64 smaller errors would show"
+                        )
             _enter_generic(ledger, found, pair, draw, label, claimed[label][part][0], reference[label][part][0], unit)
         for number, draw in enumerate(special):
             row = DRAWS * rows + number
@@ -138,7 +141,7 @@ def _enter_generic(
     ledger.seen = worse(ledger.seen, (found.error, found.bound, claimed, reference))
     if not np.all(np.isfinite(found.error)):
         side = "autodiff" if not np.all(np.isfinite(reference)) else "the closed form"
-        ledger.doubts.append(f"{side} is not finite at {_text(pair.sizes)}")
+        ledger.doubts.append(f"{side} is not finite at {said(pair.sizes)}")
         ledger.vacuous = False
         return
     ledger.scale = max(ledger.scale, found.scale)
@@ -184,13 +187,17 @@ def _enter_roughly(
 ) -> None:  # fmt: skip
     """Compare the leading digits, where rounding was not measured; what constants of a narrow type may explain is a doubt."""
     error = np.abs(claimed - reference)
-    bound = max(COARSE * scale, NARROW * ledger.narrow * scale, GAP * ledger.rounding)
+    bound = max(COARSE * scale, GAP * ledger.rounding)
     wrong = error > bound
-    if np.any(wrong):
-        _adjudicate(ledger, pair, draw, label, claimed, reference, wrong, unit, where)
+    if not np.any(wrong):
+        return
+    explained = pair.explained_by_constants(draw).get(label, np.zeros(error.shape))
+    beyond = wrong & (error > GAP * explained)
+    if np.any(beyond):
+        _adjudicate(ledger, pair, draw, label, claimed, reference, beyond, unit, where)
         if ledger.refuted:
-            ledger.see(error, bound, wrong, claimed, reference, scale)
-    elif ledger.narrow and np.any(error > max(COARSE, 2 * ledger.narrow) * scale):
+            ledger.see(error, bound, beyond, claimed, reference, scale)
+    elif np.any(wrong & (error > explained)):
         ledger.doubt(error, bound, scale, where)
 
 
@@ -272,12 +279,8 @@ def _slopes_at(pair: Pair, draw: Any, label: str, entries: list[tuple[int, ...]]
 
 
 def _entry(index: tuple[int, ...], claimed: np.ndarray, reference: np.ndarray, pair: Pair, where: str) -> str:
-    return f"entry {_index(index)} at {_text(pair.sizes)}{where}: closed form {claimed[index]:.6g}, autodiff {reference[index]:.6g}"
+    return f"entry {_index(index)} at {said(pair.sizes)}{where}: closed form {claimed[index]:.6g}, autodiff {reference[index]:.6g}"
 
 
 def _index(index: tuple[int, ...]) -> str:
     return "[" + ", ".join(str(int(i)) for i in index) + "]"
-
-
-def _text(sizes: dict[str, int]) -> str:
-    return " ".join(f"{name}={size}" for name, size in sizes.items()) or "fixed sizes"

@@ -14,6 +14,7 @@ from jaxgrad.evidence import EVIDENCE
 from jaxgrad.floats import leaves_range
 from jaxgrad.ledgers import INSENSITIVE
 from jaxgrad.masks.threefry import key_of
+from jaxgrad.narrow import DOUBLE, constant_unit
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Unstopped, by_jax_alone, has_own_rules, has_stop_gradient, reached
 from jaxgrad.report import Finding, Verdict
@@ -130,6 +131,26 @@ def of_labels(problem: Problem, findings: list[Finding]) -> list[Finding]:
     return _taken_back(findings, reason, lambda f: f.evidence in few and f.wrt in alone and f.verdict == Verdict.CONFIRMED)
 
 
+def of_constants(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back what sampling and differences say where constants of a narrow type keep autodiff, or the expectation, from saying it.
+
+    Sampling takes them as they are: it would refute a claim for their rounding, and confirm one whose error is as small.
+    """
+
+    def hasty(f: Finding) -> bool:
+        return f.verdict in {"monte_carlo": (Verdict.CONFIRMED, Verdict.REFUTED), "differences": (Verdict.CONFIRMED,)}.get(
+            f.evidence, ()
+        )
+
+    sizes = problem.first_sizes
+    narrow = _program(problem), problem.closed_form(sizes).program(problem.draw(sizes, 0))[0]
+    if not any(map(hasty, findings)) or constant_unit(*narrow) <= DOUBLE:
+        return findings
+    open_ = {f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.UNDECIDED}
+    reason = "constants of a narrow type are too coarse to tell"
+    return _taken_back(findings, reason, lambda f: hasty(f) and f.wrt in open_, diagnosis="")
+
+
 def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
     """Take back what floating point says of an array that it refutes where numbers leave its range, as in c/(x + c)² with c = 1e200.
 
@@ -172,7 +193,7 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
     return _taken_back(findings, reason, holds_nowhere)
 
 
-RULES = (in_range, of_slope, of_nothing, on_trust, at_odds, unopposed, of_labels, at_data)
+RULES = (in_range, of_slope, of_constants, of_nothing, on_trust, at_odds, unopposed, of_labels, at_data)
 """Each is given the problem and the findings that the rules before it left, and returns as many."""
 
 

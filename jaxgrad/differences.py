@@ -14,11 +14,13 @@ import numpy as np
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
+from jaxgrad.narrow import explained_by_constants
 from jaxgrad.pictures import Heat, heat
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import Traceable, by_jax_alone, constant_unit, has_stop_gradient, working_unit
+from jaxgrad.programs import Traceable, by_jax_alone, has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import largest
+from jaxgrad.rounding import GAP, largest
+from jaxgrad.shapes import said
 from jaxgrad.slopes import AGREE, Prober, Slope, step_scales
 
 DISAGREE = 1000.0
@@ -49,7 +51,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
     program = loss.program(inputs)[0]
     meant, unit = has_stop_gradient(program), working_unit(program)
     trusted = by_jax_alone(program)
-    coarse = constant_unit(program, problem.closed_form(sizes).program(inputs)[0])
+    closed = problem.closed_form(sizes)
     differentiated = Program(problem.differentiated(loss), check_options())
     tallies: dict[str, list[_Tally]] = {}
     stopped: set[str] = set()
@@ -57,7 +59,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
     for number in range(2):
         problem.report_progress("differences", number / 2, "")
         inputs = problem.draw(sizes, number)
-        claimed, jitter = problem.claimed(sizes, number), None
+        claimed, jitter, constants = problem.claimed(sizes, number), None, None
         reference_of = labelled(differentiated(inputs)[1]) if meant else claimed
         moving = labelled({name: inputs[name] for name in wrt})
         most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), 16, MAX_ENTRIES))
@@ -77,8 +79,11 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
             if np.any(np.abs(expected - found.central) > DISAGREE * found.central_error):
                 jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())
                 found = found.blur(jitter, step_scales(moving).min(initial=1.0))
-                if coarse > unit:
-                    found = found.coarser(coarse / 4 * np.abs(claimed[label]).max(initial=0.0))
+                constants = constants or explained_by_constants(closed, loss, problem.differentiated, labelled, inputs)
+                found = found.coarser(constants.get(label, np.zeros(1)).max(initial=0.0) * GAP / DISAGREE)
+                if (rounding := working_unit(closed.program(inputs)[0])) > unit:
+                    own = labelled(movement(closed, rounding, inputs, options=check_options()))
+                    found = found.coarser(own[label].max(initial=0.0))
                 by_rule = np.asarray(labelled(differentiated(inputs)[1])[label])
                 if trusted and np.abs(by_rule - claimed[label]).max(initial=0.0) <= 1e-6 * np.abs(by_rule).max(initial=0.0):
                     found = found.without(np.abs(expected - found.central) > AGREE * found.central_error)
@@ -88,7 +93,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
             tallies.setdefault(label, []).append(_Tally(expected, found, plan.entries, np.shape(claimed[label])))
             first += len(expected)
     seconds = (time.perf_counter() - start) / max(1, len(tallies))
-    where = " ".join(f"{k}={v}" for k, v in sizes.items()) or "fixed sizes"
+    where = said(sizes)
     return [_judge(label, found, seconds, where, label in stopped, label in bent) for label, found in tallies.items()]
 
 

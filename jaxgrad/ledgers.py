@@ -27,7 +27,6 @@ class Ledger:
     generic: int = 0
     further: int = 0
     special: int = 0
-    narrow: float = 0.0
     vacuous: bool = True
     refuted: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)

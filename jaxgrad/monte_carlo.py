@@ -28,6 +28,7 @@ from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.sampler import BRIEF_CHUNK, Sampler
 from jaxgrad.sequential import FIRST_LOOK, Limits, Sequence
+from jaxgrad.shapes import said
 from jaxgrad.threads import workers
 
 CHUNK_BUDGET = 2**20
@@ -117,7 +118,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
             keep=None if checkpoint is None else lambda state: checkpoint.save({"key": jax.random.key_data(key), **state}),
         )
     seconds = (time.perf_counter() - start) / len(claimed)
-    shown = " at " + " ".join(f"{name}={size}" for name, size in sizes.items())
+    shown = f" at {said(sizes)}"
     return [sequence.finding(label, seconds, shown, np.shape(array)) for label, array in claimed.items()]
 
 

@@ -7,7 +7,7 @@ intermediate value is moved by a few units in the last place of its type. So (x 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,8 @@ from jax.extend import core
 
 from jaxgrad.floats import EXACT, FAILURES, Floats, Ranges
 from jaxgrad.interpreter import walk
-from jaxgrad.programs import constant_unit, needed
+from jaxgrad.narrow import DOUBLE, constant_unit, explained, shaken
+from jaxgrad.rounding import GAP
 from jaxgrad.tracing import Traced
 from jaxgrad.work import estimate, size
 
@@ -58,7 +59,7 @@ class Observation:
     def __init__(self, traced: Traced, seed: int, points: Sequence[_Point]) -> None:
         """Look at f and g at some points; how far rounding moves them is measured only where that matters."""
         self._traced, self._seed, self._points = traced, seed, points
-        self._noises: dict[int, list[np.ndarray]] = {}
+        self._noises: dict[int, list[_Noise]] = {}
         self.values = tuple(points[0].pairs)
         each = [[(np.isfinite(f), np.isfinite(g)) for f, g in point.pairs] for point in points]
         self.undefined = tuple(np.logical_or.reduce([f ^ g for f, g in seen]) for seen in zip(*each, strict=True))
@@ -77,7 +78,7 @@ class Observation:
     def _further(self, which: int) -> tuple[np.ndarray, ...]:
         found = [np.zeros(shape, bool) for shape in self._traced.shapes]
         for i, point in enumerate(self._points):
-            exact = [_apart(f, g, np.zeros(f.shape))[which] for f, g in point.pairs]
+            exact = [_apart(f, g)[which] for f, g in point.pairs]
             if not any(a.any() for a in exact):  # rounding explains at least so much
                 continue
             if i not in self._noises:
@@ -85,7 +86,7 @@ class Observation:
                 try:
                     self._noises[i] = _noise(self._traced, point.inputs, point.pairs, rng)
                 except FAILURES:
-                    self._noises[i] = [np.full(shape, np.inf) for shape in self._traced.shapes]
+                    self._noises[i] = [_Noise(*(np.full(shape, np.inf),) * 2) for shape in self._traced.shapes]
             for mask, (f, g), wobble in zip(found, point.pairs, self._noises[i], strict=True):
                 mask |= _apart(f, g, wobble)[which]
         return tuple(found)
@@ -100,7 +101,7 @@ def observe(traced: Traced, seed: int) -> Observation | None:
     for scale in _SCALES:
         inputs = _draw(rng, traced, scale)
         try:
-            points.append(_Point(inputs, _evaluate(traced, inputs, Floats())))
+            points.append(_Point(inputs, _evaluate(traced.program, inputs, Floats())))
         except FAILURES:
             return None
     return Observation(traced, seed, points)
@@ -115,12 +116,12 @@ def same_domain(traced: Traced, seed: int) -> bool:
     for scale in _DOMAIN_SCALES:
         inputs = _draw(rng, traced, scale)
         try:
-            pairs = _evaluate(traced, inputs, ranges := Ranges())
+            pairs = _evaluate(traced.program, inputs, ranges := Ranges())
             if ranges.overflows and scale > _MODERATE:
                 continue
             if any((np.isnan(f) != np.isnan(g)).any() for f, g in pairs):
                 return False
-            if any(_apart(f, g, np.zeros(f.shape))[0].any() for f, g in pairs):
+            if any(_apart(f, g)[0].any() for f, g in pairs):
                 noise = _noise(traced, inputs, pairs, rng)
                 if any(_apart(f, g, wobble)[0].any() for (f, g), wobble in zip(pairs, noise, strict=True)):
                     return False
@@ -137,9 +138,9 @@ def _draw(rng: np.random.Generator, traced: Traced, scale: float) -> list[np.nda
     return inputs
 
 
-def _evaluate(traced: Traced, inputs: Sequence[np.ndarray], floats: Floats) -> list[tuple[np.ndarray, np.ndarray]]:
+def _evaluate(program: core.ClosedJaxpr, inputs: Sequence[np.ndarray], floats: Floats) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the outputs of f and g in pairs."""
-    outputs = [_real(x) for x in walk(traced.program, inputs, floats)]
+    outputs = [_real(x) for x in walk(program, inputs, floats)]
     half = len(outputs) // 2
     return list(zip(outputs[:half], outputs[half:], strict=True))
 
@@ -150,36 +151,45 @@ def _real(x: Any) -> np.ndarray:
     return np.asarray(x, float)
 
 
+class _Noise(NamedTuple):
+    """How far f and g together move under random rounding, and how far apart the rounding of narrow constants may set them."""
+
+    move: np.ndarray
+    constants: np.ndarray
+
+
 def _noise(
     traced: Traced, inputs: Sequence[np.ndarray], pairs: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Return how far f and g together move under random rounding.
+) -> list[_Noise]:
+    """Measure the noise of each output.
 
     In one run the inputs alone are moved: an exponent that is 2 stays 2, where any other would be undefined.
     """
 
-    def shaken(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
+    def rounded(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
         return value if _is_exact(eqn) else moved(rng, value)
 
     runs = []
-    for floats in (*(Floats(shaken),) * _NOISY, Floats()):
+    for floats in (*(Floats(rounded),) * _NOISY, Floats()):
         nearby = [x if v is not None else moved(rng, np.asarray(x)) for x, v in zip(inputs, traced.values, strict=True)]
-        runs.append(_evaluate(traced, nearby, floats))
+        runs.append(_evaluate(traced.program, nearby, floats))
 
     def move(i: int, j: int) -> np.ndarray:
         moves = np.abs(np.stack([run[i][j] for run in runs]) - pairs[i][j])
         return np.where(np.isfinite(moves), moves, 0).max(0)
 
-    sides = (needed(traced.program, half) for half in (slice(len(pairs)), slice(len(pairs), None)))
-    times = constant_unit(*sides) / float(np.finfo(np.float64).eps)  # what numpy or JAX computed in a narrower type before
+    unit = constant_unit(traced.program)
+    others = shaken(traced.program, unit) if unit > DOUBLE else []
     with np.errstate(all="ignore"):
-        return [times * (move(i, 0) + move(i, 1)) for i in range(len(pairs))]
+        gaps = [[f - g for f, g in _evaluate(program, inputs, Floats())] for program in others]
+        constants = [explained([gap[i] for gap in gaps], f - g, unit) for i, (f, g) in enumerate(pairs)]
+        return [_Noise(move(i, 0) + move(i, 1), GAP * constants[i]) for i in range(len(pairs))]
 
 
-def _apart(f: np.ndarray, g: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _apart(f: np.ndarray, g: np.ndarray, noise: _Noise | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Say where f and g are far further apart than rounding explains, and where further."""
     with np.errstate(all="ignore"):
         gap, size = np.abs(f - g), np.maximum(np.abs(f), np.abs(g))
-        noise = noise + 1e-15 * size
-        both = np.isfinite(f) & np.isfinite(g)
-        return both & (gap > _CLEAR * size) & (gap > 1e4 * noise), both & (gap > 30 * noise)
+        move = 1e-15 * size + (0.0 if noise is None else noise.move)
+        both = np.isfinite(f) & np.isfinite(g) & (gap > (0.0 if noise is None else noise.constants))
+        return both & (gap > _CLEAR * size) & (gap > 1e4 * move), both & (gap > 30 * move)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
+from jaxgrad.narrow import explained_by_constants
 from jaxgrad.precision import in_precision
 from jaxgrad.problem import Problem, Tree, labelled
 from jaxgrad.programs import Together, Traceable
@@ -20,12 +21,14 @@ class Pair:
     def __init__(self, problem: Problem, sizes: dict[str, int], loss: Traceable) -> None:
         """Set up; nothing is compiled yet."""
         self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
+        self._differentiated = problem.differentiated
         self.discrete = problem.discrete(sizes) | problem.likely_labels  # which rounding leaves as they are
         self._sides = problem.closed_form(sizes), problem.differentiated(loss)
         self.both = Together(self._sides)
         self._both = Program(self.both, check_options())
         self.prober = Prober(loss, self.wrt)
         self._rounded: dict[int, Any] = {}
+        self._constants: tuple[Any, dict[str, np.ndarray]] = (None, {})
 
     def programs(self, draw: dict[str, Tree]) -> tuple[Any, ...]:
         """Return closed form and autodiff as traced programs."""
@@ -35,6 +38,12 @@ class Pair:
         """Return closed form and autodiff at each of some draws, and the loss's largest magnitude there."""
         claimed, (value, gradient) = self._both.over(stacked)
         return labelled(claimed), labelled(gradient), np.abs(value).reshape(len(value), -1).max(axis=1, initial=0.0)
+
+    def explained_by_constants(self, draw: dict[str, Tree]) -> dict[str, np.ndarray]:
+        """Return what difference of both sides at a draw the rounding of narrow constants explains; nothing where there are none."""
+        if self._constants[0] is not draw:
+            self._constants = draw, explained_by_constants(self._sides[0], self.loss, self._differentiated, labelled, draw)
+        return self._constants[1]
 
     def rounded(self, stacked: dict[str, Tree], number: int, unit: float) -> Any:
         """Evaluate draw `number` in float32, in float64 at the same inputs, and measure its move under random rounding."""

@@ -223,6 +223,7 @@ def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes:
         for text, array in zip(declared, arrays, strict=True):
             try:
                 array = np.asarray(array)
+                array = array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array  # bfloat16 is numpy's no float
             except ValueError as error:
                 raise ValueError(f"`inputs`: {name!r} is ragged; give an array, all of whose rows are equally long") from error
             shapes.solve(shapes.parse(text, name), array.shape, fixed, f"inputs[{name!r}]")

@@ -10,8 +10,6 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.rationals import is_single, rational, surd
-
 
 def equations(jaxpr: Any) -> Iterator[Any]:
     """Walk over all equations of a jaxpr and of the programs nested in it."""
@@ -34,6 +32,11 @@ def is_own_rule(eqn: Any) -> bool:
         return False
     debug = getattr(getattr(eqn.params.get("call_jaxpr"), "jaxpr", None), "debug_info", None)
     return os.path.dirname(jax.__file__) not in str(getattr(debug, "func_src_info", ""))
+
+
+def has_rule(eqn: Any) -> bool:
+    """Say whether an equation is differentiated by a rule, whatever the program in it says."""
+    return eqn.primitive.name.startswith("custom_")
 
 
 def has_own_rules(program: core.ClosedJaxpr) -> bool:
@@ -63,14 +66,18 @@ def working_unit(program: core.ClosedJaxpr) -> float:
     >>> working_unit(exact), working_unit(rounding)
     (2.220446049250313e-16, 1.1920928955078125e-07)
     """
-    units = (_unit_of(out.aval) for eqn in equations(program.jaxpr) if _rounds(eqn) for out in eqn.outvars)
+    units = (
+        _unit_of(out.aval, eqn.params.get("mantissa_bits")) for eqn in equations(program.jaxpr) if _rounds(eqn) for out in eqn.outvars
+    )
     return max(units, default=0.0) or float(np.finfo(np.float64).eps)
 
 
-def _unit_of(aval: Any) -> float:
-    """Return the unit roundoff of a floating type, and 0 of others."""
+def _unit_of(aval: Any, bits: int | None = None) -> float:
+    """Return the unit roundoff of a floating type, of which so many bits are kept, and 0 of other types."""
     dtype = getattr(aval, "dtype", np.dtype(int))
-    return float(jax.numpy.finfo(dtype).eps) if jax.numpy.issubdtype(dtype, np.floating) else 0.0
+    if not jax.numpy.issubdtype(dtype, np.floating):
+        return 0.0
+    return max(float(jax.numpy.finfo(dtype).eps), 0.0 if bits is None else 2.0**-bits)
 
 
 def _rounds(eqn: Any) -> bool:
@@ -81,53 +88,6 @@ def _rounds(eqn: Any) -> bool:
         whole = not jax.numpy.issubdtype(before.dtype, np.floating)
         return bool(whole and before.dtype != bool) or 0 < _unit_of(before) < _unit_of(eqn.outvars[0].aval)
     return name not in _EXACT and name not in CALLS
-
-
-_FEW = 1000
-"""Constants of more different numbers than this were computed, or are data."""
-
-
-def constant_unit(*programs: core.ClosedJaxpr) -> float:
-    """Return the unit roundoff of the narrowest floating type in which constants of programs were computed, as far as they show it.
-
-    A constant shows its type where it has that type, and more digits than a few; a number shows that it was one of float32's. Where
-    each of several programs holds one and the same constant, and simple numbers beside it, nothing was computed from it, and rounded.
-
-    >>> data = np.float32([0.1, 0.2])
-    >>> plain, scaled = (jax.make_jaxpr(f)(data) for f in (lambda x: data * x, lambda x: 3 * data * x))
-    >>> constant_unit(plain), constant_unit(plain, scaled), constant_unit(plain, plain)
-    (1.1920928955078125e-07, 1.1920928955078125e-07, 2.220446049250313e-16)
-    """
-    floats = [[x for x in constants(program) if _is_float(x)] for program in programs]
-    double = float(np.finfo(np.float64).eps)
-    unit = max([double, *(_unit_shown(x) for held in floats for x in held)])
-    if unit == double or len(programs) == 1:
-        return unit
-    names = [{_named(x) for x in held if not _is_simple(x)} for held in floats]
-    return double if len(names[0]) == 1 and all(name == names[0] for name in names) else unit
-
-
-def _is_float(constant: Any) -> bool:
-    return isinstance(constant, float) or jax.numpy.issubdtype(getattr(constant, "dtype", np.dtype(int)), np.floating)
-
-
-def _named(constant: Any) -> bytes:
-    """Name a constant by its numbers, but for their order, their signs and a power of 2."""
-    values = np.sort(np.abs(np.asarray(constant).astype(np.float64)), axis=None)
-    exponent = int(np.frexp(values[-1])[1]) if values.size and np.isfinite(values[-1]) else 0
-    return np.ldexp(values, -exponent).tobytes()
-
-
-def _is_simple(constant: Any) -> bool:
-    """Say whether all numbers of a constant are such as people write down, so that nothing was rounded to them."""
-    values = np.unique(np.asarray(constant).astype(np.float64))
-    if np.dtype(np.float64) != getattr(constant, "dtype", np.dtype(np.float64)):
-        return _unit_shown(constant) == 0
-    return values.size <= _FEW and all(map(_is_written, values.tolist()))
-
-
-def _is_written(value: float) -> bool:
-    return not np.isfinite(value) or (not is_single(value) and (rational(value)[1] or surd(value) is not None))
 
 
 def constants(program: core.ClosedJaxpr) -> Iterator[Any]:
@@ -149,15 +109,6 @@ def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any] = ()) -> Iterator[Any]:
                     yield from _constants(inner.jaxpr, inner.consts)
                 elif isinstance(inner, core.Jaxpr):
                     yield from _constants(inner)
-
-
-def _unit_shown(constant: Any) -> float:
-    info = jax.numpy.finfo(getattr(constant, "dtype", np.float64))
-    values = np.asarray(constant).astype(np.float64)
-    if info.bits == 64:
-        return float(np.finfo(np.float32).eps) if values.size == 1 and is_single(float(values.ravel()[0])) else 0.0
-    significands = np.frexp(values)[0] * 2.0 ** (16 if info.bits == 32 else 4)
-    return float(info.eps) if np.any(np.isfinite(significands) & (significands != np.round(significands))) else 0.0
 
 
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr",
@@ -263,7 +214,7 @@ def _without_stops(program: Any) -> Any:
         operands = list(map(after, eqn.invars))
         if eqn.primitive.name == "stop_gradient":
             passed[eqn.outvars[0]] = operands[0]
-        elif eqn.primitive.name.startswith("custom_"):  # differentiated by its rule, whatever its program says
+        elif has_rule(eqn):
             eqns.append(eqn.replace(invars=operands))
         else:
             eqns.append(eqn.replace(invars=operands, params={k: _without_stops(v) for k, v in eqn.params.items()}))
@@ -327,29 +278,6 @@ class Picked(Traceable):
         debug_info = closed.jaxpr.debug_info.with_unknown_names()
         jaxpr = closed.jaxpr.replace(outvars=jax.tree.leaves(outvars), debug_info=debug_info)
         return core.ClosedJaxpr(jaxpr, closed.consts), self.pick(shape)
-
-
-def needed(program: core.ClosedJaxpr, outputs: slice) -> core.ClosedJaxpr:
-    """Return the part of a program that some of its outputs need.
-
-    >>> program = jax.make_jaxpr(lambda x: (x * x, jax.numpy.sin(x)))(3.0)
-    >>> needed(program, slice(1))
-    { lambda ; a:f32[]. let b:f32[] = mul a a in (b,) }
-    """
-    jaxpr = program.jaxpr
-    used, eqns = {v for v in jaxpr.outvars[outputs] if not isinstance(v, core.Literal)}, []
-    for eqn in reversed(jaxpr.eqns):
-        if not used.isdisjoint(eqn.outvars):
-            eqns.append(eqn)
-            used.update(v for v in eqn.invars if not isinstance(v, core.Literal))
-    consts = [(var, value) for var, value in zip(jaxpr.constvars, program.consts, strict=True) if var in used]
-    part = jaxpr.replace(
-        constvars=[var for var, _ in consts],
-        eqns=eqns[::-1],
-        outvars=jaxpr.outvars[outputs],
-        debug_info=jaxpr.debug_info.with_unknown_names(),
-    )
-    return core.ClosedJaxpr(part, [value for _, value in consts])
 
 
 def joined(programs: Sequence[core.ClosedJaxpr]) -> core.ClosedJaxpr:

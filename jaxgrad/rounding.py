@@ -48,9 +48,9 @@ class Comparison(NamedTuple):
         """Where rounding cannot explain the difference."""
         return self.error > GAP * self.bound
 
-    def coarser(self, times: float) -> "Comparison":
-        """Return the comparison with bounds for one rounding so many times as large, of constants that were made in a narrower type."""
-        return self._replace(bound=np.maximum(self.bound, self.bound * times / SAFETY))
+    def allowing(self, error: np.ndarray) -> "Comparison":
+        """Return the comparison with bounds that are no smaller than some other errors."""
+        return self._replace(bound=np.maximum(self.bound, error))
 
     @property
     def worst(self) -> tuple[int, ...]:

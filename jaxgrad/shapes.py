@@ -130,3 +130,12 @@ def solve(dims: Iterable[tuple[str, ...]], shape: tuple[int, ...], sizes: dict[s
             )
         elif unknown:
             raise ValueError(f"`{argument}` has shape {shape}; '{'*'.join(dim)}' does not determine {', '.join(unknown)}: pass `sizes`")
+
+
+def said(sizes: Mapping[str, int]) -> str:
+    """Say sizes in a line.
+
+    >>> said({"m": 3, "n": 4}), said({})
+    ('m=3 n=4', 'fixed sizes')
+    """
+    return " ".join(f"{name}={size}" for name, size in sizes.items()) or "fixed sizes"

@@ -50,7 +50,7 @@ class Slope(NamedTuple):
         return self._replace(central_error=self.central_error + more, side_error=self.side_error + 2 * more)
 
     def coarser(self, rounding: float) -> "Slope":
-        """Widen the error estimates by what rounding of the constants, in a narrower type, does to a derivative."""
+        """Widen the error estimates by what rounding does to the derivatives that they are compared with."""
         return self._replace(central_error=self.central_error + rounding, side_error=self.side_error + rounding)
 
     def without(self, unseen: np.ndarray) -> "Slope":
