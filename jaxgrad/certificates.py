@@ -41,7 +41,7 @@ from jaxgrad.residues.identity import common_ratio
 from jaxgrad.residues.search import Search
 from jaxgrad.residues.values import BRANCH, CONSTANT, EXP, MANY, OPAQUE, PIVOT, STEP
 from jaxgrad.tracing import Traced, trace
-from jaxgrad.work import ExhaustedError
+from jaxgrad.work import ExhaustedError, Meter
 
 _FAR_APART = "further apart in float64 at a random point than rounding explains"
 _MEANING = {
@@ -132,10 +132,15 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
     Schwartz, J. ACM 27 (1980) 701; Zippel, EUROSAM (1979) 216; Wu et al., OSDI (2025), arXiv 2405.05751.
     """
     check_seed(seed)
+    return certify_within(Meter(), f, g, *example_args, seed=seed)
+
+
+def certify_within(meter: Meter, f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, seed: int) -> Certificate:
+    """Do the same with no more work than a meter still allows."""
     start = time.perf_counter()
     traced = trace(f, g, example_args)
     try:
-        result = _judged(Search(traced, seed))
+        result = _judged(Search(traced, seed, meter))
     except SteeredLoopError as error:
         raise RefusedError(_looping(f, example_args), f"loops for a time that depends on the data: {error}") from None
     except ExhaustedError as error:
@@ -148,7 +153,7 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
 def _looping(f: Callable[..., Any], example_args: Sequence[Any]) -> str:
     """Return which of f and g it is whose loop depends on the data."""
     try:
-        Search(trace(f, f, example_args), 0)
+        Search(trace(f, f, example_args), 0, Meter())
     except SteeredLoopError:
         return "f"
     return "g"

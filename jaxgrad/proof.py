@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.certificates import Certificate, certify
+from jaxgrad.certificates import Certificate, certify, certify_within
 from jaxgrad.compilation import check_options
 from jaxgrad.discrete import Values, is_smooth, is_steered
 from jaxgrad.discrete import values as values_of
@@ -29,7 +29,10 @@ from jaxgrad.floats import floating
 from jaxgrad.problem import Problem, Tree, labelled, probabilities
 from jaxgrad.programs import Filled, Picked, Traceable, TracedOnce, Unstopped, has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
+from jaxgrad.work import Meter
 
+VAIN = 4.0
+"""So many times over what was spent in vain is taken from what a claim's further certificates may cost."""
 LARGEST = 4096
 """Sizes at which the inputs or the gradient have more entries than this are not proved at."""
 
@@ -134,7 +137,7 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
             # The loss may hold a probability as a number of its own, as dropout that divides by it does, or a function ask for it.
             at_this_mask = claimed(closed), Filled(reference, args[1:]), args[:1]
             ways.append(_Way(*at_this_mask, f"{where}, the mask's probabilities as they are"))
-        return _prove(_on_domains(problem, sizes, ways, entries), labels, problem.seed)
+        return _prove(_on_domains(problem, sizes, ways, entries), labels, problem)
 
     found = proofs(loss)
     doubts = dict.fromkeys(labels, _doubt(programs[0], values))
@@ -204,16 +207,16 @@ def _evaluated(program: core.ClosedJaxpr, tree: Any) -> list[Any]:
     return list(executable(program, leaves, check_options())(*leaves)) if outputs is None else outputs
 
 
-def _prove(ways: list[_Way], labels: list[str], seed: int) -> dict[str, tuple[Certificate, _Way]]:
+def _prove(ways: list[_Way], labels: list[str], problem: Problem) -> dict[str, tuple[Certificate, _Way]]:
     """Prove all arrays at once in one of some ways, and else one by one; return of each what proved it, or the last that was tried."""
     found: dict[str, tuple[Certificate, _Way]] = {}
     for apart in (False, True) if len(labels) > 1 else (False,):
         for way in ways:
             if apart:
                 left = [label for label in labels if not _is_proof(*found[label])]
-                proofs = {label: _certified(way.of(label), seed) for label in left}
+                proofs = {label: _certified(way.of(label), problem) for label in left}
             else:
-                whole = _certified(way, seed)
+                whole = _certified(way, problem)
                 proofs = {label: dataclasses.replace(whole, seconds=whole.seconds / len(labels)) for label in labels}
             found |= {label: (proof, way) for label, proof in proofs.items()}
             if all(_is_proof(*one) for one in found.values()):
@@ -221,8 +224,14 @@ def _prove(ways: list[_Way], labels: list[str], seed: int) -> dict[str, tuple[Ce
     return {label: found[label] for label in labels}
 
 
-def _certified(way: _Way, seed: int) -> Certificate:
-    return certify(way.reference, way.claimed, *way.args, seed=seed)
+def _certified(way: _Way, problem: Problem) -> Certificate:
+    """Try a way; the more was spent in vain on other arrays of the claim, or at other sizes, the less is spent now."""
+    vain: list[float] = problem.once(("certificates in vain",), lambda: [0.0])
+    meter = Meter(before := VAIN * vain[0])
+    found = certify_within(meter, way.reference, way.claimed, *way.args, seed=problem.seed)
+    if found.verdict == Verdict.UNDECIDED:
+        vain[0] += meter.spent - before
+    return found
 
 
 def _is_proof(proof: Certificate, way: _Way) -> bool:

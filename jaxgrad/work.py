@@ -45,9 +45,9 @@ class Meter:
         spent: operations so far.
     """
 
-    def __init__(self) -> None:
-        """Start at nothing."""
-        self.spent, self.start = 0.0, time.perf_counter()
+    def __init__(self, spent: float = 0.0) -> None:
+        """Start with what was spent before."""
+        self.spent, self.start = spent, time.perf_counter()
 
     def check(self, further: float) -> None:
         """Raise `ExhaustedError` when so many operations more would be too many."""

@@ -10,6 +10,7 @@ from jaxgrad.report import Verdict
 from jaxgrad.residues.rotations import PRIMES, Rotations
 from jaxgrad.residues.search import Search
 from jaxgrad.tracing import trace
+from jaxgrad.work import Meter
 
 v = np.ones(3)
 sin, cos, tan = jnp.sin, jnp.cos, jnp.tan
@@ -60,7 +61,7 @@ def test_laws_of_angles_are_proved(name):
 @pytest.mark.parametrize("name", UNEQUAL)
 def test_what_is_no_law_is_not_proved_in_the_field_alone(name, seed):
     f, g = UNEQUAL[name]
-    search = Search(trace(f, g, (v,)), seed)
+    search = Search(trace(f, g, (v,)), seed, Meter())
     for _ in search.steps():
         pass
     assert not search.done

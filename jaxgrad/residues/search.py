@@ -71,23 +71,23 @@ class Search:
     Args:
         traced: f and g.
         seed: chooses the draws.
+        meter: counts the work, and ends it.
 
     Attributes:
         proved: for each output, the entries that are proved.
         error: for each output, log2 of the probability of error where it is proved.
         degrees: for each output, a bound on the degree of f − g.
         first, last: the outcomes of the first and of the last run.
-        meter: what the search has cost.
         runs, draws, coins: how many runs, the most draws of one, the most coins of an entry.
     """
 
     first: Outcome
     last: Outcome
 
-    def __init__(self, traced: Traced, seed: int) -> None:
+    def __init__(self, traced: Traced, seed: int, meter: Meter) -> None:
         """Bound the degrees; nothing is proved yet."""
-        self.traced, self.seed = traced, seed
-        self.meter, self.limit = Meter(), most_draws(traced.program)
+        self.traced, self.seed, self.meter = traced, seed, meter
+        self.limit = most_draws(traced.program)
         self.meter.check(estimate(traced.program.jaxpr, FEW))
         found, self.inner = bounds(traced.program, [value is None for value in traced.values])
         half = len(found) // 2
@@ -125,7 +125,9 @@ class Search:
                 yield self._attempt(way, 16 if way.relaxed else 128)
         if branches and not self.done and self.steps_apart is not None:
             for way in [_Reading(False), *[_Reading(False, logs=True)] * logs]:
-                yield self._attempt(replace(way, cuts=self._learned(way)), 128)
+                cuts = self._learned(way)
+                if any(len(cut) > 1 for cut in cuts.values()):  # else it is what was tried before
+                    yield self._attempt(replace(way, cuts=cuts), 128)
 
     @cached_property
     def steps_apart(self) -> list[Fraction] | None:
