@@ -6,6 +6,7 @@ Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong u
 
 import atexit
 import contextlib
+import errno
 import gc
 import io
 import os
@@ -57,6 +58,12 @@ class _Group(click.Group):
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(PIPE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.ClickException(f"the output could not be written: {error.strerror}") from None
 
 
 def _say(message: str, hint: str = "") -> None:

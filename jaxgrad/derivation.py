@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad import masks, shapes
+from jaxgrad.calling import naming
 from jaxgrad.domains import DISCRETE, DOMAINS, WHOLE, draw_from, is_known, kind
 
 
@@ -65,6 +66,11 @@ class Derivation:
                 raise TypeError(f"`{argument}` must be a function, but is {getattr(self, argument)!r}")
         if not isinstance(self.shapes, Mapping) or not self.shapes:
             raise TypeError(f"`shapes` must map each input's name to its shape, as {{'x': 'm n'}}, but is {self.shapes!r}")
+        unnamed = [name for name in self.shapes if not isinstance(name, str)]
+        if unnamed:
+            raise TypeError(f"`shapes` must map names to shapes, as {{'x': 'm n'}}, but holds the name {unnamed[0]!r}")
+        if not isinstance(self.domains, Mapping):
+            raise TypeError(f"`domains` must map inputs' names to domains, as {{'x': 'positive'}}, but is {self.domains!r}")
         list(shapes.leaves(self.shapes))
         if ("mask" in self.shapes) != (self.mask is not None):
             raise ValueError(
@@ -172,7 +178,10 @@ class Derivation:
         domain = self.domains.get(name, "real")
         shape = shapes.evaluate(text, sizes, name)
         if callable(domain):
-            array = np.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
+            with naming(f"domains[{name!r}]"):
+                array = np.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
+            if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
+                raise ValueError(f"`domains`: that of `{name}` returned an array of {array.dtype}; make it return real numbers")
         else:
             array = np.asarray(draw_from(domain, rng, shape, sizes, special=special))
             array = array.astype(kinds[kind(domain) in WHOLE], copy=False)
@@ -210,6 +219,8 @@ class Derivation:
         >>> d.shapes["cotangent"]
         'n'
         """
+        if not isinstance(shapes, Mapping):
+            raise TypeError(f"`shapes` must map each input's name to its shape, as {{'x': 'm n'}}, but is {shapes!r}")
         for argument, function in (("primal", primal), ("vjp", vjp)):
             if not callable(function):
                 raise TypeError(f"`{argument}` must be a function, but is {function!r}")

@@ -302,7 +302,7 @@ def _check_shapes(name: str, claimed: dict[str, Tree], wanted: dict[str, Tree], 
         for leaf, target in zip(leaves, targets, strict=True):
             shape = tuple(np.shape(leaf))
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-                raise ValueError(f"`gradient` of {name} returns {key!r} with dtype {jnp.result_type(leaf)}; it must be real")
+                raise ValueError(f"`gradient` of {name} returns {key!r} with dtype {jnp.result_type(leaf)}; it must be floating-point")
             if shape == target:
                 continue
             if loss_shape:

@@ -177,3 +177,15 @@ def test_what_is_not_finite_agrees_only_where_both_sides_are_so():
     report = parity.check(lambda _, x: jnp.sqrt(x), golden)
     assert report.verdict == "undecided" and "both are not finite" in report.findings[0].detail
     assert parity.check(lambda _, x: jnp.sqrt(jnp.abs(x)), golden).verdict == "refuted"
+
+
+@pytest.mark.parametrize("options", [{"precisions": 3}, {"train": "yes"}])
+def test_record_names_the_option_of_a_wrong_kind(options):
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}` is "):
+        parity.record(nn.Linear(6, 3), {"x": X}, **options)
+
+
+@pytest.mark.parametrize("options", [{"taps": 3}, {"ignore": 3}, {"weights": lambda state: None}])
+def test_check_names_the_option_of_a_wrong_kind(options):
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}` (is|returns) "):
+        parity.check(linear, LINEAR, **options)

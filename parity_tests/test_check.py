@@ -335,3 +335,40 @@ def test_a_golden_survives_the_file_and_the_file_is_the_same_each_time(tmp_path)
     again = parity.Golden.load(one)
     assert again.arrays.keys() == MLP.arrays.keys() and "fc1.weight [6, 6]" in str(again)
     parity.check(jax_models.mlp, str(one), precision=None).assert_confirmed()
+
+
+def test_complex_outputs_are_compared_by_their_real_and_imaginary_parts_and_so_are_gradients_through_them():
+    x = {"x": np.random.default_rng(0).normal(size=8)}
+    golden = parity.record(lambda x: torch.fft.rfft(x), x)
+    assert parity.check(lambda _, x: jnp.fft.rfft(x), golden).verdict == jg.Verdict.CONFIRMED
+    assert parity.check(lambda _, x: jnp.conj(jnp.fft.rfft(x)), golden).verdict == jg.Verdict.REFUTED
+    golden = parity.record(lambda x: torch.exp(1j * x), x)
+    assert parity.check(lambda _, x: jnp.exp(1j * x), golden).verdict == jg.Verdict.CONFIRMED
+    assert parity.check(lambda _, x: jnp.exp(1j * jax.lax.stop_gradient(x)), golden).verdict == jg.Verdict.REFUTED
+    with pytest.raises(ValueError, match="`loss`: with one, the output must be real"):
+        parity.record(lambda x: torch.exp(1j * x), x, loss=lambda y: y.abs().sum())
+    with pytest.raises(ValueError, match=r"returns output.imag, output.real, and torch output"):
+        parity.check(lambda _, x: 2j * x, parity.record(lambda x: 2 * x, x))
+
+
+@pytest.mark.parametrize("batch", [4, 5])
+def test_a_wrong_layer_is_not_hidden_by_another_order_of_axes_of_equal_length(batch):
+    class Strided(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c, self.bn = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1), torch.nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            return self.bn(self.c(x))
+
+    def port(params, x):
+        y = jax.lax.conv_general_dilated(x, params["c.weight"], (2, 2), "SAME")
+        y = tag(y + params["c.bias"][:, None, None], "c")
+        mean, variance, weight, bias = (params[f"bn.{k}"][:, None, None] for k in ("running_mean", "running_var", "weight", "bias"))
+        return tag((y - mean) / jnp.sqrt(variance + 1e-5) * weight + bias, "bn")
+
+    golden = parity.record(Strided(), {"x": np.random.default_rng(0).normal(size=(batch, 3, 8, 8))})
+    report = parity.check(port, golden)
+    alone = [f.wrt for f in report.findings if f.wrt.endswith(" alone") and f.verdict == jg.Verdict.REFUTED]
+    assert report.context["first_forward"] == "c" and alone == ["c alone"]
+    assert any("padding=[[1, 1], [1, 1]]" in f.diagnosis for f in report.findings)

@@ -249,3 +249,25 @@ def test_verify_refuses_data_outside_of_their_domain():
     claim = _claim(loss=lambda x: jnp.sum(jnp.log(x)), gradient=lambda x: {"x": 1 / x}, domains={"x": "positive"})
     with pytest.raises(ValueError, match=r"'x' has -2.0 at index \(1,\)"):
         jg.verify(claim, inputs={"x": np.array([1.0, -2.0])})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"domains": None}, "`domains` must map inputs' names to domains"),
+        ({"domains": "real"}, "`domains` must map inputs' names to domains"),
+        ({"domains": {"x": lambda: 3}}, r"`domains\['x'\]` of c raised TypeError"),
+        ({"domains": {"x": lambda key, shape: np.full(shape, "a")}}, "`domains`: that of `x` returned an array of <U1"),
+        ({"shapes": {1: "n"}}, "`shapes` must map names to shapes"),
+    ],
+)
+def test_a_derivation_names_what_is_wrong_with_its_shapes_and_domains(changes, message):
+    parts = {"loss": lambda x: jnp.sum(x**2), "gradient": lambda x: {"x": 2 * x}, "shapes": {"x": "n"}}
+    with pytest.raises((TypeError, ValueError), match=message):
+        jg.verify(jg.Derivation(name="c", **(parts | changes)))
+
+
+@pytest.mark.parametrize("prob", [None, 1j, [], "a", True])
+def test_a_probability_is_a_real_number(prob):
+    with pytest.raises(ValueError, match="`prob` must be a number"):
+        jg.masks.Bernoulli(prob)

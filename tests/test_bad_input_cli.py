@@ -1,6 +1,9 @@
 """Whatever is wrong with the input, the command says it in one line that names it and the remedy, and returns 2."""
 
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,3 +276,12 @@ def test_a_mistake_of_jaxgrads_own_is_not_taken_for_a_verdict(tmp_path, monkeypa
     assert "no verdict on the gradient" in result.stderr and "JAXGRAD_DEBUG=1" in result.stderr
     monkeypatch.setenv("JAXGRAD_DEBUG", "1")
     assert isinstance(CliRunner().invoke(main, ["verify", "mse"]).exception, KeyError)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_output_that_cannot_be_written_is_told_in_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "jaxgrad", "list"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 2
+    assert "the output could not be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

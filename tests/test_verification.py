@@ -168,7 +168,7 @@ def test_bad_options_and_data_are_refused_by_name(options, error, message):
         ({"gradient": lambda x: {}}, "must return {input name: array}"),
         ({"gradient": lambda x: 2 * x}, "must return {input name: array}"),
         ({"gradient": lambda x: {"x": x.T}}, "the shape of the input is"),
-        ({"gradient": lambda x: {"x": jnp.ones_like(x, int)}}, "must be real"),
+        ({"gradient": lambda x: {"x": jnp.ones_like(x, int)}}, "it must be floating-point"),
         ({"loss": lambda x: x.sum(0)}, "`loss` is no scalar"),
         ({"loss": lambda x: (x.sum(), 1.0)}, "must return a real scalar or array"),
         ({"loss": lambda x: "zero"}, "`loss` returns 'zero'"),

@@ -59,10 +59,11 @@ class Factors(NamedTuple):
 
 def check_probabilities(name: str, value: Any, ndim: int) -> None:
     """Refuse what is known, and is no probability (`ndim` 0) or vector of probabilities (1)."""
-    if not is_known(value):
+    if value is not None and not isinstance(value, complex) and not is_known(value):
         return
     array = np.asarray(value)
-    if not np.issubdtype(array.dtype, np.number) or array.ndim < ndim:
+    real = np.issubdtype(array.dtype, np.number) and not np.issubdtype(array.dtype, np.complexfloating)
+    if not real or array.ndim < ndim or not array.size:
         kind = "a number" if ndim == 0 else "a vector with one probability per feature"
         raise ValueError(f"`{name}` must be {kind}, but is {value!r}")
     if array.ndim == ndim and not np.all((array >= 0) & (array <= 1)):

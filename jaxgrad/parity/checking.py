@@ -119,6 +119,10 @@ class Checker:
         self.function, self.weights, self.loss = jax_function, weights, loss
         if precision not in (None, "float32", *HALVES):
             raise ValueError(f"`precision` is {precision!r}; it is 'float32', 'bfloat16', 'float16' or None")
+        for argument, value, kind in (("taps", taps, Mapping), ("ignore", ignore, Sequence)):
+            if value is not None and not isinstance(value, kind):
+                wanted = "{our name: torch's}" if kind is Mapping else "a list of names"
+                raise ValueError(f"`{argument}` is {value!r}; give {wanted}")
         self.precision, self.isolate = precision, isolate
         ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self.found: WeightMap | None = None

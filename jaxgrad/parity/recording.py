@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad.calling import check_seed
+from jaxgrad.calling import RefusedError, check_seed
 from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.probing import values
@@ -84,6 +84,10 @@ def record(
     torch = _torch()
     if order not in (1, 2):
         raise ValueError(f"`order` is {order!r}; it is 1 for gradients, or 2 for Hessian-vector products too")
+    if not isinstance(precisions, Sequence):
+        raise ValueError(f"`precisions` is {precisions!r}; it is a list of {' and '.join(HALVES)}, or empty")
+    if not isinstance(train, (bool, np.bool_)):
+        raise ValueError(f"`train` is {train!r}; it is True or False")
     unknown = [p for p in precisions if p not in HALVES] if not isinstance(precisions, str) else [precisions]
     if unknown:
         raise ValueError(
@@ -137,7 +141,7 @@ def record(
 def _low(side: TorchSide, precision: str, state: Any, given: Any, seeds: Any, loss: Any, directions: Any) -> Run:
     try:
         return side(precision, state, given, seeds=seeds, loss=loss, directions=directions)
-    except RuntimeError as error:  # such as an operation that torch has not in this precision on this device
+    except (RuntimeError, RefusedError) as error:  # such as an operation that torch has not in this precision on this device
         raise ValueError(
             f"`precisions`: torch cannot run this in {precision} on {side.device} ({str(error).splitlines()[0][:200]}); leave it out"
         ) from error

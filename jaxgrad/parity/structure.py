@@ -31,3 +31,16 @@ def leaves(tree: Any, label: str = "") -> dict[str, Any]:
             "of them; return these"
         )
     return {k: v for part, item in items for k, v in leaves(item, label + part).items()}
+
+
+def real_parts(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return labelled arrays or tensors with the real and the imaginary part of each complex one in its place.
+
+    >>> real_parts({"output": np.array([1 + 2j])})
+    {'output.real': array([1.]), 'output.imag': array([2.])}
+    """
+    found = {}
+    for label, array in arrays.items():
+        is_complex = isinstance(array, complex) or "complex" in str(getattr(array, "dtype", ""))
+        found |= {f"{label}.real": array.real, f"{label}.imag": array.imag} if is_complex else {label: array}
+    return found

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxgrad.calling import naming, summary
-from jaxgrad.parity.structure import leaves
+from jaxgrad.parity.structure import leaves, real_parts
 from jaxgrad.parity.tape import tape_mode
 
 Arrays = dict[str, np.ndarray]
@@ -95,7 +95,11 @@ class TorchSide:
                 with self._hooks(run, cotangents):
                     output = self._call(tensors)
                 value = None if loss is None else self._loss(loss, output)
-            outputs = leaves(output, "output")
+            outputs = real_parts(leaves(output, "output"))
+            if value is not None and any(label.endswith(".imag") for label in outputs):
+                raise ValueError(
+                    "`loss`: with one, the output must be real, and it is complex; record without, or return a real output"
+                )
             run.results["value"] = {k: self._numpy(v) for k, v in outputs.items()}
             moving = {k: v for k, v in outputs.items() if v.is_floating_point() and v.requires_grad}
             if value is not None:
@@ -270,7 +274,7 @@ class TorchSide:
                 label = f"{name}#{calls[name]}" if calls[name] else name
                 calls[name] += 1
                 for key, tensor in leaves(output, label).items():
-                    if isinstance(tensor, self.torch.Tensor):
+                    if isinstance(tensor, self.torch.Tensor) and not tensor.is_complex():
                         run.results.setdefault("activation", {})[key] = self._numpy(tensor)
                         run.order.append(key)
                         origin.setdefault(id(tensor), ([], tensor))[0].append(key)
