@@ -27,10 +27,12 @@ DISAGREE = 1000.0
 """An error beyond this many error estimates disagrees; in between nothing is said."""
 MAX_ENTRIES = 256
 """So many entries of each array are differenced one by one; where there are more, a random choice of them is."""
+MIN_ENTRIES = 4
+"""So many are at the least."""
 WORK = 2**23
 """Numbers that the inputs may hold over all entries differenced: with large inputs fewer entries are."""
 DIRECTIONS = 8
-"""So many random directions, through all entries at once, join where entries were left out."""
+"""So many random directions at the most, half as many as entries, through all entries at once, join where entries were left out."""
 
 
 def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> list[Finding]:
@@ -62,7 +64,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
         claimed, jitter, constants = problem.claimed(sizes, number), None, None
         reference_of = labelled(differentiated(inputs)[1]) if meant else claimed
         moving = labelled({name: inputs[name] for name in wrt})
-        most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), 16, MAX_ENTRIES))
+        most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), MIN_ENTRIES, MAX_ENTRIES))
         plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]), most)
         index = np.concatenate([plan.probes for plan in plans])
         directions = np.concatenate([plan.directions for plan in plans])
@@ -79,7 +81,8 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
             if np.any(np.abs(expected - found.central) > DISAGREE * found.central_error):
                 jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())
                 found = found.blur(jitter, step_scales(moving).min(initial=1.0))
-                constants = constants or explained_by_constants(closed, loss, problem.differentiated, labelled, inputs)
+                if constants is None:
+                    constants = explained_by_constants(closed, loss, problem.differentiated, labelled, inputs)
                 found = found.coarser(constants.get(label, np.zeros(1)).max(initial=0.0) * GAP / DISAGREE)
                 if (rounding := working_unit(closed.program(inputs)[0])) > unit:
                     own = labelled(movement(closed, rounding, inputs, options=check_options()))
@@ -149,8 +152,9 @@ def _plan(sizes: dict[str, int], rng: np.random.Generator, most: int) -> list[_P
         if size <= most:
             entries, directions = np.arange(size), np.zeros((0, total))
         else:
-            entries, directions = np.sort(rng.choice(size, most, replace=False)), np.zeros((DIRECTIONS, total))
-            directions[:, part] = rng.standard_normal((DIRECTIONS, size))
+            many = min(DIRECTIONS, most // 2)
+            entries, directions = np.sort(rng.choice(size, most, replace=False)), np.zeros((many, total))
+            directions[:, part] = rng.standard_normal((many, size))
         index = np.concatenate([begin + entries, -1 - used - np.arange(len(directions))])
         plans.append(_Plan(entries, directions, part, index))
         begin, used = begin + size, used + len(directions)
