@@ -30,9 +30,10 @@ def overview(derivations: Sequence[Derivation], width: int | None) -> list[Line]
     rows = [(*row[:3], " ".join(row[3].split())) for row in rows]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
     below = width is not None and sum(widths[:3]) + 6 + 50 > width
+    padded = widths if width is None or sum(widths[:3]) + 6 <= width else [0] * 4  # what is wider than the terminal is not aligned
     lines: list[Line] = []
     for row, styles in ((head, ("head",) * 4), *((row, ("name", "", "", "dim")) for row in rows)):
-        line: Line = [(f"{row[i]:<{widths[i]}}  ", styles[i]) for i in range(3)]
+        line: Line = [(f"{row[i]:<{padded[i]}}  ", styles[i]) for i in range(3)]
         room = None if width is None else width - (4 if below else sum(widths[:3]) + 6)
         reference = row[3] if room is None else textwrap.shorten(row[3], room, placeholder="…")
         lines += [line, [("    ", ""), (reference, styles[3])]] if below else [[*line, (reference, styles[3])]]
