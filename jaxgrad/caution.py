@@ -18,6 +18,7 @@ from jaxgrad.narrow import DOUBLE, constant_unit
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Unstopped, by_jax_alone, has_own_rules, has_stop_gradient, reached
 from jaxgrad.report import Finding, Verdict
+from jaxgrad.rounding import roughly_equal
 from jaxgrad.work import estimate
 
 LONGEST = 2**30
@@ -116,7 +117,7 @@ def _bent(problem: Problem) -> set[str]:
     args = problem.draw(sizes, 0), *_drawn_mask(problem, sizes)
     both = [problem.differentiated(loss) for loss in (problem.loss, Unstopped(problem.loss))]
     stopped, slope = (labelled(jax.jit(side, compiler_options=check_options())(*args)[1]) for side in both)
-    return {name for name, x in stopped.items() if not np.allclose(x, slope[name], rtol=1e-6, atol=1e-6 * np.abs(x).max(initial=0.0))}
+    return {name for name, x in stopped.items() if not roughly_equal(x, slope[name])}
 
 
 def of_labels(problem: Problem, findings: list[Finding]) -> list[Finding]:

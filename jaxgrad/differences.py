@@ -19,7 +19,7 @@ from jaxgrad.pictures import Heat, heat
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, by_jax_alone, has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import GAP, largest
+from jaxgrad.rounding import GAP, largest, roughly_equal
 from jaxgrad.shapes import said
 from jaxgrad.slopes import AGREE, Prober, Slope, step_scales
 
@@ -74,9 +74,7 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
             expected = plan.seen(claimed[label], slope.central.ndim - 1)
             rows = slice(first, first + len(expected))
             found = Slope(*(part[rows] for part in slope))
-            if meant and not np.allclose(
-                claimed[label], reference_of[label], rtol=1e-6, atol=1e-6 * np.abs(claimed[label]).max(initial=0)
-            ):
+            if meant and not roughly_equal(claimed[label], reference_of[label]):
                 stopped.add(label)
             if np.any(np.abs(expected - found.central) > DISAGREE * found.central_error):
                 jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())

@@ -74,6 +74,16 @@ def largest(error: np.ndarray, *among: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(np.argmax(np.where(chosen, error, -1.0)), error.shape))
 
 
+def roughly_equal(array: np.ndarray, other: np.ndarray, part: float = 1e-6) -> bool:
+    """Say whether two arrays are finite, and no further apart than a part of the entry and of the largest one.
+
+    >>> roughly_equal(np.array([1.0, 1e-9]), np.array([1.0, 0.0])), roughly_equal(np.array([np.nan]), np.array([np.nan]))
+    (True, False)
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.all(np.abs(array - other) <= part * (np.abs(other) + np.abs(array).max(initial=0.0))))
+
+
 def noisy_copies(inputs: Any, unit: float, seed: int, still: Collection[str] = ()) -> Any:
     """Stack a draw with COPIES copies of it, each real entry multiplied by 1 + r·unit with r in −2 … 2, but for the inputs `still`."""
     rng = np.random.default_rng(seed)
