@@ -162,6 +162,7 @@ def encoder_of(p, biased=True):
     return layers
 
 
+@pytest.mark.slow
 def test_an_equinox_transformer_of_four_layers_with_dropout_replayed(device):
     golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device)
 

@@ -129,6 +129,7 @@ class Encoder(linen.Module):
         return src
 
 
+@pytest.mark.slow
 def test_a_flax_transformer_of_four_layers_with_dropout_replayed(device):
     golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device)
     scopes = {

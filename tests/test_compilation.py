@@ -65,6 +65,7 @@ def total(function, x, mask):
     return sum(jnp.sum(jnp.sin(1.0 + jnp.arange(len(r), dtype=x.dtype)) * r) for r in results)
 
 
+@pytest.mark.slow
 def test_values_and_gradients_of_all_kinds_of_functions_are_those_of_a_loop_compiled_without_options(monkeypatch):
     data = jnp.asarray(np.random.default_rng(0).standard_normal((N, N)), jnp.float32)
 

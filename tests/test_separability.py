@@ -147,6 +147,7 @@ def test_the_row_of_each_entry_is_known():
     assert found.constant
 
 
+@pytest.mark.slow
 def test_random_expressions_are_never_called_sums_wrongly():
     """A hundred random programs over the rows; each that is called a sum must have no mixed difference."""
     rng = np.random.default_rng(7)
