@@ -104,9 +104,9 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
                 single, double, moves = ([side[label] for side in sides] for sides in pair.rounded(copied[number], number, unit))
                 found = widen(found, single, double, moves, unit)
                 if not np.all(found.agrees):
-                    explained = pair.explained_by_constants(draw).get(label)
-                    found = found if explained is None else found.allowing(explained)
-                    if explained is not None and np.any(found.error <= explained):
+                    explained = pair.explained_by_constants(draw)[label]
+                    found = found.allowing(explained)
+                    if np.any((explained > 0) & (found.error <= explained)):
                         coarse = constant_unit(*programs)
                         ledger.notes.append(
                             f"constants come from a type of unit roundoff {coarse:.1g}; in float64 smaller errors would show"
@@ -191,7 +191,7 @@ def _enter_roughly(
     wrong = error > bound
     if not np.any(wrong):
         return
-    explained = pair.explained_by_constants(draw).get(label, np.zeros(error.shape))
+    explained = pair.explained_by_constants(draw)[label]
     beyond = wrong & (error > GAP * explained)
     if np.any(beyond):
         _adjudicate(ledger, pair, draw, label, claimed, reference, beyond, unit, where)

@@ -139,9 +139,8 @@ def of_constants(problem: Problem, findings: list[Finding]) -> list[Finding]:
     """
 
     def hasty(f: Finding) -> bool:
-        return f.verdict in {"monte_carlo": (Verdict.CONFIRMED, Verdict.REFUTED), "differences": (Verdict.CONFIRMED,)}.get(
-            f.evidence, ()
-        )
+        said_more = ("monte_carlo", Verdict.CONFIRMED), ("monte_carlo", Verdict.REFUTED), ("differences", Verdict.CONFIRMED)
+        return (f.evidence, f.verdict) in said_more
 
     sizes = problem.first_sizes
     narrow = _program(problem), problem.closed_form(sizes).program(problem.draw(sizes, 0))[0]

@@ -79,9 +79,8 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
             if np.any(np.abs(expected - found.central) > DISAGREE * found.central_error):
                 jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())
                 found = found.blur(jitter, step_scales(moving).min(initial=1.0))
-                if constants is None:
-                    constants = explained_by_constants(closed, loss, problem.differentiated, labelled, inputs)
-                found = found.coarser(constants.get(label, np.zeros(1)).max(initial=0.0) * GAP / DISAGREE)
+                constants = constants or explained_by_constants(problem, sizes, loss, inputs)
+                found = found.coarser(constants[label].max(initial=0.0) * GAP / DISAGREE)
                 if (rounding := working_unit(closed.program(inputs)[0])) > unit:
                     own = labelled(movement(closed, rounding, inputs, options=check_options()))
                     found = found.coarser(own[label].max(initial=0.0))

@@ -120,6 +120,12 @@ def _listen(event: str, **_: Any) -> None:
         _hits.append(event)
 
 
+def evaluated(closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None = None) -> list[Any]:
+    """Evaluate a program once: in numpy, which need not compile it, or compiled where it has an operation that is only JAX's."""
+    outputs = floating(closed, args)
+    return list(executable(closed, args, options)(*args)) if outputs is None else outputs
+
+
 def executable(
     closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None = None, *, wait: bool = True
 ) -> Callable[..., Sequence[Any]]:

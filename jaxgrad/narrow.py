@@ -7,7 +7,7 @@ wherever it stands, on both sides and at other powers of 2, and it is measured h
 2.1 Xᵀ(Xw) it moves little, whatever X is: that difference is real.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.floats import floating
+from jaxgrad.compilation import check_options
+from jaxgrad.executables import evaluated
+from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, constants, has_rule
 from jaxgrad.rationals import is_single, rational, surd
 from jaxgrad.residues.fields import scramble
@@ -36,7 +38,13 @@ _BITS, _FEW_BITS = 16, 4
 _HALVES = {8: 2.0**-7, 11: 2.0**-10}
 """The significand's bits of the types of 16 bits, and their unit roundoff."""
 _FEW = 1000
-"""Arrays of more different numbers than this were computed, or are data."""
+"""Arrays of more numbers than this were computed, or are data."""
+_DIGITS = 7
+"""Nobody writes a number of a type of 16 bits with more decimal digits than this."""
+_COUNTS, _WHOLE = 64.0, 5
+"""Whole numbers below the first, or so many bits below a type's precision, are counts."""
+_SIMPLE = 9
+"""A fraction p/q is written where p·q has so many bits more than half a type's precision."""
 
 
 def constant_unit(*programs: core.ClosedJaxpr) -> float:
@@ -65,7 +73,7 @@ def _unit_shown(constant: Any) -> float:
     if is_single(value):
         return _SINGLE
     shown = [unit for bits, unit in _HALVES.items() if _fits(value, bits) and not _has_few_bits(values, unit).all()]
-    return max(shown, default=0.0) if float(f"{value:.7g}") != value else 0.0
+    return max(shown, default=0.0) if float(f"{value:.{_DIGITS}g}") != value else 0.0
 
 
 def _fits(value: float, bits: int) -> bool:
@@ -80,10 +88,10 @@ def _has_few_bits(values: np.ndarray, unit: float) -> np.ndarray:
 
 def _is_written(value: float, unit: float) -> bool:
     """Say whether a number of float64 is one that people write down, as 50 and 0.04 are, rather than one that was computed."""
-    if value.is_integer() and abs(value) < max(64.0, 1 / (32 * unit)):
+    if value.is_integer() and abs(value) < max(_COUNTS, 2.0**-_WHOLE / unit):
         return True
     fraction, meant = rational(value)
-    simple = meant and abs(fraction.numerator * fraction.denominator) < 1 / np.sqrt(unit) * 2**9
+    simple = meant and abs(fraction.numerator * fraction.denominator) < 2.0**_SIMPLE / np.sqrt(unit)
     narrow = any(_fits(value, bits) for bits in _HALVES) if unit > _SINGLE else is_single(value)
     return not narrow and (simple or surd(value) is not None)
 
@@ -168,40 +176,30 @@ def explained(moved: Sequence[np.ndarray], plain: np.ndarray, unit: float) -> np
     return min(EXPLAINED, LARGEST / (GAP * unit)) * np.nan_to_num(moves, nan=np.inf)
 
 
-def explained_by_constants(
-    claimed: Traceable,
-    loss: Traceable,
-    differentiated: Callable[[Traceable], Traceable],
-    labels: Callable[[Any], dict[str, Any]],
-    draw: Mapping[str, Any],
-) -> dict[str, np.ndarray]:
-    """Return what difference of a closed form and the gradient the rounding of narrow constants explains, entry by entry.
-
-    Empty where no constant is of a narrow type.
+def explained_by_constants(problem: Problem, sizes: Mapping[str, int], loss: Traceable, draw: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return what difference of closed form and gradient the rounding of narrow constants explains, {label: array}; 0 without such.
 
     Args:
-        claimed: the closed form.
-        loss: the loss.
-        differentiated: makes of a function the one of its value and gradient.
-        labels: makes of a gradient a dictionary {label: array}.
+        problem: the claim.
+        sizes: the sizes of the draw.
+        loss: the loss, or its expectation, as a function of the inputs.
         draw: the inputs.
     """
-    unit = constant_unit(claimed.program(draw)[0], loss.program(draw)[0])
+    claimed = problem.closed_form(sizes)
+    program, shape = claimed.program(draw)
+    unit = constant_unit(program, loss.program(draw)[0])
     if unit <= DOUBLE:
-        return {}
-    runs = []
-    for number in range(RUNS + 1):
-        sides = [_Shaken(side, unit, number) for side in (claimed, loss)]
-        ours, (_, theirs) = evaluated(sides[0], draw), evaluated(differentiated(sides[1]), draw)
-        ours, theirs = labels(ours), labels(theirs)
-        runs.append({label: np.asarray(array, np.float64) - np.asarray(theirs[label], np.float64) for label, array in ours.items()})
-
+        return {label: np.zeros(array.shape) for label, array in labelled(shape).items()}
+    runs = [_difference(problem, _Shaken(claimed, unit, n), _Shaken(loss, unit, n), draw) for n in range(RUNS + 1)]
     return {label: explained([run[label] for run in runs[1:]], plain, unit) for label, plain in runs[0].items()}
 
 
-def evaluated(function: Traceable, draw: Mapping[str, Any]) -> Any:
-    """Evaluate a function without compiling it as a whole."""
-    program, shape = function.program(draw)
-    leaves = jax.tree.leaves(draw)
-    outputs = floating(program, leaves)
-    return jax.tree.unflatten(jax.tree.structure(shape), core.jaxpr_as_fun(program)(*leaves) if outputs is None else outputs)
+def _difference(problem: Problem, claimed: Traceable, loss: Traceable, draw: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return closed form less gradient."""
+
+    def at_draw(function: Traceable) -> Any:
+        program, shape = function.program(draw)
+        return jax.tree.unflatten(jax.tree.structure(shape), evaluated(program, jax.tree.leaves(draw), check_options()))
+
+    ours, theirs = labelled(at_draw(claimed)), labelled(at_draw(problem.differentiated(loss))[1])
+    return {label: np.asarray(array, np.float64) - np.asarray(theirs[label], np.float64) for label, array in ours.items()}

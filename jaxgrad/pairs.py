@@ -20,8 +20,7 @@ class Pair:
 
     def __init__(self, problem: Problem, sizes: dict[str, int], loss: Traceable) -> None:
         """Set up; nothing is compiled yet."""
-        self.sizes, self.loss, self.wrt = sizes, loss, problem.wrt
-        self._differentiated = problem.differentiated
+        self.problem, self.sizes, self.loss, self.wrt = problem, sizes, loss, problem.wrt
         self.discrete = problem.discrete(sizes) | problem.likely_labels  # which rounding leaves as they are
         self._sides = problem.closed_form(sizes), problem.differentiated(loss)
         self.both = Together(self._sides)
@@ -40,9 +39,9 @@ class Pair:
         return labelled(claimed), labelled(gradient), np.abs(value).reshape(len(value), -1).max(axis=1, initial=0.0)
 
     def explained_by_constants(self, draw: dict[str, Tree]) -> dict[str, np.ndarray]:
-        """Return what difference of both sides at a draw the rounding of narrow constants explains; nothing where there are none."""
+        """Return what difference of both sides at a draw the rounding of narrow constants explains."""
         if self._constants[0] is not draw:
-            self._constants = draw, explained_by_constants(self._sides[0], self.loss, self._differentiated, labelled, draw)
+            self._constants = draw, explained_by_constants(self.problem, self.sizes, self.loss, draw)
         return self._constants[1]
 
     def rounded(self, stacked: dict[str, Tree], number: int, unit: float) -> Any:

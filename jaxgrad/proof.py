@@ -24,8 +24,7 @@ from jaxgrad.certificates import Certificate, certify, certify_within
 from jaxgrad.compilation import check_options
 from jaxgrad.discrete import Values, is_smooth, is_steered
 from jaxgrad.discrete import values as values_of
-from jaxgrad.executables import executable
-from jaxgrad.floats import floating
+from jaxgrad.executables import evaluated
 from jaxgrad.problem import Problem, Tree, labelled, probabilities
 from jaxgrad.programs import Filled, Picked, Traceable, TracedOnce, Unstopped, has_own_rules, has_stop_gradient
 from jaxgrad.report import Finding, Verdict
@@ -123,7 +122,8 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
     loss, closed = problem.loss if distribution is None else loss, problem.closed_form(sizes)
     args = (inputs,) if distribution is None else (inputs, probabilities(distribution))
     programs = loss.program(*args)[0], closed.program(inputs)[0]
-    values = [_evaluated(program, tree) for program, tree in zip(programs, (args, inputs), strict=True)]
+    leaves = map(jax.tree.leaves, (args, inputs))
+    values = [evaluated(program, flat, check_options()) for program, flat in zip(programs, leaves, strict=True)]
     where = " ".join(f"{name}={size}" for name, size in sizes.items()) or "these sizes"
     labels = list(claimed(closed).program(inputs)[1])
 
@@ -201,12 +201,6 @@ def _programs(way: _Way) -> list[core.Jaxpr]:
     return [side.program(*way.args)[0].jaxpr for side in (way.claimed, way.reference)]
 
 
-def _evaluated(program: core.ClosedJaxpr, tree: Any) -> list[Any]:
-    leaves = jax.tree.leaves(tree)
-    outputs = floating(program, leaves)
-    return list(executable(program, leaves, check_options())(*leaves)) if outputs is None else outputs
-
-
 def _prove(ways: list[_Way], labels: list[str], problem: Problem) -> dict[str, tuple[Certificate, _Way]]:
     """Prove all arrays at once in one of some ways, and else one by one; return of each what proved it, or the last that was tried."""
     found: dict[str, tuple[Certificate, _Way]] = {}
@@ -226,11 +220,11 @@ def _prove(ways: list[_Way], labels: list[str], problem: Problem) -> dict[str, t
 
 def _certified(way: _Way, problem: Problem) -> Certificate:
     """Try a way; the more was spent in vain on other arrays of the claim, or at other sizes, the less is spent now."""
-    vain: list[float] = problem.once(("certificates in vain",), lambda: [0.0])
-    meter = Meter(before := VAIN * vain[0])
+    vain = problem.once("work in vain", Meter)
+    meter = Meter(before := VAIN * vain.spent)
     found = certify_within(meter, way.reference, way.claimed, *way.args, seed=problem.seed)
     if found.verdict == Verdict.UNDECIDED:
-        vain[0] += meter.spent - before
+        vain.spent += meter.spent - before
     return found
 
 

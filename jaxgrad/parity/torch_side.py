@@ -36,6 +36,7 @@ def _device(torch: Any, device: Any) -> Any:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        # in turn: no such device, a torch that was built without it, what names none, and one without storage
         raise ValueError(f"`device` is {device!r}, which torch cannot use here ({summary(error)}); 'cpu' is everywhere") from error
     return found
 

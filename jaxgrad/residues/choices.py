@@ -37,7 +37,7 @@ def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
         coin = domain.toss("comparison", eqn, key, d.bad, p == 1)
         q = None if q is None else p
     else:
-        p, coin = domain.ordered(eqn, d)
+        p, coin = domain.ordered(d)
         q = None if q is None else p
     zero = (d.p == 0) | signs.known(d.sign, signs.NONPOSITIVE, d.shape)
     sure = signs.known(d.sign, signs.POSITIVE, d.shape) | (signs.known(d.sign, signs.NONNEGATIVE, d.shape) & ~tie)

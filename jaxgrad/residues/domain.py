@@ -268,7 +268,7 @@ class ResidueDomain(Domain):
                 self.coins.append(replace(coin, heads=coin.heads.copy()))
         return self._numbers[name] if self._numbers[name] >= 0 else COINS
 
-    def ordered(self, eqn: Any, d: Residues) -> tuple[np.ndarray, np.ndarray]:
+    def ordered(self, d: Residues) -> tuple[np.ndarray, np.ndarray]:
         """Return the truth of d > 0 as the order of numbers on lines has it, 0 or 1, and the coins that it depends on."""
         lines, columns = self.lines, d.p.reshape(self.draws.count, -1)
         assert lines is not None

@@ -56,12 +56,14 @@ class _Reading:
         relaxed: comparisons are unknowns, and not decided by draws.
         logs: logarithms are computed modulo q.
         angles: so are angles.
-        cuts: of the lines on which compared numbers lie, where comparisons follow the order of these; None where they do not.
+        ordered: comparisons follow the order of numbers that lie on one line.
+        cuts: where these lines are cut; None where that is to be learned.
     """
 
     relaxed: bool
     logs: bool = False
     angles: bool = False
+    ordered: bool = False
     cuts: Mapping[Name, Sequence[int]] | None = None
 
 
@@ -124,21 +126,18 @@ class Search:
             if differ and (logs or not way.logs) and (branches or way.relaxed):
                 yield self._attempt(way, 16 if way.relaxed else 128)
         if branches and not self.done and self.steps_apart is not None:
-            for way in [_Reading(False), *[_Reading(False, logs=True)] * logs]:
-                cuts = self._learned(way)
-                if any(len(cut) > 1 for cut in cuts.values()):  # else it is what was tried before
-                    yield self._attempt(replace(way, cuts=cuts), 128)
+            for exact in (False, True) if logs else (False,):
+                way = _Reading(False, logs=exact, ordered=True)
+                lines = self._run(way, LEARNING).domain.lines
+                if lines is not None and any(len(cut) > 1 for cut in lines.cuts.values()):  # else it is what was tried before
+                    yield self._attempt(replace(way, cuts=lines.cuts), 128)
 
     @cached_property
     def steps_apart(self) -> list[Fraction] | None:
-        """The differences of the program's constants; None where there are too many of them."""
-        values = {float(x) for c in constants(self.traced.program) if np.size(c) <= CONSTANTS for x in np.ravel(np.asarray(c, float))}
-        return differences([rational(x)[0] for x in values if np.isfinite(x) and rational(x)[1]]) if len(values) <= 64 else None
-
-    def _learned(self, way: _Reading) -> dict[Name, list[int]]:
-        """Run once, to see where the lines are cut."""
-        lines = self._run(replace(way, cuts={}), LEARNING, learn=True).domain.lines
-        return {} if lines is None else lines.cuts
+        """How far apart numbers are that differ by constants of the program; None where there are too many of these."""
+        small = [np.asarray(c, float).ravel() for c in constants(self.traced.program) if np.size(c) <= CONSTANTS]
+        readings = [rational(float(x)) for x in np.unique(np.concatenate([*small, [0.0]])) if np.isfinite(x)]
+        return differences([fraction for fraction, meant in readings if meant])
 
     def _attempt(self, way: _Reading, draws: int) -> Outcome:
         """Run, and run again with other coins told apart where there were too many."""
@@ -195,14 +194,12 @@ class Search:
                 return
         self._record(outcome, bounds, proofs)
 
-    def _run(
-        self, way: _Reading, count: int, orders: Sequence[Sequence[int]] | None = None, *, skip: int = 0, learn: bool = False
-    ) -> Outcome:
+    def _run(self, way: _Reading, count: int, orders: Sequence[Sequence[int]] | None = None, *, skip: int = 0) -> Outcome:
         self.meter.check(estimate(self.traced.program.jaxpr, count))
         self.runs, self.draws = self.runs + 1, max(self.draws, count)
         seed = hash((self.seed, self.runs)) & 0xFFFFFFFF
         draws = Rotations(count, seed) if way.angles else Draws(count, seed, PRIMES[:2] if way.logs else PRIMES)
-        lines = None if way.cuts is None else Lines(draws, self.steps_apart or [Fraction(0)], None if learn else way.cuts)
+        lines = Lines(draws, self.steps_apart, way.cuts) if way.ordered and self.steps_apart else None
         domain = ResidueDomain(
             draws, RULES, relaxed=way.relaxed, two=self.two or way.angles, logs=way.logs, orders=orders or (),
             rooted=self.rooted, skip=skip, meter=self.meter, lines=lines,
