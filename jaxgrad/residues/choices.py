@@ -2,8 +2,8 @@
 
 Relaxed, the truth of d > 0 is a random field element, the same for the same d and its complement for −d; sampled, it
 says whether d is a square, or where d lies among numbers that differ from it by constants (`jaxgrad.residues.lines`). A choice is
-the line through both cases. Where the field may not know that two values are
-equal on a whole region (`ResidueDomain.may_tie`), d > 0 and −d > 0 are unrelated, since neither may hold.
+the line through both cases. Where the field may not know that two values are equal on a whole region
+(`ResidueDomain.may_tie`), d > 0 and −d > 0 are unrelated, since neither may hold.
 """
 
 import math

@@ -274,12 +274,12 @@ class ResidueDomain(Domain):
         assert lines is not None
         truth, taint = np.zeros(columns.shape, np.int64), np.zeros(columns.shape[1], np.uint64)
         always = np.ones(self.draws.count, bool)
+        lines.comparisons += 1
         for i, column in enumerate(columns.T):
-            above, names, known = lines.positive((lines.calls, i), column)
+            above, names, known = lines.positive((lines.comparisons, i), column)
             truth[:, i] = above
             numbers = [self._number(("line", name), Coin("comparison", always, always, lines.weight(name))) for name in sorted(names)]
             taint[i] = sum((np.uint64(1) << np.uint64(n) for n in {*numbers, *([] if known else [COINS])}), np.uint64(0))
-        lines.calls += 1
         return truth.reshape(d.p.shape), taint.reshape(d.shape)
 
     def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:

@@ -55,12 +55,16 @@ class Lines:
         draws: the fields.
         steps: what `differences` returns.
         cuts: where each line is cut, as a run before has learned it; None in the run that learns.
+
+    Attributes:
+        comparisons: how many arrays were compared so far.
+        pairs: how many numbers were held against the first of a line.
     """
 
     def __init__(self, draws: Draws, steps: Sequence[Fraction], cuts: Mapping[Name, Sequence[int]] | None = None) -> None:
         """Know of zero alone, on whose line all constants lie."""
         self.draws, self.steps, self.learned = draws, steps, cuts
-        self.calls = self.pairs = 0
+        self.comparisons = self.pairs = 0
         self.random = np.random.default_rng([draws.seed, 3])
         residues = np.stack([draws.p.fraction(x.numerator, x.denominator) for x in steps], 1)
         keys = (draws.which[:, None].astype(np.int64) << 32 | residues).ravel()
