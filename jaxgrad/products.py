@@ -18,6 +18,7 @@ from jax.extend import core
 
 from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.association import apply
+from jaxgrad.orientation import Orienting
 from jaxgrad.programs import Traceable, TracedOnce, equations
 
 ALONE = 2**18 * 0.95
@@ -52,8 +53,54 @@ def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None)
     traced = function if isinstance(function, Traceable) else TracedOnce(function)
     program, shape = traced.program(*args)
     narrow = are_narrow(program.jaxpr) if narrow is None else narrow
-    outputs = _run(program.jaxpr, program.consts, jax.tree.leaves(args), narrow)
+    leaves, fixed = jax.tree.leaves(args), len(jax.tree.leaves(args[:-1]))
+    outputs = None if narrow else _oriented(program, leaves, fixed)
+    if outputs is None:
+        outputs = _run(program.jaxpr, program.consts, leaves, narrow)
     return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+
+def _oriented(program: core.ClosedJaxpr, leaves: Sequence[Any], fixed: int) -> list[Any] | None:
+    """Evaluate a program with its arrays in the order in which its products take them; None where fewer are turned without.
+
+    Args:
+        program: a program.
+        leaves: its arguments.
+        fixed: how many of these, the first ones, do not depend on the samples.
+    """
+    large = [eqn for eqn in equations(program.jaxpr) if eqn.primitive.name == "dot_general" and _may_be_cut(eqn)]
+    if not large or not all(_is_single(eqn) for eqn in large):
+        return None
+
+    def run(**how: bool) -> tuple[list[Any], int]:
+        orienting = Orienting(_matrix_product, _with_steady_products, **how)
+        held = [orienting.lying(leaf, jnp.shape(leaf), i >= fixed) for i, leaf in enumerate(leaves)]
+        outputs = [out.usual for out in orienting.run(program.jaxpr, program.consts, held)]
+        return outputs, orienting.turned
+
+    turned = run(weights_first=False, dry=True)[1]
+    if not turned or run(weights_first=True, dry=True)[1] >= turned:
+        return None
+    return run(weights_first=True)[0]
+
+
+def _matrix_product(eqn: core.JaxprEqn, left: Any, right: Any, terms_last: bool) -> Any:
+    """Take the product of (rows, terms) with (terms, columns), or with (columns, terms)."""
+
+    def dot(left: Any) -> Any:
+        return jax.lax.dot_general(
+            left, right, (((1,), (1 if terms_last else 0,)), ((), ())),
+            precision=eqn.params["precision"], preferred_element_type=eqn.params["preferred_element_type"],
+        )  # fmt: skip
+
+    barrier = jax.lax.optimization_barrier
+    return barrier(dot(barrier(left))) if _may_be_cut(eqn) else dot(left)
+
+
+def _with_steady_products(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+    if eqn.primitive.name == "dot_general" and _may_be_cut(eqn):
+        return [_product(eqn, *operands, narrow=False)]
+    return apply(jaxpr, _inside(eqn, narrow=False), operands)
 
 
 def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], narrow: bool) -> list[Any]:
@@ -105,6 +152,10 @@ def _may_be_cut(eqn: core.JaxprEqn) -> bool:
     return floating and rows * terms * columns > ALONE and terms > SHORT
 
 
+def _is_single(eqn: core.JaxprEqn) -> bool:
+    return {dtype_of(v) for v in (*eqn.invars, *eqn.outvars)} == {jnp.dtype("float32")}
+
+
 def _product(eqn: core.JaxprEqn, left: Any, right: Any, narrow: bool) -> Any:
     ((axes_l, axes_r), (batch_l, batch_r)) = eqn.params["dimension_numbers"]
     free_l = [i for i in range(left.ndim) if i not in (*axes_l, *batch_l)]
@@ -120,7 +171,7 @@ def _product(eqn: core.JaxprEqn, left: Any, right: Any, narrow: bool) -> Any:
         )  # fmt: skip
 
     right = right.transpose(*batch_r, *axes_r, *free_r)
-    if dtype_of(eqn.outvars[0]) == left.dtype == right.dtype == jnp.float32 and not narrow:
+    if _is_single(eqn) and not narrow:
         left = left.transpose(*batch_l, *free_l, *axes_l).reshape(*many, rows, terms)
         right = right.reshape(*many, terms, columns)
         product = dot(jax.lax.optimization_barrier(left), right, several + 1, several, several)

@@ -36,7 +36,7 @@ CACHE_BUDGET = 12 * 2**20
 DEALT_OUT = 8 * 2**20
 """Bytes of chunk means in a round up to which its chunks are dealt out to the cores; XLA fills the cores with larger ones itself."""
 
-FIXED_SHARE = 32
+FIXED_SHARE = 96
 """A chunk may be larger than the cache by so many times the result, whose own cost is paid once a chunk."""
 
 MIN_CHUNKS = 16

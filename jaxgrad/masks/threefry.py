@@ -2,7 +2,8 @@
 
 JAX evaluates Threefry-2x32 on a CPU as a loop over groups of rounds, each of which reads all words from memory and writes them
 back. Here the twenty rounds of a block of counters are one operation, so that a word is written once. A loop runs over the blocks:
-without it XLA fuses the rounds into whatever uses the words, which may be several times slower.
+without it XLA fuses the rounds into whatever uses the words, which may be several times slower. The two words that a counter gives
+leave it as one of 64 bits: of an operation with two results XLA would make two, and each would go through all rounds.
 
 Salmon et al., SC (2011) 16, "Parallel random numbers: as easy as 1, 2, 3".
 """
@@ -66,15 +67,17 @@ def _in_blocks(key: Array, shape: tuple[int, ...]) -> Array:
     blocks = next((n for n in range(fewest, 2 * fewest) if half % n == 0), fewest)  # else words are copied once more
     length = -(-half // blocks)
 
-    def block(_: None, number: Array) -> tuple[None, tuple[Array, Array]]:
+    def block(_: None, number: Array) -> tuple[None, Array]:
         first = number * np.uint32(length) + jax.lax.iota(np.uint32, length)
         second = first + np.uint32(half)
         if size % 2:  # the last of the counters is none of the 0 … size − 1, and JAX takes 0 in its place
             second = jnp.where(first == np.uint32(half - 1), np.uint32(0), second)
-        return None, _threefry(key, first, second)
+        first, second = (jax.lax.convert_element_type(word, np.uint64) for word in _threefry(key, first, second))
+        return None, first | jax.lax.shift_left(second, jnp.full_like(second, 32))
 
-    both = jax.lax.scan(block, None, jax.lax.iota(np.uint32, blocks))[1]
-    return jnp.concatenate([part.ravel()[:half] for part in both])[:size].reshape(shape)
+    with jax.enable_x64(True):  # for integers of 64 bits
+        both = jax.lax.scan(block, None, jax.lax.iota(np.uint32, blocks))[1]
+        return jax.lax.bitcast_convert_type(both.ravel()[:half], np.uint32).T.ravel()[:size].reshape(shape)
 
 
 def _threefry(key: Array, first: Array, second: Array) -> tuple[Array, Array]:
