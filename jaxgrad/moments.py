@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxgrad.threads import for_each
+from jaxgrad.threads import for_each, workers
 
 MERGED_AT_ONCE = 2**17
 """Entries of chunk means that are converted to float64 and merged at once: they stay in the cache."""
@@ -51,22 +51,34 @@ class Moments:
         """Merge a block of chunk means, of shape (chunks, size)."""
         count, size = chunk_means.shape
         total, width = self.count + count, max(1, MERGED_AT_ONCE // count)
+        weight, begins = self.count * count / total, range(0, size, width)
+        share = -(-len(begins) // workers())
 
-        def merge(begin: int) -> None:
-            part = slice(begin, begin + width)
-            block = chunk_means[:, part].astype(np.float64)
-            mean = block.mean(axis=0)
-            block -= mean
-            delta, weight = mean - self.mean[part], self.count * count / total
+        def merge(begins: range) -> None:
+            room = np.empty((count, width))
+            for begin in begins:
+                part = slice(begin, min(begin + width, size))
+                block = room[:, : part.stop - begin]
+                np.copyto(block, chunk_means[:, part])
+                mean = np.add.reduce(block, axis=0)
+                mean /= count
+                block -= mean
+                delta = np.subtract(mean, self.mean[part], out=mean)
+                gain = np.einsum("ij,ij->j", block, block)
+                gain += delta**2 * weight
+                held, plain = HELD[0] < gain.min() and gain.max() < HELD[1], (self.unit[part] == 1).all()
+                if not (held and plain):
+                    odd = (self.unit[part] != 1) | ~((gain > HELD[0]) & (gain < HELD[1]))
+                    gain[odd] = self._in_units(begin + np.flatnonzero(odd), block[:, odd], delta[odd], weight)
+                self.squares[part] += gain
+                delta *= count / total
+                self.mean[part] += delta
+
+        def quietly(begins: range) -> None:
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                gain = np.einsum("ij,ij->j", block, block) + delta**2 * weight
-            odd = (self.unit[part] != 1) | ~((gain > HELD[0]) & (gain < HELD[1]))
-            if odd.any():
-                gain[odd] = self._in_units(begin + np.flatnonzero(odd), block[:, odd], delta[odd], weight)
-            self.squares[part] += gain
-            self.mean[part] += delta * (count / total)
+                merge(begins)
 
-        for_each(merge, range(0, size, width))
+        for_each(quietly, [begins[i : i + share] for i in range(0, len(begins), max(1, share))])
         self.count = total
 
     def _in_units(self, entries: np.ndarray, block: np.ndarray, delta: np.ndarray, weight: float) -> np.ndarray:
