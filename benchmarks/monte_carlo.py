@@ -11,8 +11,8 @@ Contenders:
     jaxgrad   jaxgrad.estimate(..., argnums=(0, 1)), which returns standard errors too
 
 Each contender runs in a process of its own, so that no thread pool disturbs another, and is called in turn with the others.
-"cold" is its first call there: imports are over, compilation and warming-up are in it. "warm" is the median of the later
-calls. The torch contenders run with the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad
+"cold" is its first call there: imports are over, compilation and warming-up are in it. "warm" is the median of later
+calls, before each of which the contender has run for 50 ms, so that caches, clock rate and threads are awake again. The torch contenders run with the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad
 chooses for itself. Where the loop would take too long it is timed on fewer masks and scaled up, which the table marks with ~.
 
 The floor is what the arithmetic alone would take: the products that touch a sample, two of m n n for the linear model (W2 W1 is known
@@ -75,6 +75,8 @@ def floor(problem, rates):
 
 PAUSE = 0.5
 """Seconds between two calls: a thread pool spins for a while after its work, and would take a core from the next contender."""
+AWAKE = 0.05
+"""Seconds for which a contender runs before the call that is timed."""
 
 
 def serve(pipe, name, m, n, h, samples, chunks):
@@ -110,8 +112,9 @@ def serve(pipe, name, m, n, h, samples, chunks):
     error = exact and max(float(np.abs(g - e).max() / np.abs(e).max()) for g, e in zip(result, exact, strict=True))
     pipe.send({"import": imported, "cold": cold, "chunk": best, "threads": threads, "error": error})
     while pipe.recv() == "go":
-        if name != "loop":
-            run()  # bring back the caches and the clock rate that were lost in the pause
+        begin = time.perf_counter()
+        while name != "loop" and time.perf_counter() - begin < AWAKE:
+            run()
         pipe.send(timed(run)[0])
 
 

@@ -1,7 +1,7 @@
 """Looks at a growing sample until every array of a claimed gradient is decided.
 
 With ḡ the mean of C chunks, g the claim, and reach = half width (`jaxgrad.tails`) + rounding + what rare events may hide
-(`jaxgrad.rarities`), an entry is
+(`jaxgrad.rarities`), be it of entries that were the same in all samples, an entry is
 
     refuted      when |ḡ − g| > reach
     confirmed    when |ḡ − g| + reach ≤ resolution · max|g|
@@ -176,8 +176,13 @@ class Sequence:
 
     def _off_and_reach(self, times: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         samples = max(self.samples * times, 1.0)
-        allowed = self.rare.allowance(samples, self.odds)
+        allowed = self.rare.allowance(samples, self.odds) + np.where(self._still, self.rare.unseen(samples, self.odds), 0.0)
         return np.abs(self.tails.mean - self.claimed), self.tails.half_width(self.odds, times=times) + self.rounding + allowed
+
+    @property
+    def _still(self) -> np.ndarray:
+        """Which entries were the same in all samples, but for rounding."""
+        return self.tails.unit * np.sqrt(self.tails.variance) <= self.rounding
 
     def _ahead(self) -> tuple[float, float]:
         """Return the widest interval in units of the resolution, and samples at which it may be narrow enough, for progress."""
@@ -222,14 +227,13 @@ class Sequence:
             i = int(np.argmax(np.nan_to_num(off / np.maximum(reach, np.finfo(float).tiny))))
         detail, warning = shown, ""
         if verdict == Verdict.REFUTED:
-            se = max(float(self.tails.standard_error()[part][i]), float(np.finfo(float).tiny))
-            detail += (
-                f"; flat entry {i}: closed form {self.claimed[part][i]:.6g}, sampled {self.tails.mean[part][i]:.6g}, "
-                f"{float(off[i]) / se:.3g} standard errors away"
-            )
+            se = float(self.tails.standard_error()[part][i])
+            away = "the same in all samples" if self._still[part][i] else f"{float(off[i]) / se:.3g} standard errors away"
+            detail += f"; flat entry {i}: closed form {self.claimed[part][i]:.6g}, sampled {self.tails.mean[part][i]:.6g}, {away}"
         elif verdict == Verdict.UNDECIDED:
             detail += self._reason(label)
-        if self._silent(label) and np.all(off <= self.rounding[part]):
+        constant = not np.any(np.broadcast_to(self.rare.swing, len(self.claimed))[part])
+        if self._silent(label) and constant and np.all(off <= self.rounding[part]):
             verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
         unit = max(scale, float(np.nan_to_num(np.abs(self.tails.mean[part])).max(initial=0.0))) or 1.0
         (worst,) = largest(np.nan_to_num(off), off > reach)
@@ -278,6 +282,11 @@ class Sequence:
             said = (
                 f"; entries of the mask that fall together with a probability of {probability:.1g}, too seldom to be sampled, move the "
                 f"gradient by {shift / self.scale[label]:.1g} times its largest entry{said}"
+            )
+        elif np.max(np.where(self._still, self.rare.unseen(self.samples, self.odds), 0.0)[part] / self.wanted[part]) > 0.5:
+            said = (
+                f"; entries that were the same in all samples, but for rounding, hang on the mask, and an event of a probability below "
+                f"{self.odds / self.samples:.1g} that moves them may have been missed{said}"
             )
         elif not np.all(np.isfinite(self.tails.half_width(self.odds)[part])):
             said = f"; the chunks' means scatter with too heavy tails{said}"

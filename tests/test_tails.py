@@ -1,11 +1,14 @@
 """The half width of an interval: right for skewed, heavy-tailed and rare chunk means, where Student's t is not."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import t as student
 
+import jaxgrad as jg
 from jaxgrad.masks import Bernoulli, FeatureBernoulli, FixedCount, MultiplicativeGaussian
-from jaxgrad.rarities import rarities
+from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Verdict
 from jaxgrad.sequential import Limits, Sequence
 from jaxgrad.tails import Tails, log_odds
@@ -106,13 +109,81 @@ def test_a_claim_that_is_off_is_refuted_under_skew_whichever_way_it_is_off(off):
     assert set(runs) == {Verdict.REFUTED}
 
 
-def test_entries_that_do_not_vary_are_held_to_rounding_alone():
-    limits = Limits(1e-6, 1e-2, 2**12, 1, 256)
-    rounding = np.full(2, 1e-6)
-    for claimed, verdict in (([1.0, 3e-6], Verdict.REFUTED), ([1.0, 3e-7], Verdict.CONFIRMED)):
-        run = Sequence(np.array(claimed), rounding, {"w": slice(0, 2)}, limits)
-        run.run(lambda first, chunks: np.tile(np.float32([1.0, 0.0]), (chunks, 1)))
-        assert run.verdicts["w"] == verdict
+def verdict_of_a_still_sample(claimed, swing, samples=2**12):
+    limits = Limits(1e-6, 1e-2, samples, 1, 256)
+    rare = Rarities(np.zeros(0), np.zeros((0, 2)), np.full(2, swing))
+    run = Sequence(np.array(claimed), np.full(2, 1e-6), {"w": slice(0, 2)}, limits, rare=rare)
+    run.run(lambda first, chunks: np.tile(np.float32([1.0, 0.0]), (chunks, 1)))
+    return run.verdicts["w"], run.finding("w", 0.0, "").detail
+
+
+def test_entries_that_do_not_hang_on_the_mask_are_held_to_rounding_alone():
+    verdict, detail = verdict_of_a_still_sample([1.0, 3e-6], 0.0)
+    assert verdict == Verdict.REFUTED and "the same in all samples" in detail
+    assert verdict_of_a_still_sample([1.0, 3e-7], 0.0)[0] == Verdict.CONFIRMED
+
+
+def test_entries_that_were_the_same_in_all_samples_may_move_in_an_event_that_was_missed():
+    assert verdict_of_a_still_sample([1.0, 3e-6], 4.0)[0] == Verdict.UNDECIDED
+    verdict, detail = verdict_of_a_still_sample([1.0, 3e-7], np.inf)
+    assert verdict == Verdict.UNDECIDED and "may have been missed" in detail
+    # an event that has a probability of 17 in 4096 would have happened; one that moves the entry by 4 may be that likely, and no more
+    assert verdict_of_a_still_sample([1.0, 0.03], 4.0)[0] == Verdict.REFUTED
+    assert verdict_of_a_still_sample([1.0, 0.003], 1.0, 2**13)[0] == Verdict.CONFIRMED
+
+
+def pattern(n, share, value):
+    """A claim that hangs on one pattern of n coins, `share` of whose gradient 2 w comes from there, and `value` of it is claimed."""
+    coins = np.random.default_rng(5).integers(0, 2, n)
+
+    def loss(w, mask):
+        hit = jnp.prod(jnp.where(coins == 1, mask, 1 - mask))
+        return (1 - share + share * 2.0**n * hit) * jnp.sum(w**2)
+
+    shapes = {"w": "3", "mask": str(n)}
+    return jg.Derivation(name="pattern", loss=loss, gradient=lambda w, mask: {"w": 2 * value * w}, shapes=shapes, mask=Bernoulli(0.5))
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(1.0, 1.0), (0.5, 1.0), (0.5, 0.5), (1.0, 0.0)], ids=["all", "half", "half, left out", "all, left out"]
+)
+def test_what_no_sample_has_shown_is_neither_refuted_nor_confirmed(share, value):
+    """The mean of samples that were all the same is no expectation where the gradient hangs on the mask."""
+    (finding,) = jg.verify(pattern(20, share, value), evidence="monte_carlo", max_samples=2**14).findings
+    assert finding.verdict == Verdict.UNDECIDED
+    assert "missed" in finding.detail or "no scale" in finding.detail or "heavy tails" in finding.detail
+
+
+def test_what_does_not_hang_on_the_mask_is_decided_though_it_never_varies():
+    for value, verdict in ((1.0, Verdict.CONFIRMED), (1.01, Verdict.REFUTED)):
+        assert jg.verify(pattern(20, 0.0, value), evidence="monte_carlo").verdict == verdict
+
+
+@pytest.mark.parametrize(("mask", "factor"), [(FixedCount(4), 4.0), (Bernoulli(0.5), 5.0)], ids=["count", "coins"])
+def test_a_count_that_is_fixed_is_constant_and_one_that_is_not_is_not(mask, factor):
+    claim = jg.Derivation(
+        name="count", loss=lambda w, mask: mask.sum() * jnp.sum(w**2), gradient=lambda w, mask: {"w": 2 * factor * w},
+        shapes={"w": "3", "mask": "10"}, mask=mask,
+    )  # fmt: skip
+    (finding,) = jg.verify(claim, evidence="monte_carlo").findings
+    assert finding.verdict == Verdict.CONFIRMED
+    assert (finding.detectable < 1e-3) == isinstance(mask, FixedCount)
+
+
+def test_a_column_of_zeros_is_confirmed_and_a_claim_that_is_wrong_there_alone_is_not():
+    x = np.random.default_rng(0).random((20, 6))
+    x[:, 2] = 0
+    claim = jg.catalog.get("masked_autoencoder_bernoulli")
+    assert jg.verify(claim, evidence="monte_carlo", inputs={"x": x}).verdict == Verdict.CONFIRMED
+
+    def wrong(**named):
+        gradient = dict(claim.gradient(**named))
+        scale = jnp.abs(gradient["w1"]).max()
+        return gradient | {"w1": gradient["w1"].at[:, 2].add(0.05 * scale)}
+
+    off = jg.Derivation(name="off", loss=claim.loss, gradient=wrong, shapes=claim.shapes, mask=claim.mask)
+    report = jg.verify(off, evidence="monte_carlo", inputs={"x": x})
+    assert {f.wrt: f.verdict for f in report.findings} == {"w1": Verdict.REFUTED, "w2": Verdict.CONFIRMED}
 
 
 def product_of(columns, keep, size):
@@ -144,6 +215,24 @@ def test_an_event_that_must_have_happened_is_left_to_the_sample():
 def test_a_gradient_that_no_event_moves_is_allowed_nothing():
     found = rarities(Bernoulli(0.999), (3, 4), lambda masks: np.ones((8, 5)), np.ones((8, 3, 4)), np.full(5, 1e-9), seed=0)
     assert len(found.probability) == 0 and np.all(found.allowance(10, 20.0) == 0)
+    assert np.all(found.swing == 0) and np.all(found.unseen(10, 20.0) == 0)
+
+
+def test_a_gradient_that_is_defined_at_draws_alone_may_swing_by_anything():
+    def evaluate(masks):
+        with np.errstate(invalid="ignore"):
+            return np.where((masks == 0) | (masks == 1), 1.0, np.nan)[:, 0]
+
+    found = rarities(Bernoulli(0.5), (3, 4), evaluate, np.ones((8, 3, 4)), np.full(4, 1e-9), seed=0)
+    assert np.all(np.isinf(found.swing))
+
+
+def test_combined_rows_keep_what_all_rows_share():
+    rows = FixedCount(3).sample(jax.random.key(0), (8, 2, 7))
+    found = rarities(FixedCount(3), (2, 7), lambda masks: masks.sum(axis=-1), np.asarray(rows, float), np.full(2, 1e-9), seed=0)
+    assert np.all(found.swing < 1e-12)
+    found = rarities(FixedCount(3), (2, 7), lambda masks: masks[:, 0], np.asarray(rows, float), np.full(7, 1e-9), seed=0)
+    assert np.all(found.swing > 0.5)
 
 
 def test_rare_rows_of_a_mask_whose_rows_can_be_listed_are_tried():

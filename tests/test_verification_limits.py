@@ -81,10 +81,9 @@ def jointly_rare(claimed_share, columns=2):
 @pytest.mark.parametrize("columns", [2, 4])
 def test_entries_that_seldom_fall_together_are_neither_confirmed_away_nor_held_against_a_claim(claimed_share, columns):
     finding = verify(jointly_rare(claimed_share, columns), evidence="monte_carlo", max_samples=2**17).findings[0]
-    if columns == 2:
-        assert finding.verdict == Verdict.UNDECIDED and "fall together with a probability of" in finding.detail
-    else:  # 1e-12 · 1e7 is far below the resolution, and either claim is right
-        assert finding.verdict == Verdict.CONFIRMED
+    assert finding.verdict == Verdict.UNDECIDED
+    # all four are dropped once in 1e12 draws, which is far below the resolution; but the samples, which are all the same, cannot tell
+    assert ("fall together with a probability of" if columns == 2 else "may have been missed") in finding.detail
 
 
 @jax.custom_vjp
