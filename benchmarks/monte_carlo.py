@@ -11,9 +11,10 @@ Contenders:
     jaxgrad   jaxgrad.estimate(..., argnums=(0, 1)), which returns standard errors too
 
 Each contender runs in a process of its own, so that no thread pool disturbs another, and is called in turn with the others.
-"cold" is its first call there: imports are over, compilation and warming-up are in it. "warm" is the median of later
-calls, before each of which the contender has run for 50 ms, so that caches, clock rate and threads are awake again. The torch contenders run with the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad
-chooses for itself. Where the loop would take too long it is timed on fewer masks and scaled up, which the table marks with ~.
+"cold" is its first call there: imports are over, compilation and warming-up are in it. "warm" is the median of later calls, before
+each of which the contender has run for 50 ms, so that caches, clock rate and threads are awake again. The torch contenders run with
+the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad chooses for itself. Where the loop would take
+too long it is timed on fewer masks and scaled up, which the table marks with ~.
 
 The floor is what the arithmetic alone would take: the products that touch a sample, two of m n n for the linear model (W2 W1 is known
 before), two of m n h and two of m h h for the nonlinear one (whose squared error is taken by Gram matrices), at the rate of matrix
