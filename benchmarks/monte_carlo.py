@@ -43,27 +43,36 @@ MEMORY_PROBLEMS = [(50, 10, 10, 10**6), (64, 64, 64, 10**6)]
 
 
 def rates(repeats=15):
-    """Return operations per second of a large matrix product, and entries per second of the mask generator, both compiled."""
+    """Return how many operations of a large matrix product, and entries of masks drawn by all cores in a loop, take a second."""
     import jax
     import jax.numpy as jnp
 
     import jaxgrad as jg
+    from jaxgrad.compilation import loop_options
+    from jaxgrad.threads import for_each, workers
 
-    def best(function, *args):
-        run = jax.jit(function)
-        jax.block_until_ready(run(*args))
+    def best(run):
+        run()
         times = []
         for _ in range(repeats):
             start = time.perf_counter()
-            jax.block_until_ready(run(*args))
+            run()
             times.append(time.perf_counter() - start)
         return min(times)
 
-    a, b = jnp.ones((4096, 784)), jnp.ones((784, 784))
-    key, mask = jax.random.key(0), jg.masks.Bernoulli(PROB)
+    mask, steps, shape = jg.masks.Bernoulli(PROB), 16, (64, 64, 64)
+
+    def draw(key):
+        def step(total, i):
+            return total + mask.sample(jax.random.fold_in(key, i), shape), None
+
+        return jax.lax.scan(step, jnp.zeros(shape), jnp.arange(steps, dtype=jnp.uint32))[0]
+
+    product, drawn, key = jax.jit(jnp.matmul), jax.jit(draw, compiler_options=loop_options()), jax.random.key(0)
+    a, b, cores = jnp.ones((4096, 784)), jnp.ones((784, 784)), range(workers())
     return {
-        "operations": 2 * 4096 * 784 * 784 / best(jnp.matmul, a, b),
-        "entries": 2**20 / best(lambda key: mask.sample(key, (1024, 1024)), key),
+        "operations": 2 * 4096 * 784 * 784 / best(lambda: jax.block_until_ready(product(a, b))),
+        "entries": len(cores) * steps * 64**3 / best(lambda: for_each(lambda _: jax.block_until_ready(drawn(key)), cores)),
     }
 
 
