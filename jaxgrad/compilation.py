@@ -20,11 +20,10 @@ _LOOP: dict[str, Any] = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_prefer_vector_width": 512,
     "xla_disable_hlo_passes": "algsimp",
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT",
     "xla_cpu_parallel_codegen_split_count": 1,
 }
 _BRIEF: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
-_CHAINED: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 _NARROW: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
@@ -70,10 +69,10 @@ def lowered(function: Callable[..., Any], options: dict[str, Any] | None, *args:
     return with_options_or_without
 
 
-def loop_options(*, narrow: bool = False, chained: bool = False, brief: bool = False) -> dict[str, Any] | None:
+def loop_options(*, narrow: bool = False, brief: bool = False) -> dict[str, Any] | None:
     """Options for a sampling loop; None away from the CPU.
 
-    YNNPACK is left its products and little else: its sums over samples take ten times as long as XLA's own, and their last bits
+    YNNPACK is left its products and nothing else: its sums over samples take ten times as long as XLA's own, and their last bits
     depend on the number of threads.
 
     Algebraic simplification is left out: it gains nothing here, and what it makes of a softmax depends on whether the program is spread
@@ -81,12 +80,11 @@ def loop_options(*, narrow: bool = False, chained: bool = False, brief: bool = F
 
     Args:
         narrow: whether all matrices are so narrow that their products are quicker without YNNPACK; see `jaxgrad.products`.
-        chained: whether YNNPACK should take what lies between products too; see `jaxgrad.products`.
         brief: whether the loop runs so briefly that it should rather compile quickly, in little more than half of the time.
     """
     if jax.default_backend() != "cpu":
         return None
-    options = _LOOP | (_CHAINED if chained else {}) | (_NARROW if narrow else {}) | (_BRIEF if brief else {})
+    options = _LOOP | (_NARROW if narrow else {}) | (_BRIEF if brief else {})
     if _accepted(tuple(options.items())):
         return options
     return {name: value for name, value in options.items() if _accepted(((name, value),))} or None

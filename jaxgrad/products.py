@@ -29,19 +29,6 @@ NARROW = 32
 """Columns and rows of a matrix up to which Eigen is quicker than YNNPACK at multiplying many rows with it."""
 
 
-CHAIN = 2
-"""Large products up to which what lies between them, mere sums and differences mostly, is quicker done by YNNPACK as well."""
-
-
-def are_few(jaxpr: core.Jaxpr) -> bool:
-    """Say whether a program has so few large products that they are best taken in one go with all that lies between them."""
-    return len(_large(jaxpr)) <= CHAIN
-
-
-def _large(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
-    return [eqn for eqn in equations(jaxpr) if eqn.primitive.name == "dot_general" and _may_be_cut(eqn)]
-
-
 def are_narrow(jaxpr: core.Jaxpr) -> bool:
     """Say whether all products of a program are of long with narrow matrices, for which YNNPACK is not made."""
     sides = [sorted(_sides(eqn)) for eqn in equations(jaxpr) if eqn.primitive.name == "dot_general"]
@@ -81,7 +68,7 @@ def _oriented(program: core.ClosedJaxpr, leaves: Sequence[Any], fixed: int) -> l
         leaves: its arguments.
         fixed: how many of these, the first ones, do not depend on the samples.
     """
-    large = _large(program.jaxpr)
+    large = [eqn for eqn in equations(program.jaxpr) if eqn.primitive.name == "dot_general" and _may_be_cut(eqn)]
     if not large or not all(_is_single(eqn) for eqn in large):
         return None
 

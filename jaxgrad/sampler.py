@@ -22,7 +22,7 @@ from jaxgrad.checkpoints import fingerprint, program
 from jaxgrad.compilation import loop_options
 from jaxgrad.executables import executable
 from jaxgrad.masks import Mask
-from jaxgrad.products import are_few, are_narrow, steady
+from jaxgrad.products import are_narrow, steady
 from jaxgrad.programs import TracedOnce
 from jaxgrad.sharding import devices, spread
 from jaxgrad.threads import for_each, workers
@@ -60,7 +60,6 @@ class Known(NamedTuple):
         size: entries of the result.
         row: bytes of the result.
         narrow: whether all matrices are narrow; see `jaxgrad.products`.
-        few: whether there are few large products; see there.
     """
 
     signature: Any
@@ -69,7 +68,6 @@ class Known(NamedTuple):
     size: int
     row: int
     narrow: bool
-    few: bool
 
     @property
     def rounding(self) -> np.ndarray:
@@ -153,8 +151,7 @@ class Sampler:
             shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
             row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
             one = _bytes(drawing, many) + _bytes(averaging, many)
-            kind = are_narrow(averaging.jaxpr), are_few(averaging.jaxpr)
-            self._known[signature] = Known(signature, max(1, one), out, sum(map(math.prod, shapes)), row, *kind)
+            self._known[signature] = Known(signature, max(1, one), out, sum(map(math.prod, shapes)), row, are_narrow(averaging.jaxpr))
         return self._known[signature]
 
     def refuse(self, args: tuple[Any, ...]) -> None:
@@ -236,11 +233,9 @@ class Sampler:
 
             closed = jax.make_jaxpr(run)(key, np.uint32(0), mask, args)
             leaves = jax.tree.leaves((key, np.uint32(0), mask, args))
-            self._rounds[signature] = executable(closed, leaves, self._options(known), wait=wait)
+            options = loop_options(narrow=known.narrow, brief=self.brief)
+            self._rounds[signature] = executable(closed, leaves, options, wait=wait)
         return self._rounds[signature]
-
-    def _options(self, known: Known) -> dict[str, Any] | None:
-        return loop_options(narrow=known.narrow, chained=known.few, brief=self.brief)
 
     def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:
         def step(_: None, i: Array) -> tuple[None, Array]:
@@ -253,7 +248,7 @@ class Sampler:
         signature = "spread", known.signature, chunk, chunks
         if signature not in self._rounds:
             run = functools.partial(self._run, chunk=chunk)
-            self._rounds[signature] = spread(run, chunks, self._options(known))
+            self._rounds[signature] = spread(run, chunks, loop_options(narrow=known.narrow, brief=self.brief))
         return self._rounds[signature]
 
     def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
