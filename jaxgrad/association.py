@@ -171,6 +171,12 @@ def _run(
     return [read(atom) for atom in jaxpr.outvars]
 
 
+def is_spread(eqn: core.JaxprEqn) -> bool:
+    """Say whether an axis of an operation's result is spread over devices."""
+    sharding = eqn.params.get("out_sharding")
+    return sharding is not None and any(axis is not None for axis in sharding.spec)
+
+
 def apply(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
     """Compute one equation of a program."""
     variables = [atom for atom in eqn.invars if isinstance(atom, core.Var)]
@@ -215,7 +221,7 @@ def _product(eqn: core.JaxprEqn, a: Any, b: Any) -> _Product | None:
     """Return the product of a moving and a fixed array, not yet taken."""
     (axes_a, axes_b), batch = eqn.params["dimension_numbers"]
     moving = isinstance(a, (_Moving, *_LAZY)), isinstance(b, (_Moving, *_LAZY))
-    if any(batch) or all(moving) or not any(moving) or eqn.params.get("out_sharding") is not None:
+    if any(batch) or all(moving) or not any(moving) or is_spread(eqn):
         return None
     if len({dtype_of(v) for v in (*eqn.invars, *eqn.outvars)}) > 1:  # what changes its type is rounded, or wraps, where it stands
         return None

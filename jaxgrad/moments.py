@@ -50,7 +50,9 @@ class Moments:
     def add(self, chunk_means: np.ndarray) -> None:
         """Merge a block of chunk means, of shape (chunks, size)."""
         count, size = chunk_means.shape
-        total, width = self.count + count, max(1, MERGED_AT_ONCE // count)
+        total, width = self.count + count, max(1, MERGED_AT_ONCE // max(1, count))
+        if count == 0:
+            return
         weight, begins = self.count * count / total, range(0, size, width)
         share = -(-len(begins) // workers())
 

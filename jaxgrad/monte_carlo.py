@@ -22,7 +22,7 @@ from jaxgrad.machines import agree
 from jaxgrad.masks.threefry import key_of
 from jaxgrad.precision import in_precision
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import TracedOnce
+from jaxgrad.programs import TracedOnce, reached
 from jaxgrad.rarities import BATCH as PILOT
 from jaxgrad.rarities import Rarities, rarities
 from jaxgrad.report import Finding, Verdict
@@ -104,7 +104,8 @@ def monte_carlo(problem: Problem) -> list[Finding]:
         chunk, most = (int(n) for n in agree("{} {}".format(*_chunks(problem, sampler, final)).encode()).split())
         limits = Limits(problem.false_alarm, problem.resolution, problem.max_samples, chunk, most)
         sequence = Sequence(
-            flat, rounding, parts, limits, rarest=_rarest(distribution, shape), rare=rare, seed=problem.seed, shape=shape
+            flat, rounding, parts, limits, rarest=_rarest(distribution, shape), rare=rare, fixed=pilot.fixed(args), seed=problem.seed,
+            shape=shape,
         )  # fmt: skip
         checkpoint = None
         if problem.checkpoint is not None:
@@ -222,6 +223,13 @@ class _Pilot:
             defined = np.concatenate([np.zeros((1, e.shape[1]), bool), np.isfinite(e[largest])])
             shaken.append(np.where(np.isfinite(moves), moves, np.where(defined, np.inf, 0.0)).mean(0))
         return shaken
+
+    def fixed(self, args: Any) -> list[str]:
+        """Return the labels of the arrays whose program does not take the mask."""
+        program, shape = self.traced.program(self.masks[0], self.masks[0], args)
+        given = [True, True, *(False for _ in jax.tree.leaves(args))]
+        taken = dict(zip(labelled(shape), reached(program.jaxpr, given), strict=True))
+        return [label for label, taken in taken.items() if not taken]
 
     def rare(self, args: Any, trial: _Trial, parts: dict[str, slice], resolution: float) -> Rarities:
         """Look for rare events of the mask that move the gradient."""

@@ -22,7 +22,7 @@ from typing import Any
 from jax.extend import core
 
 from jaxgrad.arrays import shape_of
-from jaxgrad.association import apply
+from jaxgrad.association import apply, is_spread
 from jaxgrad.programs import CALLS
 
 Order = tuple[int, ...]
@@ -33,6 +33,9 @@ ENTRYWISE = frozenset(
     "pow real imag reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor".split()
 )
 """Operations of which an entry of the result depends on the same entry of the operands alone."""
+
+STEPS = 16
+"""Operations that are put off until it is known in which order their result is wanted."""
 
 _REDUCTIONS = frozenset(("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"))
 _CALLS = CALLS.keys() - {"checkpoint"}
@@ -88,11 +91,16 @@ class _Lying(Held):
 
 @dataclass
 class _Made(Held):
-    """An array that is made where it is used, in the order that is asked for: one that is spread out of a smaller one."""
+    """An array that is made where it is used, in the order that is asked for: one that is spread out of a smaller one.
+
+    Attributes:
+        steps: how many operations that takes, one within the other.
+    """
 
     make: Callable[[Order], Any]
     shape: tuple[int, ...]
     moving: bool
+    steps: int = 1
     made: dict[Order, Any] = field(default_factory=dict)
 
     def get(self, order: Order) -> Any:
@@ -104,12 +112,6 @@ class _Made(Held):
 def _moves(shape: Sequence[int], before: Order, after: Order) -> bool:
     """Say whether entries change their places in memory: axes of length 1 may go anywhere."""
     return [axis for axis in before if shape[axis] > 1] != [axis for axis in after if shape[axis] > 1]
-
-
-def _is_spread(eqn: core.JaxprEqn) -> bool:
-    """Say whether an axis of the result is spread over devices."""
-    sharding = eqn.params.get("out_sharding")
-    return sharding is not None and any(axis is not None for axis in sharding.spec)
 
 
 @dataclass
@@ -164,6 +166,13 @@ class Orienting:
     def _apply(self, jaxpr: core.Jaxpr, eqn: core.JaxprEqn, values: Sequence[Any], **params: Any) -> Any:
         return None if self.dry else apply(jaxpr, eqn.replace(params=eqn.params | params) if params else eqn, values)[0]
 
+    def _put_off(self, make: Callable[[Order], Any], shape: tuple[int, ...], *operands: Held) -> Held:
+        """Return an array that is made where it is used, unless too many others wait within it."""
+        steps, moving = 1 + max((x.steps for x in operands if isinstance(x, _Made)), default=0), any(x.moving for x in operands)
+        if steps <= STEPS:
+            return _Made(make, shape, moving, steps)
+        return self.lying(make(tuple(range(len(shape)))), shape, moving)
+
     def _entrywise(self, jaxpr: core.Jaxpr, eqn: core.JaxprEqn, *operands: Held) -> Held | None:
         shape = shape_of(eqn.outvars[0])
         if any(len(x.shape) not in (0, len(shape)) for x in operands):
@@ -175,7 +184,7 @@ class Orienting:
 
         lying = [x for x in operands if x.order is not None and (x.shape or not shape)]
         if not lying:
-            return _Made(make, shape, moving)
+            return self._put_off(make, shape, *operands)
         order = max(lying, key=lambda x: (x.moving, math.prod(x.shape))).order
         assert order is not None
         return self.lying(make(order), shape, moving, order)
@@ -190,7 +199,7 @@ class Orienting:
             places = tuple(place for place, axis in enumerate(order) if axis in axes)
             return self._apply(jaxpr, eqn, [small], shape=tuple(shape[axis] for axis in order), broadcast_dimensions=places)
 
-        return _Made(make, shape, x.moving)
+        return self._put_off(make, shape, x)
 
     def _reduced(self, jaxpr: core.Jaxpr, eqn: core.JaxprEqn, x: Held) -> Held:
         order, axes = x.order or tuple(range(len(x.shape))), {int(axis) for axis in eqn.params["axes"]}
@@ -202,12 +211,12 @@ class Orienting:
         axes = [int(axis) for axis in eqn.params["permutation"]]
         shape = shape_of(eqn.outvars[0])
         if x.order is None:
-            return _Made(lambda order: x.get(tuple(axes[axis] for axis in order)), shape, x.moving)
+            return self._put_off(lambda order: x.get(tuple(axes[axis] for axis in order)), shape, x)
         return self.lying(x.get(x.order), shape, x.moving, tuple(axes.index(axis) for axis in x.order))
 
     def _reshaped(self, jaxpr: core.Jaxpr, eqn: core.JaxprEqn, x: Held) -> Held | None:
         shape = shape_of(eqn.outvars[0])
-        if x.order is None or (order := reshaped(x.shape, shape, x.order)) is None:
+        if eqn.params["dimensions"] is not None or x.order is None or (order := reshaped(x.shape, shape, x.order)) is None:
             return None
         value = self._apply(jaxpr, eqn, [x.get(x.order)], new_sizes=tuple(shape[axis] for axis in order))
         return self.lying(value, shape, x.moving, order)
@@ -230,7 +239,7 @@ class Orienting:
 
     def _product(self, _jaxpr: core.Jaxpr, eqn: core.JaxprEqn, a: Held, b: Held) -> Held | None:
         (axes_a, axes_b), (batch, _) = eqn.params["dimension_numbers"]
-        if batch or _is_spread(eqn):
+        if batch or is_spread(eqn):
             return None
         left, right = _Factor(a, tuple(axes_a), 0), _Factor(b, tuple(axes_b), len(a.shape) - len(axes_a))
         if self.weights_first and (b.moving, not right.ready) < (a.moving, not left.ready):

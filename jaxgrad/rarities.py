@@ -11,14 +11,6 @@ Tried are, for masks of independent coins, all coins of one row, of two, of all,
 at one side, and random sets of two to eight coins of a row; where one of them shifts the gradient by much, coins are released until
 only those remain without which it does not. For other masks whose rows can be listed, single rows are tried. What hangs on an
 event that is none of these, and was never drawn, stays unseen; so does all of it for a mask that can do neither.
-
-An entry that was the same in all samples is a case of its own: there is no spread to judge by. Either it does not hang on the mask,
-or what moves it was missed. So the gradient is evaluated once more at masks that are no draws: with coins of any value, or rows
-
-    r_0 + Σ a_k r_k    Σ a_k = 0    of rows r_k that were drawn, which keep what all of them share, as a number that are kept.
-
-Where it stays the same there too, it is taken for constant. Where it swings by s_j, an event of probability L/N may have been
-missed, and the mean may be off by s_j L/N.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,10 +33,6 @@ GROUPS = 16
 """Coins are released in at most so many groups."""
 LARGE = 2**18
 """Entries of a gradient beyond which only the first batch of events is tried."""
-AWAY = (0.3, 1.0, 3.0, 3.0)
-"""How far masks that are no draws lie from those that are, in turn."""
-COMBINED = 6
-"""Rows that are combined to one."""
 
 Evaluate = Callable[[np.ndarray], np.ndarray]
 
@@ -56,21 +44,15 @@ class Rarities:
     Attributes:
         probability: (events,), or more.
         shift: (events, size), how far each moves each entry.
-        swing: (size,), how far masks that are no draws move each entry, or one number for all; infinite where that is not known.
     """
 
     probability: np.ndarray
     shift: np.ndarray
-    swing: np.ndarray | float = np.inf
 
     def allowance(self, samples: float, odds: float) -> np.ndarray | float:
         """Return what the mean of `samples` samples may be off by since an event did not happen in them."""
         missed = self.probability < odds / samples
         return (self.probability[missed, None] * self.shift[missed]).max(axis=0, initial=0.0)
-
-    def unseen(self, samples: float, odds: float) -> np.ndarray | float:
-        """Return what the mean of `samples` samples that were all the same may be off by."""
-        return odds / samples * self.swing
 
     def worst(self, samples: float, odds: float) -> tuple[float, float]:
         """Return the probability and the shift of the missed event that is allowed most for."""
@@ -126,32 +108,9 @@ def rarities(mask: Mask, shape: tuple[int, ...], evaluate: Evaluate, usual: np.n
             flat = masks.reshape(len(order), -1, shape[-1])
             flat[np.arange(len(order)), rng.integers(flat.shape[1], size=len(order))] = rows[order]
             keep(probabilities[order] * flat.shape[1], shifts(masks))
-    swing = _swing(coins, shape, evaluate, usual, rng, 2 * BATCH if size <= LARGE else BATCH)
     if not found:
-        return Rarities(np.zeros(0), np.zeros((0, size)), swing)
-    return Rarities(np.array([p for p, _ in found]), np.stack([shift for _, shift in found]), swing)
-
-
-def _swing(
-    coins: "_Coins | None", shape: tuple[int, ...], evaluate: Evaluate, usual: np.ndarray, rng: np.random.Generator, count: int
-) -> np.ndarray:
-    """Return how far each entry moves at masks that are no draws, among those at which it is finite."""
-    away = np.resize(AWAY, count)[:, None, None]
-    rows = usual.reshape(-1, shape[-1])
-    if coins is not None:
-        free = (coins.chances > 0) & (coins.chances < 1)
-        values = coins.chances + free * away * rng.standard_normal((count, coins.rows, len(coins.chances)))
-        masks = values[..., coins.coin_of].reshape(count, *shape)
-    else:
-        chosen = rng.integers(len(rows), size=(count, usual[0].size // shape[-1], COMBINED + 1))
-        weights = away[..., None] * rng.standard_normal((*chosen.shape[:2], COMBINED, 1))
-        weights -= weights.mean(axis=2, keepdims=True)
-        masks = (rows[chosen[..., 0]] + np.sum(weights * rows[chosen[..., 1:]], axis=2)).reshape(count, *shape)
-    begin = evaluate(_fill(usual))
-    found = np.concatenate([evaluate(masks[i : i + BATCH]) for i in range(0, count, BATCH)])
-    with np.errstate(invalid="ignore", over="ignore"):
-        moved = np.abs(found - begin[0])
-    return np.where(np.isfinite(moved).any(axis=0), np.where(np.isfinite(moved), moved, 0.0).max(axis=0), np.inf)
+        return Rarities(np.zeros(0), np.zeros((0, size)))
+    return Rarities(np.array([p for p, _ in found]), np.stack([shift for _, shift in found]))
 
 
 def _fill(masks: np.ndarray) -> np.ndarray:

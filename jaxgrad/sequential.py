@@ -1,16 +1,20 @@
 """Looks at a growing sample until every array of a claimed gradient is decided.
 
 With ḡ the mean of C chunks, g the claim, and reach = half width (`jaxgrad.tails`) + rounding + what rare events may hide
-(`jaxgrad.rarities`), be it of entries that were the same in all samples, an entry is
+(`jaxgrad.rarities`), an entry is
 
     refuted      when |ḡ − g| > reach
     confirmed    when |ḡ − g| + reach ≤ resolution · max|g|
 
 at any of the looks, over which, and over all entries, the probability `false_alarm` is shared out.
+
+A half width is measured by how samples scatter. An entry that hangs on the mask and was all the same is moved by something that was
+never drawn, or by nothing: no number of such samples tells which. It refutes nothing, and an array of such entries alone is not
+confirmed.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -68,18 +72,20 @@ class Sequence:
         limits: what is to be reached.
         rarest: least probability of an entry of the mask being kept, or dropped.
         rare: events that may be missed.
+        fixed: labels of the arrays that do not depend on the mask.
         seed: of the chunks' keys, for messages.
         shape: of a draw, likewise.
     """
 
     def __init__(
         self, claimed: np.ndarray, rounding: np.ndarray, parts: Mapping[str, slice], limits: Limits, *,
-        rarest: float = 1.0, rare: Rarities | None = None, seed: int = 0, shape: tuple[int, ...] = (),
+        rarest: float = 1.0, rare: Rarities | None = None, fixed: Collection[str] = (), seed: int = 0, shape: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         """Set up, with nothing sampled."""
         self.claimed, self.rounding, self.parts, self.limits = claimed, rounding, parts, limits
         self.rarest, self.seed, self.shape = rarest, seed, shape
         self.rare = rare or Rarities(np.zeros(0), np.zeros((0, len(claimed))))
+        self.hanging = np.concatenate([np.full(part.stop - part.start, n not in fixed) for n, part in parts.items()])
         self.scale = {label: float(np.abs(claimed[part]).max(initial=0.0)) for label, part in parts.items()}
         self.wanted = np.concatenate([np.full(part.stop - part.start, limits.resolution * self.scale[n]) for n, part in parts.items()])
         self.verdicts = dict.fromkeys(parts, Verdict.UNDECIDED)
@@ -151,15 +157,16 @@ class Sequence:
 
     def _judge(self) -> None:
         off, reach = self._off_and_reach()
+        untold = self._untold()
         self.path.look(self.tails.count, self.tails.mean - self.claimed, reach)
         if not self._seen:
             return
         for label, part in self.parts.items():
             if self.verdicts[label] == Verdict.REFUTED:
                 continue
-            if np.any(off[part] > reach[part]):
+            if np.any((off[part] > reach[part]) & ~untold[part]):
                 self.verdicts[label] = Verdict.REFUTED
-            elif self.scale[label] > 0 and np.all(off[part] + reach[part] <= self.wanted[part]):
+            elif self.scale[label] > 0 and np.all(off[part] + reach[part] <= self.wanted[part]) and not np.all(untold[part]):
                 self.verdicts[label] = Verdict.CONFIRMED
 
     def _open(self, label: str) -> bool:
@@ -176,13 +183,12 @@ class Sequence:
 
     def _off_and_reach(self, times: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         samples = max(self.samples * times, 1.0)
-        allowed = self.rare.allowance(samples, self.odds) + np.where(self._still, self.rare.unseen(samples, self.odds), 0.0)
+        allowed = self.rare.allowance(samples, self.odds)
         return np.abs(self.tails.mean - self.claimed), self.tails.half_width(self.odds, times=times) + self.rounding + allowed
 
-    @property
-    def _still(self) -> np.ndarray:
-        """Which entries were the same in all samples, but for rounding."""
-        return self.tails.unit * np.sqrt(self.tails.variance) <= self.rounding
+    def _untold(self) -> np.ndarray:
+        """Return which entries hang on the mask and were the same in all samples, but for rounding."""
+        return self.hanging & (self.tails.unit * np.sqrt(self.tails.variance) <= self.rounding)
 
     def _ahead(self) -> tuple[float, float]:
         """Return the widest interval in units of the resolution, and samples at which it may be narrow enough, for progress."""
@@ -211,8 +217,9 @@ class Sequence:
         """Say whether this many times as many samples would decide, of whose distance two standard errors may be chance."""
         off, reach = (a[part] for a in self._off_and_reach(times))
         chance = np.minimum(off, 2 * self.tails.standard_error()[part])
-        likely = off - chance
-        return bool(np.all(likely + chance / math.sqrt(times) + reach <= self.wanted[part]) or np.any(likely > reach))
+        likely, untold = off - chance, self._untold()[part]
+        near = np.all(likely + chance / math.sqrt(times) + reach <= self.wanted[part]) and not np.all(untold)
+        return bool(near or np.any((likely > reach) & ~untold))
 
     def finding(self, label: str, seconds: float, shown: str, shape: tuple[int, ...] = ()) -> Finding:
         """Put into words and pictures what was found on one array, of this shape; without one there are no pictures."""
@@ -223,17 +230,18 @@ class Sequence:
             detail = f"{shown}; the sampled gradient is not finite in {where}"
             return Finding(evidence="monte_carlo", wrt=label, verdict=Verdict.UNDECIDED, seconds=seconds, detail=detail)
         off, reach = (a[part] for a in self._off_and_reach())
+        if self.tails.count:
+            reach = np.where(self._untold()[part] & (off > reach), np.inf, reach)
         with np.errstate(over="ignore"):
             i = int(np.argmax(np.nan_to_num(off / np.maximum(reach, np.finfo(float).tiny))))
         detail, warning = shown, ""
         if verdict == Verdict.REFUTED:
             se = float(self.tails.standard_error()[part][i])
-            away = "the same in all samples" if self._still[part][i] else f"{float(off[i]) / se:.3g} standard errors away"
+            away = f"{float(off[i]) / se:.3g} standard errors away" if se > float(off[i]) * 1e-9 else "the same in all samples"
             detail += f"; flat entry {i}: closed form {self.claimed[part][i]:.6g}, sampled {self.tails.mean[part][i]:.6g}, {away}"
         elif verdict == Verdict.UNDECIDED:
             detail += self._reason(label)
-        constant = not np.any(np.broadcast_to(self.rare.swing, len(self.claimed))[part])
-        if self._silent(label) and constant and np.all(off <= self.rounding[part]):
+        if self._silent(label) and np.all(off <= self.rounding[part]) and not np.any(self.hanging[part]):
             verdict, warning, detail = Verdict.CONFIRMED, "vacuous: every sampled gradient is zero", shown
         unit = max(scale, float(np.nan_to_num(np.abs(self.tails.mean[part])).max(initial=0.0))) or 1.0
         (worst,) = largest(np.nan_to_num(off), off > reach)
@@ -283,11 +291,9 @@ class Sequence:
                 f"; entries of the mask that fall together with a probability of {probability:.1g}, too seldom to be sampled, move the "
                 f"gradient by {shift / self.scale[label]:.1g} times its largest entry{said}"
             )
-        elif np.max(np.where(self._still, self.rare.unseen(self.samples, self.odds), 0.0)[part] / self.wanted[part]) > 0.5:
-            said = (
-                f"; entries that were the same in all samples, but for rounding, hang on the mask, and an event of a probability below "
-                f"{self.odds / self.samples:.1g} that moves them may have been missed{said}"
-            )
+        elif np.any((untold := self._untold()[part]) & (self._off_and_reach()[0][part] > self.wanted[part])) or np.all(untold):
+            what = "all samples are the same" if np.all(untold) else "an entry is off that was the same in all samples"
+            said = f"; {what}, though it hangs on the mask: what moves it may never have been drawn"
         elif not np.all(np.isfinite(self.tails.half_width(self.odds)[part])):
             said = f"; the chunks' means scatter with too heavy tails{said}"
         return said or "; rounding alone exceeds the resolution"

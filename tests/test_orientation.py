@@ -1,5 +1,6 @@
 """Arrays kept in the order in which products take them: the same results, and fewer entries turned over."""
 
+import functools
 import itertools
 import math
 
@@ -55,6 +56,13 @@ FUNCTIONS = {
     "apart": lambda w1, w2, x: (x @ w1 @ w2).reshape(C, 2, 2, N).transpose(0, 2, 1, 3).reshape(C * 4, N) @ w1,
     "put together": lambda w1, w2, x: (x @ w1).reshape(C, M * H),
     "side by side": lambda w1, w2, x: jnp.concatenate([x, x @ w1], axis=-1) @ jnp.concatenate([w1, w1[:2]]),
+    "columns first": lambda w1, w2, x: (
+        jnp.reshape((x @ w1)[0], (2, 2, 2), order="F") * jnp.reshape(x @ w1, (C, 2, M), order="F")[:2, :, :2]
+    ),
+    "other axes first": lambda w1, w2, x: jax.lax.reshape(x[0] @ w1, (2, 2, H), (1, 0)),
+    "spread in many steps": lambda w1, w2, x: (
+        (x @ w1) * functools.reduce(lambda b, _: jnp.sin(b).T + 1, range(400), jnp.ones((H, 1)) * w1[0])[0]
+    ),
     "cumulated": lambda w1, w2, x: jnp.cumsum(x @ w1, axis=1) @ w2,
     "sorted": lambda w1, w2, x: jnp.sort(x @ w1, axis=-1).max(axis=1),
     "in steps": lambda w1, w2, x: jax.lax.scan(lambda z, _: (jnp.tanh(z @ w1 @ w2), z.sum()), x, None, length=2),

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import t as student
 
 import jaxgrad as jg
-from jaxgrad.masks import Bernoulli, FeatureBernoulli, FixedCount, MultiplicativeGaussian
-from jaxgrad.rarities import Rarities, rarities
+from jaxgrad.masks import Bernoulli, FeatureBernoulli, FixedCount, MultiplicativeGaussian, RandomRatio
+from jaxgrad.rarities import rarities
 from jaxgrad.report import Verdict
 from jaxgrad.sequential import Limits, Sequence
 from jaxgrad.tails import Tails, log_odds
@@ -109,27 +109,31 @@ def test_a_claim_that_is_off_is_refuted_under_skew_whichever_way_it_is_off(off):
     assert set(runs) == {Verdict.REFUTED}
 
 
-def verdict_of_a_still_sample(claimed, swing, samples=2**12):
-    limits = Limits(1e-6, 1e-2, samples, 1, 256)
-    rare = Rarities(np.zeros(0), np.zeros((0, 2)), np.full(2, swing))
-    run = Sequence(np.array(claimed), np.full(2, 1e-6), {"w": slice(0, 2)}, limits, rare=rare)
-    run.run(lambda first, chunks: np.tile(np.float32([1.0, 0.0]), (chunks, 1)))
+def verdict_of_a_still_sample(claimed, *, fixed=(), moving=0.0):
+    limits = Limits(1e-6, 1e-2, 2**12, 1, 256)
+    run = Sequence(np.array(claimed), np.full(2, 1e-6), {"w": slice(0, 2)}, limits, fixed=fixed)
+    noise = moving * np.random.default_rng(0).standard_normal((2**12, 1))
+    run.run(lambda first, chunks: (np.array([1.0, 0.0]) + noise[first : first + chunks] * [1, 0]).astype(np.float32))
     return run.verdicts["w"], run.finding("w", 0.0, "").detail
 
 
 def test_entries_that_do_not_hang_on_the_mask_are_held_to_rounding_alone():
-    verdict, detail = verdict_of_a_still_sample([1.0, 3e-6], 0.0)
+    verdict, detail = verdict_of_a_still_sample([1.0, 3e-6], fixed=["w"])
     assert verdict == Verdict.REFUTED and "the same in all samples" in detail
-    assert verdict_of_a_still_sample([1.0, 3e-7], 0.0)[0] == Verdict.CONFIRMED
+    assert verdict_of_a_still_sample([1.0, 3e-7], fixed=["w"])[0] == Verdict.CONFIRMED
 
 
-def test_entries_that_were_the_same_in_all_samples_may_move_in_an_event_that_was_missed():
-    assert verdict_of_a_still_sample([1.0, 3e-6], 4.0)[0] == Verdict.UNDECIDED
-    verdict, detail = verdict_of_a_still_sample([1.0, 3e-7], np.inf)
-    assert verdict == Verdict.UNDECIDED and "may have been missed" in detail
-    # an event that has a probability of 17 in 4096 would have happened; one that moves the entry by 4 may be that likely, and no more
-    assert verdict_of_a_still_sample([1.0, 0.03], 4.0)[0] == Verdict.REFUTED
-    assert verdict_of_a_still_sample([1.0, 0.003], 1.0, 2**13)[0] == Verdict.CONFIRMED
+def test_entries_that_hang_on_the_mask_and_were_the_same_in_all_samples_refute_nothing():
+    for claimed in ([1.0, 3e-7], [1.0, 0.1]):
+        verdict, detail = verdict_of_a_still_sample(claimed)
+        assert verdict == Verdict.UNDECIDED and "all samples are the same" in detail
+    assert (
+        verdict_of_a_still_sample([1.0, 5e-3], moving=1e-2)[0] == Verdict.CONFIRMED
+    )  # as others vary, and this is within the resolution
+    verdict, detail = verdict_of_a_still_sample([1.0, 0.1], moving=1e-2)
+    assert verdict == Verdict.UNDECIDED and "an entry is off that was the same in all samples" in detail
+    verdict, detail = verdict_of_a_still_sample([1.1, 0.1], moving=1e-2)
+    assert verdict == Verdict.REFUTED and "flat entry 0" in detail and "standard errors" in detail
 
 
 def pattern(n, share, value):
@@ -151,23 +155,37 @@ def test_what_no_sample_has_shown_is_neither_refuted_nor_confirmed(share, value)
     """The mean of samples that were all the same is no expectation where the gradient hangs on the mask."""
     (finding,) = jg.verify(pattern(20, share, value), evidence="monte_carlo", max_samples=2**14).findings
     assert finding.verdict == Verdict.UNDECIDED
-    assert "missed" in finding.detail or "no scale" in finding.detail or "heavy tails" in finding.detail
+    assert "may never have been drawn" in finding.detail or "no scale" in finding.detail
 
 
 def test_what_does_not_hang_on_the_mask_is_decided_though_it_never_varies():
-    for value, verdict in ((1.0, Verdict.CONFIRMED), (1.01, Verdict.REFUTED)):
-        assert jg.verify(pattern(20, 0.0, value), evidence="monte_carlo").verdict == verdict
+    for value, verdict in ((2.0, Verdict.CONFIRMED), (2.02, Verdict.REFUTED)):
+        claim = jg.Derivation(
+            name="beside", loss=lambda w, v, mask: jnp.sum(w**2) + jnp.sum(mask) * jnp.sum(v), shapes={"w": "3", "v": "2", "mask": "8"},
+            gradient=lambda w, v, mask, value=value: {"w": value * w, "v": jnp.full(v.shape, 4.0)}, mask=Bernoulli(0.5),
+        )  # fmt: skip
+        found = jg.verify(claim, evidence="monte_carlo").findings
+        assert {finding.wrt: finding.verdict for finding in found} == {"v": Verdict.CONFIRMED, "w": verdict}
 
 
-@pytest.mark.parametrize(("mask", "factor"), [(FixedCount(4), 4.0), (Bernoulli(0.5), 5.0)], ids=["count", "coins"])
-def test_a_count_that_is_fixed_is_constant_and_one_that_is_not_is_not(mask, factor):
+@pytest.mark.parametrize("value", [1.0, 1.5], ids=["left out", "right"])
+@pytest.mark.parametrize(
+    ("mask", "event"),
+    [
+        (RandomRatio(1e-3, 1e-3), lambda m: 5e5 * m[0] * m[1]),
+        (FixedCount(3), lambda m: 0.5 * 161700 * m[3] * m[50] * m[70]),
+        (Bernoulli(0.5), lambda m: 2.0**19 * jnp.all((m[:20] > 0.5) == (np.arange(20) % 3 > 0))),
+        (Bernoulli(0.5), lambda m: 2.0**19 * jax.nn.relu(2 * jnp.sum(jnp.sqrt(m[:20]) * (-1.0) ** np.arange(20)) - 19)),
+    ],
+    ids=["ratio", "count", "comparison", "root"],
+)
+def test_whatever_event_was_never_drawn_is_neither_refuted_nor_confirmed(mask, event, value):
     claim = jg.Derivation(
-        name="count", loss=lambda w, mask: mask.sum() * jnp.sum(w**2), gradient=lambda w, mask: {"w": 2 * factor * w},
-        shapes={"w": "3", "mask": "10"}, mask=mask,
+        name="event", loss=lambda w, mask: w * (1 + event(mask)), gradient=lambda w, mask: {"w": value * jnp.ones_like(w)},
+        shapes={"w": "", "mask": "100"}, mask=mask,
     )  # fmt: skip
-    (finding,) = jg.verify(claim, evidence="monte_carlo").findings
-    assert finding.verdict == Verdict.CONFIRMED
-    assert (finding.detectable < 1e-3) == isinstance(mask, FixedCount)
+    (finding,) = jg.verify(claim, evidence="monte_carlo", max_samples=2**13).findings
+    assert finding.verdict == Verdict.UNDECIDED
 
 
 def test_a_column_of_zeros_is_confirmed_and_a_claim_that_is_wrong_there_alone_is_not():
@@ -183,7 +201,8 @@ def test_a_column_of_zeros_is_confirmed_and_a_claim_that_is_wrong_there_alone_is
 
     off = jg.Derivation(name="off", loss=claim.loss, gradient=wrong, shapes=claim.shapes, mask=claim.mask)
     report = jg.verify(off, evidence="monte_carlo", inputs={"x": x})
-    assert {f.wrt: f.verdict for f in report.findings} == {"w1": Verdict.REFUTED, "w2": Verdict.CONFIRMED}
+    assert {f.wrt: f.verdict for f in report.findings} == {"w1": Verdict.UNDECIDED, "w2": Verdict.CONFIRMED}
+    assert "an entry is off that was the same in all samples" in report.findings[0].detail
 
 
 def product_of(columns, keep, size):
@@ -215,24 +234,6 @@ def test_an_event_that_must_have_happened_is_left_to_the_sample():
 def test_a_gradient_that_no_event_moves_is_allowed_nothing():
     found = rarities(Bernoulli(0.999), (3, 4), lambda masks: np.ones((8, 5)), np.ones((8, 3, 4)), np.full(5, 1e-9), seed=0)
     assert len(found.probability) == 0 and np.all(found.allowance(10, 20.0) == 0)
-    assert np.all(found.swing == 0) and np.all(found.unseen(10, 20.0) == 0)
-
-
-def test_a_gradient_that_is_defined_at_draws_alone_may_swing_by_anything():
-    def evaluate(masks):
-        with np.errstate(invalid="ignore"):
-            return np.where((masks == 0) | (masks == 1), 1.0, np.nan)[:, 0]
-
-    found = rarities(Bernoulli(0.5), (3, 4), evaluate, np.ones((8, 3, 4)), np.full(4, 1e-9), seed=0)
-    assert np.all(np.isinf(found.swing))
-
-
-def test_combined_rows_keep_what_all_rows_share():
-    rows = FixedCount(3).sample(jax.random.key(0), (8, 2, 7))
-    found = rarities(FixedCount(3), (2, 7), lambda masks: masks.sum(axis=-1), np.asarray(rows, float), np.full(2, 1e-9), seed=0)
-    assert np.all(found.swing < 1e-12)
-    found = rarities(FixedCount(3), (2, 7), lambda masks: masks[:, 0], np.asarray(rows, float), np.full(7, 1e-9), seed=0)
-    assert np.all(found.swing > 0.5)
 
 
 def test_rare_rows_of_a_mask_whose_rows_can_be_listed_are_tried():
