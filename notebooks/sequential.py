@@ -136,11 +136,10 @@ for name, claim in (("right", right), ("wrong", wrong)):
     assert name == "wrong" or "refuted" not in said
 
 # %% [markdown]
-# A few units hardly ever fire after training. Their gradient is a
-# thousand or a million times smaller than the others', and hangs on the rare masks
-# under which they do. Where such masks were drawn, the chunks' means have tails so heavy that no narrow interval can be given; where none
-# was drawn in the first samples, these were all the same, and tell nothing. The right claim is *undecided* there, with the reason, and
-# so is the wrong one unless it is grossly off. The others are settled.
+# A few units hardly ever fire after training. Their gradient is a thousand or a million times smaller than the others', and hangs on
+# the rare masks under which they do. Where such masks were drawn, the chunks' means have tails so heavy that no narrow interval can be
+# given; where none was drawn in the first samples, these were all the same, and tell nothing. The right claim is *undecided* there,
+# with the reason, and so is the wrong one unless it is grossly off. The others are settled.
 
 # %%
 entries = np.repeat(live, 64)  # of the units that fire
