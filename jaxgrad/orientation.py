@@ -76,6 +76,7 @@ class _Lying(Held):
     moving: bool
     lies: Order
     of: "Orienting"
+    had: dict[Order, Any] = field(default_factory=dict)
 
     @property
     def order(self) -> Order:
@@ -86,7 +87,11 @@ class _Lying(Held):
             return self.value
         if self.moving and _moves(self.shape, self.lies, order):
             self.of.turned += math.prod(self.shape)
-        return None if self.of.dry else self.value.transpose([self.lies.index(axis) for axis in order])
+        if self.of.dry:
+            return None
+        if order not in self.had:  # XLA would not know two of them for the same
+            self.had[order] = self.value.transpose([self.lies.index(axis) for axis in order])
+        return self.had[order]
 
 
 @dataclass
@@ -124,6 +129,8 @@ class Orienting:
         weights_first: whether what does not depend on the samples is made the left factor.
         dry: whether nothing is computed but `turned`.
         turned: entries, of arrays that depend on the samples, which change their places for the sake of an order.
+        products: products that were taken, by their factors.
+        matrices: arrays that were reshaped, by themselves and their shapes.
     """
 
     product: Callable[..., Any]
@@ -131,6 +138,8 @@ class Orienting:
     weights_first: bool
     dry: bool = False
     turned: int = 0
+    products: dict[Any, Any] = field(default_factory=dict)
+    matrices: dict[Any, Any] = field(default_factory=dict)
 
     def lying(self, value: Any, shape: Sequence[int], moving: bool, order: Order | None = None) -> Held:
         """Return an array in memory as one that can be had in any order."""
@@ -245,9 +254,25 @@ class Orienting:
         if self.weights_first and (b.moving, not right.ready) < (a.moving, not left.ready):
             left, right = right, left
         last = right.ends_with_terms
-        first, second = left.matrix(left.pairs, terms_last=True), right.matrix(left.pairs, terms_last=last)
-        value = None if self.dry else self.product(eqn, first, second, last).reshape(left.sizes + right.sizes)
+        first, second = (self._matrix(*factor.matrix(left.pairs, terms_last=end)) for factor, end in ((left, True), (right, last)))
+        value = None if self.dry else self._once(eqn, first, second, last).reshape(left.sizes + right.sizes)
         return self.lying(value, shape_of(eqn.outvars[0]), a.moving or b.moving, left.places + right.places)
+
+    def _matrix(self, value: Any, shape: tuple[int, int]) -> Any:
+        """Reshape an array, unless it has been reshaped so."""
+        if value is None or value.shape == shape:
+            return value
+        if (id(value), shape) not in self.matrices:
+            self.matrices[id(value), shape] = value, value.reshape(shape)
+        return self.matrices[id(value), shape][-1]
+
+    def _once(self, eqn: core.JaxprEqn, left: Any, right: Any, terms_last: bool) -> Any:
+        """Take a product, unless it has been taken."""
+        how = tuple(str(eqn.params[name]) for name in ("precision", "preferred_element_type"))
+        known = id(left), id(right), terms_last, *how
+        if known not in self.products:
+            self.products[known] = left, right, self.product(eqn, left, right, terms_last)
+        return self.products[known][-1]
 
 
 @dataclass(frozen=True)
@@ -295,12 +320,12 @@ class _Factor:
         """Whether the last axis is summed over."""
         return bool(self.axes) and self.order[-1] in self.axes
 
-    def matrix(self, pairs: Order, *, terms_last: bool) -> Any:
-        """Return the rows of its terms, or their columns."""
+    def matrix(self, pairs: Order, *, terms_last: bool) -> tuple[Any, tuple[int, int]]:
+        """Return the array of its rows, or its columns, of terms, and the shape of that as a matrix."""
         summed = tuple(self.axes[i] for i in pairs)
         value = self.held.get(self.free + summed if terms_last else summed + self.free)
         many, terms = math.prod(self.sizes), math.prod(self.held.shape[axis] for axis in self.axes)
-        return None if value is None else value.reshape((many, terms) if terms_last else (terms, many))
+        return value, (many, terms) if terms_last else (terms, many)
 
 
 def reshaped(before: Sequence[int], after: Sequence[int], order: Order) -> Order | None:

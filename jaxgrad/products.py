@@ -72,8 +72,8 @@ def _oriented(program: core.ClosedJaxpr, leaves: Sequence[Any], fixed: int) -> l
     if not large or not all(_is_single(eqn) for eqn in large):
         return None
 
-    def run(**how: bool) -> tuple[list[Any], int]:
-        orienting = Orienting(_matrix_product, _with_steady_products, **how)
+    def run(*, weights_first: bool, dry: bool = False) -> tuple[list[Any], int]:
+        orienting = Orienting(_matrix_product, _with_steady_products, weights_first, dry)
         held = [orienting.lying(leaf, jnp.shape(leaf), i >= fixed) for i, leaf in enumerate(leaves)]
         outputs = [out.usual for out in orienting.run(program.jaxpr, program.consts, held)]
         return outputs, orienting.turned

@@ -99,6 +99,13 @@ def test_a_gradient_of_layers_turns_nothing_over_where_the_weights_come_first():
     assert oriented(gradient, arguments(), weights_first=True, dry=True)[1] <= 2 * N * H
 
 
+def test_a_product_that_is_written_twice_is_taken_once():
+    """XLA knows two products for the same only where their factors are, and here the weight is turned over for either."""
+    twice = lambda w1, w2, x: jnp.tanh(x @ w1) + jnp.sin(x @ w1)
+    program = jax.make_jaxpr(lambda *args: oriented(twice, args)[0])(*arguments())
+    assert [eqn.primitive.name for eqn in program.eqns].count("dot_general") == 1
+
+
 def test_samples_that_are_needed_both_ways_are_counted():
     """Here the mask itself meets the layer's result, entry by entry."""
     turned = oriented(jax.grad(lambda w1, w2, x: jnp.sum((x @ w1 @ w2 * x) ** 2), argnums=(0, 1)), arguments(), dry=True)[1]
