@@ -16,7 +16,7 @@ from jax.extend import core
 
 from jaxgrad.calling import named, refuse
 from jaxgrad.cubature import Rule
-from jaxgrad.executables import digest
+from jaxgrad.digests import digest
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape, is_known
 from jaxgrad.plans import METHODS, Plan, Structure, jaxpr_bytes, plans, structure, trace

@@ -50,12 +50,13 @@ class Moments:
     def add(self, chunk_means: np.ndarray) -> None:
         """Merge a block of chunk means, of shape (chunks, size)."""
         count, size = chunk_means.shape
-        total, width = self.count + count, max(1, MERGED_AT_ONCE // max(1, count))
         if count == 0:
             return
+        total, width = self.count + count, max(1, MERGED_AT_ONCE // count)
         weight, begins = self.count * count / total, range(0, size, width)
         share = -(-len(begins) // workers())
 
+        @np.errstate(over="ignore", under="ignore", invalid="ignore")
         def merge(begins: range) -> None:
             room = np.empty((count, width))
             for begin in begins:
@@ -76,11 +77,7 @@ class Moments:
                 delta *= count / total
                 self.mean[part] += delta
 
-        def quietly(begins: range) -> None:
-            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                merge(begins)
-
-        for_each(quietly, [begins[i : i + share] for i in range(0, len(begins), max(1, share))])
+        for_each(merge, [begins[i : i + share] for i in range(0, len(begins), max(1, share))])
         self.count = total
 
     def _in_units(self, entries: np.ndarray, block: np.ndarray, delta: np.ndarray, weight: float) -> np.ndarray:

@@ -228,8 +228,7 @@ class _Pilot:
         """Return the labels of the arrays whose program does not take the mask."""
         program, shape = self.traced.program(self.masks[0], self.masks[0], args)
         given = [True, True, *(False for _ in jax.tree.leaves(args))]
-        taken = dict(zip(labelled(shape), reached(program.jaxpr, given), strict=True))
-        return [label for label, taken in taken.items() if not taken]
+        return [label for label, taken in zip(labelled(shape), reached(program.jaxpr, given), strict=True) if not taken]
 
     def rare(self, args: Any, trial: _Trial, parts: dict[str, slice], resolution: float) -> Rarities:
         """Look for rare events of the mask that move the gradient."""

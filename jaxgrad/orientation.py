@@ -14,7 +14,6 @@ entries that are turned; the program is changed only if they are fewer.
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +22,8 @@ from jax.extend import core
 
 from jaxgrad.arrays import shape_of
 from jaxgrad.association import apply, is_spread
+from jaxgrad.orders import Held, Lying, Made, Order, Tally, reshaped
 from jaxgrad.programs import CALLS
-
-Order = tuple[int, ...]
 
 ENTRYWISE = frozenset(
     "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy cos cosh digamma div eq erf "
@@ -41,84 +39,6 @@ _REDUCTIONS = frozenset(("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"
 _CALLS = CALLS.keys() - {"checkpoint"}
 
 
-class Held(ABC):
-    """An array that can be had with its axes in any order.
-
-    Attributes:
-        shape: in the usual order.
-        moving: whether it depends on the samples.
-    """
-
-    shape: tuple[int, ...]
-    moving: bool
-
-    @property
-    def order(self) -> Order | None:
-        """The order of axes in which it lies; None where it lies in none."""
-        return None
-
-    @abstractmethod
-    def get(self, order: Order) -> Any:
-        """Return it with axis ``order[k]`` in the place k."""
-
-    @property
-    def usual(self) -> Any:
-        """Return it in the usual order."""
-        return self.get(tuple(range(len(self.shape))))
-
-
-@dataclass
-class _Lying(Held):
-    """An array in memory, in one order of axes."""
-
-    value: Any
-    shape: tuple[int, ...]
-    moving: bool
-    lies: Order
-    of: "Orienting"
-    had: dict[Order, Any] = field(default_factory=dict)
-
-    @property
-    def order(self) -> Order:
-        return self.lies
-
-    def get(self, order: Order) -> Any:
-        if order == self.lies:
-            return self.value
-        if self.moving and _moves(self.shape, self.lies, order):
-            self.of.turned += math.prod(self.shape)
-        if self.of.dry:
-            return None
-        if order not in self.had:  # XLA would not know two of them for the same
-            self.had[order] = self.value.transpose([self.lies.index(axis) for axis in order])
-        return self.had[order]
-
-
-@dataclass
-class _Made(Held):
-    """An array that is made where it is used, in the order that is asked for: one that is spread out of a smaller one.
-
-    Attributes:
-        steps: how many operations that takes, one within the other.
-    """
-
-    make: Callable[[Order], Any]
-    shape: tuple[int, ...]
-    moving: bool
-    steps: int = 1
-    made: dict[Order, Any] = field(default_factory=dict)
-
-    def get(self, order: Order) -> Any:
-        if order not in self.made:
-            self.made[order] = self.make(order)
-        return self.made[order]
-
-
-def _moves(shape: Sequence[int], before: Order, after: Order) -> bool:
-    """Say whether entries change their places in memory: axes of length 1 may go anywhere."""
-    return [axis for axis in before if shape[axis] > 1] != [axis for axis in after if shape[axis] > 1]
-
-
 @dataclass
 class Orienting:
     """Evaluates a program with its arrays held in any order.
@@ -127,8 +47,7 @@ class Orienting:
         product: takes the product that an equation tells of, of (rows, terms) with (terms, columns) or with (columns, terms).
         other: evaluates an equation whose operands are in the usual order.
         weights_first: whether what does not depend on the samples is made the left factor.
-        dry: whether nothing is computed but `turned`.
-        turned: entries, of arrays that depend on the samples, which change their places for the sake of an order.
+        tally: whether anything is computed, and what is turned over.
         products: products that were taken, by their factors.
         matrices: arrays that were reshaped, by themselves and their shapes.
     """
@@ -136,14 +55,13 @@ class Orienting:
     product: Callable[..., Any]
     other: Callable[..., Sequence[Any]]
     weights_first: bool
-    dry: bool = False
-    turned: int = 0
+    tally: Tally = field(default_factory=Tally)
     products: dict[Any, Any] = field(default_factory=dict)
     matrices: dict[Any, Any] = field(default_factory=dict)
 
     def lying(self, value: Any, shape: Sequence[int], moving: bool, order: Order | None = None) -> Held:
         """Return an array in memory as one that can be had in any order."""
-        return _Lying(value, tuple(shape), moving, tuple(range(len(shape))) if order is None else order, self)
+        return Lying(value, tuple(shape), moving, tuple(range(len(shape))) if order is None else order, self.tally)
 
     def run(self, jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Held]) -> list[Held]:
         """Return the results of a program."""
@@ -167,19 +85,19 @@ class Orienting:
             return [result]
         values = [None] * len(eqn.outvars)
         usual = [x.usual for x in operands]
-        if not self.dry:
+        if not self.tally.dry:
             values = self.other(jaxpr, eqn, usual)
         moving = any(x.moving for x in operands)
         return [self.lying(value, shape_of(var), moving) for value, var in zip(values, eqn.outvars, strict=True)]
 
     def _apply(self, jaxpr: core.Jaxpr, eqn: core.JaxprEqn, values: Sequence[Any], **params: Any) -> Any:
-        return None if self.dry else apply(jaxpr, eqn.replace(params=eqn.params | params) if params else eqn, values)[0]
+        return None if self.tally.dry else apply(jaxpr, eqn.replace(params=eqn.params | params) if params else eqn, values)[0]
 
     def _put_off(self, make: Callable[[Order], Any], shape: tuple[int, ...], *operands: Held) -> Held:
         """Return an array that is made where it is used, unless too many others wait within it."""
-        steps, moving = 1 + max((x.steps for x in operands if isinstance(x, _Made)), default=0), any(x.moving for x in operands)
+        steps, moving = 1 + max((x.steps for x in operands if isinstance(x, Made)), default=0), any(x.moving for x in operands)
         if steps <= STEPS:
-            return _Made(make, shape, moving, steps)
+            return Made(make, shape, moving, steps)
         return self.lying(make(tuple(range(len(shape)))), shape, moving)
 
     def _entrywise(self, jaxpr: core.Jaxpr, eqn: core.JaxprEqn, *operands: Held) -> Held | None:
@@ -255,7 +173,7 @@ class Orienting:
             left, right = right, left
         last = right.ends_with_terms
         first, second = (self._matrix(*factor.matrix(left.pairs, terms_last=end)) for factor, end in ((left, True), (right, last)))
-        value = None if self.dry else self._once(eqn, first, second, last).reshape(left.sizes + right.sizes)
+        value = None if self.tally.dry else self._once(eqn, first, second, last).reshape(left.sizes + right.sizes)
         return self.lying(value, shape_of(eqn.outvars[0]), a.moving or b.moving, left.places + right.places)
 
     def _matrix(self, value: Any, shape: tuple[int, int]) -> Any:
@@ -326,43 +244,6 @@ class _Factor:
         value = self.held.get(self.free + summed if terms_last else summed + self.free)
         many, terms = math.prod(self.sizes), math.prod(self.held.shape[axis] for axis in self.axes)
         return value, (many, terms) if terms_last else (terms, many)
-
-
-def reshaped(before: Sequence[int], after: Sequence[int], order: Order) -> Order | None:
-    """Return the order of a reshaped array's axes where those of the array lie in another order than usual; None where it has none.
-
-    Axes that are put together must lie one after the other. Of ``before`` = (2, 3, 4) in the order (2, 0, 1), that is 4 × 2 × 3,
-
-    >>> reshaped((2, 3, 4), (6, 4), (2, 0, 1)), reshaped((2, 3, 4), (2, 12), (2, 0, 1))
-    ((1, 0), None)
-    """
-    groups, i, j = [], 0, 0
-    while i < len(before) or j < len(after):
-        olds, news, have, want = [], [], 1, 1
-        while (not olds and not news) or have != want:
-            if i < len(before) and (have <= want or j == len(after)):
-                have, i = have * before[i], i + 1
-                olds.append(i - 1)
-            elif j < len(after):
-                want, j = want * after[j], j + 1
-                news.append(j - 1)
-            else:
-                return None
-        groups.append((olds, news))
-    return None if not groups else _in_groups(groups, order)
-
-
-def _in_groups(groups: Sequence[tuple[list[int], list[int]]], order: Order) -> Order | None:
-    result: list[int] = []
-    left = list(order)
-    while left:
-        olds, news = next(group for group in groups if left[0] in group[0])
-        if left[: len(olds)] != olds:
-            return None
-        result += news
-        del left[: len(olds)]
-    # axes of length 1 that came out of nothing may lie anywhere
-    return (*result, *(axis for olds, news in groups if not olds for axis in news))
 
 
 _RULES: dict[str, Callable[..., Held | None]] = {

@@ -4,8 +4,10 @@ The gradient in a weight is one product whose sum runs over the samples of a chu
 libraries. Eigen, which takes those whose left factor is transposed, as it is in such a gradient, cuts a long sum into as many
 pieces as there are threads; YNNPACK, which takes float32 in the usual order of axes, cuts the result alone. So before a chunk is
 compiled each of its products that is worth a second thread is either written down in that order, or, where its type or narrow
-matrices leave it to Eigen, summed in pieces too short to be cut. That the bits are then the same on 1, 2, 3 and 8 threads was
-measured (``benchmarks/NOTES.md``) and is tested; in float64 they are from two threads on, and one may differ from two.
+matrices leave it to Eigen, summed in pieces too short to be cut. To write products down in that order arrays have to be turned over;
+where `jaxgrad.orientation` finds orders of axes in which fewer are, they are kept in those. That the bits are then the same on 1, 2,
+3 and 8 threads was measured (``benchmarks/NOTES.md``) and is tested; in float64 they are from two threads on, and one may differ from
+two.
 """
 
 import math
@@ -18,6 +20,7 @@ from jax.extend import core
 
 from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.association import apply
+from jaxgrad.orders import Tally
 from jaxgrad.orientation import Orienting
 from jaxgrad.programs import Traceable, TracedOnce, equations
 
@@ -40,7 +43,7 @@ def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None)
 
     Args:
         function: of arrays, to a pytree of arrays; traced, unless it is a `jaxgrad.programs.Traceable` and has been.
-        args: its arguments.
+        args: its arguments, of which the last is what differs from sample to sample.
         narrow: whether Eigen takes all products; by default where `are_narrow` says so.
 
     >>> a = jnp.ones((4096, 64))
@@ -73,10 +76,10 @@ def _oriented(program: core.ClosedJaxpr, leaves: Sequence[Any], fixed: int) -> l
         return None
 
     def run(*, weights_first: bool, dry: bool = False) -> tuple[list[Any], int]:
-        orienting = Orienting(_matrix_product, _with_steady_products, weights_first, dry)
+        orienting = Orienting(_matrix_product, _with_steady_products, weights_first, Tally(dry))
         held = [orienting.lying(leaf, jnp.shape(leaf), i >= fixed) for i, leaf in enumerate(leaves)]
         outputs = [out.usual for out in orienting.run(program.jaxpr, program.consts, held)]
-        return outputs, orienting.turned
+        return outputs, orienting.tally.turned
 
     turned = run(weights_first=False, dry=True)[1]
     if not turned or run(weights_first=True, dry=True)[1] >= turned:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgrad import executables
-from jaxgrad.executables import Program, digest
+from jaxgrad import digests, executables
+from jaxgrad.digests import digest
+from jaxgrad.executables import Program
 from jaxgrad.programs import TracedOnce
 
 X = np.arange(6.0, dtype=np.float32).reshape(2, 3)
@@ -86,7 +87,7 @@ def test_settings_of_jax_and_xla_are_part_of_what_a_program_is_known_by(monkeypa
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     assert known_by(DIFFERENT[0], X) != before
     monkeypatch.undo()
-    monkeypatch.setattr(executables, "cores", lambda: 77)
+    monkeypatch.setattr(digests, "cores", lambda: 77)
     assert known_by(DIFFERENT[0], X) != before
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxgrad.association import apply
-from jaxgrad.orientation import Orienting, reshaped
+from jaxgrad.orders import Tally, reshaped
+from jaxgrad.orientation import Orienting
 from jaxgrad.products import steady
 
 C, M, N, H = 3, 4, 5, 2
@@ -23,10 +24,10 @@ def product(eqn, left, right, terms_last):
 def oriented(f, args, *, weights_first=True, dry=False):
     """Evaluate f, whose last argument depends on the samples; return the results and how many entries were turned."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-    orienting = Orienting(product, apply, weights_first, dry)
+    orienting = Orienting(product, apply, weights_first, Tally(dry))
     held = [orienting.lying(x, jnp.shape(x), i == len(args) - 1) for i, x in enumerate(args)]
     results = [x.usual for x in orienting.run(closed.jaxpr, closed.consts, held)]
-    return jax.tree.unflatten(jax.tree.structure(shape), results), orienting.turned
+    return jax.tree.unflatten(jax.tree.structure(shape), results), orienting.tally.turned
 
 
 def mlp(w1, w2, x):
