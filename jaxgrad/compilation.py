@@ -16,13 +16,7 @@ _CHECK: dict[str, Any] = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
-_LOOP: dict[str, Any] = {
-    "xla_backend_optimization_level": 1,
-    "xla_cpu_prefer_vector_width": 512,
-    "xla_disable_hlo_passes": "algsimp",
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT",
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
+_LOOP: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 1}
 _BRIEF: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 _NARROW: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
@@ -72,11 +66,9 @@ def lowered(function: Callable[..., Any], options: dict[str, Any] | None, *args:
 def loop_options(*, narrow: bool = False, brief: bool = False) -> dict[str, Any] | None:
     """Options for a sampling loop; None away from the CPU.
 
-    YNNPACK is left its products and nothing else: its sums over samples take ten times as long as XLA's own, and their last bits
-    depend on the number of threads.
-
-    Algebraic simplification is left out: it gains nothing here, and what it makes of a softmax depends on whether the program is spread
-    over devices, which would change the last bits.
+    None of them changes how XLA computes anything but for choosing among its established ways. Others were quicker, and wrong:
+    with vectors of 512 bits an arctan, with products and what surrounds them left to YNNPACK a product with a constant matrix,
+    and without algebraic simplification bfloat16 (``benchmarks/NOTES.md``).
 
     Args:
         narrow: whether all matrices are so narrow that their products are quicker without YNNPACK; see `jaxgrad.products`.

@@ -14,6 +14,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from jaxgrad.compilation import check_options, compiled, lowered
 from jaxgrad.digests import digest
 from jaxgrad.floats import floating
 from jaxgrad.programs import Traceable, TracedOnce
-from jaxgrad.threads import ahead
+from jaxgrad.threads import ahead, cores
 
 _LAPACK = "lapack_"
 """The names of LAPACK's functions begin with this."""
@@ -136,6 +137,26 @@ def executable(
     else:
         call = _soon(_made(path, jaxpr, options, everything), wait)
     return functools.partial(call, *consts) if consts else call
+
+
+def placed(
+    closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None, devices: Sequence[Any]
+) -> list[Callable[..., Sequence[Any]]]:
+    """Return a traced program as one compiled function for each device, which takes arguments from anywhere."""
+    jaxpr = closed.jaxpr.replace(constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars])
+
+    def there(values: Sequence[Any], device: Any) -> list[Any]:
+        return jax.device_put([*values], device)
+
+    makes = [lowered(_function(jaxpr, "program"), options, *there([*closed.consts, *args], device)) for device in devices]
+    with ThreadPoolExecutor(min(len(makes), cores())) as pool:
+        calls = list(pool.map(lambda make: make(), makes))
+    consts = [there(closed.consts, device) for device in devices]
+
+    def at(call: Callable[..., Any], consts: list[Any], device: Any) -> Callable[..., Any]:
+        return lambda *args: call(*consts, *there(args, device))
+
+    return [at(*each) for each in zip(calls, consts, devices, strict=True)]
 
 
 def _soon(make: Callable[[], Callable[..., Any]], wait: bool) -> Callable[..., Any]:

@@ -170,8 +170,8 @@ class _Pilot:
     def __init__(self, closed: Any, sampler: Sampler, key: Any) -> None:
         self.sampler = sampler
 
-        def gradient(draw: Any, reference: Any, args: Any) -> Any:
-            return jax.grad(lambda moving: sampler.of_draw((moving, args[1]), draw, reference))(args[0])
+        def gradient(draw: Any, args: Any) -> Any:
+            return jax.grad(lambda moving: sampler.of_draw((moving, args[1]), draw))(args[0])
 
         self.traced = TracedOnce(gradient)
         self.closed, self.gradient = Program(closed, check_options()), Program(self.traced, check_options())
@@ -180,7 +180,7 @@ class _Pilot:
 
     def run(self, args: Any) -> _Trial:
         """Sample a little at one draw of the inputs; the noise is that of a sample relative to the largest entry."""
-        claimed, found = labelled(self.closed({**args[0], **args[1]})), labelled(self.gradient.over(self.masks, self.masks[0], args))
+        claimed, found = labelled(self.closed({**args[0], **args[1]})), labelled(self.gradient.over(self.masks, args))
         scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in claimed.values()]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             spreads = [np.std(np.asarray(leaf), axis=0).max(initial=0.0) for leaf in found.values()]
@@ -190,7 +190,7 @@ class _Pilot:
     def rounding(self, args: Any, trial: _Trial) -> tuple[bool, np.ndarray]:
         """Say whether to sample in float64, and what rounding may do to each entry's mean."""
         with in_precision(False):
-            single = labelled(self.gradient.over(*(np.asarray(x, np.float32) for x in (self.masks, self.masks[0])), _cast(args, False)))
+            single = labelled(self.gradient.over(np.asarray(self.masks, np.float32), _cast(args, False)))
         exact = [np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in trial.gradient.values()]
         with np.errstate(invalid="ignore", over="ignore"):
             off = [np.asarray(leaf, np.float64).reshape(PILOT, -1) - e for leaf, e in zip(single.values(), exact, strict=True)]
@@ -213,7 +213,7 @@ class _Pilot:
         largest = np.argsort(np.nan_to_num(sizes, nan=-1.0, posinf=-1.0))[::-1][:SHAKEN]
         unit = float(np.finfo(np.float64).eps)
         runs = [
-            labelled(movement(self.traced, unit, mask, self.masks[0], args, options=check_options(), runs=FEW_RUNS))
+            labelled(movement(self.traced, unit, mask, args, options=check_options(), runs=FEW_RUNS))
             for mask in (np.ones_like(self.masks[0]), *self.masks[largest])
         ]
         shaken = []
@@ -226,15 +226,15 @@ class _Pilot:
 
     def fixed(self, args: Any) -> list[str]:
         """Return the labels of the arrays whose program does not take the mask."""
-        program, shape = self.traced.program(self.masks[0], self.masks[0], args)
-        given = [True, True, *(False for _ in jax.tree.leaves(args))]
+        program, shape = self.traced.program(self.masks[0], args)
+        given = [True, *(False for _ in jax.tree.leaves(args))]
         return [label for label, taken in zip(labelled(shape), reached(program.jaxpr, given), strict=True) if not taken]
 
     def rare(self, args: Any, trial: _Trial, parts: dict[str, slice], resolution: float) -> Rarities:
         """Look for rare events of the mask that move the gradient."""
 
         def evaluate(masks: np.ndarray) -> np.ndarray:
-            found = labelled(self.gradient.over(masks, self.masks[0], args))
+            found = labelled(self.gradient.over(masks, args))
             return np.concatenate([np.asarray(leaf, np.float64).reshape(PILOT, -1) for leaf in found.values()], axis=1)
 
         scales = [np.abs(np.asarray(leaf)).max(initial=0.0) for leaf in trial.claimed.values()]

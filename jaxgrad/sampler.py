@@ -1,7 +1,7 @@
 """The sampling loop: means over chunks of masks, of a function or of its gradient.
 
 Samples are drawn in chunks of c. Inside a chunk they are folded into one batch by vmap, so that a gradient costs one pass over the
-chunk; a `lax.scan` runs over chunks under one jit. Chunk i draws from ``fold_in(key, i)``, so that the chunk means depend neither on
+chunk; a loop runs over chunks under one jit. Chunk i draws from ``fold_in(key, i)``, so that the chunk means depend neither on
 how many devices or threads share the chunks, nor on where a run was interrupted.
 """
 
@@ -20,11 +20,11 @@ from jaxgrad.association import associated
 from jaxgrad.calling import holds_keys, refuse
 from jaxgrad.checkpoints import fingerprint, program
 from jaxgrad.compilation import loop_options
-from jaxgrad.executables import executable
+from jaxgrad.executables import executable, placed
 from jaxgrad.masks import Mask
 from jaxgrad.products import are_narrow, steady
-from jaxgrad.programs import TracedOnce
-from jaxgrad.sharding import devices, spread
+from jaxgrad.programs import TracedOnce, equations
+from jaxgrad.sharding import devices, gathered, shares
 from jaxgrad.threads import for_each, workers
 
 MEMORY_BUDGET = 256 * 2**20
@@ -49,6 +49,12 @@ _COUNTED = 1009
 BRIEF_CHUNK = 31
 """The same where a loop is brief, and then the most samples that a chunk should have: its program is the one that was counted."""
 
+_LAPACK = frozenset(
+    ("cholesky", "cholesky_update", "eig", "eigh", "geqp3", "geqrf", "hessenberg", "householder_product", "lu", "ormqr", "qr", "schur",
+     "svd", "triangular_solve", "tridiagonal", "tridiagonal_solve")
+)  # fmt: skip
+"""Operations that LAPACK does on the CPU."""
+
 
 class Known(NamedTuple):
     """What one trace tells of a sampling loop.
@@ -60,6 +66,7 @@ class Known(NamedTuple):
         size: entries of the result.
         row: bytes of the result.
         narrow: whether all matrices are narrow; see `jaxgrad.products`.
+        waits: whether it calls LAPACK, which waits for XLA's threads from within them, so that two such programs may wait forever.
     """
 
     signature: Any
@@ -68,6 +75,7 @@ class Known(NamedTuple):
     size: int
     row: int
     narrow: bool
+    waits: bool
 
     @property
     def rounding(self) -> np.ndarray:
@@ -116,9 +124,9 @@ class Sampler:
         """Set up; nothing is traced yet."""
         self.f, self.mask, self.shape, self.brief = f, mask, tuple(shape), brief
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
-        self.of_draw = TracedOnce(lambda args, draw, reference: associated(self.f, args, draw, reference))
+        self.of_draw = TracedOnce(lambda args, draw: associated(self.f, args, draw))
         self._of_draws = TracedOnce(self._mean)
-        self._rounds: dict[Any, Any] = {}
+        self._loops: dict[Any, tuple[int, Sequence[Callable[..., Any]]]] = {}
         self._known: dict[Any, Known] = {}
         self._masks: dict[Any, Mask] = {}
 
@@ -129,7 +137,7 @@ class Sampler:
 
     def _mean(self, args: tuple[Any, ...], draws: Array) -> Any:
         def of_args(*args: Any) -> Any:
-            values = jax.vmap(lambda draw: self.of_draw(args, draw, draws[0]))(draws)
+            values = jax.vmap(lambda draw: self.of_draw(args, draw))(draws)
             return jax.tree.map(lambda v: jnp.mean(v, axis=0, dtype=_wide(v.dtype)), values)
 
         return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)
@@ -151,7 +159,11 @@ class Sampler:
             shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
             row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
             one = _bytes(drawing, many) + _bytes(averaging, many)
-            self._known[signature] = Known(signature, max(1, one), out, sum(map(math.prod, shapes)), row, are_narrow(averaging.jaxpr))
+            self._known[signature] = Known(
+                signature, max(1, one), out, sum(map(math.prod, shapes)), row,
+                narrow=are_narrow(averaging.jaxpr),
+                waits=any(eqn.primitive.name in _LAPACK for eqn in equations(averaging.jaxpr)),
+            )  # fmt: skip
         return self._known[signature]
 
     def refuse(self, args: tuple[Any, ...]) -> None:
@@ -190,31 +202,41 @@ class Sampler:
     def round(self, key: Array, args: tuple[Any, ...], first: int, chunk: int, chunks: int) -> np.ndarray:
         """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks, size).
 
-        The chunks are dealt out to as many threads as there are cores, which small chunks by themselves would leave idle.
+        The chunks are dealt out to the devices. Those of one device are dealt out to as many threads as there are cores, which small
+        chunks by themselves would leave idle.
         """
-        known = self.known(args)
-        if len(devices()) > 1:
-            return self._spread(known, chunk, chunks)(key, first, self.mask, args)
-        span = self._span(known, chunks)
-        mask, args = self._settled_mask(), jax.tree.map(_settled, args)
-        program, rest = self._compiled(known, key, mask, args, chunk, span), jax.tree.leaves((mask, args))
-        begins = [min(begin, chunks - span) for begin in range(0, chunks, span)]
-        parts = for_each(lambda begin: np.asarray(program(key, np.uint32(first + begin), *rest)[0]), begins)
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate([part[begin - start :] for part, start, begin in zip(parts, begins, range(0, chunks, span), strict=True)])
+        known, every = self.known(args), devices()
+        mask, (key, args) = self._settled_mask(), jax.tree.map(_settled, (key, args))
+        parts = shares(chunks, len(every) if len(every) > 1 else self._threads(known, chunks))
+        length = parts[0][1]
+        here = [device for device in every if device in jax.local_devices()] if len(every) > 1 else None
+        loops = self._compiled(known, key, mask, args, chunk, length, here)
+
+        def start(loop: Callable[..., Any], part: tuple[int, int]) -> Array:
+            begin, count = part
+            return loop(*jax.tree.leaves((key, np.uint32(first + begin), np.int32(count), mask, args)))[0]
+
+        if here is None:
+            each = map if known.waits else for_each
+            means = [*each(lambda part: np.asarray(start(loops[0], part))[: part[1]], parts)]
+            return means[0] if len(means) == 1 else np.concatenate(means)
+        rows = []
+        for loop, device in zip(loops, here, strict=True):
+            rows.append(start(loop, parts[every.index(device)])[:length])
+            if known.waits:
+                jax.block_until_ready(rows)
+        return gathered(rows)[:chunks]
 
     def begin(self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int) -> None:
         """Let another thread compile the loop of such rounds."""
         if len(devices()) == 1:
-            known = self.known(args)
-            settled = self._settled_mask(), jax.tree.map(_settled, args)
-            self._compiled(known, key, *settled, chunk, self._span(known, chunks), wait=False)
+            known, mask, (key, args) = self.known(args), self._settled_mask(), jax.tree.map(_settled, (key, args))
+            self._compiled(known, key, mask, args, chunk, shares(chunks, self._threads(known, chunks))[0][1], wait=False)
 
     @staticmethod
-    def _span(known: Known, chunks: int) -> int:
-        """Return how many chunks of a round one thread runs."""
-        return chunks if known.row * chunks > DEALT_OUT else -(-chunks // min(workers(), chunks))
+    def _threads(known: Known, chunks: int) -> int:
+        """Return how many threads share the chunks of a round on one device."""
+        return 1 if known.row * chunks > DEALT_OUT else min(workers(), chunks)
 
     def _settled_mask(self) -> Mask:
         default = jnp.result_type(float)
@@ -223,33 +245,30 @@ class Sampler:
         return self._masks[default]
 
     def _compiled(
-        self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, chunks: int, *, wait: bool = True
-    ) -> Callable[..., Any]:
-        signature = known.signature, chunk, chunks
-        if signature not in self._rounds:
+        self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, length: int,
+        here: Sequence[Any] | None = None, *, wait: bool = True,
+    ) -> Sequence[Callable[..., Any]]:  # fmt: skip
+        """Return the compiled loop over as many chunks as it is told, up to `length`, for each of some devices or for the usual one."""
+        signature = known.signature, jax.typeof(key), chunk, here and tuple(here)
+        most, programs = self._loops.get(signature, (0, ()))
+        if most < length:
 
-            def run(key: Array, first: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
-                return self._run(key, first + jnp.arange(chunks, dtype=jnp.uint32), mask, args, chunk)
+            def run(key: Array, first: Array, count: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
+                def step(i: Array, rows: Array) -> Array:
+                    number = first + jax.lax.convert_element_type(i, jnp.uint32)
+                    leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, number), mask, args, chunk))
+                    row = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+                    return jax.lax.dynamic_update_index_in_dim(rows, row, i, 0)
 
-            closed = jax.make_jaxpr(run)(key, np.uint32(0), mask, args)
-            leaves = jax.tree.leaves((key, np.uint32(0), mask, args))
+                dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(known.out)))
+                return jax.lax.fori_loop(0, count, step, jnp.zeros((length, known.size), dtype))
+
+            like = key, np.uint32(0), np.int32(0), mask, args
+            closed, leaves = jax.make_jaxpr(run)(*like), jax.tree.leaves(like)
             options = loop_options(narrow=known.narrow, brief=self.brief)
-            self._rounds[signature] = executable(closed, leaves, options, wait=wait)
-        return self._rounds[signature]
-
-    def _run(self, key: Array, numbers: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Array:
-        def step(_: None, i: Array) -> tuple[None, Array]:
-            leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, i), mask, args, chunk))
-            return None, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
-
-        return jax.lax.scan(step, None, numbers)[1]
-
-    def _spread(self, known: Known, chunk: int, chunks: int) -> Callable[..., np.ndarray]:
-        signature = "spread", known.signature, chunk, chunks
-        if signature not in self._rounds:
-            run = functools.partial(self._run, chunk=chunk)
-            self._rounds[signature] = spread(run, chunks, loop_options(narrow=known.narrow, brief=self.brief))
-        return self._rounds[signature]
+            programs = placed(closed, leaves, options, here) if here else [executable(closed, leaves, options, wait=wait)]
+            self._loops[signature] = length, programs
+        return programs
 
     def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
         """Return a hash of all that the chunk means depend on."""

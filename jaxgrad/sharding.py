@@ -1,21 +1,21 @@
-"""Chunks of samples spread over devices, and over the devices of other processes.
+"""Chunks of samples dealt out to devices, and to the devices of other processes.
 
-The devices form a mesh of one axis, along which the numbers of a round's chunks are split by `jax.shard_map`; each device runs
-its own chunks one after another. A chunk draws from ``fold_in(key, i)`` and is computed by the same program wherever it runs, so
-its mean does not depend, to the last bit, on how many devices there are. Where a round does not divide evenly, a few chunks beyond
-its end are run and thrown away. Under `jax.distributed` every process receives all means, and goes on alike.
+Every device runs chunks of its own, one after another, by a program that is compiled for it alone and from the same text: what XLA
+makes of it depends neither on how many devices there are nor on how many chunks each of them gets, which is an argument. (One program
+for all devices, as `jax.shard_map` makes of it, is simplified in another order, and its last bits differ.) So a chunk's mean is the
+same, to the last bit, wherever it is computed. Under `jax.distributed` every process then receives all means, by a program that
+gathers them along a mesh of one axis, and goes on alike.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
 
 from jaxgrad import machines
-from jaxgrad.compilation import compiled
 
 AXIS = "samples"
 
@@ -25,39 +25,36 @@ def devices() -> list[Any]:
     return jax.devices() if getattr(jax.config, "jax_default_device", None) is None else jax.local_devices()[:1]
 
 
-def spread(run: Callable[..., Array], chunks: int, options: dict[str, Any] | None) -> Callable[..., np.ndarray]:
-    """Compile a function of chunk numbers so that the devices share the chunks.
+def shares(chunks: int, several: int) -> list[tuple[int, int]]:
+    """Divide chunks as evenly as contiguous parts of one length, but the last ones, can be; returns beginning and length of each.
+
+    >>> shares(10, 4)
+    [(0, 3), (3, 3), (6, 3), (9, 1)]
+    """
+    length = -(-chunks // several)
+    return [(begin, max(0, min(length, chunks - begin))) for begin in range(0, several * length, length)]
+
+
+def gathered(rows: Sequence[Any]) -> np.ndarray:
+    """Return the rows that all devices of all processes hold, one after another.
 
     Args:
-        run: ``(key, numbers, *rest)`` to one row for each number, of shape (chunks, size).
-        chunks: how many numbers.
-        options: compiler options.
-
-    Returns:
-        A function ``(key, first, *rest)`` to the rows of the chunks first … first + chunks − 1.
+        rows: of each device of this process, in their order, an array on it; all are of one shape (length, size).
     """
-    all_devices = devices()
-    count = len(all_devices)
-    mesh = Mesh(np.array(all_devices), (AXIS,))
-    apart = jax.process_count() > 1
-    everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+    if jax.process_count() == 1:
+        return np.concatenate([np.asarray(row) for row in rows])
+    mesh = Mesh(np.array(jax.devices()), (AXIS,))
+    length, size = rows[0].shape
+    split = NamedSharding(mesh, PartitionSpec(AXIS))
+    with machines.together():
+        everything = jax.make_array_from_single_device_arrays((len(jax.devices()) * length, size), split, list(rows))
+        return np.asarray(_gathering(mesh)(everything))
 
-    def mine(numbers: Array, rest: tuple[Any, ...]) -> Array:
-        data, *others = rest
-        rows = run(jax.random.wrap_key_data(data), numbers, *others)
-        return jax.lax.all_gather(rows, AXIS, tiled=True) if apart else rows
 
-    shared = jax.shard_map(mine, mesh=mesh, in_specs=(split, everywhere), out_specs=everywhere if apart else split, check_vma=False)
-    programs: list[Callable[..., Array]] = []
+@functools.cache
+def _gathering(mesh: Mesh) -> Any:
+    def all_of_them(rows: jax.Array) -> jax.Array:
+        return jax.lax.all_gather(rows, AXIS, tiled=True)
 
-    def together(key: Array, first: int, *rest: Any) -> np.ndarray:
-        rest = jax.tree.map(np.asarray, (jax.random.key_data(key), *rest))
-        if not apart:
-            rest = jax.device_put(rest, NamedSharding(mesh, everywhere))
-        numbers = np.uint32(first) + np.arange(-(-chunks // count) * count, dtype=np.uint32)
-        with machines.together():
-            if not programs:
-                programs.append(compiled(shared, options, numbers, rest))
-            return np.asarray(programs[0](numbers, rest))[:chunks]
-
-    return together
+    gather = jax.shard_map(all_of_them, mesh=mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(), check_vma=False)
+    return jax.jit(gather)

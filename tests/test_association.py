@@ -63,6 +63,39 @@ def test_the_associated_function_is_the_same_in_value_and_gradient(name):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), found, expected)
 
 
+SCALES = {
+    "weights large": (1e-19, 1e19, 1e19),
+    "weights small": (1e20, 1e-20, 1e-20),
+    "rows of all sizes": (np.logspace(-18, 18, 8), np.logspace(18, -18, 8)[:, None], 1e19),
+    "a row of zeros": (1e-19, np.array([1e19, 0, 1, 1, 1, 1, 1, 1])[:, None], 1e19),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_weights_whose_product_leaves_the_range_of_the_type_do_no_harm(name):
+    x, a, b = (np.float32(array * scale) for array, scale in zip(arrays((8, 8), (8, 256), (256, 8)), SCALES[name], strict=True))
+    mask = np.float32(np.random.default_rng(0).random((8, 8)) < 0.5)
+
+    def f(a, b, mask):
+        return jnp.sum((mask * x) @ a @ b)
+
+    plain = jax.value_and_grad(lambda args: f(*args, mask=mask))
+    found = jax.jit(jax.value_and_grad(lambda args: associated(f, args, mask)))((a, b))
+    with jax.enable_x64(True):
+        exact = plain((a.astype(np.float64), b.astype(np.float64)))
+    assert len(dots(f, (a, b), mask)) == 2 and dots(f, (a, b), mask)[0] == (8, 8)
+    for leaves in zip(*map(jax.tree.leaves, (found, plain((a, b)), exact)), strict=True):
+        one, other, at = (np.asarray(leaf, np.float64) for leaf in leaves)
+        rounding = np.abs(other - at).max()
+        assert np.abs(one - at).max() <= 10 * rounding + 1e-6 * np.abs(at).max(), name
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_weights_of_sixteen_bits_are_left_alone(dtype):
+    a, b, draw = (x.astype(dtype) for x in arrays((8, 8), (8, 8), (50, 8)))
+    assert dots(lambda a, b, mask: mask @ a @ b, (a, b), draw) == [(50, 8), (50, 8)]
+
+
 def test_a_chain_of_any_length_multiplies_the_samples_once():
     a, draw = arrays((8, 8), (50, 8))
     assert dots(lambda a, mask: mask @ a @ a @ a @ a, (a,), draw) == [(8, 8), (8, 8), (8, 8), (50, 8)]

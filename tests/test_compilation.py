@@ -1,5 +1,9 @@
 """The sampling loop's own way of compiling: the numbers are those of XLA's, and where XLA fails with its options it goes without."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +87,91 @@ def test_values_and_gradients_of_all_kinds_of_functions_are_those_of_a_loop_comp
             for one, other in zip(ours[name], plain[name], strict=True):
                 rounding = 100 * np.finfo(np.float32).eps * max(1.0, np.abs(other).max())
                 np.testing.assert_allclose(one, other, rtol=0, atol=rounding, err_msg=name)
+
+
+UNARY = {
+    **{name: getattr(jnp, name) for name in ("sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "arcsinh", "exp", "exp2", "expm1")},
+    **{name: getattr(jnp, name) for name in ("cbrt", "floor", "ceil", "round", "trunc", "sign", "square", "abs", "sinc", "i0")},
+    **{name: getattr(jax.nn, name) for name in ("sigmoid", "softplus", "silu", "gelu", "elu", "selu", "log_sigmoid", "relu6")},
+    **{name: getattr(jax.scipy.special, name) for name in ("erf", "erfc", "ndtr", "log_ndtr")},
+    "arctan2": lambda x: jnp.arctan2(x, 0.3 + x * x),
+    **{f"{name} of less than 1": lambda x, f=f: f(0.2 * x) for name, f in (
+        ("arcsin", jnp.arcsin), ("arccos", jnp.arccos), ("arctanh", jnp.arctanh), ("erfinv", jax.scipy.special.erfinv))},
+    **{f"{name} of positive": lambda x, f=f: f(0.5 + x * x) for name, f in (
+        ("log", jnp.log), ("log2", jnp.log2), ("log10", jnp.log10), ("log1p", jnp.log1p), ("sqrt", jnp.sqrt), ("rsqrt", lax.rsqrt),
+        ("reciprocal", jnp.reciprocal), ("gammaln", jax.scipy.special.gammaln), ("digamma", jax.scipy.special.digamma),
+        ("power", lambda x: x**1.7), ("arccosh", lambda x: jnp.arccosh(1 + x)))},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("options", ["a loop", "a brief loop", "a check"])
+def test_every_function_of_a_number_is_what_it_is_without_options(options, dtype):
+    chosen = {
+        "a loop": compilation.loop_options(),
+        "a brief loop": compilation.loop_options(brief=True),
+        "a check": compilation.check_options(),
+    }[options]
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).uniform(-3, 3, (37, 1023)), dtype)
+        exact = jax.jit(lambda x: {name: f(x) for name, f in UNARY.items()})(x.astype(jnp.float64))
+        found = jax.jit(lambda x: {name: f(x) for name, f in UNARY.items()}, compiler_options=chosen)(x)
+        exact, found = (jax.tree.map(lambda y: np.asarray(y, np.float64), tree) for tree in (exact, found))
+    for name in UNARY:
+        rounding = 200 * float(jnp.finfo(dtype).eps) * np.maximum(1, np.abs(exact[name]))
+        np.testing.assert_array_less(np.abs(found[name] - exact[name]), rounding, err_msg=name)
+
+
+CONSTANT_FACTORS = {
+    "ones": lambda w: jnp.ones((40, 64)),
+    "a column for all": lambda w: jnp.broadcast_to(w[:, :1], (40, 64)),
+    "a row for all": lambda w: jnp.broadcast_to(w[:1], (40, 64)),
+    "repeated": lambda w: jnp.repeat(w[:, :8], 8, axis=1),
+    "sum and ones": lambda w: jnp.ones((40, 64)) + jnp.sum(w, axis=1, keepdims=True),
+    "tanh of a column": lambda w: jnp.tanh(jnp.broadcast_to(w[:, :1], (40, 64))),
+    "outer": lambda w: jnp.outer(w[:, 0], jnp.ones(64)),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT_FACTORS)
+def test_a_product_with_a_matrix_of_equal_columns_is_that_product(name):
+    factor = CONSTANT_FACTORS[name]
+    w, x = (np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((40, 64), (8, 40)))
+
+    def loss(w, mask):
+        return jnp.sum(jnp.cos((mask * x) @ factor(w)))
+
+    ones = jg.masks.Bernoulli(1.0)
+    found = jg.estimate(loss, ones, (8, 40), argnums=0)(jax.random.key(0), w, samples=64).mean
+    np.testing.assert_allclose(found, jax.grad(loss)(w, jnp.ones((8, 40))), rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_of_sixteen_bits_are_sampled():
+    arrays = [jnp.asarray(np.random.default_rng(0).standard_normal((32, 32)), jnp.bfloat16) for _ in range(2)]
+
+    def loss(x, w, mask):
+        return jnp.mean(jax.nn.silu((mask.astype(x.dtype) * x) @ w.T))
+
+    found = jg.estimate(loss, jg.masks.Bernoulli(1.0), (32, 32), argnums=(0, 1))(jax.random.key(0), *arrays, samples=64).mean
+    exact = jax.grad(loss, (0, 1))(*(a.astype(jnp.float32) for a in arrays), jnp.ones((32, 32)))
+    for one, other in zip(found, exact, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=0.03 * np.abs(other).max())
+
+
+WAITING = """
+import jax, jax.numpy as jnp, jaxgrad as jg
+def loss(x, mask):
+    return jnp.linalg.slogdet((mask * x).T @ (mask * x) + jnp.eye(32))[1] + jnp.sum(jnp.linalg.solve(jnp.eye(32) + 0.01 * mask * x, x))
+x = jax.random.normal(jax.random.key(0), (32, 32))
+print(jg.estimate(loss, jg.masks.Bernoulli(0.6), (32, 32), argnums=0)(jax.random.key(1), x, samples=256).samples)
+"""
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_programs_that_call_lapack_do_not_wait_for_each_other(devices):
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "256\n"), done.stderr
 
 
 class Refusing:

@@ -90,6 +90,31 @@ def test_an_estimate_of_numbers_of_any_size_has_its_standard_error(scale):
     np.testing.assert_allclose((found.mean / scale, found.standard_error / scale), (one.mean, one.standard_error), rtol=1e-10)
 
 
+def test_a_chunk_s_mean_does_not_depend_on_how_many_are_run():
+    def cumulative(x, w, mask):
+        h = jnp.cumsum((mask * x) @ w, axis=0)
+        return jnp.mean(h * (jnp.cumprod(jnp.tanh(x @ w) + 1, axis=1))) + jnp.mean(jax.lax.cumlogsumexp(h, axis=1))
+
+    x, w = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(16, 24), (24, 20)]))
+    rows = [Sampler(cumulative, masks.Bernoulli(0.6), (16, 24), (0, 1)).round(jax.random.key(1), (x, w), 3, 16, n) for n in (1, 2, 7)]
+    assert all((row[0] == rows[0][0]).all() for row in rows)
+
+
+def test_a_round_of_fewer_chunks_needs_no_program_of_its_own(problem):
+    sampler = Sampler(loss, masks.Bernoulli(0.5), (6, 4), (1, 2))
+    whole = sampler.round(jax.random.key(1), tuple(problem), 0, 16, 8)
+    compiled = {name: programs for name, (_, programs) in sampler._loops.items()}
+    assert (sampler.round(jax.random.key(1), tuple(problem), 0, 16, 3) == whole[:3]).all()
+    assert compiled == {name: programs for name, (_, programs) in sampler._loops.items()}
+
+
+def test_keys_of_every_kind_are_taken_one_after_the_other():
+    estimate = jg.estimate(lambda x, mask: (mask * x).sum(), masks.Bernoulli(0.5), (3,))
+    for key in (jax.random.key(0), jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
+        found = estimate(key, jnp.ones(3), samples=1000)
+        assert abs(found.mean - 1.5) < 6 * found.standard_error
+
+
 def test_memory_is_bounded_whatever_the_number_of_samples(problem):
     sampler = Sampler(loss, masks.Bernoulli(0.5), (6, 4), (1, 2))
     known = sampler.known(tuple(problem))
