@@ -7,7 +7,7 @@ compiled each of its products that is worth a second thread is either written do
 matrices leave it to Eigen, summed in pieces too short to be cut. To write products down in that order arrays have to be turned over;
 where `jaxgrad.orientation` finds orders of axes in which fewer are, they are kept in those. That the bits are then the same on 1, 2,
 3 and 8 threads was measured (``benchmarks/NOTES.md``) and is tested; in float64 they are from two threads on, and one may differ from
-two.
+two. Convolutions with long sums are written as products before (`jaxgrad.convolutions`).
 """
 
 import math
@@ -20,6 +20,7 @@ from jax.extend import core
 
 from jaxgrad.arrays import dtype_of, shape_of
 from jaxgrad.association import apply
+from jaxgrad.convolutions import are_long, as_products
 from jaxgrad.orders import Tally
 from jaxgrad.orientation import Orienting
 from jaxgrad.programs import Traceable, TracedOnce, equations
@@ -55,6 +56,8 @@ def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None)
         return function(*args)
     traced = function if isinstance(function, Traceable) else TracedOnce(function)
     program, shape = traced.program(*args)
+    if are_long(program.jaxpr):
+        program = jax.make_jaxpr(lambda *leaves: as_products(program.jaxpr, program.consts, leaves))(*jax.tree.leaves(args))
     narrow = are_narrow(program.jaxpr) if narrow is None else narrow
     leaves, fixed = jax.tree.leaves(args), len(jax.tree.leaves(args[:-1]))
     outputs = None if narrow else _oriented(program, leaves, fixed)

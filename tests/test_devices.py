@@ -43,12 +43,18 @@ SCRIPT = textwrap.dedent(
         slope = jax.grad(lambda w1: jnp.mean(jax.nn.softplus((mask * x) @ w1.T)))
         return jnp.sum(slope(w1) ** 2) + jnp.sum(w2)
 
+    def convolved(x, w1, w2, mask):
+        kernel = w1.reshape(4, 1, 5, 5)
+        z = jax.nn.relu(jax.lax.conv_general_dilated((mask * x)[None, None], kernel, (1, 1), "SAME"))
+        return jnp.mean(jax.lax.conv_general_dilated(z, kernel.transpose(1, 0, 2, 3), (2, 2), "SAME") ** 2) + jnp.sum(w2)
+
     digest = lambda *arrays: hashlib.sha256(b"".join(np.asarray(a).tobytes() for a in arrays)).hexdigest()
     print(len(jax.devices()))
     problems = [(relu, 5, 4, 3, 40), (linear, 50, 10, 10, 1000), (attention, 64, 64, 64, 16), (linear, 64, 784, 784, 20)]
     if sys.argv[1] == "all":
         problems += [(relu, 50, 10, 10, 40), (linear, 64, 64, 64, 300), (columns, 64, 64, 64, 64), (scanned, 64, 64, 32, 64),
-                     (relu, 64, 128, 64, 40), (curved, 24, 160, 136, 13), (second, 24, 48, 40, 13)]
+                     (relu, 64, 128, 64, 40), (curved, 24, 160, 136, 13), (second, 24, 48, 40, 13),
+                     (convolved, 28, 25, 4, 16)]
     for loss, m, n, p, chunk in problems:
         rng = np.random.default_rng(0)
         args = tuple(jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((m, n), (p, n), (n, p)))
@@ -82,7 +88,7 @@ def run(devices, threads, problems):
 )
 def test_chunk_means_estimates_and_verdicts_are_the_same_bit_for_bit_with_more_devices_and_threads(problems, others):
     alone = run(1, 1, problems)
-    assert len(alone) == (14 if problems == "all" else 7)
+    assert len(alone) == (15 if problems == "all" else 7)
     for devices, threads in others:
         assert run(devices, threads, problems) == alone
 
