@@ -17,8 +17,8 @@ the quickest of several chunk sizes and numbers of threads, found just before; j
 too long it is timed on fewer masks and scaled up, which the table marks with ~.
 
 The floor is what the arithmetic alone would take: the products that touch a sample, two of m n n for the linear model (W2 W1 is known
-before), two of m n h and two of m h h for the nonlinear one (whose squared error is taken by Gram matrices), at the rate of matrix
-products measured here, and the mask's entries at the rate of the generator measured here.
+before), five of m n h for the nonlinear one, at the rate of matrix products measured here, and the mask's entries at the rate of the
+generator measured here.
 
     python benchmarks/monte_carlo.py --json results.json
 """
@@ -79,7 +79,7 @@ def rates(repeats=15):
 def floor(problem, rates):
     """Return the seconds that the arithmetic alone takes."""
     m, n, h, samples = problem
-    products = 2 * 2 * m * n * n if h == n else 2 * 2 * m * n * h + 2 * 2 * m * h * h
+    products = 2 * (2 * m * n * n if h == n else 5 * m * n * h)
     return samples * (products / rates["operations"] + m * n / rates["entries"])
 
 

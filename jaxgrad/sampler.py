@@ -222,7 +222,8 @@ class Sampler:
             return means[0] if len(means) == 1 else np.concatenate(means)
         rows = []
         for loop, device in zip(loops, here, strict=True):
-            rows.append(start(loop, parts[every.index(device)])[:length])
+            row = start(loop, parts[every.index(device)])
+            rows.append(row if len(row) == length else row[:length])
             if known.waits:
                 jax.block_until_ready(rows)
         return gathered(rows)[:chunks]
