@@ -1,8 +1,8 @@
 """A run shared by several processes, on one machine or many, by JAX's distributed runtime.
 
 The first process listens at HOST:PORT. The others report there, are told where JAX's own coordinator is, and keep the
-connection open for as long as they live: it is by its closing that a lost process is noticed at once, where the runtime would wait
-for a collective that never ends. The survivors then say which process was lost, and end with the status `LOST`.
+connection open for as long as they live: it is by its closing, or by its silence, that a lost process is noticed, where the runtime
+would wait for a collective that never ends, or abort. The survivors then say which process was lost, and end with the status `LOST`.
 """
 
 import contextlib
@@ -13,33 +13,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxgrad.meeting import Line, Place, gather, report
+
 LOST = 4
 """Exit status where another process of the run was lost."""
 TIMEOUT = 60.0
 """Seconds within which all processes must have come."""
+BEAT = 1.0
+"""Seconds between two signs of life."""
 SILENCE = 40
-"""Seconds after which a machine that answers nothing counts as lost."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands in a run of several.
-
-    Attributes:
-        coordinator: HOST:PORT of the first process.
-        count: number of processes.
-        index: number of this process, from 0.
-    """
-
-    coordinator: str
-    count: int
-    index: int
+"""Signs of life that may fail to come before a process counts as lost."""
 
 
 def place(coordinator: str | None, count: int | None, index: int | None, environment: Mapping[str, str] = os.environ) -> Place | None:
@@ -86,35 +74,6 @@ def _slurm(environment: Mapping[str, str]) -> Place | None:
     return Place(f"{first}:{port}", int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"]))
 
 
-class _Line:
-    """A connection over which messages go, one JSON object a line."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (("TCP_KEEPIDLE", SILENCE // 4), ("TCP_KEEPINTVL", SILENCE // 8), ("TCP_KEEPCNT", 6)):
-            if hasattr(socket, name):
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self.connection, self.lines = connection, connection.makefile("r", encoding="utf-8", errors="replace")
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        with contextlib.suppress(OSError):
-            self.connection.sendall((json.dumps(message) + "\n").encode())
-
-    def close(self) -> None:
-        self.lines.close()
-        self.connection.close()
-
-    def receive(self, deadline: float) -> dict[str, Any]:
-        """Return the next message, or an empty one."""
-        self.connection.settimeout(max(deadline - time.monotonic(), 0.1))
-        try:
-            message = json.loads(self.lines.readline(4096))
-        except (OSError, ValueError):
-            return {}
-        self.connection.settimeout(None)
-        return message if isinstance(message, dict) else {}
-
-
 class Membership:
     """This process's part in a run of several; joins, and watches over the others until it leaves.
 
@@ -129,24 +88,30 @@ class Membership:
 
     def __init__(self, where: Place, timeout: float = TIMEOUT) -> None:
         """Meet the others, start JAX's runtime, and watch."""
-        self.where, self.leaving, self.gone = where, False, set[int]()
+        self.where, self.leaving = where, False
         deadline = time.monotonic() + timeout
         host, _, port = where.coordinator.rpartition(":")
-        self.peers = _gather(where, host, int(port), deadline) if where.index == 0 else _report(where, host, int(port), deadline)
+        self.peers = gather(where, host, int(port), deadline) if where.index == 0 else report(where, host, int(port), deadline)
         address, rank, beside = self.peers.pop(-1)
+        self._attend()
         with _no_output():
             self._start(address, local_device_ids=[rank] if beside > 1 else None, timeout=timeout)
             agree(b"here")  # connects all with all
-        for peer, stream in self.peers.items():
-            threading.Thread(target=self._watch, args=(peer, stream), daemon=True).start()
         global _current
         _current = self
+
+    def _attend(self) -> None:
+        """Watch over the others, and let them know that this process lives."""
+        self.silent, self.gone = dict.fromkeys(self.peers, 0), {peer: threading.Event() for peer in self.peers}
+        for peer, stream in self.peers.items():
+            threading.Thread(target=self._watch, args=(peer, stream), daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
 
     def _start(self, address: str, local_device_ids: list[int] | None, timeout: float) -> None:
         where = self.where
         jax.distributed.initialize(
             address, where.count, where.index, local_device_ids=local_device_ids, cluster_detection_method="deactivate",
-            initialization_timeout=max(10, int(timeout)), heartbeat_timeout_seconds=SILENCE,
+            initialization_timeout=max(10, int(timeout)), heartbeat_timeout_seconds=100 * SILENCE,
         )  # fmt: skip
         try:
             missing = jax.local_device_count() == 0
@@ -155,16 +120,41 @@ class Membership:
         if missing or jax.device_count() < where.count:
             raise ValueError(_too_many(where, ""))
 
-    def _watch(self, peer: int, stream: _Line) -> None:
+    def _watch(self, peer: int, stream: Line) -> None:
         with contextlib.suppress(OSError, ValueError):
             for line in stream.lines:
+                self.silent[peer] = 0
                 message = json.loads(line)
                 if message.get("bye"):
-                    self.gone.add(peer)
+                    self.gone[peer].set()
                 elif "lost" in message:
                     self._end(message["lost"])
-        if peer not in self.gone and not self.leaving:
+        if not self.gone[peer].is_set():
             self._end(peer)
+
+    def _beat(self) -> None:
+        """Give a sign of life to all, and count how many of theirs fail to come.
+
+        They are counted in signs of one's own, so that a process that was stopped itself, or waits for a busy machine, blames nobody.
+        """
+        while not self.leaving:
+            self._send({})
+            time.sleep(BEAT)
+            for peer in self.peers:
+                self.silent[peer] += 1
+                if self.silent[peer] > SILENCE and not self.gone[peer].is_set():
+                    self._end(peer)
+
+    def _send(self, message: Mapping[str, Any], but: int | None = None) -> None:
+        for peer, stream in self.peers.items():
+            if peer != but:
+                stream.send(message)
+
+    def settle(self) -> None:
+        """Wait until all others have been heard of, or one is known to be lost."""
+        time.sleep(5 * BEAT)
+        while max(self.silent.values()) > 3:
+            time.sleep(BEAT)
 
     def _end(self, peer: int) -> None:
         if self.leaving:
@@ -176,17 +166,19 @@ class Membership:
             file=sys.stderr,
             flush=True,
         )
-        for other, stream in self.peers.items():
-            if other != peer:
-                stream.send({"lost": peer})
+        self._send({"lost": peer}, but=peer)
         os._exit(LOST)
 
     def leave(self) -> None:
-        """Part from the others, who may still be at work."""
-        self.leaving = True
-        for stream in self.peers.values():
-            stream.send({"bye": True})
+        """Part from the others as soon as they are done too."""
+        if self.where.index:
+            self._send({"bye": True})
+        for gone in self.gone.values():
+            gone.wait()
+        if not self.where.index:
+            self._send({"bye": True})
         jax.distributed.shutdown()
+        self.leaving = True
 
     def desert(self) -> None:
         """End the part without a word."""
@@ -232,78 +224,6 @@ def _too_many(where: Place, why: str) -> str:
     return f"`--num-processes` {where.count} is more than there are devices{why}; start at most one process for each device"
 
 
-def _gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any]:
-    """Wait for the others; tell each where JAX's coordinator is going to be, and its rank on its machine."""
-    streams: dict[int, _Line] = {}
-    machines: dict[int, Any] = {0: socket.gethostname()}
-    refused = ""
-    try:
-        server = socket.create_server((host, port)) if _is_local(host) else socket.create_server(("", port))
-    except OSError as error:
-        raise ValueError(f"`--coordinator` {where.coordinator} cannot be listened at: {error.strerror}; choose another port") from None
-    with server:
-        while len(streams) < where.count - 1 and not refused:
-            server.settimeout(max(deadline - time.monotonic(), 0.01))
-            try:
-                connection, _ = server.accept()
-            except TimeoutError:
-                away = ", ".join(str(i) for i in range(1, where.count) if i not in streams)
-                refused = f"of {where.count} processes {away} did not come in time; start them, or lower `--num-processes`"
-                break
-            stream = _Line(connection)
-            hello = stream.receive(deadline)
-            index = hello.get("index")
-            if not isinstance(index, int):
-                stream.close()  # not one of us
-                continue
-            if hello.get("count") != where.count:
-                refused = (
-                    f"`--num-processes` is {where.count} for process 0, but {hello.get('count')} for process {index}; make them equal"
-                )
-            elif index in machines:
-                refused = f"`--process-id` {index} was given to two processes; give each its own"
-                index = -index - 2  # answered too
-            streams[index], machines[index] = stream, hello.get("machine")
-    with socket.create_server((host if _is_local(host) else "", 0)) as probe:
-        address = f"{host}:{probe.getsockname()[1]}"
-    ranks = {i: [j for j in sorted(machines) if machines[j] == machines[i]] for i in machines}
-    for index, stream in streams.items():
-        told = {"address": address, "rank": ranks[index].index(index), "beside": len(ranks[index])}
-        stream.send({"refused": refused} if refused else told)
-    if refused:
-        for stream in streams.values():
-            stream.close()
-        raise ValueError(refused)
-    return {**streams, -1: (address, 0, len(ranks[0]))}
-
-
-def _report(where: Place, host: str, port: int, deadline: float) -> dict[int, Any]:
-    """Report to the first process, and learn where JAX's coordinator is."""
-    reason = "no answer"
-    while time.monotonic() < deadline:
-        try:
-            stream = _Line(socket.create_connection((host, port), timeout=max(deadline - time.monotonic(), 0.1)))
-            break
-        except OSError as error:
-            reason = error.strerror or str(error)
-            time.sleep(0.2)
-    else:
-        raise ValueError(
-            f"`--coordinator` {where.coordinator} does not answer ({reason}); is process 0 running there, and is the port open?"
-        )
-    stream.send({"index": where.index, "count": where.count, "machine": socket.gethostname()})
-    told = stream.receive(deadline + 5)
-    if "address" not in told:
-        stream.close()
-        foreign = f"`--coordinator` {where.coordinator} does not answer as jaxgrad does; is it another program?"
-        raise ValueError(told.get("refused") or foreign)
-    return {0: stream, -1: (told["address"], told["rank"], told["beside"])}
-
-
-def _is_local(host: str) -> bool:
-    return host in ("localhost", "127.0.0.1", "::1")
-
-
 def is_first() -> bool:
     """Say whether this is the process that reads and writes files."""
     return jax.process_index() == 0
@@ -316,7 +236,7 @@ def together() -> Iterator[None]:
         yield
     except Exception:
         if _current is not None and not _current.leaving:
-            time.sleep(5)
+            _current.settle()
         raise
 
 

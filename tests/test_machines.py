@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from jaxgrad import machines
 from jaxgrad.cli import main
 from jaxgrad.machines import LOST, Membership, Place, place
+from jaxgrad.meeting import Line
 
 
 def free_port():
@@ -90,6 +91,88 @@ def test_when_a_process_is_lost_the_others_end_at_once_and_say_so_and_the_checkp
         assert int(file["state_next_chunk"]) > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_a_process_stands_still_the_other_ends_and_says_so(tmp_path, victim):
+    state = tmp_path / "state.npz"
+    processes = start(tmp_path, 2, "--resolution", "1e-4", "--max-samples", "1e12", "--checkpoint", state)
+    deadline = time.monotonic() + 150
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    processes[victim].send_signal(signal.SIGSTOP)
+    try:
+        _, error = processes[1 - victim].communicate(timeout=60)
+    finally:
+        processes[victim].kill()
+        processes[victim].communicate()
+    assert processes[1 - victim].returncode == LOST
+    assert error.splitlines()[-1].startswith(f"jaxgrad: process {victim} of 2 was lost, so process {1 - victim} ends.")
+
+
+@pytest.fixture
+def watching(monkeypatch):
+    """A process that watches over process 1 of 2, the latter's end of the line, and the statuses that it would have ended with."""
+    ended = []
+    monkeypatch.setattr(machines, "BEAT", 0.02)
+    monkeypatch.setattr(machines, "SILENCE", 10)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    near, far = socket.socketpair()
+    member = object.__new__(Membership)
+    member.where, member.leaving, member.peers = Place("a:1", 2, 0), False, {1: Line(near)}
+    other = Line(far)
+    yield member, other, ended
+    member.leaving = True
+    other.close()
+    time.sleep(0.1)
+    member.peers[1].close()
+
+
+def test_a_process_counts_as_lost_only_after_it_has_been_silent_for_long(watching, capsys):
+    member, other, ended = watching
+    member._attend()
+    for _ in range(20):
+        other.send({})
+        time.sleep(0.02)
+    assert ended == [] and other.receive(time.monotonic() + 1) == {}
+    time.sleep(0.6)
+    assert ended == [LOST] and "process 1 of 2 was lost, so process 0 ends" in capsys.readouterr().err
+
+
+def test_a_process_that_stood_still_itself_blames_nobody(watching, monkeypatch):
+    member, other, ended = watching
+    stood = threading.Event()
+
+    def stand_still(_):
+        if not stood.is_set():
+            time.sleep(0.6)
+            stood.set()
+
+    monkeypatch.setattr(member, "_send", stand_still)
+    member._attend()
+    assert stood.wait(5)
+    for _ in range(5):
+        other.send({})
+        time.sleep(0.02)
+    assert ended == []
+
+
+def test_a_process_that_is_done_waits_for_the_others_and_still_notices_when_one_is_lost(watching, monkeypatch):
+    member, other, ended = watching
+    left = []
+    monkeypatch.setattr(jax.distributed, "shutdown", lambda: left.append("left"))
+    member._attend()
+    thread = threading.Thread(target=member.leave, daemon=True)
+    thread.start()
+    time.sleep(0.1)
+    assert thread.is_alive() and not left
+    other.connection.shutdown(socket.SHUT_RDWR)
+    time.sleep(0.1)
+    assert ended == [LOST] and not left
+    member.gone[1].set()
+    thread.join(5)
+    assert left == ["left"]
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -160,7 +243,7 @@ def test_processes_that_contradict_each_other_are_refused_on_both_sides(count, i
     thread = threading.Thread(target=first)
     thread.start()
     with pytest.raises(ValueError, match=match):
-        machines._report(Place(f"127.0.0.1:{port}", count, index), "127.0.0.1", port, time.monotonic() + 10)
+        machines.report(Place(f"127.0.0.1:{port}", count, index), "127.0.0.1", port, time.monotonic() + 10)
     thread.join()
     assert len(refused) == 1 and match in refused[0]
 

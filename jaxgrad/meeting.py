@@ -1,0 +1,124 @@
+"""How the processes of a run find each other: the first listens at HOST:PORT, and the others report there."""
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands in a run of several.
+
+    Attributes:
+        coordinator: HOST:PORT of the first process.
+        count: number of processes.
+        index: number of this process, from 0.
+    """
+
+    coordinator: str
+    count: int
+    index: int
+
+
+class Line:
+    """A connection over which messages go, one JSON object a line."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Take over an open connection."""
+        self.connection, self.lines = connection, connection.makefile("r", encoding="utf-8", errors="replace")
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message, to whom may be there no more."""
+        with contextlib.suppress(OSError):
+            self.connection.sendall((json.dumps(message) + "\n").encode())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.lines.close()
+        self.connection.close()
+
+    def receive(self, deadline: float) -> dict[str, Any]:
+        """Return the next message, or an empty one."""
+        self.connection.settimeout(max(deadline - time.monotonic(), 0.1))
+        try:
+            message = json.loads(self.lines.readline(4096))
+        except (OSError, ValueError):
+            return {}
+        self.connection.settimeout(None)
+        return message if isinstance(message, dict) else {}
+
+
+def gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any]:
+    """Wait for the others; tell each where JAX's coordinator is going to be, and its rank on its machine."""
+    streams: dict[int, Line] = {}
+    machines: dict[int, Any] = {0: socket.gethostname()}
+    refused = ""
+    try:
+        server = socket.create_server((host, port)) if _is_local(host) else socket.create_server(("", port))
+    except OSError as error:
+        raise ValueError(f"`--coordinator` {where.coordinator} cannot be listened at: {error.strerror}; choose another port") from None
+    with server:
+        while len(streams) < where.count - 1 and not refused:
+            server.settimeout(max(deadline - time.monotonic(), 0.01))
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                away = ", ".join(str(i) for i in range(1, where.count) if i not in streams)
+                refused = f"of {where.count} processes {away} did not come in time; start them, or lower `--num-processes`"
+                break
+            stream = Line(connection)
+            hello = stream.receive(deadline)
+            index = hello.get("index")
+            if not isinstance(index, int):
+                stream.close()  # not one of us
+                continue
+            if hello.get("count") != where.count:
+                refused = (
+                    f"`--num-processes` is {where.count} for process 0, but {hello.get('count')} for process {index}; make them equal"
+                )
+            elif index in machines:
+                refused = f"`--process-id` {index} was given to two processes; give each its own"
+                index = -index - 2  # answered too
+            streams[index], machines[index] = stream, hello.get("machine")
+    with socket.create_server((host if _is_local(host) else "", 0)) as probe:
+        address = f"{host}:{probe.getsockname()[1]}"
+    ranks = {i: [j for j in sorted(machines) if machines[j] == machines[i]] for i in machines}
+    for index, stream in streams.items():
+        told = {"address": address, "rank": ranks[index].index(index), "beside": len(ranks[index])}
+        stream.send({"refused": refused} if refused else told)
+    if refused:
+        for stream in streams.values():
+            stream.close()
+        raise ValueError(refused)
+    return {**streams, -1: (address, 0, len(ranks[0]))}
+
+
+def report(where: Place, host: str, port: int, deadline: float) -> dict[int, Any]:
+    """Report to the first process, and learn where JAX's coordinator is."""
+    reason = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            stream = Line(socket.create_connection((host, port), timeout=max(deadline - time.monotonic(), 0.1)))
+            break
+        except OSError as error:
+            reason = error.strerror or str(error)
+            time.sleep(0.2)
+    else:
+        raise ValueError(
+            f"`--coordinator` {where.coordinator} does not answer ({reason}); is process 0 running there, and is the port open?"
+        )
+    stream.send({"index": where.index, "count": where.count, "machine": socket.gethostname()})
+    told = stream.receive(deadline + 5)
+    if "address" not in told:
+        stream.close()
+        foreign = f"`--coordinator` {where.coordinator} does not answer as jaxgrad does; is it another program?"
+        raise ValueError(told.get("refused") or foreign)
+    return {0: stream, -1: (told["address"], told["rank"], told["beside"])}
+
+
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "127.0.0.1", "::1")
