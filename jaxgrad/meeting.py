@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+PATIENCE = 5.0
+"""Seconds within which who connects must say who it is, lest a stranger that says nothing keep the others out."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -71,7 +74,7 @@ def gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any
                 refused = f"of {where.count} processes {away} did not come in time; start them, or lower `--num-processes`"
                 break
             stream = Line(connection)
-            hello = stream.receive(deadline)
+            hello = stream.receive(min(deadline, time.monotonic() + PATIENCE))
             index = hello.get("index")
             if not isinstance(index, int):
                 stream.close()  # not one of us

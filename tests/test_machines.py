@@ -1,5 +1,6 @@
 """Several processes on this machine: the same numbers as one, one report, and an end when one of them is lost."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from jaxgrad import machines
+from jaxgrad import machines, meeting
 from jaxgrad.cli import main
 from jaxgrad.machines import LOST, Membership, Place, place
 from jaxgrad.meeting import Line
@@ -230,6 +231,24 @@ def test_another_program_at_the_port_is_told_apart():
             Membership(Place(f"127.0.0.1:{server.getsockname()[1]}", 2, 1), timeout=2)
 
 
+def test_a_stranger_that_connects_and_says_nothing_keeps_nobody_out(monkeypatch):
+    monkeypatch.setattr(meeting, "PATIENCE", 0.2)
+    port, met = free_port(), []
+    where = Place(f"127.0.0.1:{port}", 2, 0)
+    thread = threading.Thread(target=lambda: met.append(meeting.gather(where, "127.0.0.1", port, time.monotonic() + 5)))
+    thread.start()
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            stranger = socket.create_connection(("127.0.0.1", port))
+            break
+        time.sleep(0.05)
+    found = meeting.report(Place(where.coordinator, 2, 1), "127.0.0.1", port, time.monotonic() + 4)
+    thread.join()
+    assert found[-1] == (met[0][-1][0], 1, 2)
+    for line in (found[0], met[0][1], stranger):
+        line.close()
+
+
 @pytest.mark.parametrize(("count", "index", "match"), [(3, 1, "make them equal"), (2, 0, "given to two processes")])
 def test_processes_that_contradict_each_other_are_refused_on_both_sides(count, index, match):
     port, refused = free_port(), []
@@ -243,7 +262,7 @@ def test_processes_that_contradict_each_other_are_refused_on_both_sides(count, i
     thread = threading.Thread(target=first)
     thread.start()
     with pytest.raises(ValueError, match=match):
-        machines.report(Place(f"127.0.0.1:{port}", count, index), "127.0.0.1", port, time.monotonic() + 10)
+        meeting.report(Place(f"127.0.0.1:{port}", count, index), "127.0.0.1", port, time.monotonic() + 10)
     thread.join()
     assert len(refused) == 1 and match in refused[0]
 
