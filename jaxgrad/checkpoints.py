@@ -64,10 +64,10 @@ class Checkpoint:
                     self._read(content)
                     message = b"+" + content
             except (ValueError, OSError) as error:
-                message = b"-" + str(error).encode()
+                message = b"-" + str(error).encode(errors="surrogateescape")
         message = machines.agree(message)
         if message.startswith(b"-"):
-            raise ValueError(message[1:].decode())
+            raise ValueError(message[1:].decode(errors="surrogateescape"))
         return self._read(message[1:]) if message else None
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -93,8 +93,8 @@ class Checkpoint:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"`checkpoint` {self.given} is no checkpoint, or cut short or damaged ({error}); {remedy}") from None
+        except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+            raise ValueError(f"`checkpoint` {self.given} is no checkpoint, or cut short or damaged; {remedy}") from None
         head = {name: arrays.pop(name, None) for name in ("format", "version", "software", "problem", "digest")}
         told = {name: "" if value is None else str(value) for name, value in head.items()}
         if told["format"] != FORMAT:

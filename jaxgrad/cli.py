@@ -205,6 +205,7 @@ def _verify(
     with _usage():
         path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
         page_path = files.check_writable(html_path, "--html") if html_path is not None else None
+        files.check_distinct({"--inputs": inputs, "--json": json_path, "--html": html_path, "--checkpoint": options.get("checkpoint")})
         with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
             derivations = loading.find(targets)
         arrays = loading.load_arrays(inputs, derivations) if inputs is not None else None
@@ -226,7 +227,7 @@ def _verify(
     typed = {**options, "inputs": inputs}
     outcome.reports = reproduction.stamp(outcome.reports, targets, typed, defaults)
     if json_path == "-":
-        click.echo(outcome.to_json())
+        click.echo(outcome.to_json().encode("utf-8", "backslashreplace"))
     elif path is not None:
         _write(path, outcome.to_json() + "\n", f"`--json` {json_path}")
     if page_path is not None:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -43,6 +44,23 @@ def check_writable(path: str | Path, argument: str) -> Path:
     return resolved
 
 
+def check_distinct(paths: Mapping[str, str | Path | None]) -> None:
+    """Refuse options that name one file, of which one would overwrite what another wrote, or is to read.
+
+    Args:
+        paths: by the option's name; None where it was not given, and "-" for standard output.
+
+    Raises:
+        ValueError: when two name the same file.
+    """
+    seen: dict[str, str] = {}
+    for option, path in paths.items():
+        if path is not None and path != "-" and not _is_special(Path(resolved := os.path.realpath(os.path.expanduser(path)))):
+            if resolved in seen:
+                raise ValueError(f"`{seen[resolved]}` and `{option}` both name {path}; give each a file of its own")
+            seen[resolved] = option
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader, or a crash, sees the old one or the new one and nothing between.
 
@@ -53,7 +71,7 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: when it cannot be written; then nothing is changed.
     """
-    write_bytes_atomically(path, text.encode("utf-8"))
+    write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))  # a name of a file may be no text
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:

@@ -1,5 +1,7 @@
 """Whatever is wrong with the input, the command says it in one line that names it and the remedy, and returns 2."""
 
+import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -59,6 +61,28 @@ def test_a_folder_and_a_file_with_null_bytes_are_told_as_what_they_are(refused, 
 def test_data_without_entries_are_refused(refused):
     np.savez("data.npz", x=np.zeros((0, 3)))
     assert "has shape (0, 3), and so no entries" in refused("verify", "mine.py", "--inputs", "data.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--json", "a", "--html", "./a"), "`--json` and `--html` both name ./a"),
+        (("--json", "a.npz", "--checkpoint", "a.npz"), "`--json` and `--checkpoint` both name a.npz"),
+        (("--inputs", "a.npz", "--html", "a.npz"), "`--inputs` and `--html` both name a.npz"),
+    ],
+)
+def test_two_options_that_name_one_file_are_refused_before_one_overwrites_the_other(refused, options, told):
+    assert told in refused("verify", "mine.py", *options)
+
+
+@pytest.mark.parametrize("json_path", ["a.json", "-"])
+def test_a_name_that_is_no_text_reaches_the_reports(tmp_path, monkeypatch, json_path):
+    monkeypatch.chdir(tmp_path)
+    name, pages = os.fsdecode(b"a\xff.npz"), ["--json", json_path, "--html", "a.html"]
+    done = CliRunner().invoke(main, ["verify", "mean_gate", "--evidence", "monte_carlo", "--checkpoint", name, *pages])
+    assert done.exit_code == 0 and Path("a.html").read_text("utf-8")
+    text = done.stdout if json_path == "-" else Path("a.json").read_text("utf-8")
+    assert name in json.loads(text)["reports"][0]["context"]["command"]
 
 
 def test_a_missing_file_is_told_with_the_nearest_one(refused):

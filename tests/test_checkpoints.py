@@ -204,6 +204,12 @@ def test_files_that_are_no_checkpoints_are_refused(rounds, tmp_path, content):
     refused(path, lambda: estimate(path), "is no checkpoint")
 
 
+def test_a_name_that_is_no_text_is_taken_and_named_in_the_refusal(rounds, tmp_path):
+    path = tmp_path / os.fsdecode(b"a\xff.npz")
+    assert estimate(path).samples == estimate(path).samples
+    refused(path, lambda: estimate(path, key=1), "a\udcff.npz belongs to another problem")
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sampled(tmp_path):
     with pytest.raises(ValueError, match=r"`checkpoint`.*no folder"):
         estimate(tmp_path / "none" / "a.npz")
