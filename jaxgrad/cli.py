@@ -6,6 +6,7 @@ Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong u
 
 import atexit
 import contextlib
+import dataclasses
 import errno
 import gc
 import io
@@ -128,6 +129,8 @@ def command() -> None:
     except SystemExit as done:
         if isinstance(done.code, int):
             status.append(done.code)
+            if "jaxgrad.machines" in sys.modules and sys.modules["jaxgrad.machines"].deserted():
+                _leave(status)
         raise
 
 
@@ -172,13 +175,17 @@ def verify(
     turns that off. JAXGRAD_DEBUG=1 shows tracebacks.
     """  # noqa: D301 - as above
     with _uncollected():
-        from jaxgrad import machines, running
+        from jaxgrad import checkpoints, machines, running
 
     running.hush()
     if checkpoint is not None:
         options["checkpoint"] = checkpoint
     with _usage():
         place = machines.place(coordinator, num_processes, process_id)
+        if place is not None:
+            names, rest = [pathlib.Path(target).name for target in targets], {**options, "checkpoint": checkpoint is None}
+            task = checkpoints.fingerprint(checkpoints.software(), names, inputs is None, sorted(rest.items()))
+            place = dataclasses.replace(place, task=task)
         membership = contextlib.nullcontext(True) if place is None else machines.part(place)
         with membership as first, contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
             pages = (json_path, html_path) if first else (None, None)

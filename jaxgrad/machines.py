@@ -8,7 +8,6 @@ would wait for a collective that never ends, or abort. The survivors then say wh
 import contextlib
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -97,11 +96,11 @@ class Membership:
         with _no_output():
             self._start(address, local_device_ids=[rank] if beside > 1 else None, timeout=timeout)
             agree(b"here")  # connects all with all
-        global _current
-        _current = self
 
     def _attend(self) -> None:
         """Watch over the others, and let them know that this process lives."""
+        global _current
+        _current = self
         self.silent, self.gone = dict.fromkeys(self.peers, 0), {peer: threading.Event() for peer in self.peers}
         for peer, stream in self.peers.items():
             threading.Thread(target=self._watch, args=(peer, stream), daemon=True).start()
@@ -179,13 +178,8 @@ class Membership:
             self._send({"bye": True})
         jax.distributed.shutdown()
         self.leaving = True
-
-    def desert(self) -> None:
-        """End the part without a word."""
-        self.leaving = True
-        for stream in self.peers.values():
-            with contextlib.suppress(OSError):
-                stream.connection.shutdown(socket.SHUT_RDWR)
+        global _current
+        _current = None
 
 
 _current: Membership | None = None
@@ -197,13 +191,19 @@ def part(where: Place) -> Iterator[bool]:
 
     Where the context ends by an exception the others are not told that all is well, so they end too.
     """
-    member = Membership(where)
     try:
+        member = Membership(where)
         yield where.index == 0
     except BaseException:
-        member.desert()
+        if _current is not None:
+            _current.leaving = True  # the others see the connection close, when what went wrong has been said
         raise
     member.leave()
+
+
+def deserted() -> bool:
+    """Say whether this process left a run by an exception, so that it has to end without JAX's clean-up, which waits for the others."""
+    return _current is not None and _current.leaving
 
 
 @contextlib.contextmanager
@@ -238,6 +238,26 @@ def together() -> Iterator[None]:
         if _current is not None and not _current.leaving:
             _current.settle()
         raise
+
+
+def same(problem: str) -> None:
+    """Refuse in all processes to share the sampling of what is not the same problem in all.
+
+    Args:
+        problem: a hash, in hexadecimal digits.
+
+    Raises:
+        ValueError: when it is another in some process.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    with together():
+        hashes = np.asarray(multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(problem), np.uint8)))
+    others = [index for index, found in enumerate(hashes) if np.any(found != hashes[0])]
+    if others:
+        raise ValueError(f"what process {others[0]} is to sample is not what process 0 is to; give all the same files and data")
 
 
 def agree(message: bytes) -> bytes:

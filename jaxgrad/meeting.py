@@ -20,11 +20,13 @@ class Place:
         coordinator: HOST:PORT of the first process.
         count: number of processes.
         index: number of this process, from 0.
+        task: hash of what the process is going to do, which must be the same in all.
     """
 
     coordinator: str
     count: int
     index: int
+    task: str = ""
 
 
 class Line:
@@ -83,6 +85,8 @@ def gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any
                 refused = (
                     f"`--num-processes` is {where.count} for process 0, but {hello.get('count')} for process {index}; make them equal"
                 )
+            elif hello.get("task") != where.task:
+                refused = f"process {index} was started with other derivations, options or versions than process 0; make them equal"
             elif index in machines:
                 refused = f"`--process-id` {index} was given to two processes; give each its own"
                 index = -index - 2  # answered too
@@ -114,7 +118,7 @@ def report(where: Place, host: str, port: int, deadline: float) -> dict[int, Any
         raise ValueError(
             f"`--coordinator` {where.coordinator} does not answer ({reason}); is process 0 running there, and is the port open?"
         )
-    stream.send({"index": where.index, "count": where.count, "machine": socket.gethostname()})
+    stream.send({"index": where.index, "count": where.count, "machine": socket.gethostname(), "task": where.task})
     told = stream.receive(deadline + 5)
     if "address" not in told:
         stream.close()

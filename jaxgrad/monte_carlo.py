@@ -18,7 +18,7 @@ from jaxgrad.checkpoints import Checkpoint, fingerprint, program
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program, at_once
 from jaxgrad.jitter import FEW_RUNS, movement
-from jaxgrad.machines import agree
+from jaxgrad.machines import agree, same
 from jaxgrad.masks.threefry import key_of
 from jaxgrad.precision import in_precision
 from jaxgrad.problem import Problem, labelled
@@ -108,10 +108,12 @@ def monte_carlo(problem: Problem) -> list[Finding]:
             shape=shape,
         )  # fmt: skip
         checkpoint = None
-        if problem.checkpoint is not None:
+        if problem.checkpoint is not None or jax.process_count() > 1:
             known = sampler.fingerprint(key, final, chunk, most), program(problem.closed_form(sizes), {**final[0], **final[1]})
-            checkpoint = Checkpoint(problem.checkpoint, fingerprint(*known, *limits, sorted(sizes.items()), list(parts.items())))
-            if (state := checkpoint.load()) is not None:
+            whole = fingerprint(*known, *limits, sorted(sizes.items()), list(parts.items()))
+            same(whole)
+            checkpoint = None if problem.checkpoint is None else Checkpoint(problem.checkpoint, whole)
+            if checkpoint is not None and (state := checkpoint.load()) is not None:
                 sequence.restore(state)
         sequence.run(
             lambda first, chunks: sampler.round(key, final, first, chunk, chunks),

@@ -92,6 +92,43 @@ def test_when_a_process_is_lost_the_others_end_at_once_and_say_so_and_the_checkp
         assert int(file["state_next_chunk"]) > 0
 
 
+CLAIM = """
+import jax.numpy as jnp
+import jaxgrad as jg
+
+mine = jg.Derivation(
+    name="mine",
+    loss=lambda x, mask: jnp.sum((mask * x) ** 2),
+    gradient=lambda x, mask: {"x": 2 * PROBABILITY * x},
+    shapes={"x": "n", "mask": "n"},
+    mask=jg.masks.Bernoulli(PROBABILITY),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "match"),
+    [((0.5, 0.7), "what process 1 is to sample is not what process 0 is to"), ((None, None), "there is no file")],
+    ids=["other files", "no files"],
+)
+def test_what_all_processes_cannot_do_ends_all_with_the_reason(tmp_path, probabilities, match):
+    """That is one reason in all; of numbers of two problems, mixed, a right gradient would be refuted."""
+    port, processes = free_port(), []
+    for index, probability in enumerate(probabilities):
+        (tmp_path / str(index)).mkdir()
+        if probability is not None:
+            (tmp_path / str(index) / "mine.py").write_text(CLAIM.replace("PROBABILITY", str(probability)))
+        command = [sys.executable, "-m", "jaxgrad", "verify", "mine.py", "--evidence", "monte_carlo"]
+        command += ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id", str(index)]
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu", "JAXGRAD_CACHE": str(tmp_path / "cache")}
+        folder = tmp_path / str(index)
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder))
+    said = [process.communicate(timeout=100)[1] for process in processes]
+    ends = {process.returncode for process in processes}
+    assert 2 in ends and ends <= {2, LOST}, said  # who is told of the other's end first says that
+    assert any(match in error for error in said) and not any("Aborted" in error or "fatal" in error for error in said)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_process_stands_still_the_other_ends_and_says_so(tmp_path, victim):
@@ -249,8 +286,15 @@ def test_a_stranger_that_connects_and_says_nothing_keeps_nobody_out(monkeypatch)
         line.close()
 
 
-@pytest.mark.parametrize(("count", "index", "match"), [(3, 1, "make them equal"), (2, 0, "given to two processes")])
-def test_processes_that_contradict_each_other_are_refused_on_both_sides(count, index, match):
+@pytest.mark.parametrize(
+    ("count", "index", "task", "match"),
+    [
+        (3, 1, "", "make them equal"),
+        (2, 0, "", "given to two processes"),
+        (2, 1, "other", "other derivations, options or versions than process 0"),
+    ],
+)
+def test_processes_that_contradict_each_other_are_refused_on_both_sides(count, index, task, match):
     port, refused = free_port(), []
 
     def first():
@@ -262,7 +306,7 @@ def test_processes_that_contradict_each_other_are_refused_on_both_sides(count, i
     thread = threading.Thread(target=first)
     thread.start()
     with pytest.raises(ValueError, match=match):
-        meeting.report(Place(f"127.0.0.1:{port}", count, index), "127.0.0.1", port, time.monotonic() + 10)
+        meeting.report(Place(f"127.0.0.1:{port}", count, index, task), "127.0.0.1", port, time.monotonic() + 10)
     thread.join()
     assert len(refused) == 1 and match in refused[0]
 
