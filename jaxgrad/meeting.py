@@ -5,7 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 PATIENCE = 5.0
@@ -26,7 +26,7 @@ class Place:
     coordinator: str
     count: int
     index: int
-    task: str = ""
+    task: str = field(default="", repr=False)
 
 
 class Line:
