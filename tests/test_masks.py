@@ -157,6 +157,17 @@ def test_second_moments_differentiate_in_the_probabilities_as_the_listed_masks_d
     assert np.abs(found).max() > 0.1
 
 
+@pytest.mark.parametrize("p", [0.0, 1e-9, 0.3, 0.5, 1 - 2**-30, 1.0])
+@pytest.mark.parametrize("x64", [False, True])
+def test_a_coin_is_1_for_as_many_words_as_its_probability_in_the_default_precision_says(p, x64, monkeypatch):
+    below = math.floor((p if x64 else float(np.float32(p))) * 2**32)
+    some = [word for word in (0, below - 1, below, 2**32 - 1) if 0 <= word < 2**32]
+    monkeypatch.setattr("jaxgrad.masks.rows.words", lambda key, shape: jnp.array(some, jnp.uint32))
+    with jax.enable_x64(x64):
+        found = masks.Bernoulli(p).sample(jax.random.key(0), (len(some),))
+    assert found.tolist() == [word < below for word in some]
+
+
 FACTORED = {
     "Bernoulli": (masks.Bernoulli(0.3), 3),
     "FeatureBernoulli": (masks.FeatureBernoulli([0.1, 0.5, 1.0]), 3),

@@ -119,8 +119,8 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 def toss(key: Array, prob: Any, shape: tuple[int, ...]) -> Array:
     """Toss coins that are 1 with probability ⌊2³² p⌋/2³²: a random word is compared, so that rare events keep their odds."""
-    threshold = jnp.asarray(prob, jnp.float32) * np.float32(2.0**32)
-    certain = threshold >= np.float32(2.0**32)
+    threshold = jnp.asarray(prob, float) * 2.0**32
+    certain = threshold >= 2.0**32
     return (certain | (words(key, shape) < jnp.where(certain, 0.0, threshold).astype(jnp.uint32))).astype(float)
 
 
