@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -166,6 +167,31 @@ def test_a_coin_is_1_for_as_many_words_as_its_probability_in_the_default_precisi
     with jax.enable_x64(x64):
         found = masks.Bernoulli(p).sample(jax.random.key(0), (len(some),))
     assert found.tolist() == [word < below for word in some]
+
+
+@sampled
+def test_a_mask_is_a_tree_of_its_probabilities_that_is_put_together_whatever_stands_in_it(mask, n):
+    leaves, tree = jax.tree.flatten(mask)
+    again = pickle.loads(pickle.dumps(jax.tree.unflatten(tree, leaves)))
+    assert repr(again) == repr(mask)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(again):
+        np.testing.assert_array_equal(getattr(mask, jax.tree_util.keystr(path)[1:]), leaf)
+    below = jax.tree.map(lambda p: -9 - p, mask)
+    assert [np.sum(p) < -8 for p in jax.tree.leaves(below)] == [True] * len(leaves)
+    assert jax.tree.structure(jax.tree.map(lambda _: object(), mask)) == tree != jax.tree.structure(masks.Patches(0.5, 1))
+
+
+@pytest.mark.parametrize("mask", [masks.Bernoulli(0.5), masks.FeatureBernoulli([0.5, 0.25, 1.0]), masks.Patches(0.5, 3)])
+def test_expectations_differentiate_in_a_mask(mask):
+    slope = jax.grad(lambda m: 10 * m.mean(3).sum())(mask)
+    assert type(slope) is type(mask)
+    assert sum(np.sum(leaf) for leaf in jax.tree.leaves(slope)) == 30
+    np.testing.assert_array_equal(jnp.sum(jax.tree.leaves(jax.jacobian(lambda m: m.mean(3))(mask))[0]), 3)
+
+
+def test_masks_map_over_their_probabilities_as_trees():
+    several = masks.GridPatches(jnp.array([0.25, 0.5]), image=(1, 2), patch=(1, 1))
+    np.testing.assert_array_equal(jax.vmap(lambda m: m.mean(2))(several), [[0.25, 0.25], [0.5, 0.5]])
 
 
 FACTORED = {

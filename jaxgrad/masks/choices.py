@@ -13,14 +13,14 @@ from jaxtyping import Array, Float
 
 from jaxgrad.masks.coins import Bernoulli
 from jaxgrad.masks.noise import interpolatory_weights
-from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row
+from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row, registered
 from jaxgrad.masks.threefry import words
 
 RANKED = 32
 """In rows of up to so many entries the k smallest words are found by counting, in longer ones by their bits."""
 
 
-@jax.tree_util.register_dataclass
+@registered
 @dataclass(frozen=True)
 class FixedCount:
     """Exactly k of the n entries of a row are kept, every such choice equally likely.
@@ -116,7 +116,7 @@ def smallest(words: Array, k: int) -> Array:
     return (words < t) | (tied & (jnp.cumsum(tied, axis=-1, dtype=jnp.int32) <= k - below(t)))
 
 
-@jax.tree_util.register_dataclass
+@registered
 @dataclass(frozen=True)
 class Spans:
     """One span of `length` neighbouring entries is dropped in each row, every place equally likely; the rest is kept.

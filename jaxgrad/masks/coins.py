@@ -22,6 +22,7 @@ from jaxgrad.masks.rows import (
     check_shape,
     every_outcome,
     every_row,
+    registered,
     toss,
 )
 
@@ -71,7 +72,7 @@ class _Coins:
         return Factors(members, np.array([0.0, 1.0]), jnp.stack([1 - chances, chances], axis=-1))
 
 
-@jax.tree_util.register_dataclass
+@registered
 @dataclass(frozen=True)
 class Bernoulli(_Coins):
     """Every entry is kept by its own coin with the same probability.
@@ -98,7 +99,7 @@ class Bernoulli(_Coins):
         return jnp.full((n,), self.prob, dtype=float)
 
 
-@jax.tree_util.register_dataclass
+@registered
 @dataclass(frozen=True)
 class FeatureBernoulli(_Coins):
     """Every entry is kept by its own coin, with a probability for each feature (column).
@@ -130,7 +131,7 @@ class FeatureBernoulli(_Coins):
         return probs
 
 
-@jax.tree_util.register_dataclass
+@registered
 @dataclass(frozen=True)
 class Patches(_Coins):
     """Runs of `patch_size` neighbouring entries are kept or dropped together, each by its own coin.
@@ -167,7 +168,7 @@ class Patches(_Coins):
         return jnp.full((n // self.patch_size,), self.prob, dtype=float)
 
 
-@jax.tree_util.register_dataclass
+@registered
 @dataclass(frozen=True)
 class GridPatches(_Coins):
     """Rectangles of an image are kept or dropped together, each by its own coin; a row is an image, scanned line by line.

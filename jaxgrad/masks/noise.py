@@ -20,6 +20,7 @@ from jaxgrad.masks.rows import (
     every_outcome,
     every_row,
     is_known,
+    registered,
     toss,
 )
 
@@ -42,7 +43,7 @@ def interpolatory_weights(nodes: Sequence[int], moments: Sequence[Fraction | int
     return [row[-1] for row in rows]
 
 
-@jax.tree_util.register_dataclass
+@registered
 @dataclass(frozen=True)
 class RandomRatio:
     """Each row draws its own probability p, uniform on [low, high], and keeps each entry by a coin of that probability.
@@ -112,7 +113,7 @@ class RandomRatio:
         return [(float(w), Bernoulli(self._at(i / last))) for i, w in enumerate(weights)]
 
 
-@jax.tree_util.register_dataclass
+@registered
 @dataclass(frozen=True)
 class MultiplicativeGaussian:
     """Every entry is multiplied by its own normal number of mean 1; nothing is dropped.

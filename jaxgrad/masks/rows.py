@@ -2,8 +2,9 @@
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from jaxgrad.masks.threefry import words
+
+M = TypeVar("M")
 
 SUPPORT_LIMIT = 2**24
 """The most entries (masks × entries of a mask) that `support` will list."""
@@ -55,6 +58,30 @@ class Factors(NamedTuple):
     members: Bool[np.ndarray, "c n"]
     values: Float[np.ndarray, " s"]
     weights: Float[Array, "c s"]
+
+
+def registered(cls: type[M]) -> type[M]:
+    """Register the dataclass of a mask as a pytree of its fields, the static ones apart.
+
+    It is put together unchecked: in a tree may stand gradients, shapes or placeholders in the place of probabilities.
+    """
+    static = [f.name for f in fields(cls) if f.metadata.get("static")]  # type: ignore[arg-type]  # it is a dataclass
+    leaves = [f.name for f in fields(cls) if f.name not in static]  # type: ignore[arg-type]
+
+    def flatten(mask: M) -> tuple[list[Any], tuple[Any, ...]]:
+        return [getattr(mask, name) for name in leaves], tuple(getattr(mask, name) for name in static)
+
+    def flatten_with_keys(mask: M) -> tuple[list[Any], tuple[Any, ...]]:
+        children, rest = flatten(mask)
+        return [(jax.tree_util.GetAttrKey(name), child) for name, child in zip(leaves, children, strict=True)], rest
+
+    def unflatten(rest: tuple[Any, ...], children: Iterable[Any]) -> M:
+        mask = object.__new__(cls)
+        vars(mask).update(zip([*leaves, *static], [*children, *rest], strict=True))
+        return mask
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 def check_probabilities(name: str, value: Any, ndim: int) -> None:
