@@ -267,7 +267,7 @@ def test_a_derivation_names_what_is_wrong_with_its_shapes_and_domains(changes, m
         jg.verify(jg.Derivation(name="c", **(parts | changes)))
 
 
-@pytest.mark.parametrize("prob", [None, 1j, [], "a", True])
+@pytest.mark.parametrize("prob", [None, 1j, [], [0.5, 0.5], {}, object(), "a", b"1", True, jax.random.key(0)])
 def test_a_probability_is_a_real_number(prob):
     with pytest.raises(ValueError, match="`prob` must be a number"):
         jg.masks.Bernoulli(prob)

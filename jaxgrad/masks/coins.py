@@ -22,6 +22,7 @@ from jaxgrad.masks.rows import (
     check_shape,
     every_outcome,
     every_row,
+    number,
     registered,
     toss,
 )
@@ -96,7 +97,7 @@ class Bernoulli(_Coins):
         check_probabilities("prob", self.prob, 0)
 
     def _chances(self, n: int) -> Array:
-        return jnp.full((n,), self.prob, dtype=float)
+        return jnp.full((n,), number("prob", self.prob))
 
 
 @registered
@@ -165,7 +166,7 @@ class Patches(_Coins):
         return np.arange(n) // self.patch_size
 
     def _chances(self, n: int) -> Array:
-        return jnp.full((n // self.patch_size,), self.prob, dtype=float)
+        return jnp.full((n // self.patch_size,), number("prob", self.prob))
 
 
 @registered
@@ -211,4 +212,4 @@ class GridPatches(_Coins):
 
     def _chances(self, n: int) -> Array:
         (height, width), (a, b) = self.image, self.patch
-        return jnp.full((height // a * (width // b),), self.prob, dtype=float)
+        return jnp.full((height // a * (width // b),), number("prob", self.prob))

@@ -20,6 +20,7 @@ from jaxgrad.masks.rows import (
     every_outcome,
     every_row,
     is_known,
+    number,
     registered,
     toss,
 )
@@ -75,7 +76,7 @@ class RandomRatio:
             raise ValueError(f"`low` {self.low!r} must not exceed `high` {self.high!r}; swap them")
 
     def _at(self, fraction: Any) -> Array:
-        low, high = jnp.asarray(self.low, float), jnp.asarray(self.high, float)
+        low, high = number("low", self.low), number("high", self.high)
         return low + (high - low) * fraction
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
@@ -90,7 +91,7 @@ class RandomRatio:
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: (a + b)/2 on the diagonal, (a² + ab + b²)/3 elsewhere."""
-        a, b = jnp.asarray(self.low, float), jnp.asarray(self.high, float)
+        a, b = number("low", self.low), number("high", self.high)
         return jnp.where(np.eye(n, dtype=bool), (a + b) / 2, (a * a + a * b + b * b) / 3)
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
@@ -140,7 +141,7 @@ class MultiplicativeGaussian:
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``."""
-        return 1 + jnp.sqrt(jnp.asarray(self.variance, float)) * jax.random.normal(key, check_shape(shape), dtype=float)
+        return 1 + jnp.sqrt(number("variance", self.variance)) * jax.random.normal(key, check_shape(shape), dtype=float)
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], ones."""
@@ -148,7 +149,7 @@ class MultiplicativeGaussian:
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: 1 + σ² on the diagonal, 1 elsewhere."""
-        return jnp.where(np.eye(n, dtype=bool), 1 + jnp.asarray(self.variance, float), 1.0)
+        return jnp.where(np.eye(n, dtype=bool), 1 + number("variance", self.variance), 1.0)
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
         """Refuse: a normal number takes every value."""
@@ -164,7 +165,7 @@ class MultiplicativeGaussian:
         """
         half = max(degree // 2, 1)
         nodes = list(range(-half, half + 1))
-        variance = jnp.asarray(self.variance, float)
+        variance = number("variance", self.variance)
         weights = jnp.zeros(len(nodes))
         for d in range(half + 1):
             unit = [int(k == 2 * d) for k in range(len(nodes))]

@@ -85,30 +85,45 @@ def registered(cls: type[M]) -> type[M]:
 
 
 def check_probabilities(name: str, value: Any, ndim: int) -> None:
-    """Refuse what is known, and is no probability (`ndim` 0) or vector of probabilities (1)."""
-    if value is not None and not isinstance(value, complex) and not is_known(value):
-        return
-    array = np.asarray(value)
-    real = np.issubdtype(array.dtype, np.number) and not np.issubdtype(array.dtype, np.complexfloating)
-    if not real or array.ndim < ndim or not array.size:
-        kind = "a number" if ndim == 0 else "a vector with one probability per feature"
-        raise ValueError(f"`{name}` must be {kind}, but is {value!r}")
-    if array.ndim == ndim and not np.all((array >= 0) & (array <= 1)):
+    """Refuse what is known, and is no probability (`ndim` 0) or vector of probabilities (1), or several in an array."""
+    array = _known(name, value, ndim, "a vector with one probability per feature" if ndim else "a number")
+    if array is not None and not np.all((array >= 0) & (array <= 1)):
         raise ValueError(f"`{name}` must be a probability in [0, 1] (that an entry is KEPT), but is {value!r}")
 
 
 def check_variance(name: str, value: Any) -> None:
     """Refuse what is known, and is no finite number of at least 0."""
-    if not is_known(value):
-        return
-    array = np.asarray(value)
-    if not np.issubdtype(array.dtype, np.number) or (array.ndim == 0 and not (np.isfinite(array) and array >= 0)):
-        raise ValueError(f"`{name}` must be a finite number of at least 0, but is {value!r}")
+    what = "a finite number of at least 0"
+    array = _known(name, value, 0, what)
+    if array is not None and not np.all(np.isfinite(array) & (array >= 0)):
+        raise ValueError(f"`{name}` must be {what}, but is {value!r}")
+
+
+def _known(name: str, value: Any, ndim: int, what: str) -> np.ndarray | None:
+    """Return real numbers as an array, of so many axes at least; None for those that are not known yet; refuse all else."""
+    if isinstance(value, (Tracer, jax.ShapeDtypeStruct)):
+        return None
+    try:
+        array = np.asarray(value) if is_known(value) or (ndim and isinstance(value, (list, tuple))) else None
+    except (TypeError, ValueError):  # keys, ragged lists
+        array = None
+    real = array is not None and (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer))
+    if array is None or not real or array.ndim < ndim or not array.size:
+        raise ValueError(f"`{name}` must be {what}, but is {value!r}")
+    return array
 
 
 def is_known(value: Any) -> bool:
     """Say whether a leaf is a number or numbers: not traced, and no placeholder of a tree transformation."""
-    return not isinstance(value, Tracer) and isinstance(value, (int, float, str, np.generic, np.ndarray, jax.Array, list, tuple))
+    return isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)) and not isinstance(value, Tracer)
+
+
+def number(name: str, value: Any) -> Array:
+    """Return one number, known or traced, in the default precision; refuse several of them in an array."""
+    if np.shape(value):
+        several = f"an array of shape {np.shape(value)}, of several masks"
+        raise ValueError(f"`{name}` holds {several}; give one number, or map over the mask with jax.vmap")
+    return jnp.asarray(value, float)
 
 
 def check_integer(name: str, value: Any, least: int) -> int:
