@@ -297,6 +297,28 @@ def test_bad_input_is_named_with_what_would_be_right(make, error, message):
         make()
 
 
+@sampled
+@pytest.mark.parametrize("key", [0, None, np.zeros(2), np.zeros(5, np.uint32), jax.random.split(jax.random.key(0))], ids=repr)
+def test_what_is_not_one_key_is_refused_by_name(mask, n, key):
+    with pytest.raises(TypeError, match="`key` must be one key such as"):
+        mask.sample(key, (n,))
+
+
+@sampled
+def test_a_raw_key_draws_as_a_new_one_does(mask, n):
+    drawn = mask.sample(jax.random.key(3), (4, n))
+    for raw in (jax.random.PRNGKey(3), np.array([0, 3], np.uint32)):
+        np.testing.assert_array_equal(mask.sample(raw, (4, n)), drawn)
+
+
+@sampled
+@pytest.mark.parametrize(("wrong", "kind"), [(0, ValueError), (-2, ValueError), (2.0, TypeError), ("a", TypeError), (None, TypeError)])
+def test_what_is_no_number_of_columns_is_refused_by_name(mask, n, wrong, kind):
+    for of in (mask.mean, mask.second_moment, getattr(mask, "support_size", mask.mean)):
+        with pytest.raises(kind, match="`n` must be"):
+            of(wrong)
+
+
 def test_one_patch_grid_and_rows_of_patches_agree():
     grid, rows = masks.GridPatches(0.3, image=(1, 6), patch=(1, 2)), masks.Patches(0.3, 2)
     np.testing.assert_array_equal(grid.second_moment(6), rows.second_moment(6))

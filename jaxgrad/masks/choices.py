@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxgrad.masks.coins import Bernoulli
 from jaxgrad.masks.noise import interpolatory_weights
-from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_shape, every_row, registered
+from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_key, check_shape, every_row, registered
 from jaxgrad.masks.threefry import words
 
 RANKED = 32
@@ -45,13 +45,14 @@ class FixedCount:
         object.__setattr__(self, "count", check_integer("count", self.count, 0))
 
     def _count(self, n: int) -> int:
-        if self.count > n:
+        if self.count > check_integer("n", n, 1):
             raise ValueError(f"`count` {self.count} exceeds the {n} columns of the mask; keep at most {n}")
         return self.count
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``: kept are the entries with the k smallest of n random words."""
         shape = check_shape(shape)
+        check_key(key)
         return smallest(words(key, shape), self._count(shape[-1])).astype(float)
 
     def mean(self, n: int) -> Float[Array, " n"]:
@@ -150,13 +151,14 @@ class Spans:
 
     def support_size(self, n: int) -> int:
         """Return the number n−k+1 of places, each of which gives another row."""
-        if self.length > n:
+        if self.length > check_integer("n", n, 1):
             raise ValueError(f"`length` {self.length} exceeds the {n} columns of the mask; use a span of at most {n}")
         return n - self.length + 1
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``."""
         *lead, n = check_shape(shape)
+        check_key(key)
         start = jax.random.randint(key, (*lead, 1), 0, self.support_size(n))
         entry = jnp.arange(n)
         return (((entry >= start) & (entry < start + self.length)) == self.keep).astype(float)

@@ -46,12 +46,12 @@ class _Coins:
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], the probability of each entry's coin."""
-        chances = self._chances(n)
+        chances = self._chances(check_integer("n", n, 1))
         return chances if len(chances) == n else chances[self._coin_of(n)]
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: p where two entries share a coin, the product of their probabilities elsewhere."""
-        coin_of, p = self._coin_of(n), self.mean(n)
+        p, coin_of = self.mean(n), self._coin_of(n)
         return jnp.where(coin_of[:, None] == coin_of, p, p[:, None] * p)
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
@@ -64,11 +64,11 @@ class _Coins:
 
     def support_size(self, n: int) -> int:
         """Return the number of different rows."""
-        return 2 ** int(self._coin_of(n).max() + 1)
+        return 2 ** int(self._coin_of(check_integer("n", n, 1)).max() + 1)
 
     def factors(self, n: int, degree: int) -> Factors:
         """Return the coins: both sides of each, with their probabilities, whatever the degree."""
-        chances, coin_of = self._chances(n), self._coin_of(n)
+        chances, coin_of = self._chances(check_integer("n", n, 1)), self._coin_of(n)
         members = coin_of == np.arange(len(chances))[:, None]
         return Factors(members, np.array([0.0, 1.0]), jnp.stack([1 - chances, chances], axis=-1))
 

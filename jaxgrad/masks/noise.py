@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 from jaxgrad.masks.coins import Bernoulli
 from jaxgrad.masks.rows import (
     Factors,
+    check_integer,
+    check_key,
     check_probabilities,
     check_shape,
     check_variance,
@@ -82,17 +84,18 @@ class RandomRatio:
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``."""
         shape = check_shape(shape)
+        check_key(key)
         for_ratio, for_coins = jax.random.split(key)
         return toss(for_coins, self._at(jax.random.uniform(for_ratio, (*shape[:-1], 1), dtype=jnp.float32)), shape)
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], the vector of (a + b)/2."""
-        return jnp.full((n,), self._at(0.5), dtype=float)
+        return jnp.full((check_integer("n", n, 1),), self._at(0.5), dtype=float)
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: (a + b)/2 on the diagonal, (a² + ab + b²)/3 elsewhere."""
         a, b = number("low", self.low), number("high", self.high)
-        return jnp.where(np.eye(n, dtype=bool), (a + b) / 2, (a * a + a * b + b * b) / 3)
+        return jnp.where(np.eye(check_integer("n", n, 1), dtype=bool), (a + b) / 2, (a * a + a * b + b * b) / 3)
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
         """List all masks; a row with k of n entries kept has the probability ∫ p^k (1−p)^(n−k) dp / (b − a)."""
@@ -105,7 +108,7 @@ class RandomRatio:
 
     def support_size(self, n: int) -> int:
         """Return the number of different rows."""
-        return 2**n
+        return 2 ** check_integer("n", n, 1)
 
     def mixture(self, n: int, degree: int) -> list[tuple[float, Bernoulli]]:
         """Return coins at evenly spaced ratios, with the Newton–Cotes weights that integrate this degree exactly in p."""
@@ -141,15 +144,16 @@ class MultiplicativeGaussian:
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``."""
+        check_key(key)
         return 1 + jnp.sqrt(number("variance", self.variance)) * jax.random.normal(key, check_shape(shape), dtype=float)
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], ones."""
-        return jnp.ones((n,))
+        return jnp.ones((check_integer("n", n, 1),))
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: 1 + σ² on the diagonal, 1 elsewhere."""
-        return jnp.where(np.eye(n, dtype=bool), 1 + number("variance", self.variance), 1.0)
+        return jnp.where(np.eye(check_integer("n", n, 1), dtype=bool), 1 + number("variance", self.variance), 1.0)
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
         """Refuse: a normal number takes every value."""
@@ -163,7 +167,7 @@ class MultiplicativeGaussian:
 
         The d-th central moment is (d−1)!! σ^d for even d and 0 for odd d, so the weights are polynomials in σ².
         """
-        half = max(degree // 2, 1)
+        n, half = check_integer("n", n, 1), max(degree // 2, 1)
         nodes = list(range(-half, half + 1))
         variance = number("variance", self.variance)
         weights = jnp.zeros(len(nodes))

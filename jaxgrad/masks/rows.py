@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -159,8 +160,19 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
+def check_key(key: Any) -> None:
+    """Refuse what is not one key of random numbers, new or raw."""
+    aval = None
+    with suppress(AttributeError, TypeError):
+        aval = jax.ShapeDtypeStruct(key.shape, key.dtype)
+        aval = jax.eval_shape(jax.random.wrap_key_data, aval) if aval.dtype == np.uint32 else aval
+    if aval is None or not jnp.issubdtype(aval.dtype, jax.dtypes.prng_key) or aval.shape:
+        raise TypeError(f"`key` must be one key such as jax.random.key(0), but is {key!r}")
+
+
 def toss(key: Array, prob: Any, shape: tuple[int, ...]) -> Array:
     """Toss coins that are 1 with probability ⌊2³² p⌋/2³²: a random word is compared, so that rare events keep their odds."""
+    check_key(key)
     threshold = jnp.asarray(prob, float) * 2.0**32
     certain = threshold >= 2.0**32
     return (certain | (words(key, shape) < jnp.where(certain, 0.0, threshold).astype(jnp.uint32))).astype(float)
