@@ -119,10 +119,41 @@ def named(role: str, function: Callable[..., Any]) -> Callable[..., Any]:
         with naming(role):
             result = function(*args, **kwargs)
         for path, leaf in jax.tree_util.tree_leaves_with_path(result):
-            numbers = isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex))
-            if not numbers or (isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind not in "biufcV"):
+            if not _is_array(leaf):
                 at = f" at {jax.tree_util.keystr(path)}" if path else ""
                 raise TypeError(f"`{role}` returns {leaf!r:.60}{at}, which is no array of numbers; make it return arrays")
+        return result
+
+    return called
+
+
+def _is_array(leaf: Any) -> bool:
+    """Say whether a leaf of a tree is an array of numbers, or a number."""
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.kind in "biufcV"
+    return isinstance(leaf, (jax.Array, bool, int, float, complex))
+
+
+def check_arguments(role: str, args: Sequence[Any]) -> None:
+    """Refuse arguments of a function that are no arrays of numbers."""
+    for (number, *path), leaf in jax.tree_util.tree_leaves_with_path(tuple(args)):
+        if not _is_array(leaf):
+            at = f" at {jax.tree_util.keystr(tuple(path))}" if path else ""
+            text = f"argument {number.idx} of `{role}` holds {leaf!r:.60}{at}, which is no array of numbers"
+            raise TypeError(f"{text}; let `{role}` close over what is not a number")
+
+
+def returning(role: str, function: Callable[..., Any], *, real: bool) -> Callable[..., Any]:
+    """Return the function, refused where it returns no array; or, where it is to be differentiated, integers or complex numbers."""
+
+    @functools.wraps(function, updated=())
+    def called(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        dtypes = [jax.numpy.result_type(leaf) for leaf in jax.tree.leaves(result)]
+        if not dtypes:
+            raise TypeError(f"`{role}` returns {result!r:.60}, which holds no array; make it return arrays")
+        if real and (other := [d for d in dtypes if not jax.numpy.issubdtype(d, jax.numpy.floating)]):
+            raise TypeError(f"`{role}` must return a floating-point number where `argnums` is given, but returns {other[0]}")
         return result
 
     return called

@@ -15,11 +15,11 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from jaxgrad.calling import holds_keys, named
+from jaxgrad.calling import check_arguments, named, returning
 from jaxgrad.checkpoints import Checkpoint
 from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
-from jaxgrad.masks.rows import check_shape
+from jaxgrad.masks.rows import check_key, check_shape
 from jaxgrad.moments import Moments
 from jaxgrad.progress import Pace, shown
 from jaxgrad.sampler import NO_PYTREE, Known, Sampler, is_numbers
@@ -83,7 +83,9 @@ def estimate(
         raise TypeError(f"`mask` must be a mask distribution such as jaxgrad.masks.Bernoulli(0.5), but is {mask!r}")
     if not is_numbers(mask):
         raise TypeError(f"`mask`: {NO_PYTREE}")
-    sampler = Sampler(named("f", f), mask, check_shape(shape), _argument_numbers(argnums))
+    argnums = _argument_numbers(argnums)
+    checked = returning("f", named("f", f), real=argnums is not None)
+    sampler = Sampler(checked, mask, check_shape(shape), argnums)
 
     def run(
         key: Array, *args: Any, samples: int, checkpoint: str | Path | None = None, progress: bool | Tell | None = None
@@ -91,8 +93,10 @@ def estimate(
         if not isinstance(samples, (int, np.integer)) or samples < 2:
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
         samples = int(samples)
-        if not holds_keys(key):
-            raise TypeError(f"`key` must be a key such as jax.random.key(0), but is {key!r}")
+        check_key(key)
+        check_arguments("f", args)
+        if isinstance(argnums, Sequence) and len({i + len(args) * (i < 0) for i in argnums}) < len(argnums):
+            raise ValueError(f"`argnums` {argnums!r} names an argument twice; name each once")
         if progress is None or progress is False:
             return _estimate(sampler, key, args, samples, checkpoint, None)
         if progress is True:

@@ -167,6 +167,11 @@ def test_estimate_and_expectation_name_the_argument_they_cannot_use(arguments):
         ("x", (v,), lambda x, mask: jnp.sum(x * mask), "`argnums` must be the number of an argument"),
         ((), (v,), lambda x, mask: jnp.sum(x * mask), "`argnums` must be the number of an argument"),
         (0, (np.arange(3),), lambda x, mask: jnp.sum(x * mask), "`argnums` holds 0, but that argument holds int"),
+        ((0, 0), (v,), lambda x, mask: jnp.sum(x * mask), r"`argnums` \(0, 0\) names an argument twice"),
+        ((0, -2), (v, v), lambda x, y, mask: jnp.sum(x * mask), r"`argnums` \(0, -2\) names an argument twice"),
+        (0, (v,), lambda x, mask: 3, "`f` must return a floating-point number where `argnums` is given, but returns int"),
+        (0, (v,), lambda x, mask: jnp.sum(x * mask) > 0, "`f` must return a floating-point number .* returns bool"),
+        (0, (v,), lambda x, mask: jnp.sum(x * mask) * 1j, "`f` must return a floating-point number .* returns complex"),
         (0, (v,), lambda x, mask: x * mask, r"`f` must return one number where `argnums` is given, but returns \(3,\)"),
     ],
 )
@@ -175,9 +180,23 @@ def test_estimate_names_what_cannot_be_differentiated(argnums, arguments, functi
         jg.estimate(function, jg.masks.Bernoulli(0.5), (3,), argnums=argnums)(jax.random.key(0), *arguments, samples=10)
 
 
-def test_estimate_wants_a_key():
-    with pytest.raises(TypeError, match=r"`key` must be a key such as jax\.random\.key"):
-        jg.estimate(lambda x, mask: jnp.sum(x * mask), jg.masks.Bernoulli(0.5), (3,))(True, v, samples=10)
+@pytest.mark.parametrize("nothing", [None, {}, ()])
+def test_estimate_wants_a_function_that_returns_something(nothing):
+    with pytest.raises(TypeError, match=r"`f` returns .*, which holds no array"):
+        jg.estimate(lambda x, mask: nothing, jg.masks.Bernoulli(0.5), (3,))(jax.random.key(0), v, samples=10)
+
+
+@pytest.mark.parametrize("wrong", ["hi", object(), jnp.sin, np.array(["a"]), b"q", [1.0, {"a": "x"}]])
+def test_estimate_names_the_argument_that_holds_no_numbers(wrong):
+    run = jg.estimate(lambda x, y, mask: jnp.sum(x * mask), jg.masks.Bernoulli(0.5), (3,))
+    with pytest.raises(TypeError, match=r"argument 1 of `f` holds .* which is no array of numbers"):
+        run(jax.random.key(0), v, wrong, samples=10)
+
+
+@pytest.mark.parametrize("key", [True, np.zeros(5, np.uint32), jax.random.split(jax.random.key(0)), [jax.random.key(0)]])
+def test_estimate_wants_one_key(key):
+    with pytest.raises(TypeError, match=r"`key` must be one key such as jax\.random\.key"):
+        jg.estimate(lambda x, mask: jnp.sum(x * mask), jg.masks.Bernoulli(0.5), (3,))(key, v, samples=10)
 
 
 HIDDEN = jnp.zeros(3)  # of JAX's default precision
