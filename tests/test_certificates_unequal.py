@@ -1,5 +1,6 @@
 """Pairs of functions that are not equal, and must never be certified."""
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -227,6 +228,20 @@ def test_the_ratio_is_absent_where_entries_differ_by_different_factors():
     certificate = certify(lambda x: x, lambda x: x * jnp.array([2.0, 3.0, 2.0]), v)
     assert certificate.verdict == Verdict.REFUTED
     assert certificate.ratio is None
+
+
+@pytest.mark.parametrize(
+    ("f", "g", "ratio"),
+    [
+        (jax.grad(lambda x: jnp.sum(math.e * x**2)), lambda x: 2 * 2.71828 * x, None),
+        (jax.grad(lambda x: jnp.sum(jnp.log10(x))), lambda x: 0.4343 / x, None),
+        (jax.grad(lambda x: jnp.sum(jnp.exp(x))), lambda x: jnp.exp(x) / math.e, None),
+        (jax.grad(lambda x: jnp.sum(math.e * x**2)), lambda x: math.e * x, Fraction(1, 2)),
+        (jax.grad(lambda x: jnp.sum(math.log(10) * jnp.log(x))), lambda x: -7 * (math.log(10) / x) / 3, Fraction(-7, 3)),
+    ],
+)
+def test_an_irrational_ratio_is_not_told_as_a_fraction_and_one_beside_irrational_constants_is(f, g, ratio):
+    assert certify(f, g, v).ratio == ratio
 
 
 def test_a_mismatch_names_the_output_and_the_entry():

@@ -7,9 +7,10 @@ from fractions import Fraction
 import numpy as np
 
 from jaxgrad.residues.domain import ResidueDomain
-from jaxgrad.residues.values import COINS, LOGS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, Residues
+from jaxgrad.residues.values import COINS, CONSTANT, LOGS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, Residues
 
 _RESOLVED = 64.0
+_SIMPLE = 10_000
 TARGET = -104.0
 """Base-2 logarithm of the probability of error that an entry may have; a certificate's own is a few runs' sum."""
 
@@ -128,7 +129,10 @@ def _coins(tossed: list[Coin], count: int) -> tuple[float, int]:
 
 
 def common_ratio(outcome: Outcome) -> Fraction | None:
-    """Return g/f where it is one and the same rational number for all entries and not 1, and None otherwise."""
+    """Return g/f where it is one and the same rational number for all entries and not 1, and None otherwise.
+
+    With constants that are no simple rational numbers, such as e, it must be simple: else it is made of their approximations.
+    """
     moduli = outcome.domain.draws.p
     ratio = np.full(outcome.domain.draws.count, -1)
     for c in outcome.comparisons:
@@ -152,7 +156,9 @@ def common_ratio(outcome: Outcome) -> Fraction | None:
     for m, r in known.items():
         value += modulus * ((r - value) * pow(modulus, -1, m) % m)
         modulus *= m
-    return _reconstructed(value, modulus)
+    found = _reconstructed(value, modulus)
+    rough = any(x.taint is not None and (x.taint & CONSTANT).any() for c in outcome.comparisons for x in (c.f, c.g))
+    return None if found is not None and rough and abs(found.numerator) * found.denominator > _SIMPLE else found
 
 
 def _reconstructed(value: int, modulus: int) -> Fraction | None:
