@@ -248,6 +248,19 @@ def test_the_one_sided_derivative_at_a_kink(gate, side):
     assert "right but at kinks" in sentence and f"the closed form takes {side}" in sentence
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_the_cases_of_a_choice_are_named_by_its_condition(holds):
+    def choice(x, a, b):
+        return jnp.where(x > 0, a, b) if holds else jnp.where(x > 0, b, a)
+
+    claim = Derivation(
+        name="choice", loss=lambda x, y: jnp.sum(choice(x, y**2 / 2, jnp.exp(y))),
+        gradient=lambda x, y: {"y": choice(x, 0.7, jnp.exp(y))}, shapes={"x": "n", "y": "n"},
+    )  # fmt: skip
+    words = "the case of the choice where the condition holds" if holds else "the other case of the choice"
+    assert f"{words} should be y" in told(claim)["y"].sentence
+
+
 def test_cancellation_tells_the_entry_and_the_digits():
     def gradient(x):
         return {"x": jnp.sqrt(x**2 + 1) - x}

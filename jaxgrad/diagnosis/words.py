@@ -30,6 +30,8 @@ def ordinal(j: int, step: Step) -> str:
     name, operand = _OPERATIONS.get(step.name, (f"`{step.name}`", "operand"))
     if step.name == "div":
         return f"the {'numerator' if j == 0 else 'denominator'} of the quotient"
+    if step.name == "select_n" and len(step.inputs) == 3:
+        return "the case of the choice where the condition holds" if j == 2 else "the other case of the choice"
     if len(step.inputs) == 1:
         return f"the {operand} of the {name}"
     return f"the {_COUNTED[j] if j < len(_COUNTED) else f'{j + 1}th'} {operand} of the {name}"
