@@ -248,6 +248,14 @@ def test_the_one_sided_derivative_at_a_kink(gate, side):
     assert "right but at kinks" in sentence and f"the closed form takes {side}" in sentence
 
 
+def test_a_program_that_is_right_at_its_sizes_is_not_what_is_wrong():
+    claim = Derivation(
+        name="by its shape", loss=lambda x: jnp.sum(x**2),
+        gradient=lambda x: {"x": 2 * x if x.shape[0] < x.shape[1] else x}, shapes={"x": "m n"},
+    )  # fmt: skip
+    assert "first factor" not in str(told(claim).get("x"))
+
+
 @pytest.mark.parametrize("holds", [True, False])
 def test_the_cases_of_a_choice_are_named_by_its_condition(holds):
     def choice(x, a, b):

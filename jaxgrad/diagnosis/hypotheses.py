@@ -180,7 +180,10 @@ def _enter(
         return
     alike = {t.case for t in search.tries}
     for label, explanation in explanations(search, edit, labels).items():
-        trial = trial_of(label, [c for c in trials[label].cases if c in alike])
+        mended = [c for c in trials[label].cases if c in alike]
+        if not mended:  # the program that was changed is right, and another, at other sizes, is wrong
+            continue
+        trial = trial_of(label, mended)
         trial.second = trials[label].second
         with np.errstate(all="ignore"):
             holds = trial(explanation)
