@@ -248,12 +248,30 @@ def test_the_one_sided_derivative_at_a_kink(gate, side):
     assert "right but at kinks" in sentence and f"the closed form takes {side}" in sentence
 
 
+def test_a_sum_that_is_only_compared_is_not_what_is_left_out():
+    claim = Derivation(
+        name="by its sum", loss=lambda x: jnp.where(x.sum() > 3, jnp.sum(x**2), jnp.sum(x)),
+        gradient=lambda x: {"x": jnp.ones_like(x)}, shapes={"x": "n"},
+    )  # fmt: skip
+    assert "a factor: what comes through `x**2`" in told(claim)["x"].sentence
+
+
 def test_a_program_that_is_right_at_its_sizes_is_not_what_is_wrong():
     claim = Derivation(
         name="by its shape", loss=lambda x: jnp.sum(x**2),
         gradient=lambda x: {"x": 2 * x if x.shape[0] < x.shape[1] else x}, shapes={"x": "m n"},
     )  # fmt: skip
     assert "first factor" not in str(told(claim).get("x"))
+
+
+@pytest.mark.parametrize("at", [1.05, 1.2, 1.6])
+@pytest.mark.parametrize("scale", [0.8, 0.9])
+def test_a_threshold_is_not_told_by_the_luck_of_a_few_draws(at, scale):
+    claim = Derivation(
+        name="threshold", loss=lambda x: jnp.sum(jnp.where(x < at, x**2, 3 * x)),
+        gradient=lambda x: {"x": jnp.where(x < scale, 2 * x, 3.0)}, shapes={"x": "n"},
+    )  # fmt: skip
+    assert "operand" not in str(told(claim).get("x"))
 
 
 @pytest.mark.parametrize("holds", [True, False])

@@ -24,7 +24,7 @@ def on(step: Step, j: int, f: Callable[[Try, np.ndarray], "np.ndarray | None"]) 
 def factors_solved(search: Search) -> Iterator[Edit | None]:
     """Yield operands that a factor mends: signs first, then terms that should not be there, constants and other factors."""
     waiting: list[Edit] = []
-    for i, step, j in search.uses():
+    for i, step, j in search.uses(smooth=True):
         if step.name in _LINEAR and _passed_on(search, i) and j != _constant_at(search, step):
             continue  # the same as a factor on what reads it
         values = search.solved(i, lambda k, j=j, s=step: on(s, j, lambda _, x: k * x))
@@ -178,7 +178,7 @@ def more_terms(search: Search) -> Iterator[Edit | None]:
 
 
 def _terms(search: Search, at_hand: Callable[[int, tuple[int, ...]], Iterable[tuple[str, Any]]]) -> Iterator[Edit | None]:
-    for i, step, j in search.uses():
+    for i, step, j in search.uses(smooth=True):
         shape = search.tries[0].run.env[step.inputs[j]].shape
         for words, of in at_hand(i, shape):
 

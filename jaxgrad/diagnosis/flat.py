@@ -104,6 +104,7 @@ class Flat:
         outputs: slots of the outputs.
         constants: {slot: array} of literals and constants.
         count: number of slots.
+        smooth: numbers of the steps whose results reach an output as numbers, and not by comparisons and indices alone.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -167,6 +168,13 @@ class Flat:
         for i in reversed(range(len(self.steps))):
             after = {j for slot in self.steps[i].outputs for j in readers.get(slot, ())}
             self.below[i] = frozenset(after.union(*(self.below[j] for j in after)))
+        smooth, wanted = set(), set(self.outputs)
+        for i in reversed(range(len(self.steps))):
+            step = self.steps[i]
+            if wanted.intersection(step.outputs):
+                smooth.add(i)
+                wanted.update(s for s, atom in zip(step.inputs, step.eqn.invars, strict=True) if dtype_of(atom).kind == "f")
+        self.smooth = frozenset(smooth)
         own = [HEAVY if step.name in NESTED or "solve" in step.name or step.name in _HEAVY else 1 for step in self.steps]
         self.costs = [own[i] + sum(own[j] for j in self.below[i]) for i in range(len(self.steps))]
 

@@ -35,7 +35,10 @@ from jaxgrad.report import Finding, Verdict, combine
 FRESH = 17
 """Number of the draw on which a diagnosis must hold although no search has seen it."""
 
-TrialOf = Callable[[str, list[Case]], Trial]
+MANY = 64
+"""On so many more must hold what changes a comparison, of which each entry tells one bit."""
+
+TrialOf = Callable[[str, list[Case], list[Case]], Trial]
 Hypothesis = Callable[[str, Cases], Iterator[Explanation]]
 
 SIMPLE: tuple[Hypothesis, ...] = (
@@ -107,10 +110,10 @@ def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case], elsewhere:
     """Try all hypotheses on some arrays."""
     found: dict[str, Diagnosis] = {}
 
-    def trial_of(label: str, seen: list[Case]) -> Trial:
-        return _trial(label, seen, cases, fresh, elsewhere)
+    def trial_of(label: str, seen: list[Case], more: list[Case]) -> Trial:
+        return _trial(label, seen, cases, [*fresh, *more], elsewhere)
 
-    trials = {label: trial_of(label, [c for c in cases.plain if differs(c, label)]) for label in wrong}
+    trials = {label: trial_of(label, [c for c in cases.plain if differs(c, label)], []) for label in wrong}
     seen = {
         label: Cases(trials[label].cases, cases.varied, [c for c in (*cases.plain, *fresh) if not differs(c, label)]) for label in wrong
     }
@@ -179,11 +182,13 @@ def _enter(
     if edit is None:
         return
     alike = {t.case for t in search.tries}
+    setting = search.tries[0].case.setting
+    more = [] if edit.step in search.flat.smooth else [_draw(setting, FRESH + number) for number in range(1, MANY + 1)]
     for label, explanation in explanations(search, edit, labels).items():
         mended = [c for c in trials[label].cases if c in alike]
         if not mended:  # the program that was changed is right, and another, at other sizes, is wrong
             continue
-        trial = trial_of(label, mended)
+        trial = trial_of(label, mended, [c for c in more if c.usable()])
         trial.second = trials[label].second
         with np.errstate(all="ignore"):
             holds = trial(explanation)
@@ -212,12 +217,16 @@ def _elsewhere(problem: Problem, loss_of: LossOf) -> list[Case]:
     """Evaluate both sides at sizes that no search has seen, if the user's functions take them."""
     try:
         setting = next(settings(problem, loss_of, unseen=True), None)
-        found = [] if setting is None else [case(setting, jax.tree.map(np.asarray, problem.draw(setting.sizes, 0)), setting.mask)]
+        found = [] if setting is None else [_draw(setting, 0)]
     except Exception:  # a user's function may refuse sizes that nobody but the diagnosis chooses
         if DEBUG in os.environ:
             raise
         return []
     return [c for c in found if c.usable()]
+
+
+def _draw(setting: Setting, number: int) -> Case:
+    return case(setting, jax.tree.map(np.asarray, setting.problem.draw(setting.sizes, number)), setting.mask)
 
 
 def _gather(problem: Problem, loss_of: LossOf) -> tuple[Cases, list[Case]]:
@@ -234,7 +243,7 @@ def _gather(problem: Problem, loss_of: LossOf) -> tuple[Cases, list[Case]]:
             continue
         plain += found
         if found and not fresh:
-            more = case(setting, jax.tree.map(np.asarray, problem.draw(setting.sizes, FRESH)), setting.mask)
+            more = _draw(setting, FRESH)
             fresh += [more] if more.usable() else []
         other = with_other_probabilities(found[0], i) if found else None
         varied += [other] if other is not None else []

@@ -15,7 +15,7 @@ from jaxgrad.diagnosis.words import ordinal
 
 def left_out(search: Search) -> Iterator[Edit]:
     """Yield the true gradient without one of its terms."""
-    for i, step, j in search.uses():
+    for i, step, j in search.uses(smooth=True):
         if step.name in ("add", "sub", "add_any"):
             words = f"lacks a term: {_through(search, step, j)} is left out"
             yield Edit("left out", i, words, on(step, j, lambda _, x: 0 * x))
@@ -23,7 +23,7 @@ def left_out(search: Search) -> Iterator[Edit]:
 
 def factors_left_out(search: Search) -> Iterator[Edit]:
     """Yield the true gradient without one of its factors, or with a gate that is always open."""
-    for i, step, j in search.uses():
+    for i, step, j in search.uses(smooth=True):
         if step.name == "mul" and _known(search, step, j):
             words = f"lacks a factor: {_through(search, step, j)} is left out"
             yield Edit("left out", i, words, on(step, j, lambda _, x: np.ones_like(x)))
@@ -53,7 +53,7 @@ def _through(search: Search, step: Step, j: int) -> str:
 def sums(search: Search) -> Iterator[Edit]:
     """Yield the true gradient with one term, or the mean, in the place of a sum."""
     for i, step in reversed(list(enumerate(search.flat.steps))):
-        if step.name != "reduce_sum":
+        if step.name != "reduce_sum" or i not in search.flat.smooth:
             continue
         where, text = step.place
         what = f"the sum that belongs to `{text}` ({where})" if text else "a sum"

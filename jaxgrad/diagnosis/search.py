@@ -134,11 +134,14 @@ class Search:
                 return False
         return True
 
-    def uses(self) -> Iterator[tuple[int, Step, int]]:
-        """Yield every operand of every step that computes, the last steps first."""
+    def uses(self, *, smooth: bool = False) -> Iterator[tuple[int, Step, int]]:
+        """Yield every operand of every step that computes, the last steps first.
+
+        With `smooth` only those that the result varies with: one that is compared may be changed by much and nothing is seen.
+        """
         for i in reversed(range(len(self.flat.steps))):
             step = self.flat.steps[i]
-            if step.eqn.primitive.multiple_results:
+            if step.eqn.primitive.multiple_results or (smooth and i not in self.flat.smooth):
                 continue
             for j, slot in enumerate(step.inputs):
                 if self.tries[0].run.env[slot].dtype.kind == "f":
