@@ -39,13 +39,13 @@ from jaxgrad.observation import Observation, observe, same_domain
 from jaxgrad.report import Verdict
 from jaxgrad.residues.identity import common_ratio
 from jaxgrad.residues.search import Search
-from jaxgrad.residues.values import BRANCH, CONSTANT, EXP, MANY, OPAQUE, PIVOT, STEP
+from jaxgrad.residues.values import CONSTANT, EXP, GATE, MANY, OPAQUE, PIVOT, STEP
 from jaxgrad.tracing import Traced, trace
 from jaxgrad.work import ExhaustedError, Meter
 
 _FAR_APART = "further apart in float64 at a random point than rounding explains"
 _MEANING = {
-    BRANCH: "comparisons",
+    GATE: "comparisons",
     STEP: "steps such as floor",
     EXP: "exponentials",
     OPAQUE: "functions that are not interpreted",
@@ -201,7 +201,7 @@ def _difference(search: Search, seen: Observation | None) -> Certificate:
         verdict, where = Verdict.REFUTED, wrong
         reason = "different rational functions, by exact arithmetic" if _any(exact) else _FAR_APART
     else:
-        verdict, where, reason = Verdict.UNDECIDED, unequal, _why(search, unequal, pure)
+        verdict, where, reason = Verdict.UNDECIDED, unequal, _why(search, pure)
     mismatches = _mismatches(search.traced, where, seen)
     return Certificate(verdict=verdict, mismatches=mismatches, ratio=common_ratio(first), reason=reason)
 
@@ -225,7 +225,7 @@ def _doubt(search: Search, seen: Observation | None) -> str:
     return ""
 
 
-def _why(search: Search, unequal: Sequence[np.ndarray], pure: Sequence[np.ndarray]) -> str:
+def _why(search: Search, pure: Sequence[np.ndarray]) -> str:
     """Say why nothing is known."""
     if _any(pure):
         return "different rational functions in exact arithmetic, yet not visibly different in float64"
@@ -243,8 +243,9 @@ def _why(search: Search, unequal: Sequence[np.ndarray], pure: Sequence[np.ndarra
         if (~p & ~c.defined).any():
             return "undefined (a division by zero, a negative number under a root or logarithm, infinity) in most draws"
     taint = 0
-    for c, u in zip(search.first.comparisons, unequal, strict=True):
-        taint |= int(np.bitwise_or.reduce(c.taint[u], initial=np.uint64(0)))
+    for outcome in (search.first, search.last):  # what the first leaves undefined, another may tell apart
+        for p, c in zip(search.proved, outcome.comparisons, strict=True):
+            taint |= int(np.bitwise_or.reduce(c.taint[~p & ~c.agree & c.defined], initial=np.uint64(0)))
     parts = [text for bit, text in _MEANING.items() if taint & int(bit)]
     return "different in the field, which proves nothing of " + " or ".join(parts or ["roots, whose signs it chooses"])
 

@@ -91,3 +91,15 @@ def test_a_known_integer_exponent_that_is_a_scalar_is_a_power():
     third = np.int32(3)
     assert certify(lambda x, n: jax.lax.pow(x, n), lambda x, n: x * x * x, 1.5, third).verdict == Verdict.CONFIRMED
     assert certify(lambda x, n: jax.lax.pow(x, n), lambda x, n: x * x, 1.5, third).verdict == Verdict.REFUTED
+
+
+def test_branches_that_differ_unseen_are_told_as_comparisons_and_not_as_roots():
+    def loss(x):
+        return jax.lax.cond(x[0] > 0, lambda x: jnp.sum(x**2), jnp.sum, x)
+
+    def gradient(x):
+        return jax.lax.cond(x[0] > 1e-9, lambda x: 2 * x, jnp.ones_like, x)
+
+    certificate = certify(jax.grad(loss), gradient, jnp.ones(2))
+    assert certificate.verdict == Verdict.UNDECIDED
+    assert certificate.reason.endswith("proves nothing of comparisons")
