@@ -292,6 +292,9 @@ class Sequence:
                 f"gradient by {shift / self.scale[label]:.1g} times its largest entry{said}"
             )
         elif np.any((untold := self._untold()[part]) & (self._off_and_reach()[0][part] > self.wanted[part])) or np.all(untold):
+            if np.any(untold & (self.rounding[part] > self.wanted[part])):
+                most = float(np.max(self.rounding[part][untold])) / self.scale[label]
+                return f"; rounding may move an entry by {most:.1g} times the largest, and samples vary by no more: they tell nothing"
             what = "all samples are the same" if np.all(untold) else "an entry is off that was the same in all samples"
             said = f"; {what}, though it hangs on the mask: what moves it may never have been drawn"
         elif not np.all(np.isfinite(self.tails.half_width(self.odds)[part])):

@@ -158,6 +158,17 @@ def test_what_no_sample_has_shown_is_neither_refuted_nor_confirmed(share, value)
     assert "may never have been drawn" in finding.detail or "no scale" in finding.detail
 
 
+def test_samples_that_vary_within_what_rounding_may_do_are_not_told_to_be_the_same():
+    """Where masked entries tie at zero, rounding alone chooses the median."""
+    claim = jg.Derivation(
+        name="median", loss=lambda x, mask: jnp.median(mask * x), gradient=lambda x, mask: {"x": 0.2 * jnp.ones_like(x)},
+        shapes={"x": "3", "mask": "3"}, mask=Bernoulli(0.5),
+    )  # fmt: skip
+    (finding,) = jg.verify(claim, evidence="monte_carlo", max_samples=2**14).findings
+    assert finding.verdict == Verdict.UNDECIDED
+    assert "rounding may move an entry by" in finding.detail and "the same" not in finding.detail
+
+
 def test_what_does_not_hang_on_the_mask_is_decided_though_it_never_varies():
     for value, verdict in ((2.0, Verdict.CONFIRMED), (2.02, Verdict.REFUTED)):
         claim = jg.Derivation(
