@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.compilation import check_options
@@ -37,8 +38,11 @@ SPECIAL_DRAWS = 4
 """Draws from the corners of the domains at each choice of sizes."""
 BRANCHED_DRAWS = 30
 """Further generic draws at each choice of sizes where the programs branch, so that an error in one branch is not missed."""
-BRANCHES = frozenset("select_n cond max min reduce_max reduce_min argmax argmin sort sign abs clamp floor ceil round".split())
-"""Steps that do one thing at some inputs and another at others."""
+BRANCHES = frozenset(
+    "select_n cond max min reduce_max reduce_min cummax cummin reduce_window_max reduce_window_min select_and_scatter_add "
+    "select_and_gather_add scatter-max scatter-min sort top_k sign abs clamp floor ceil round rem".split()
+)
+"""Steps that do one thing at some inputs and another at others; so does each that makes of real numbers what is none, as > does."""
 COARSE = 1e-6
 """At special draws, errors below this part of the gradient's largest entry are taken for rounding."""
 
@@ -124,13 +128,19 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
 def _further_draws(problem: Problem, pair: Pair, draw: Any, programs: Sequence[Any]) -> list[Any]:
     """Return more draws where programs branch or inputs are discrete, so that an error in one branch or at one label is not missed."""
     entries = max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(draw)))
-    branches = any(eqn.primitive.name in BRANCHES for program in programs for eqn in equations(program.jaxpr))
+    branches = any(_branches(eqn) for program in programs for eqn in equations(program.jaxpr))
     if not (branches or pair.discrete) or entries > SMALL // BRANCHED_DRAWS:
         return []
     further = [problem.draw(pair.sizes, number) for number in range(DRAWS, DRAWS + BRANCHED_DRAWS)]
     swept = sweep(problem.derivation, pair.sizes, sorted(problem.discrete(pair.sizes) - set(problem.given)))
     room = SMALL // entries - BRANCHED_DRAWS
     return further + [{**further[i % BRANCHED_DRAWS], **labels} for i, labels in enumerate(swept[:room])]
+
+
+def _branches(eqn: Any) -> bool:
+    """Say whether an equation does one thing at some inputs and another at others."""
+    real, made = ([jnp.issubdtype(v.aval.dtype, np.floating) for v in side] for side in (eqn.invars, eqn.outvars))
+    return eqn.primitive.name in BRANCHES or (any(real) and not any(made))
 
 
 def _enter_generic(

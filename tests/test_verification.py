@@ -236,3 +236,19 @@ def test_a_branch_that_a_draw_seldom_takes_is_looked_into(seed):
     jg.verify(gated, seed=seed).assert_confirmed()
     ungated = Derivation(name="hinge without its gate", loss=loss, gradient=lambda x, y, w: {"w": -y * x}, shapes=shapes)
     assert jg.verify(ungated, seed=seed).verdict == Verdict.REFUTED
+
+
+@pytest.mark.parametrize(
+    "hinge",
+    [
+        lambda x: (x > 2.2) * (x - 2.2),
+        lambda x: (x / 2.2).astype(int) * x,
+        lambda x: jax.lax.top_k(jnp.append(x, 2.2), 1)[0],
+    ],
+    ids=["comparison", "conversion", "top_k"],
+)
+def test_branches_without_a_where_are_looked_into_too(hinge):
+    forgotten = Derivation(
+        name="hinge", loss=lambda x: jnp.sum(x**2) + 5 * jnp.sum(hinge(x)), gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"}
+    )
+    assert jg.verify(forgotten, seed=1, evidence="autodiff").verdict == Verdict.REFUTED
