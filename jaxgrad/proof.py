@@ -41,6 +41,12 @@ def _cayley(a: Any) -> Any:
     return jnp.linalg.solve(identity + skew, identity - skew)
 
 
+def _turned(a: Any) -> Any:
+    """Return Cayley's rotation, its first column times the sign of an entry that the rotation does not use."""
+    rotation = _cayley(a)
+    return jnp.concatenate([rotation[..., :1] * jnp.sign(a[..., :1, :1]), rotation[..., 1:]], axis=-1)
+
+
 _STOPPED = "the loss uses stop_gradient"
 
 _CHARTS: dict[str, Callable[[Any], Any]] = {
@@ -51,6 +57,8 @@ _CHARTS: dict[str, Callable[[Any], Any]] = {
     "orthogonal": _cayley,
 }
 """Maps from free variables onto the domains that equations or signs define: a formula need only hold there."""
+_WHOLE_CHARTS = {**_CHARTS, "orthogonal": _turned}
+"""The same where those reach a part alone, on which a difference is exact: these have branches, and reach reflections too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +113,16 @@ def certificate(problem: Problem, sizes: Mapping[str, int], loss: Any) -> list[F
     if entries > LARGEST:
         return f"there are {entries} entries at the smallest sizes, more than the {LARGEST} that are proved at"
     distribution = derivation.distribution(sizes)
-    charts = {name: _CHARTS.get(domain) if isinstance(domain, str) else None for name, domain in derivation.domains.items()}
+    domains = {name: domain for name, domain in derivation.domains.items() if isinstance(domain, str) and domain in _CHARTS}
+    atlas = [_CHARTS, _WHOLE_CHARTS] if "orthogonal" in domains.values() else [_CHARTS]
 
     def on_domain(function: Traceable) -> Traceable:
-        if not any(charts.values()):
+        if not domains:
             return function
 
         def of_free(free: dict[str, Tree], *mask: Any) -> Any:
-            return function({name: jax.tree.map(chart, x) if (chart := charts.get(name)) else x for name, x in free.items()}, *mask)
+            points = [{n: jax.tree.map(charts[domains[n]], x) if n in domains else x for n, x in free.items()} for charts in atlas]
+            return jax.tree.map(lambda *sides: jnp.stack(sides), *(function(point, *mask) for point in points))
 
         return TracedOnce(of_free)
 

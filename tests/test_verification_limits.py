@@ -178,6 +178,22 @@ def test_no_proof_refutes_what_is_right_on_the_domain(domain):
     assert verify(claim).verdict == Verdict.CONFIRMED
 
 
+@pytest.mark.parametrize(
+    ("loss", "gradient", "verdict"),
+    [
+        (lambda q, r: jnp.linalg.det(q), lambda q, r: {"q": q}, Verdict.REFUTED),
+        (lambda q, r: jnp.linalg.det(q), lambda q, r: {"q": jnp.linalg.det(q) * q}, Verdict.CONFIRMED),
+        (lambda q, r: jnp.linalg.det(q @ r), lambda q, r: {"q": q}, Verdict.REFUTED),
+        (lambda q, r: jnp.trace(q @ r), lambda q, r: {"q": (1 + 1e-7) * r.T}, Verdict.REFUTED),
+        (lambda q, r: jnp.sum((q @ r) ** 3), lambda q, r: {"q": 3 * (q @ r) ** 2 @ r.T}, Verdict.CONFIRMED),
+    ],
+)
+def test_a_proof_for_orthogonal_matrices_speaks_of_reflections_too(loss, gradient, verdict):
+    domains = {"q": "orthogonal", "r": "orthogonal"}
+    claim = Derivation(name="orthogonal", loss=loss, gradient=gradient, shapes={"q": "n n", "r": "n n"}, domains=domains)
+    assert verify(claim, evidence="certificate").verdict == verdict
+
+
 def test_probabilities_near_their_ends_are_drawn():
     claim = Derivation(
         name="c", loss=lambda p: jnp.sum(p**2), gradient=lambda p: {"p": jnp.where(p < 0.04, 2.02 * p, 2 * p)}, shapes={"p": "n"},
