@@ -28,6 +28,9 @@ MOST_EXPECTED = 2**28
 MOST_DIFFERENCED = 2**21
 """The same where the expectation is differenced, and so evaluated some thousand times."""
 
+BEYOND, BEYOND_EXPECTED = 4, 2**16
+"""The choice of sizes that is larger than those at which most evidence is gathered, from 7 on, and the same limit there."""
+
 MAX_PROVED_MASKS = 2**9
 """The most masks that a certificate sums over; beyond, it takes the moments that the mask's distribution states."""
 
@@ -80,7 +83,9 @@ def loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
 def _autodiff(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is not None:
         return "autodiff sees one mask at a time, and the claim is about their expectation"
-    return autodiff(problem, _variants(problem), lambda _: problem.loss)
+    variants = _variants(problem)
+    beyond = _distinct([*variants, problem.choose_sizes(BEYOND)])[len(variants) :]
+    return autodiff(problem, variants, lambda _: problem.loss, beyond=beyond[0] if beyond else None)
 
 
 def _expectation(problem: Problem) -> list[Finding] | str:
@@ -89,9 +94,14 @@ def _expectation(problem: Problem) -> list[Finding] | str:
     ways, reason = _ways(problem, MOST_EXPECTED)
     if not ways:
         return reason
-    plans = {tuple(sizes.items()): plan for sizes, plan in ways}
     variants = [sizes for sizes, _ in ways]
-    found = autodiff(problem, variants, lambda sizes: _expected_loss(problem, sizes, plans[tuple(sizes.items())]), "expectation")
+    beyond = _distinct([*variants, problem.choose_sizes(BEYOND)])[len(variants) :]
+
+    def loss_of(sizes: dict[str, int]) -> Traceable:
+        plan = next((plan for known, plan in ways if known == sizes), None)
+        return _expected_loss(problem, sizes, plan or _plan(problem, sizes, BEYOND_EXPECTED))
+
+    found = autodiff(problem, variants, loss_of, "expectation", beyond[0] if beyond else None)
     return [replace(finding, detail=f"{finding.detail}; {_told(ways)}") for finding in found]
 
 
@@ -134,14 +144,18 @@ def _ways(problem: Problem, most: int) -> tuple[list[tuple[dict[str, int], Plan]
     """
     ways, reason = [], ""
     for sizes in _distinct(problem.choose_sizes(variant, few_masks=True) for variant in range(2)):
-        loss, distribution, shape = _masked_loss(problem, sizes)
-        most_here = most // math.prod(shape)
-        limits = {name: min(MAX_MASKS, most_here) if name in METHODS[:2] else most_here for name in METHODS}
         try:
-            ways.append((sizes, choose(loss, distribution, shape, (problem.draw(sizes, 0),), limits=limits)))
+            ways.append((sizes, _plan(problem, sizes, most)))
         except ValueError as error:
             reason = reason or f"{error}"
     return ways, reason
+
+
+def _plan(problem: Problem, sizes: dict[str, int], most: int) -> Plan:
+    loss, distribution, shape = _masked_loss(problem, sizes)
+    most_here = most // math.prod(shape)
+    limits = {name: min(MAX_MASKS, most_here) if name in METHODS[:2] else most_here for name in METHODS}
+    return choose(loss, distribution, shape, (problem.draw(sizes, 0),), limits=limits)
 
 
 def _told(ways: list[tuple[dict[str, int], Plan]]) -> str:

@@ -252,3 +252,55 @@ def test_branches_without_a_where_are_looked_into_too(hinge):
         name="hinge", loss=lambda x: jnp.sum(x**2) + 5 * jnp.sum(hinge(x)), gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"}
     )
     assert jg.verify(forgotten, seed=1, evidence="autodiff").verdict == Verdict.REFUTED
+
+
+def moving(x, begin):
+    return jnp.array([sum(jnp.sum(x[i : i + 4]) for i in range(begin(j), j + 1)) for j in range(x.size)])
+
+
+LARGE = {
+    "a stride of four": (
+        lambda x: jnp.sum(x[::4] ** 2),
+        lambda x: (2 * x).at[1:].set(0),
+        lambda x: 2 * x * (jnp.arange(x.size) % 4 == 0),
+    ),
+    "one entry": (lambda x: jnp.sum(x**2), lambda x: (2 * x).at[3].multiply(2), lambda x: 2 * x),
+    "set for add": (
+        lambda x: jnp.sum(x[:-2] * x[2:]),
+        lambda x: jnp.zeros_like(x).at[:-2].set(x[2:]).at[2:].set(x[:-2]),
+        lambda x: jnp.zeros_like(x).at[:-2].set(x[2:]).at[2:].add(x[:-2]),
+    ),
+    "a window of four": (
+        lambda x: jnp.sum(jnp.array([jnp.sum(x[i : i + 4]) for i in range(x.size)]) ** 2),
+        lambda x: 2 * moving(x, lambda j: 0),
+        lambda x: 2 * moving(x, lambda j: max(0, j - 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_mistake_that_shows_at_larger_sizes_alone_is_refuted_and_what_is_right_there_is_not(name):
+    loss, wrong, right = LARGE[name]
+    for gradient, verdict in (wrong, Verdict.REFUTED), (right, Verdict.CONFIRMED):
+        claim = Derivation(name=name, loss=loss, gradient=lambda x, g=gradient: {"x": g(x)}, shapes={"x": "n"})
+        report = jg.verify(claim)
+        assert report.verdict == verdict, str(report)
+        assert all("entr" in f.diagnosis for f in report.findings if f.verdict == Verdict.REFUTED), str(report)
+    at = jg.verify(claim, sizes={"n": 3}, evidence="autodiff").findings[0]
+    assert "n=7" not in at.detail
+
+
+def test_larger_sizes_are_looked_at_in_an_expectation_too_and_skipped_where_a_claim_refuses_them():
+    masked = {"shapes": {"x": "n", "mask": "n"}, "mask": jg.masks.Bernoulli(0.3)}
+
+    def loss(x, mask):
+        return jnp.sum((mask * x) ** 2)
+
+    wrong = Derivation(name="entry", loss=loss, gradient=lambda x, mask: {"x": (2 * mask.prob * x).at[5].multiply(2)}, **masked)
+    assert jg.verify(wrong, evidence="expectation").verdict == Verdict.REFUTED
+
+    def small(x):
+        assert x.size < 5
+        return jnp.sum(x**2)
+
+    jg.verify(Derivation(name="small", loss=small, gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})).assert_confirmed()

@@ -146,6 +146,7 @@ def _diagnosed(wrong: Sequence[str], cases: Cases, fresh: list[Case], elsewhere:
 def _edits(found: dict[str, Diagnosis], cases: Cases, trials: dict[str, Trial], trial_of: TrialOf) -> None:
     """Look for one change that mends all arrays without a name, and for one for each where there is none."""
     every = list(cases.plain[0].truth)
+    plain = sorted(cases.plain, key=lambda case: not any(differs(case, label) for label in trials))  # at small sizes all may be right
     budget = MOST
     for mirrored in (False, True):
         flats: dict[Setting, Flat] = {}
@@ -156,7 +157,7 @@ def _edits(found: dict[str, Diagnosis], cases: Cases, trials: dict[str, Trial], 
             flats = flats or {c.setting: Flat.of((c.setting.truth if mirrored else c.setting.closed).closed) for c in cases.plain}
             try:
                 search = Search(
-                    cases.plain, flats, labels, mirrored=mirrored, varied=cases.varied, most=budget // (2 if len(labels) > 1 else 1)
+                    plain, flats, labels, mirrored=mirrored, varied=cases.varied, most=budget // (2 if len(labels) > 1 else 1)
                 )
             except ValueError:
                 break
