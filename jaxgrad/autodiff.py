@@ -30,7 +30,7 @@ from jaxgrad.pairs import Pair
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, by_jax_alone, equations, has_own_rules, working_unit
 from jaxgrad.report import Finding
-from jaxgrad.rounding import COPIES, GAP, Comparison, compare, noisy_copies, repeated, roughly_equal, widen
+from jaxgrad.rounding import COPIES, GAP, SAFETY, Comparison, compare, noisy_copies, repeated, roughly_equal, widen
 from jaxgrad.shapes import said
 from jaxgrad.slopes import step_scales
 from jaxgrad.work import estimate
@@ -217,7 +217,10 @@ def _enter_special(ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: n
         return
     ledger.special += 1
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0), ledger.scale)
-    _enter_roughly(ledger, pair, draw, label, claimed, reference, unit, scale, " at exact zeros or ties")
+    rounding = ledger.rounding
+    if pair.problem.given and GAP * rounding > COARSE * scale:  # noise may have moved the data off a kink that they meet
+        rounding = min(rounding, SAFETY * float(pair.moved(draw, unit)[label].max(initial=0.0)))
+    _enter_roughly(ledger, pair, draw, label, claimed, reference, unit, scale, " at exact zeros or ties", rounding)
 
 
 def _enter_further(ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float) -> None:
@@ -226,15 +229,16 @@ def _enter_further(ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: n
     ledger.further += 1
     ledger.meet(np.maximum(np.abs(claimed), np.abs(reference)), GAP * ledger.rounding)
     scale = max(np.abs(claimed).max(initial=0.0), np.abs(reference).max(initial=0.0))
-    _enter_roughly(ledger, pair, draw, label, claimed, reference, unit, scale, " at a further draw")
+    _enter_roughly(ledger, pair, draw, label, claimed, reference, unit, scale, " at a further draw", ledger.rounding)
 
 
 def _enter_roughly(
-    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, scale: float, where: str
+    ledger: Ledger, pair: Pair, draw: Any, label: str, claimed: np.ndarray, reference: np.ndarray, unit: float, scale: float,
+    where: str, rounding: float,
 ) -> None:  # fmt: skip
     """Compare the leading digits, where rounding was not measured; what constants of a narrow type may explain is a doubt."""
     error = np.abs(claimed - reference)
-    bound = max(COARSE * scale, GAP * ledger.rounding)
+    bound = max(COARSE * scale, GAP * rounding)
     wrong = error > bound
     if not np.any(wrong):
         return

@@ -177,14 +177,21 @@ def _leaves_range(problem: Problem) -> bool:
 
 
 def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take proofs back where data are given at which the loss or the closed form is not finite."""
+    """Take proofs back where data are given at which the loss or the closed form is not finite, or autodiff refutes the claim.
+
+    A proof says nothing of kinks and ties, which data may hold.
+    """
     if not problem.given or not any(f.evidence == "certificate" and f.verdict == Verdict.CONFIRMED for f in findings):
         return findings
     sizes = problem.choose_sizes(0)
     value = jax.jit(problem.loss, compiler_options=check_options())(problem.draw(sizes, 0), *_drawn_mask(problem, sizes))
     bad = {label for label, array in problem.claimed(sizes, 0).items() if not np.all(np.isfinite(array))}
     if np.all(np.isfinite(value)) and not bad:
-        return findings
+        refuted = {f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.REFUTED}
+        reason = "at the data that are given autodiff gives another gradient"
+        return _taken_back(
+            findings, reason, lambda f: f.evidence == "certificate" and f.verdict == Verdict.CONFIRMED and f.wrt in refuted
+        )
     reason = "the loss or the closed form is not finite at the data that are given"
 
     def holds_nowhere(f: Finding) -> bool:

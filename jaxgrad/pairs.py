@@ -52,6 +52,14 @@ class Pair:
             with in_precision(False):
                 single = self(low)[:2]
             base = jax.tree.map(lambda x: x[0], stacked)
-            moves = movement(self.both, unit, base, options=check_options())
-            self._rounded[number] = single, self(high)[:2], (labelled(moves[0]), labelled(moves[1][1]))
+            self._rounded[number] = single, self(high)[:2], self._moves(base, unit)
         return self._rounded[number]
+
+    def moved(self, draw: dict[str, Tree], unit: float) -> dict[str, np.ndarray]:
+        """Measure how far random rounding moves either side at a draw."""
+        claimed, reference = self._moves(draw, unit)
+        return {label: np.maximum(claimed[label], reference[label]) for label in claimed}
+
+    def _moves(self, draw: dict[str, Tree], unit: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        moves = movement(self.both, unit, draw, options=check_options())
+        return labelled(moves[0]), labelled(moves[1][1])

@@ -166,6 +166,33 @@ def test_a_proof_confirms_nothing_at_data_where_the_loss_is_not_finite(size):
     assert any("not finite at the data that are given" in finding.detail for finding in report.findings)
 
 
+def at_the_largest(value):
+    return lambda x: jnp.where(x == x.max(), value, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "data", "verdict"),
+    [
+        (lambda x: jnp.max(x), at_the_largest(5.0), [1.0, 1.0, 0.5], Verdict.REFUTED),
+        (lambda x: jnp.max(x), at_the_largest(1.0), [1.0, 1.0, 0.5], Verdict.CONFIRMED),
+        (lambda x: jnp.max(x), lambda x: at_the_largest(1.0)(x) / (x == x.max()).sum(), [1.0, 1.0, 0.5], Verdict.CONFIRMED),
+        (
+            lambda x: jnp.sum(jnp.clip(x, -1, 1)),
+            lambda x: jnp.where(jnp.abs(x) < 1, 1.0, 3.0 * (x == 1)),
+            [1.0, 0.3, -2.0],
+            Verdict.REFUTED,
+        ),
+        (lambda x: jnp.sum(jnp.clip(x, -1, 1)), lambda x: 1.0 * (jnp.abs(x) <= 1), [1.0, 0.3, -2.0], Verdict.CONFIRMED),
+        (lambda x: jnp.sum(x**2), lambda x: jnp.where(x == 1, 5.0, 2 * x), [1.0, 0.3, -2.0], Verdict.REFUTED),
+    ],
+)
+def test_what_is_wrong_exactly_at_the_data_is_refuted_and_no_proof_stands_against_it(loss, gradient, data, verdict):
+    claim = Derivation(name="at data", loss=loss, gradient=lambda x: {"x": gradient(x)}, shapes={"x": "n"})
+    assert verify(claim, inputs={"x": np.array(data)}).verdict == verdict
+    alone = verify(claim, inputs={"x": np.array(data)}, evidence="certificate")
+    assert (alone.verdict == Verdict.CONFIRMED) == (verdict == Verdict.CONFIRMED), str(alone)
+
+
 @pytest.mark.parametrize("domain", ["binary", "probability", "positive"])
 def test_no_proof_refutes_what_is_right_on_the_domain(domain):
     def loss(x, b):
