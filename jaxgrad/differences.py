@@ -6,18 +6,20 @@ own they do.
 """
 
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxgrad.autodiff import BRANCHED_DRAWS, DRAWS, SMALL
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import Program
 from jaxgrad.jitter import movement
 from jaxgrad.narrow import explained_by_constants
 from jaxgrad.pictures import Heat, heat
 from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import Traceable, by_jax_alone, has_stop_gradient, working_unit
+from jaxgrad.programs import Traceable, TracedOnce, by_jax_alone, has_own_rules, has_stop_gradient, working_unit
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import GAP, largest, roughly_equal
 from jaxgrad.shapes import said
@@ -35,31 +37,59 @@ DIRECTIONS = 8
 """So many random directions at the most, half as many as entries, through all entries at once, join where entries were left out."""
 
 
-def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> list[Finding]:
-    """Compare the closed form with differences of `loss` (the loss itself, or its exact expectation), entry by entry.
+def differences(problem: Problem, losses: list[tuple[dict[str, int], Traceable]]) -> list[Finding]:
+    """Compare the closed form with differences of the loss's value, entry by entry.
+
+    Where the loss brings rules of its own, which autodiff believes, further sizes and draws are looked at too; there a refutation
+    counts, and nothing else.
 
     Args:
         problem: the claim.
-        sizes: sizes at which to compare.
-        loss: function of the inputs.
+        losses: choices of sizes, and at each the loss itself, or its exact expectation, as a function of the inputs; the first alone
+            counts where the loss brings no rules of its own.
 
     Returns:
         One finding for each array of the gradient.
     """
     start = time.perf_counter()
+    sizes, loss = losses[0]
+    draw = problem.draw(sizes, 0)
+    own = has_own_rules(loss.program(draw)[0])
+    few = own and sum(np.size(x) for x in jax.tree.leaves(draw)) <= SMALL // BRANCHED_DRAWS
+    tallies: dict[str, list[_Tally]] = {}
+    stopped: set[str] = set()
+    bent: set[str] = set()
+    for i, (sizes, loss) in enumerate(losses if own else losses[:1]):
+        _difference_at(problem, sizes, loss, DRAWS + BRANCHED_DRAWS * few, i > 0, tallies, stopped, bent)
+    seconds = (time.perf_counter() - start) / max(1, len(tallies))
+    where = said(losses[0][0])
+    findings = []
+    for label, every in tallies.items():
+        first, further = ([t for t in every if t.further == later] for later in (False, True))
+        finding = _judge(label, first, seconds, where, label in stopped, label in bent)
+        if finding.verdict == Verdict.CONFIRMED and further:
+            if any(t.refutes for t in further):  # where differences do not converge at first, they may seem to at one of many draws
+                worst = [*first, *(t for t in further if t.refutes)]
+                finding = _judge(label, worst, seconds, f"{where} and at further draws", label in stopped, label in bent)
+            else:
+                finding = replace(finding, detail=f"{finding.detail}, and at {len(further)} further draws")
+        findings.append(finding)
+    return findings
+
+
+def _difference_at(
+    problem: Problem, sizes: dict[str, int], loss: Traceable, draws: int, further: bool, tallies: dict[str, list["_Tally"]],
+    stopped: set[str], bent: set[str],
+) -> None:  # fmt: skip
     wrt = problem.wrt
     prober = Prober(loss, wrt)
     inputs = problem.draw(sizes, 0)
     program = loss.program(inputs)[0]
     meant, unit = has_stop_gradient(program), working_unit(program)
-    trusted = by_jax_alone(program)
     closed = problem.closed_form(sizes)
     differentiated = Program(problem.differentiated(loss), check_options())
-    tallies: dict[str, list[_Tally]] = {}
-    stopped: set[str] = set()
-    bent: set[str] = set()
-    for number in range(2):
-        problem.report_progress("differences", number / 2, "")
+    for number in range(draws):
+        problem.report_progress("differences", number / draws, "")
         inputs = problem.draw(sizes, number)
         claimed, jitter, constants = problem.claimed(sizes, number), None, None
         reference_of = labelled(differentiated(inputs)[1]) if meant else claimed
@@ -84,17 +114,32 @@ def differences(problem: Problem, sizes: dict[str, int], loss: Traceable) -> lis
                 if (rounding := working_unit(closed.program(inputs)[0])) > unit:
                     own = labelled(movement(closed, rounding, inputs, options=check_options()))
                     found = found.coarser(own[label].max(initial=0.0))
-                by_rule = np.asarray(labelled(differentiated(inputs)[1])[label])
-                if trusted and np.abs(by_rule - claimed[label]).max(initial=0.0) <= 1e-6 * np.abs(by_rule).max(initial=0.0):
+                by_rule = _by_jax_alone(problem, loss, inputs).get(label)
+                if by_rule is not None and np.abs(by_rule - claimed[label]).max(initial=0.0) <= 1e-6 * np.abs(by_rule).max(initial=0.0):
                     found = found.without(np.abs(expected - found.central) > AGREE * found.central_error)
             by_autodiff = plan.seen(reference_of[label], slope.central.ndim - 1)
             if meant and np.any((np.abs(by_autodiff - found.central) > AGREE * found.central_error) & ~found.kink):
                 bent.add(label)
-            tallies.setdefault(label, []).append(_Tally(expected, found, plan.entries, np.shape(claimed[label])))
+            tallies.setdefault(label, []).append(
+                _Tally(expected, found, plan.entries, np.shape(claimed[label]), further or number >= DRAWS)
+            )
             first += len(expected)
-    seconds = (time.perf_counter() - start) / max(1, len(tallies))
-    where = said(sizes)
-    return [_judge(label, found, seconds, where, label in stopped, label in bent) for label, found in tallies.items()]
+
+
+def _by_jax_alone(problem: Problem, loss: Traceable, inputs: Any) -> dict[str, np.ndarray]:
+    """Return the gradient of a loss by JAX's own rules; nothing where it is not meant to be the slope, or JAX has none."""
+    if has_own_rules(loss.program(inputs)[0]):
+        from jaxgrad.diagnosis.stripping import without_rules  # which few claims need
+
+        stripped = loss
+        loss = problem.once(("without rules", stripped), lambda: TracedOnce(without_rules(stripped)))
+    if not by_jax_alone(loss.program(inputs)[0]):
+        return {}
+    try:
+        gradient = Program(problem.differentiated(loss), check_options())(inputs)[1]
+    except Exception:  # what has a rule of its own may be what JAX cannot differentiate
+        return {}
+    return {label: np.asarray(x) for label, x in labelled(gradient).items()}
 
 
 class _Plan(NamedTuple):
@@ -118,6 +163,19 @@ class _Tally(NamedTuple):
     slope: Slope
     entries: np.ndarray
     shape: tuple[int, ...]
+    further: bool
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Where there is something to compare."""
+        return ~self.slope.kink & np.isfinite(self.slope.central_error) & np.isfinite(self.claimed)
+
+    @property
+    def refutes(self) -> bool:
+        """Whether differences converge, and to another derivative than is claimed."""
+        error = np.abs(self.claimed - self.slope.central)
+        every = np.all(self.usable | self.slope.kink)
+        return bool(every and np.any(self.usable & (error > DISAGREE * self.slope.central_error)))
 
     @property
     def standardised(self) -> np.ndarray:
@@ -169,7 +227,7 @@ def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, stoppe
     for tally in tallies:
         error = np.abs(tally.claimed - tally.slope.central)
         estimate = tally.slope.central_error
-        usable = ~tally.slope.kink & np.isfinite(estimate) & np.isfinite(tally.claimed)
+        usable = tally.usable
         kinks += int(np.sum(tally.slope.kink))
         entries += int(np.sum(usable))
         seen = np.where(np.isfinite(tally.slope.central), tally.slope.central, 0.0)

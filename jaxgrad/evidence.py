@@ -16,7 +16,7 @@ from jaxgrad.masks import Mask
 from jaxgrad.monte_carlo import monte_carlo
 from jaxgrad.plans import METHODS, Plan
 from jaxgrad.problem import Problem
-from jaxgrad.programs import Traceable, TracedOnce
+from jaxgrad.programs import Traceable, TracedOnce, has_own_rules
 from jaxgrad.proof import certificate, merge
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.sampler import NO_PYTREE, is_numbers
@@ -84,8 +84,7 @@ def _autodiff(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is not None:
         return "autodiff sees one mask at a time, and the claim is about their expectation"
     variants = _variants(problem)
-    beyond = _distinct([*variants, problem.choose_sizes(BEYOND)])[len(variants) :]
-    return autodiff(problem, variants, lambda _: problem.loss, beyond=beyond[0] if beyond else None)
+    return autodiff(problem, variants, lambda _: problem.loss, beyond=_beyond(problem, variants))
 
 
 def _expectation(problem: Problem) -> list[Finding] | str:
@@ -95,24 +94,24 @@ def _expectation(problem: Problem) -> list[Finding] | str:
     if not ways:
         return reason
     variants = [sizes for sizes, _ in ways]
-    beyond = _distinct([*variants, problem.choose_sizes(BEYOND)])[len(variants) :]
 
     def loss_of(sizes: dict[str, int]) -> Traceable:
         plan = next((plan for known, plan in ways if known == sizes), None)
         return _expected_loss(problem, sizes, plan or _plan(problem, sizes, BEYOND_EXPECTED))
 
-    found = autodiff(problem, variants, loss_of, "expectation", beyond[0] if beyond else None)
+    found = autodiff(problem, variants, loss_of, "expectation", _beyond(problem, variants))
     return [replace(finding, detail=f"{finding.detail}; {_told(ways)}") for finding in found]
 
 
 def _differences(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
-        return differences(problem, problem.choose_sizes(0), problem.loss)
+        first = problem.choose_sizes(0)
+        own = has_own_rules(problem.loss.program(problem.draw(first, 0))[0])
+        return differences(problem, [(sizes, problem.loss) for sizes in (_tried(problem) if own else [first])])
     ways, reason = _ways(problem, MOST_DIFFERENCED)
     if not ways:
         return reason
-    sizes, plan = ways[0]
-    found = differences(problem, sizes, _expected_loss(problem, sizes, plan))
+    found = differences(problem, [(sizes, _expected_loss(problem, sizes, plan)) for sizes, plan in ways])
     return [replace(finding, detail=f"{finding.detail}; {_told(ways[:1])}") for finding in found]
 
 
@@ -135,6 +134,24 @@ EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {
 
 def _variants(problem: Problem) -> list[dict[str, int]]:
     return _distinct(problem.choose_sizes(variant) for variant in range(2))
+
+
+def _beyond(problem: Problem, variants: list[dict[str, int]]) -> dict[str, int] | None:
+    """Return larger sizes than these; None where none are left open."""
+    return next((sizes for sizes in [problem.choose_sizes(BEYOND)] if sizes not in variants), None)
+
+
+def _tried(problem: Problem) -> list[dict[str, int]]:
+    """Return all sizes at which a claim without a mask is looked at, the larger ones where it can be made there."""
+    variants = _variants(problem)
+    if (beyond := _beyond(problem, variants)) is None:
+        return variants
+    try:
+        problem.differentiated(problem.loss).program(draw := problem.draw(beyond, 0))
+        problem.closed_form(beyond).program(draw)
+    except Exception:  # a claim may be made for some sizes alone, and refuse others
+        return variants
+    return [*variants, beyond]
 
 
 def _ways(problem: Problem, most: int) -> tuple[list[tuple[dict[str, int], Plan]], str]:

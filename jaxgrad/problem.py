@@ -159,7 +159,7 @@ class Problem:
     def claimed(self, sizes: Mapping[str, int], number: int) -> dict[str, np.ndarray]:
         """Return the labelled values of the closed form at a draw."""
         if ("claimed", *sizes.items(), number) not in self._known:
-            closed = Program(self.closed_form(sizes), check_options())
+            closed = self.once(("compiled", *sizes.items()), lambda: Program(self.closed_form(sizes), check_options()))
             for other in dict.fromkeys((number, 0, 1)):
                 self.remember(sizes, other, jax.tree.map(np.asarray, labelled(closed(self.draw(sizes, other)))))
         return self._known["claimed", *sizes.items(), number]

@@ -190,3 +190,54 @@ def test_verdicts_do_not_hang_on_the_seed(seed):
         assert jg.verify(derivation, seed=seed).verdict == Verdict.CONFIRMED, derivation.name
     for derivation in (WRONG[0], WRONG[6], WRONG[9]):
         assert jg.verify(derivation, seed=seed).verdict == Verdict.REFUTED, derivation.name
+
+
+@jax.custom_vjp
+def third(x):
+    return jnp.mean(x)
+
+
+third.defvjp(lambda x: (jnp.mean(x), x), lambda x, ct: (ct * jnp.ones_like(x) / 3,))
+
+
+@jax.custom_jvp
+def through_a_clip(x):
+    return jnp.clip(x, -1.5, 1.5)
+
+
+through_a_clip.defjvp(lambda primals, tangents: (jnp.clip(primals[0], -1.5, 1.5), tangents[0]))
+
+
+@jax.custom_jvp
+def clipped(x):
+    return jnp.clip(x, -1.5, 1.5)
+
+
+clipped.defjvp(lambda primals, tangents: (jnp.clip(primals[0], -1.5, 1.5), tangents[0] * (jnp.abs(primals[0]) < 1.5)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_rule_that_is_wrong_at_other_sizes_or_at_few_points_is_not_believed(seed):
+    copied = claim("third", lambda x: third(x), lambda x: {"x": jnp.ones_like(x) / 3}, {"x": "n"})
+    straight = claim("straight", lambda x: jnp.sum(through_a_clip(x)), lambda x: {"x": jnp.ones_like(x)}, {"x": "n"})
+    for wrong in (copied, straight):
+        assert jg.verify(wrong, seed=seed).verdict == Verdict.REFUTED
+    right = claim("clipped", lambda x: jnp.sum(clipped(x)), lambda x: {"x": 1.0 * (jnp.abs(x) < 1.5)}, {"x": "n"})
+    report = jg.verify(right, seed=seed)
+    assert report.verdict == Verdict.CONFIRMED, str(report)
+    assert all(finding.verdict != Verdict.REFUTED for finding in report.findings)
+
+
+@jax.custom_jvp
+def quick(x):
+    return jnp.sin(1e6 * x)
+
+
+quick.defjvp(lambda primals, tangents: (quick(primals[0]), 1e6 * jnp.cos(1e6 * primals[0]) * tangents[0]))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_differences_do_not_refute_what_autodiff_gives_without_the_rules_of_the_loss(seed):
+    right = claim("quick", lambda x: jnp.sum(quick(x)), lambda x: {"x": 1e6 * jnp.cos(1e6 * x)}, {"x": "n"})
+    report = jg.verify(right, seed=seed)
+    assert all(finding.verdict != Verdict.REFUTED for finding in report.findings), str(report)
