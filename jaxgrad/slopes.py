@@ -123,13 +123,14 @@ def step_scales(moving: Any) -> np.ndarray:
     scales = []
     for leaf in jax.tree.leaves(moving):
         array = np.asarray(leaf, np.float64)
+        largest = np.abs(array).max(initial=0.0) or 1.0
+        array = array / largest  # whose squares neither overflow nor underflow
         x = np.abs(array).ravel()
-        with np.errstate(over="ignore", invalid="ignore"):  # of data whose squares overflow nothing is confirmed
-            typical = np.sqrt(np.mean(x**2)) if x.size and x.any() else 1.0
-            spreads = [np.std(array), *(np.max(np.std(array, axis=a)) for a in range(array.ndim))] if x.size else []
+        typical = np.sqrt(np.mean(x**2)) if x.any() else 1.0
+        spreads = [np.std(array), *(np.max(np.std(array, axis=a)) for a in range(array.ndim))] if x.size else []
         spread = min((s for s in spreads if s > 1e-9 * typical), default=typical)
         typical = spread if spread < typical / 10 else typical
-        scales.append(np.where(x > typical * 1e-3, np.minimum(x, typical), typical * 1e-1))
+        scales.append(largest * np.where(x > typical * 1e-3, np.minimum(x, typical), typical * 1e-1))
     return np.concatenate(scales)
 
 

@@ -166,6 +166,13 @@ def test_a_proof_confirms_nothing_at_data_where_the_loss_is_not_finite(size):
     assert any("not finite at the data that are given" in finding.detail for finding in report.findings)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-200, 1e-320, 1e200])
+def test_data_whose_squares_leave_the_range_of_numbers_raise_no_warning(size):
+    wrong = Derivation(name="c", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": 3 * x}, shapes={"x": "n"})
+    assert verify(wrong, inputs={"x": np.array([size, 2 * size])}).verdict != Verdict.CONFIRMED
+
+
 def at_the_largest(value):
     return lambda x: jnp.where(x == x.max(), value, 0.0)
 
