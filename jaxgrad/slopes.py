@@ -102,7 +102,8 @@ class Prober:
         noise = flat * unit * rng.integers(-2, 3, (4, flat.size))
         directions = np.concatenate([noise, directions.reshape(-1, flat.size)])
         index = np.where(index < 0, index - len(noise), index)
-        reach = np.where(index >= 0, scale[np.maximum(index, 0)], np.median(scale))
+        with np.errstate(over="ignore"):
+            reach = np.where(index >= 0, scale[np.maximum(index, 0)], np.median(scale))
         steps = reach[:, None] * 4.0 ** -np.arange(1, STEPS + 1)
         probes = np.concatenate([np.zeros(1), *[np.full(1, 1.0)] * len(noise), steps.ravel(), -steps.ravel()])
         which = np.concatenate([[-1], -1 - np.arange(len(noise)), *[np.repeat(index, STEPS)] * 2])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxgrad as jg
 from jaxgrad import jitter
 from jaxgrad.jitter import movement
 from jaxgrad.problem import value_and_gradient
@@ -136,3 +137,14 @@ def test_a_feature_finer_than_the_coarse_steps_is_never_taken_for_flatness():
             found = slopes(f, x)
             exact = np.asarray(jax.grad(f)(x))
             assert np.all(found.kink | (np.abs(found.central - exact) <= 1000 * found.central_error)), width
+
+
+def test_differences_see_what_is_off_by_less_than_a_millionth_and_say_when_they_give_way_to_autodiff():
+    def verified(loss, gradient):
+        claim = jg.Derivation(name="c", loss=loss, gradient=lambda x: {"x": gradient(x)}, shapes={"x": "n"})
+        return jg.verify(claim, evidence="differences", seed=1).findings[0]
+
+    assert verified(lambda x: jnp.sum(x**2), lambda x: 2 * x * (1 + 5e-7)).verdict == jg.Verdict.REFUTED
+    quick = verified(lambda x: jnp.sum(jnp.sin(1e6 * x)), lambda x: 1e6 * jnp.cos(1e6 * x))
+    assert quick.verdict == jg.Verdict.UNDECIDED
+    assert "autodiff gives what is claimed and differences do not" in quick.detail
