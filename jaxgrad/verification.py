@@ -19,6 +19,7 @@ from jaxgrad.faults import telling
 from jaxgrad.membership import check_domains
 from jaxgrad.precision import in_precision
 from jaxgrad.problem import Problem, Progress, check_functions, check_given
+from jaxgrad.programs import equations
 from jaxgrad.report import Finding, Report, Verdict
 from jaxgrad.statement import statement
 
@@ -149,7 +150,17 @@ def _prepared(
         check_domains(derivation.domains, given, fixed)
         chosen_sizes = frozenset(sizes or {})
         problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
-        yield problem, check_functions(problem), chosen
+        order = check_functions(problem)
+        _refuse_steered(problem, chosen)
+        yield problem, order, chosen
+
+
+def _refuse_steered(problem: Problem, chosen: tuple[str, ...] | None) -> None:
+    """Refuse loops whose length depends on the data, of which certificates tell, where none was asked for."""
+    sizes = problem.first_sizes
+    closed = problem.closed_form(sizes).program(problem.draw(sizes, 0))[0]
+    if chosen and "certificate" not in chosen and any(eqn.primitive.name == "while" for eqn in equations(closed.jaxpr)):
+        EVIDENCE["certificate"](problem)
 
 
 def _explained(problem: Problem, findings: list[Finding]) -> list[Finding]:

@@ -290,3 +290,16 @@ def test_a_derivation_names_what_is_wrong_with_its_shapes_and_domains(changes, m
 def test_a_probability_is_a_real_number(prob):
     with pytest.raises(ValueError, match="`prob` must be a number"):
         jg.masks.Bernoulli(prob)
+
+
+@pytest.mark.parametrize("evidence", [None, "autodiff", "differences"])
+def test_a_closed_form_whose_loop_hangs_on_the_data_is_refused_whatever_the_evidence(evidence):
+    def root(x):
+        return jax.lax.while_loop(lambda y: jnp.max(jnp.abs(y**2 - x)) > 1e-5 * jnp.max(x), lambda y: (y + x / y) / 2, jnp.ones_like(x))
+
+    newton = jg.Derivation(
+        name="newton", loss=lambda x: 2 / 3 * jnp.sum(x**1.5), gradient=lambda x: {"x": root(x)}, shapes={"x": "n"},
+        domains={"x": "positive"},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="`gradient` of newton loops for a time that depends on the data"):
+        jg.verify(newton, evidence=evidence)
