@@ -52,17 +52,12 @@ def test_small_draws_other_generators_and_other_devices_are_left_to_jax(monkeypa
 
 @pytest.mark.parametrize("shape", [(3, 4), (100, 100)], ids=str)
 @pytest.mark.parametrize(
-    ("key", "message"),
-    [
-        (jax.random.split(jax.random.key(0), 2), "accepts a single key"),
-        (np.zeros((2, 2), np.uint32), "accepts a single key"),
-        (0, "invalid PRNG key"),
-        ([0, 1], "unexpected PRNG key type"),
-    ],
+    "key",
+    [jax.random.split(jax.random.key(0), 2), np.zeros((2, 2), np.uint32), 0, [0, 1]],
     ids=["typed keys", "raw keys", "a number", "a list"],
 )
-def test_what_is_no_key_is_refused_alike_at_all_sizes(key, message, shape):
-    with pytest.raises((TypeError, ValueError), match=message):
+def test_what_is_no_key_is_refused_alike_at_all_sizes(key, shape):
+    with pytest.raises(TypeError, match="`key` must be one key"):
         jg.masks.Bernoulli(0.5).sample(key, shape)
 
 
