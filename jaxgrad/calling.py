@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 
 from jaxgrad.interpreter import describe
@@ -135,12 +136,19 @@ def _is_array(leaf: Any) -> bool:
 
 
 def check_arguments(role: str, args: Sequence[Any]) -> None:
-    """Refuse arguments of a function that are no arrays of numbers."""
+    """Refuse arguments of a function that are no arrays of numbers, or not known yet."""
     for (number, *path), leaf in jax.tree_util.tree_leaves_with_path(tuple(args)):
         if not _is_array(leaf):
             at = f" at {jax.tree_util.keystr(tuple(path))}" if path else ""
             text = f"argument {number.idx} of `{role}` holds {leaf!r:.60}{at}, which is no array of numbers"
             raise TypeError(f"{text}; let `{role}` close over what is not a number")
+        refuse_traced(f"argument {number.idx} of `{role}`", leaf)
+
+
+def refuse_traced(what: str, tree: Any) -> None:
+    """Refuse numbers that are not known yet, where compiled programs are called."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+        raise TypeError(f"{what} is traced by jax.jit, grad or vmap; call the estimate outside of them")
 
 
 def returning(role: str, function: Callable[..., Any], *, real: bool) -> Callable[..., Any]:

@@ -5,9 +5,11 @@ chunk; a loop runs over chunks under one jit. Chunk i draws from ``fold_in(key, 
 how many devices or threads share the chunks, nor on where a run was interrupted.
 """
 
+import contextlib
 import functools
 import itertools
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -54,6 +56,9 @@ _LAPACK = frozenset(
      "svd", "triangular_solve", "tridiagonal", "tridiagonal_solve")
 )  # fmt: skip
 """Operations that LAPACK does on the CPU."""
+
+_turn = threading.Lock()
+"""Held by the one program with such operations that runs."""
 
 
 class Known(NamedTuple):
@@ -216,17 +221,18 @@ class Sampler:
             begin, count = part
             return loop(*jax.tree.leaves((key, np.uint32(first + begin), np.int32(count), mask, args)))[0]
 
-        if here is None:
-            each = map if known.waits else for_each
-            means = [*each(lambda part: np.asarray(start(loops[0], part))[: part[1]], parts)]
-            return means[0] if len(means) == 1 else np.concatenate(means)
-        rows = []
-        for loop, device in zip(loops, here, strict=True):
-            row = start(loop, parts[every.index(device)])
-            rows.append(row if len(row) == length else row[:length])
-            if known.waits:
-                jax.block_until_ready(rows)
-        return gathered(rows)[:chunks]
+        with _turn if known.waits else contextlib.nullcontext():
+            if here is None:
+                each = map if known.waits else for_each
+                means = [*each(lambda part: np.asarray(start(loops[0], part))[: part[1]], parts)]
+                return means[0] if len(means) == 1 else np.concatenate(means)
+            rows = []
+            for loop, device in zip(loops, here, strict=True):
+                row = start(loop, parts[every.index(device)])
+                rows.append(row if len(row) == length else row[:length])
+                if known.waits:
+                    jax.block_until_ready(rows)
+            return gathered(rows)[:chunks]
 
     def begin(self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int) -> None:
         """Let another thread compile the loop of such rounds."""
@@ -285,16 +291,20 @@ class Sampler:
 
 
 def _kind(leaf: Any) -> Any:
-    return (leaf.shape, leaf.dtype) if isinstance(leaf, (jax.Array, np.ndarray)) else (np.shape(leaf), jnp.result_type(leaf))
+    return jax.typeof(leaf)
 
 
 def _settled(leaf: Any) -> Any:
-    """Return an array of the caller's default precision, which a thread may not share."""
+    """Return an array of the caller's default precision, which a thread may not share; a Python number stays of weak type."""
     if isinstance(leaf, jax.Array):
         return leaf
+    weak = isinstance(leaf, (bool, int, float, complex)) and not isinstance(leaf, np.generic)
     dtype = jnp.result_type(leaf)
     # in a thread that has the usual precision numpy's 64 bits would become 32; an array of JAX's keeps them
-    return jnp.asarray(leaf, dtype) if dtype.itemsize == 8 else np.asarray(leaf, dtype)
+    if not weak and dtype.itemsize < 8:
+        return np.asarray(leaf, dtype)
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(leaf) if weak else jnp.asarray(leaf, dtype)
 
 
 def _bytes(jaxpr: Any, many: int) -> int:

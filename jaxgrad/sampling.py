@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from jaxgrad.calling import check_arguments, named, returning
+from jaxgrad.calling import check_arguments, named, refuse_traced, returning
 from jaxgrad.checkpoints import Checkpoint
 from jaxgrad.machines import agree
 from jaxgrad.masks import Mask
@@ -94,6 +94,8 @@ def estimate(
             raise ValueError(f"`samples` must be an integer of at least 2, but is {samples!r}")
         samples = int(samples)
         check_key(key)
+        refuse_traced("`key`", key)
+        refuse_traced("`mask`", mask)
         check_arguments("f", args)
         if isinstance(argnums, Sequence) and len({i + len(args) * (i < 0) for i in argnums}) < len(argnums):
             raise ValueError(f"`argnums` {argnums!r} names an argument twice; name each once")
@@ -119,6 +121,13 @@ def _argument_numbers(argnums: Any) -> Any:
 
 
 def _estimate(
+    sampler: Sampler, key: Array, args: tuple[Any, ...], samples: int, checkpoint: str | Path | None, tell: Tell | None
+) -> Estimate:
+    with jax.disable_jit(False):  # what is compiled here cannot do without
+        return _compiled_estimate(sampler, key, args, samples, checkpoint, tell)
+
+
+def _compiled_estimate(
     sampler: Sampler, key: Array, args: tuple[Any, ...], samples: int, checkpoint: str | Path | None, tell: Tell | None
 ) -> Estimate:
     known = sampler.known(args, check=True)

@@ -115,6 +115,33 @@ def test_keys_of_every_kind_are_taken_one_after_the_other():
         assert abs(found.mean - 1.5) < 6 * found.standard_error
 
 
+def test_a_python_number_keeps_the_types_of_the_function_as_jax_does():
+    def scaled(x, s, mask):
+        return (mask.astype(x.dtype) * x * s).sum()
+
+    for promotion in ("standard", "strict"):
+        with jax.enable_x64(True), jax.numpy_dtype_promotion(promotion):
+            found = jg.estimate(scaled, masks.Bernoulli(1.0), (3,))(jax.random.key(0), jnp.ones(3, jnp.float32), 2.5, samples=64)
+            assert found.mean == 7.5
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_under_jit_an_estimate_of_known_numbers_is_known_and_of_others_refused(x64):
+    with jax.enable_x64(x64):
+        key, x, mask = jax.random.key(0), jnp.ones(3), masks.Bernoulli(0.5)
+        estimate = jg.estimate(lambda x, mask: (mask * x).sum(), mask, (3,))
+        inside = jax.jit(lambda: jnp.asarray(estimate(key, x, samples=64).mean))()
+        assert inside == estimate(key, x, samples=64).mean
+        with jax.disable_jit():
+            assert inside == estimate(key, x, samples=64).mean
+        with pytest.raises(TypeError, match="argument 0 of `f` is traced"):
+            jax.jit(lambda x: estimate(key, x, samples=64).mean)(x)
+        with pytest.raises(TypeError, match="`key` is traced"):
+            jax.vmap(lambda key: estimate(key, x, samples=64).mean)(jax.random.split(key, 2))
+        with pytest.raises(TypeError, match="`mask` is traced"):
+            jax.grad(lambda p: jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(p), (3,))(key, samples=64).mean)(0.5)
+
+
 def test_memory_is_bounded_whatever_the_number_of_samples(problem):
     sampler = Sampler(loss, masks.Bernoulli(0.5), (6, 4), (1, 2))
     known = sampler.known(tuple(problem))
