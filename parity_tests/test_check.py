@@ -82,6 +82,21 @@ def test_batch_norms_conventions_are_recognised_in_its_running_statistics():
     assert plain.verdict == "undecided" and "does not return it" in plain.findings[-1].detail
 
 
+def test_a_buffer_that_torch_leaves_as_it_is_must_be_left_so():
+    golden = parity.record(torch_models.CNN(), {"x": RNG.standard_normal((3, 3, 8, 8))})
+
+    def port(p, x, old):
+        y, updated = jax_models.cnn(p, x, train=False)
+        names = [k for k in p if k.endswith("running_mean")]
+        return y, updated | {k: p[k] if old else 0.9 * p[k] for k in names}
+
+    parity.check(lambda p, x: port(p, x, True), golden, buffers=True).assert_confirmed()
+    report = parity.check(lambda p, x: port(p, x, False), golden, buffers=True, precision=None)
+    wrong = [f for f in report.findings if f.verdict == "refuted"]
+    assert [f.wrt for f in wrong] == ["bn1.running_mean updated", "bn2.running_mean updated"]
+    assert all("recorded with train=False" in f.diagnosis for f in wrong)
+
+
 def test_gradients_that_vanish_by_construction_confirm_nothing():
     module = nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1))
     golden = parity.record(module, {"x": X[:, :4]}, loss=lambda y: y.mean())

@@ -278,6 +278,8 @@ def _pairs(golden: Golden, base: Results, moves: Results, singles: Sequence[Resu
     names: set[str] = set()
     for kind, words in KINDS.items():
         theirs, their_moves, theirs_single = (golden.group(f"{part}/{kind}") for part in ("double", "move", "single"))
+        if kind == "buffer":  # what torch leaves as it is was not recorded
+            theirs = {k: golden.state[k] for k in base[kind]} | theirs
         labels = [k for k in (golden.manifest["order"] if kind in ("activation", "cotangent") else theirs) if k in theirs]
         for label in labels:
             if label not in base.get(kind, {}):
