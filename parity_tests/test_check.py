@@ -188,6 +188,26 @@ def test_where_torch_gives_no_gradient_the_report_says_that_values_alone_were_co
     assert not parity.check(linear, parity.record(nn.Linear(6, 3), {"input": X})).warnings
 
 
+@pytest.mark.parametrize("stop", [jax.lax.stop_gradient, lambda v: v])
+def test_a_frozen_parameter_may_be_detached_in_the_port_and_all_else_may_not(stop):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place, self.out = nn.Parameter(torch.randn(6), requires_grad=False), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.out(torch.tanh(x + self.place))
+
+    golden = parity.record(Model(), {"x": X})
+
+    def port(p, x, w):
+        return jnp.tanh(x + stop(p["place"])) @ w.T + p["out.bias"]
+
+    parity.check(lambda p, x: port(p, x, p["out.weight"]), golden).assert_confirmed()
+    wrong = parity.check(lambda p, x: port(p, x, jax.lax.stop_gradient(p["out.weight"])), golden, precision=None, isolate=False)
+    assert [f.wrt for f in wrong.findings if f.verdict == "refuted"] == ["d out.weight"]
+
+
 def test_what_torch_changes_in_place_is_compared_as_it_was_when_the_module_gave_it():
     class Model(nn.Module):
         def __init__(self):

@@ -27,7 +27,7 @@ KINDS = {
 }  # fmt: skip
 """How the arrays of each kind are called in a report: d for a gradient, dd for a Hessian-vector product."""
 _GRADIENTS = ("parameter", "input")
-_FLAT = "values alone were compared: torch gives no gradient of it, since it is detached, whole, or depends on nothing real"
+_FLAT = "values alone were compared: torch gives no gradient of it, since it is detached, frozen, whole, or depends on nothing real"
 
 Results = dict[str, dict[str, np.ndarray]]
 

@@ -54,7 +54,8 @@ def record(
         ``order=2`` also ∂/∂(θ, x) ⟨∂⟨c, y⟩/∂(θ, x), v⟩ in a random direction v.
 
     Args:
-        torch_module_or_function: a `torch.nn.Module`, of which a copy is run, or a function of tensors.
+        torch_module_or_function: a `torch.nn.Module`, of which a copy is run, or a function of tensors. Parameters that are frozen,
+            with ``requires_grad=False``, have no gradient in torch, and none is compared.
         inputs: {name: array or tensor} of any shapes and units; passed by name where `forward` has these names, and in this order
             otherwise. Real numbers are rounded to float32, so that both precisions see the same.
         loss: a scalar of torch's output; then c is its gradient. Otherwise c is drawn.

@@ -55,7 +55,7 @@ class TorchSide:
         self.target: Any = copy.deepcopy(target) if self.is_module else target
         self.draws: list[dict[str, Any]] | None = None
         if self.is_module:
-            self.target.train(train).requires_grad_(True)
+            self.target.train(train)
         self.parameters = dict(self.target.named_parameters()) if self.is_module else {}
         self.state: dict[str, Any] = dict(self.target.state_dict(keep_vars=True)) if self.is_module else {}
         by_identity = {id(p): name for name, p in self.parameters.items()}
@@ -141,7 +141,7 @@ class TorchSide:
         self, run: Run, moving: Any, seeds: Mapping[str, np.ndarray], inputs: Any, cotangents: dict[str, Any], directions: Any
     ) -> None:
         torch = self.torch
-        wrt = {**{f"parameter/{k}": p for k, p in self.parameters.items() if p.is_floating_point()}}
+        wrt = {f"parameter/{k}": p for k, p in self.parameters.items() if p.is_floating_point() and p.requires_grad}
         wrt |= {f"input/{k}": t for k, t in inputs.items()}
         used = {k: v for k, v in moving.items() if k in seeds}
         run.results |= {"parameter": {}, "input": {}}
