@@ -54,3 +54,49 @@ def test_precisions_that_were_not_recorded_or_do_not_exist_are_refused():
         parity.record(lambda a: torch.linalg.inv(a), {"a": np.eye(3) + 0.1}, precisions=["bfloat16"])
     assert {f.evidence for f in parity.check(port, golden, precision=None).findings} == {"semantic"}
     assert jnp.asarray(1.0).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("wide", "eps", "scale", "verdict", "words"),
+    [
+        (lambda x: x, 1e-6, 1.0, "confirmed", ""),
+        (lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), 1e-6, 1.0, "confirmed", ""),
+        (lambda x: x, 2e-6, 1.0, "refuted", "eps=1e-06 restores parity"),
+        (lambda x: x.astype(jnp.float32), 1e-6, 1.0, "undecided", "cast to jnp.promote_types(x.dtype, jnp.float32)"),
+        (lambda x: x.astype(jnp.float32), 1e-6, 1.01, "refuted", ""),
+    ],
+)
+def test_a_cast_to_float32_in_torch_changes_nothing_in_float64(wide, eps, scale, verdict, words):
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(6))
+
+        def forward(self, x):
+            y = x.float()
+            return self.weight * (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+
+    golden = parity.record(Norm(), {"x": X})
+
+    def port(p, x):
+        y = wide(x)
+        return p["weight"] * (scale * y * jax.lax.rsqrt(jnp.mean(y**2, -1, keepdims=True) + eps)).astype(x.dtype)
+
+    report = parity.check(port, golden)
+    assert report.verdict == verdict
+    assert words in " ".join(str(report).split())
+
+
+def test_a_cast_to_float32_that_torch_has_not_is_refuted():
+    golden = parity.record(lambda x: torch.tanh(x), {"x": X})
+    assert parity.check(lambda _, x: jnp.tanh(x.astype(jnp.float32)).astype(x.dtype), golden).verdict == "refuted"
+
+
+def test_a_function_that_insists_on_its_cast_is_recorded_with_it():
+    def insisting(x):
+        y = x.float()
+        assert y.dtype == torch.float32
+        return 2 * y
+
+    assert not parity.record(insisting, {"x": X}).manifest["widened"]
+    parity.check(lambda _, x: 2 * x, parity.record(insisting, {"x": X})).assert_confirmed()

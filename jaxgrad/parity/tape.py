@@ -1,6 +1,6 @@
-"""The random draws of a run of torch, recorded or handed out again.
+"""What is changed in torch's dispatcher: random draws are recorded or handed out again, and casts to float32 are widened.
 
-Random operations are seen in torch's dispatcher, whichever function of torch they hide in.
+Operations are seen there whichever function of torch they hide in.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -49,3 +49,22 @@ def tape_mode(torch: Any) -> Any:
             return output
 
     return Tape
+
+
+def widening_mode(torch: Any) -> Any:
+    """Return the dispatch mode of a run in float64 in which ``x.float()``, which changes nothing in float32, changes nothing either."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Widening(TorchDispatchMode):
+        def __init__(self, side: "TorchSide") -> None:
+            super().__init__()
+            self.side = side
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if kwargs.get("dtype") is torch.float32:
+                self.side.widened = True
+                kwargs = kwargs | {"dtype": torch.float64}
+            return func(*args, **kwargs)
+
+    return Widening

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxgrad.calling import naming, summary
 from jaxgrad.parity.structure import leaves, real_parts
-from jaxgrad.parity.tape import tape_mode
+from jaxgrad.parity.tape import tape_mode, widening_mode
 
 Arrays = dict[str, np.ndarray]
 
@@ -54,6 +54,7 @@ class TorchSide:
             )
         self.target: Any = copy.deepcopy(target) if self.is_module else target
         self.draws: list[dict[str, Any]] | None = None
+        self.widens, self.widened = True, False  # whether casts to float32 are widened in float64, and whether there were any
         if self.is_module:
             self.target.train(train)
         self.parameters = dict(self.target.named_parameters()) if self.is_module else {}
@@ -187,13 +188,14 @@ class TorchSide:
 
     @contextlib.contextmanager
     def _factory(self, dtype: Any) -> Iterator[None]:
-        """Let tensors that the function makes by itself have the run's precision, and convolutions on a GPU no TF32."""
+        """Let tensors that the function makes or casts have the run's precision, and convolutions on a GPU no TF32."""
         before, cudnn = self.torch.get_default_dtype(), self.torch.backends.cudnn
         tf32 = cudnn.allow_tf32
         self.torch.set_default_dtype(dtype)
         cudnn.allow_tf32 = False
         try:
-            yield
+            with widening_mode(self.torch)(self) if self.widens and dtype == self.torch.float64 else contextlib.nullcontext():
+                yield
         finally:
             self.torch.set_default_dtype(before)
             cudnn.allow_tf32 = tf32
