@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jax.ad_checkpoint import checkpoint_name
 from torch import nn
 
 from jaxgrad import parity
@@ -100,3 +101,21 @@ def test_a_function_that_insists_on_its_cast_is_recorded_with_it():
 
     assert not parity.record(insisting, {"x": X}).manifest["widened"]
     parity.check(lambda _, x: 2 * x, parity.record(insisting, {"x": X})).assert_confirmed()
+
+
+def test_a_block_that_casts_as_torch_does_is_not_blamed_for_another():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.soft, self.out = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.out(torch.softmax(self.soft(x), -1, dtype=torch.float32).to(x.dtype))
+
+    def port(p, x):
+        y = checkpoint_name((x @ p["soft.weight"].T + p["soft.bias"]).astype(jnp.float32).astype(x.dtype), "soft")
+        y = jax.nn.softmax(y)
+        return checkpoint_name(y @ p["out.weight"].T - p["out.bias"], "out")
+
+    context = parity.check(port, parity.record(Model(), {"x": X})).context
+    assert context["first_forward"] == "out"

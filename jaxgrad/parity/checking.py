@@ -227,9 +227,9 @@ class _Absorbed:
         with in_precision(True), jax.default_matmul_precision("highest"):
             moves = self.side.shaken(*_copies(self.golden, 0.0)[0]) or {}
         told = ", as where something large is added and taken away again; check at other inputs too"
-        if not self.golden.manifest.get("widened") or "f32[" not in str(self.side.program("float64").closed):
+        if self.side.unit == unit_of("float64"):
             return [(moves, told)]
-        low = _in_double(self.side, self.golden, unit_of("float32"))[1]
+        low = _in_double(self.side, self.golden, self.side.unit)[1]
         cast = ", since it casts to float32; cast to jnp.promote_types(x.dtype, jnp.float32), which keeps float64, and check again"
         return [(moves, told), (low, cast)]
 

@@ -25,7 +25,6 @@ from jaxgrad.precision import in_precision
 from jaxgrad.report import Finding, Verdict
 from jaxgrad.rounding import COPIES, noisy_copies
 
-_UNIT = float(np.finfo(np.float64).eps)
 _LISTED = 4
 """Blocks of one conflict that a finding names; the context holds all."""
 
@@ -160,14 +159,14 @@ def _examine(side: JaxSide, blocks: Blocks) -> tuple[dict[str, Suspect], Shared]
     moves = golden.group("move/activation") | golden.group("move/value")
     singles = golden.group("single/activation") | golden.group("single/value")
     numbers = blocks.numbers(given, golden.activations)
-    suspects, shared = {}, Shared(blocks.blocks)
+    suspects, shared, unit = {}, Shared(blocks.blocks), side.unit
     for name, block in blocks.blocks.items():
         suspect = suspects[name] = Suspect(block, {"value": values, "move": moves, "single": singles})
         suspect.cotangent = cotangents.get(name)
         if suspect.cotangent is None and values[name].dtype.kind == "f":
             suspect.cotangent = np.zeros(values[name].shape)
         own = {k: numbers[k] for k in block.reads}
-        copies = noisy_copies(list(own.values()), _UNIT, golden.manifest["seed"])
+        copies = noisy_copies(list(own.values()), unit, golden.manifest["seed"])
         for i in range(COPIES + 1):
             value, parts = blocks.both(block, dict(zip(own, [c[i] for c in copies], strict=True)), suspect.cotangent)
             suspect.add(value, parts, first=i == 0)

@@ -19,6 +19,7 @@ from jaxgrad.compilation import check_options
 from jaxgrad.intermediates import Program
 from jaxgrad.jitter import movement_in_numpy
 from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.judging import unit_of
 from jaxgrad.parity.noise import Tape
 from jaxgrad.parity.structure import leaves, real_parts
 from jaxgrad.programs import TracedOnce
@@ -214,6 +215,12 @@ class JaxSide:
     def __call__(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
         """Run forward and backward and return the results by kind and name, in torch's names."""
         return self._named(jax.tree.map(_widened, self._runner(dtype)(*self._arguments(dtype, state, inputs))))
+
+    @property
+    def unit(self) -> float:
+        """Distance from 1 to the next number in the run in float64: float32's where torch casts to float32, and our function too."""
+        cast = self.golden.manifest.get("widened") and "f32[" in str(self.program("float64").closed)
+        return unit_of("float32" if cast else "float64")
 
     def shaken(self, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]] | None:
         """Return how far random rounding in float64 moves each of these results; None where that would take long, or is not known."""
