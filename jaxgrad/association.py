@@ -25,6 +25,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.arrays import dtype_of
+from jaxgrad.evaluation import apply, evaluate
 from jaxgrad.programs import equations
 
 SAMPLES = 16
@@ -123,29 +124,15 @@ def associated(f: Callable[..., Any], args: tuple[Any, ...], draw: Any) -> Any:
     program, shape = jax.make_jaxpr(lambda args, draw: f(*args, mask=draw), return_shape=True)(args, draw)
     if sum(eqn.primitive.name == "dot_general" for eqn in equations(program.jaxpr)) < 2:
         return f(*args, mask=draw)
-    outputs = _run(program.jaxpr, program.consts, [*jax.tree.leaves(args), _Moving(draw)])
+    outputs = evaluate(program.jaxpr, program.consts, [*jax.tree.leaves(args), _Moving(draw)], _step)
     return jax.tree.unflatten(jax.tree.structure(shape), [_plain(value) for value in outputs])
 
 
-def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, core.Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        if eqn.primitive.name in ("jit", "pjit"):
-            inner = eqn.params["jaxpr"]
-            outputs = _run(inner.jaxpr, inner.consts, operands)
-        elif eqn.primitive.name == "dot_general" and (product := _product(eqn, *operands)) is not None:
-            outputs = [product]
-        else:
-            outputs = apply(jaxpr, eqn, [_plain(x) for x in operands])
-            if any(isinstance(x, (_Moving, _Product)) for x in operands):
-                outputs = [_Moving(x) for x in outputs]
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _step(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+    if eqn.primitive.name == "dot_general" and (product := _product(eqn, *operands)) is not None:
+        return [product]
+    outputs = apply(jaxpr, eqn, [_plain(x) for x in operands])
+    return [_Moving(x) for x in outputs] if any(isinstance(x, (_Moving, _Product)) for x in operands) else outputs
 
 
 def _powers_of_two(a: Any, axes: Sequence[int]) -> Any:
@@ -161,15 +148,6 @@ def is_spread(eqn: core.JaxprEqn) -> bool:
     """Say whether an axis of an operation's result is spread over devices."""
     sharding = eqn.params.get("out_sharding")
     return sharding is not None and any(axis is not None for axis in sharding.spec)
-
-
-def apply(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
-    """Compute one equation of a program."""
-    variables = [atom for atom in eqn.invars if isinstance(atom, core.Var)]
-    values = [x for atom, x in zip(eqn.invars, operands, strict=True) if isinstance(atom, core.Var)]
-    debug = jaxpr.debug_info.with_unknown_names()
-    alone = jaxpr.replace(constvars=[], invars=variables, outvars=eqn.outvars, eqns=[eqn], debug_info=debug)
-    return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*values)
 
 
 def _product(eqn: core.JaxprEqn, a: Any, b: Any) -> _Product | None:

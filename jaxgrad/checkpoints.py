@@ -94,6 +94,7 @@ class Checkpoint:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+            # all that numpy, zipfile and zlib raise where bytes are damaged
             raise ValueError(f"`checkpoint` {self.given} is no checkpoint, or cut short or damaged; {remedy}") from None
         head = {name: arrays.pop(name, None) for name in ("format", "version", "software", "problem", "digest")}
         told = {name: "" if value is None else str(value) for name, value in head.items()}

@@ -7,7 +7,6 @@ Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong u
 import atexit
 import contextlib
 import dataclasses
-import errno
 import gc
 import io
 import os
@@ -20,73 +19,7 @@ from typing import Any
 import click
 
 from jaxgrad.options import Share, Whole, read_evidence, read_sizes
-
-CONFIRMED, REFUTED, USAGE, UNDECIDED, INTERNAL, INTERRUPTED, PIPE = 0, 1, 2, 3, 70, 130, 141
-
-
-class _Group(click.Group):
-    """A group whose messages are one line each and whose exit status never says "refuted" for a mistake in usage."""
-
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        for stream in ("stdout", "stderr"):
-            if getattr(sys, stream) is None:  # closed by who started us
-                setattr(sys, stream, open(os.devnull, "w"))
-        extra["prog_name"] = extra.get("prog_name") or "jaxgrad"
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
-        try:
-            code = super().main(*args, standalone_mode=False, **extra)
-        except click.ClickException as error:
-            context = getattr(error, "ctx", None)
-            _say(error.format_message().rstrip("."), f"See `{context.command_path} --help`." if context else "")
-            code = USAGE
-        except (click.Abort, KeyboardInterrupt):
-            _say("interrupted")
-            code = INTERRUPTED
-        except Exception as error:
-            if debug():
-                raise
-            _say(f"jaxgrad itself failed with {type(error).__name__}: {error}", "Run again with JAXGRAD_DEBUG=1, and report it.")
-            code = INTERNAL
-        sys.exit(code if isinstance(code, int) else CONFIRMED)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except BrokenPipeError:  # whoever read the output has seen enough
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(PIPE)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                raise
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.ClickException(f"the output could not be written: {error.strerror}") from None
-
-
-def _say(message: str, hint: str = "") -> None:
-    from jaxgrad.terminal import warn
-
-    warn(f"{message}{'' if message.endswith('?') else '.'} {hint}" if hint else message)
-
-
-@contextlib.contextmanager
-def _usage() -> Iterator[None]:
-    """Turn a ValueError about what was typed into a message and exit status 2."""
-    try:
-        yield
-    except ValueError as error:
-        if debug():
-            raise
-        raise click.ClickException(str(error)) from None
-
-
-def debug() -> bool:
-    """Say whether tracebacks are wanted."""
-    return os.environ.get("JAXGRAD_DEBUG", "") not in ("", "0")
+from jaxgrad.usage import CONFIRMED, REFUTED, Group, debug, usage
 
 
 def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -100,9 +33,7 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.group(
-    cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit.")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -180,7 +111,7 @@ def verify(
     running.hush()
     if checkpoint is not None:
         options["checkpoint"] = checkpoint
-    with _usage():
+    with usage():
         place = machines.place(coordinator, num_processes, process_id)
         if place is not None:
             names, rest = [pathlib.Path(target).name for target in targets], {**options, "checkpoint": checkpoint is None}
@@ -209,7 +140,7 @@ def _verify(
     from jaxgrad import cache, files, loading, reproduction, running
 
     running.tune_collector()
-    with _usage():
+    with usage():
         path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
         page_path = files.check_writable(html_path, "--html") if html_path is not None else None
         files.check_distinct({"--inputs": inputs, "--json": json_path, "--html": html_path, "--checkpoint": options.get("checkpoint")})
@@ -272,7 +203,7 @@ def show(target: str) -> None:
     from jaxgrad import loading, showing
     from jaxgrad.terminal import Screen
 
-    with _usage():
+    with usage():
         derivations = loading.find([target])
     screen = Screen(sys.stdout)
     for i, derivation in enumerate(derivations):
@@ -293,7 +224,7 @@ def diff(old: str, new: str) -> int:
     from jaxgrad import changes
     from jaxgrad.terminal import Screen
 
-    with _usage():
+    with usage():
         runs = changes.read(old), changes.read(new)
     found = changes.compare(*runs)
     screen = Screen(sys.stdout)
@@ -308,7 +239,7 @@ def new(path: str) -> None:
     """Write a commented file of derivations to start from; as it is, it verifies."""
     from jaxgrad import starter
 
-    with _usage():
+    with usage():
         written = starter.write(path)
     click.echo(f"wrote {written}; now run: {shlex.join(['jaxgrad', 'verify', path])}")
 
@@ -337,7 +268,7 @@ def parity(golden: str, function: str, json_path: str | None, html_path: str | N
 
     running.hush()
     cache.turn_on()
-    with _usage():
+    with usage():
         path, page = command.checked(json_path, "--json"), command.checked(html_path, "--html")
         with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
             report = command.run(golden, function, **options)

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxgrad.arrays import dtype_of, shape_of
-from jaxgrad.association import apply
+from jaxgrad.evaluation import apply, evaluate
 from jaxgrad.programs import equations
 
 PLACES = 128
 """The most places of a result that are written as a product each."""
 SHORT = 128
-"""Terms of a sum up to which nothing is cut."""
+"""Terms of a sum up to which no way of cutting it changes its order."""
 
 
 def are_long(jaxpr: core.Jaxpr) -> bool:
@@ -43,22 +43,11 @@ def as_products(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -
     >>> [sum(eqn.primitive.name == "dot_general" for eqn in equations(p.jaxpr)) for p in (gradient, written)]
     [0, 9]
     """
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, core.Literal) else env[atom]
+    def step(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+        return [_as_products(eqn, *operands)] if _is_long(eqn) else apply(jaxpr, eqn, operands)
 
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        if _is_long(eqn):
-            outputs = [_as_products(eqn, *operands)]
-        elif eqn.primitive.name in ("jit", "pjit"):
-            inner = eqn.params["jaxpr"]
-            outputs = as_products(inner.jaxpr, inner.consts, operands)
-        else:
-            outputs = apply(jaxpr, eqn, operands)
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return evaluate(jaxpr, consts, args, step)
 
 
 def _is_long(eqn: core.JaxprEqn) -> bool:

@@ -21,7 +21,8 @@ from typing import Any
 from jax.extend import core
 
 from jaxgrad.arrays import shape_of
-from jaxgrad.association import apply, is_spread
+from jaxgrad.association import is_spread
+from jaxgrad.evaluation import apply
 from jaxgrad.orders import Held, Lying, Made, Order, Tally, reshaped
 from jaxgrad.programs import CALLS
 

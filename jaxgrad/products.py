@@ -19,16 +19,14 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxgrad.arrays import dtype_of, shape_of
-from jaxgrad.association import apply
-from jaxgrad.convolutions import are_long, as_products
+from jaxgrad.convolutions import SHORT, are_long, as_products
+from jaxgrad.evaluation import apply, evaluate
 from jaxgrad.orders import Tally
 from jaxgrad.orientation import Orienting
 from jaxgrad.programs import Traceable, TracedOnce, equations
 
 ALONE = 2**18 * 0.95
 """Multiplications up to which Eigen gives a product to one thread."""
-SHORT = 128
-"""Terms of a sum up to which no way of cutting a product changes its order."""
 NARROW = 32
 """Columns and rows of a matrix up to which Eigen is quicker than YNNPACK at multiplying many rows with it."""
 
@@ -103,29 +101,17 @@ def _matrix_product(eqn: core.JaxprEqn, left: Any, right: Any, terms_last: bool)
     return barrier(dot(barrier(left))) if _may_be_cut(eqn) else dot(left)
 
 
-def _with_steady_products(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+def _with_steady_products(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any], narrow: bool = False) -> Sequence[Any]:
     if eqn.primitive.name == "dot_general" and _may_be_cut(eqn):
-        return [_product(eqn, *operands, narrow=False)]
-    return apply(jaxpr, _inside(eqn, narrow=False), operands)
+        return [_product(eqn, *operands, narrow=narrow)]
+    return apply(jaxpr, _inside(eqn, narrow), operands)
 
 
 def _run(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], narrow: bool) -> list[Any]:
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+    def step(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+        return _with_steady_products(jaxpr, eqn, operands, narrow=narrow)
 
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, core.Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        if eqn.primitive.name == "dot_general" and _may_be_cut(eqn):
-            outputs = [_product(eqn, *operands, narrow=narrow)]
-        elif eqn.primitive.name in ("jit", "pjit"):
-            inner = eqn.params["jaxpr"]
-            outputs = _run(inner.jaxpr, inner.consts, operands, narrow)
-        else:
-            outputs = apply(jaxpr, _inside(eqn, narrow), operands)
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return evaluate(jaxpr, consts, args, step)
 
 
 def _inside(eqn: core.JaxprEqn, narrow: bool) -> core.JaxprEqn:

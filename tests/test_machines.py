@@ -44,6 +44,13 @@ def start(tmp_path, count, *options, slurm=False):
     return processes
 
 
+def wait_for(state):
+    """Wait until a round has been sampled."""
+    deadline = time.monotonic() + 150
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 def numbers(text):
     findings = json.loads(text)["reports"][0]["findings"]
     return [{name: value for name, value in finding.items() if name != "seconds"} for finding in findings]
@@ -77,9 +84,7 @@ def test_slurm_is_enough(tmp_path, alone, monkeypatch):
 def test_when_a_process_is_lost_the_others_end_at_once_and_say_so_and_the_checkpoint_is_whole(tmp_path, victim):
     state = tmp_path / "state.npz"
     processes = start(tmp_path, 3, "--resolution", "1e-4", "--max-samples", "1e12", "--checkpoint", state)
-    deadline = time.monotonic() + 150
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(state)
     processes[victim].send_signal(signal.SIGKILL)
     lost = time.monotonic()
     for index, process in enumerate(processes):
@@ -134,9 +139,7 @@ def test_what_all_processes_cannot_do_ends_all_with_the_reason(tmp_path, probabi
 def test_when_a_process_stands_still_the_other_ends_and_says_so(tmp_path, victim):
     state = tmp_path / "state.npz"
     processes = start(tmp_path, 2, "--resolution", "1e-4", "--max-samples", "1e12", "--checkpoint", state)
-    deadline = time.monotonic() + 150
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(state)
     processes[victim].send_signal(signal.SIGSTOP)
     try:
         _, error = processes[1 - victim].communicate(timeout=60)

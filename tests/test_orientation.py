@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgrad.association import apply
+from jaxgrad.evaluation import apply
 from jaxgrad.orders import Tally, reshaped
 from jaxgrad.orientation import Orienting
 from jaxgrad.products import steady

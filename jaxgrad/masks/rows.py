@@ -66,8 +66,9 @@ def registered(cls: type[M]) -> type[M]:
 
     It is put together unchecked: in a tree may stand gradients, shapes or placeholders in the place of probabilities.
     """
-    static = [f.name for f in fields(cls) if f.metadata.get("static")]  # type: ignore[arg-type]  # it is a dataclass
-    leaves = [f.name for f in fields(cls) if f.name not in static]  # type: ignore[arg-type]
+    all_of_them = fields(cls)  # type: ignore[arg-type]  # a dataclass, which `type` does not say
+    static = [f.name for f in all_of_them if f.metadata.get("static")]
+    leaves = [f.name for f in all_of_them if f.name not in static]
 
     def flatten(mask: M) -> tuple[list[Any], tuple[Any, ...]]:
         return [getattr(mask, name) for name in leaves], tuple(getattr(mask, name) for name in static)
