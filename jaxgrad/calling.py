@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import os
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +17,8 @@ from jax.extend import core
 
 from jaxgrad.interpreter import describe
 from jaxgrad.programs import equations
+from jaxgrad.sources import is_library
 
-_HERE = str(Path(__file__).parent)
-_LIBRARIES = ("jax", "jaxlib", "numpy", "jaxtyping", "torch")
 REMEDIES = {
     "TracerArrayConversionError": "use jax.numpy in place of numpy",
     "TracerBoolConversionError": "use jax.numpy.where or jax.lax.cond in place of if",
@@ -73,12 +71,6 @@ def place(stack: Sequence[tuple[FrameType, int]]) -> str:
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     return f"{path}:{line}, in {frame.f_code.co_name}"
-
-
-def is_library(filename: str) -> bool:
-    """Say whether a file belongs to jaxgrad, the catalogue excepted, or to what it is built on."""
-    ours = filename.startswith(_HERE) and not filename.startswith(f"{_HERE}{os.sep}catalog")
-    return ours or filename.startswith("<") or any(name in Path(filename).parts for name in _LIBRARIES)
 
 
 def summary(error: BaseException) -> str:

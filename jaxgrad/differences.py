@@ -133,7 +133,7 @@ def _difference_at(
 def _by_jax_alone(problem: Problem, loss: Traceable, inputs: Any) -> dict[str, np.ndarray]:
     """Return the gradient of a loss by JAX's own rules; nothing where it is not meant to be the slope, or JAX has none."""
     if has_own_rules(loss.program(inputs)[0]):
-        from jaxgrad.diagnosis.stripping import without_rules  # which few claims need
+        from jaxgrad.differentiation import without_rules  # which few claims need
 
         stripped = loss
         loss = problem.once(("without rules", stripped), lambda: TracedOnce(without_rules(stripped)))

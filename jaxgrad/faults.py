@@ -9,12 +9,11 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from jaxgrad.calling import RefusedError, frames, is_library, place, remedy, summary
+from jaxgrad.calling import RefusedError, frames, place, remedy, summary
 from jaxgrad.derivation import Derivation
-from jaxgrad.problem import value_and_gradient
+from jaxgrad.differentiation import value_and_gradient
+from jaxgrad.sources import is_library, is_own
 
-_HERE = str(Path(__file__).parent)
-_DIFFERENTIATING = ("problem", "programs", "monte_carlo", "association", "sampling")
 _EXITS = {"SystemExit": "; leave the exit to the command"}
 
 
@@ -29,7 +28,7 @@ def tell(error: BaseException, derivation: Derivation) -> str | None:
     raised = _raised_by(error, derivation)
     if raised:
         return raised
-    raised_here = bool(stack) and stack[-1][0].f_code.co_filename.startswith(_HERE)
+    raised_here = bool(stack) and is_own(stack[-1][0].f_code.co_filename)
     if isinstance(error, (ValueError, TypeError)) and raised_here:
         return str(error) if f" of {derivation.name} " in str(error) else f"{derivation.name}: {error}"
     foreign = re.search(r"returned a value of type <class '([^']+)'>", str(error))
@@ -71,14 +70,14 @@ def _raised_by(error: BaseException, derivation: Derivation) -> str | None:
 def _in_differentiation(error: BaseException, stack: list[tuple[FrameType, int]], derivation: Derivation) -> str | None:
     """Say so where the loss's own differentiation rule raised an exception, or JAX has no rule for one of its operations."""
     files = [frame.f_code.co_filename for frame, _ in stack]
-    inside = max((i for i, file in enumerate(files) if file.startswith(_HERE)), default=-1)
-    if inside < 0 or Path(files[inside]).stem not in _DIFFERENTIATING:
+    inside = max((i for i, file in enumerate(files) if is_own(file)), default=-1)
+    if inside < 0:
         return None
     rule = [at for at in stack[inside + 1 :] if not is_library(at[0].f_code.co_filename)]
     if rule:
         return f"the differentiation rule in `loss` of {derivation.name} raised {summary(error)} ({place(rule)}){remedy(error)}"
     by_jax = any(f.f_code.co_name in ("vjp", "grad") and "jax" in Path(f.f_code.co_filename).parts for f, _ in stack[inside:])
-    ours = any(f.f_code is value_and_gradient.__code__ for f, _ in stack) and Path(files[inside]).stem in ("problem", "programs")
+    ours = any(frame.f_code is value_and_gradient.__code__ for frame, _ in stack)
     if by_jax or ours:  # outside of the command JAX hides its own frames
         return f"`loss` of {derivation.name} cannot be differentiated by JAX: {summary(error)}"
     return None

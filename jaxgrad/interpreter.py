@@ -39,13 +39,12 @@ from jax.extend import core
 
 from jaxgrad.arrays import CREATED, dtype_of, evaluate, moved
 from jaxgrad.moves import IDENTITIES, MOVES
+from jaxgrad.sources import is_own
 
 Value = Any
 Rule = Callable[..., Any]
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
-_HERE = os.path.dirname(__file__) + os.sep
-_CATALOG = _HERE + "catalog" + os.sep
 _STEPS = 10_000
 _LIVE: WeakKeyDictionary[core.Jaxpr, list[core.JaxprEqn]] = WeakKeyDictionary()
 _CALLS: ContextVar[tuple[core.JaxprEqn, ...]] = ContextVar("calls", default=())
@@ -67,8 +66,7 @@ def location(eqn: core.JaxprEqn) -> str:
     for made in (eqn, *reversed(_CALLS.get())):
         traceback = made.source_info.traceback
         for frame in traceback.frames if traceback is not None else ():
-            own = frame.file_name.startswith(_HERE) and not frame.file_name.startswith(_CATALOG)
-            if not own and not frame.file_name.startswith((_JAX, "<")):
+            if not is_own(frame.file_name) and not frame.file_name.startswith((_JAX, "<")):
                 return f"{frame.file_name}:{frame.line_num}"
     return "an unknown line"
 

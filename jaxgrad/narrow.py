@@ -18,10 +18,10 @@ from jax.extend import core
 
 from jaxgrad.compilation import check_options
 from jaxgrad.executables import evaluated
+from jaxgrad.hashing import scramble
 from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import Traceable, constants, has_rule
 from jaxgrad.rationals import is_single, rational, surd
-from jaxgrad.residues.fields import scramble
 from jaxgrad.rounding import GAP
 
 RUNS = 6

@@ -18,6 +18,7 @@ import numpy as np
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
 from jaxgrad.derivation import Derivation
+from jaxgrad.differentiation import value_and_gradient
 from jaxgrad.discrete import discrete_inputs, has_few_values
 from jaxgrad.domains import DISCRETE, WHOLE, kind
 from jaxgrad.executables import Program
@@ -182,20 +183,6 @@ class Problem:
 def probabilities(mask: Any) -> Any:
     """Return a mask's distribution with its probabilities as arrays of floating-point numbers."""
     return jax.tree.map(lambda leaf: np.asarray(leaf, jnp.result_type(float)), mask)
-
-
-def value_and_gradient(
-    loss: Callable[[dict[str, Tree]], Any], inputs: dict[str, Tree], wrt: tuple[str, ...]
-) -> tuple[Any, dict[str, Tree]]:
-    """Return a loss of all inputs, and its gradient or Jacobian in some of them by reverse mode."""
-    fixed = {name: x for name, x in inputs.items() if name not in wrt}
-    moving = {name: inputs[name] for name in wrt}
-    value, pull_back = jax.vjp(lambda moving: jnp.asarray(loss({**moving, **fixed})), moving)
-    if value.shape == ():
-        return value, pull_back(jnp.ones_like(value))[0]
-    basis = jnp.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
-    rows = jax.vmap(pull_back)(basis)[0]
-    return value, jax.tree.map(lambda row: row.reshape(*value.shape, *row.shape[1:]), rows)
 
 
 def labelled(tree: dict[str, Tree]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad import jitter
+from jaxgrad.differentiation import value_and_gradient
 from jaxgrad.jitter import movement
-from jaxgrad.problem import value_and_gradient
 from jaxgrad.programs import has_own_rules, has_stop_gradient, working_unit
 from jaxgrad.slopes import AGREE, Prober
 

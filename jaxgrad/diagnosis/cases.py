@@ -16,9 +16,9 @@ from jax.extend import core
 
 from jaxgrad import shapes
 from jaxgrad.compilation import check_options
-from jaxgrad.diagnosis.stripping import without_rules
+from jaxgrad.differentiation import value_and_gradient, without_rules
 from jaxgrad.floats import floating
-from jaxgrad.problem import Problem, labelled, value_and_gradient
+from jaxgrad.problem import Problem, labelled
 from jaxgrad.programs import has_own_rules
 
 DRAWS = 2

@@ -1,15 +1,30 @@
-"""A loss without the differentiation rules that it brings along, so that autodiff follows its value again."""
+"""Differentiating a function: its value and gradient, and the function without the derivative rules that it brings along."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 from jaxgrad.programs import has_own_rules, is_own_rule
 
 _BODY = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr"}
+
+
+def value_and_gradient(
+    loss: Callable[[dict[str, Any]], Any], inputs: dict[str, Any], wrt: tuple[str, ...]
+) -> tuple[Any, dict[str, Any]]:
+    """Return a loss of all inputs, and its gradient or Jacobian in some of them by reverse mode."""
+    fixed = {name: x for name, x in inputs.items() if name not in wrt}
+    moving = {name: inputs[name] for name in wrt}
+    value, pull_back = jax.vjp(lambda moving: jnp.asarray(loss({**moving, **fixed})), moving)
+    if value.shape == ():
+        return value, pull_back(jnp.ones_like(value))[0]
+    basis = jnp.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
+    rows = jax.vmap(pull_back)(basis)[0]
+    return value, jax.tree.map(lambda row: row.reshape(*value.shape, *row.shape[1:]), rows)
 
 
 def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
