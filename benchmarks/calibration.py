@@ -22,9 +22,9 @@ import numpy as np
 
 from jaxgrad import masks
 from jaxgrad.catalog.autoencoders import masked_loss
-from jaxgrad.report import Verdict
-from jaxgrad.sampler import Sampler
-from jaxgrad.sequential import Limits, Sequence
+from jaxgrad.evidence.sampling.loop import Sampler
+from jaxgrad.evidence.sampling.sequential import Limits, Sequence
+from jaxgrad.reports.report import Verdict
 
 HERE = Path(__file__).resolve().parent
 FALSE_ALARM = 1e-2

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxgrad import certify
-from jaxgrad.tracing import trace
+from jaxgrad.jaxprs.joint import trace
 from tests.formulas import (
     attention,
     attention_vjp,

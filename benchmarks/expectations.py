@@ -34,7 +34,7 @@ def one(text: str, m: int, n: int, p: int) -> dict[str, object]:
 
     import jaxgrad as jg
     from jaxgrad.catalog import autoencoders
-    from jaxgrad.expectations import choose
+    from jaxgrad.evidence.expectation.expectation import choose
 
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)

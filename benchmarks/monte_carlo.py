@@ -48,8 +48,8 @@ def rates(repeats=15):
     import jax.numpy as jnp
 
     import jaxgrad as jg
-    from jaxgrad.compilation import loop_options
-    from jaxgrad.threads import for_each, workers
+    from jaxgrad.runtime.options import loop_options
+    from jaxgrad.runtime.threads import for_each, workers
 
     def best(run):
         run()

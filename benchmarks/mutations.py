@@ -24,9 +24,9 @@ from benchmarks.mutants import mutants
 from jaxgrad.diagnosis import diagnose
 from jaxgrad.diagnosis.cases import case, settings
 from jaxgrad.diagnosis.explanations import differs, residual
-from jaxgrad.evidence import EVIDENCE, loss_of_mask
-from jaxgrad.problem import Problem
-from jaxgrad.report import Verdict
+from jaxgrad.evidence.problem import Problem
+from jaxgrad.reports.report import Verdict
+from jaxgrad.verification.applicable import EVIDENCE, loss_of_mask
 
 HERE = pathlib.Path(__file__).parent
 PREFACE = """\

@@ -26,7 +26,8 @@ def once(bug):
     import numpy as np
     import torch
 
-    from jaxgrad import cache, parity
+    from jaxgrad import parity
+    from jaxgrad.runtime import cache
     from parity_tests import jax_models, torch_models
 
     cache.turn_on()

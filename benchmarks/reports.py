@@ -10,10 +10,10 @@ import time
 import jax
 
 import jaxgrad as jg
-from jaxgrad import page
 from jaxgrad.diagnosis import diagnose
-from jaxgrad.evidence import EVIDENCE, loss_of_mask
-from jaxgrad.problem import Problem
+from jaxgrad.evidence.problem import Problem
+from jaxgrad.reports.html import page
+from jaxgrad.verification.applicable import EVIDENCE, loss_of_mask
 from tests.wrong_variants import CASES
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxgrad import catalog, masks, parity
-    from jaxgrad.certificates import Certificate, Mismatch, certify
-    from jaxgrad.derivation import Derivation
-    from jaxgrad.expectations import expectation
-    from jaxgrad.intermediates import capture
-    from jaxgrad.report import Finding, Report, Verdict
-    from jaxgrad.sampling import Estimate, estimate
-    from jaxgrad.verification import verify
+    from jaxgrad.claims.derivation import Derivation
+    from jaxgrad.evidence.certificates.certify import Certificate, Mismatch, certify
+    from jaxgrad.evidence.expectation.expectation import expectation
+    from jaxgrad.evidence.sampling.estimate import Estimate, estimate
+    from jaxgrad.jaxprs.capture import capture
+    from jaxgrad.reports.report import Finding, Report, Verdict
+    from jaxgrad.verification.verify import verify
 
 __all__ = [
     "Certificate",
@@ -42,18 +42,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Certificate": "certificates",
-    "Derivation": "derivation",
-    "Estimate": "sampling",
-    "Finding": "report",
-    "Mismatch": "certificates",
-    "Report": "report",
-    "Verdict": "report",
-    "capture": "intermediates",
-    "certify": "certificates",
-    "estimate": "sampling",
-    "expectation": "expectations",
-    "verify": "verification",
+    "Certificate": "evidence.certificates.certify",
+    "Derivation": "claims.derivation",
+    "Estimate": "evidence.sampling.estimate",
+    "Finding": "reports.report",
+    "Mismatch": "evidence.certificates.certify",
+    "Report": "reports.report",
+    "Verdict": "reports.report",
+    "capture": "jaxprs.capture",
+    "certify": "evidence.certificates.certify",
+    "estimate": "evidence.sampling.estimate",
+    "expectation": "evidence.expectation.expectation",
+    "verify": "verification.verify",
 }
 _MODULES = frozenset({"catalog", "masks", "parity"})
 

@@ -1,5 +1,5 @@
 """Let ``python -m jaxgrad`` do what the command ``jaxgrad`` does."""
 
-from jaxgrad.cli import command
+from jaxgrad.command.cli import command
 
 command()

@@ -5,7 +5,7 @@
 * ``pytest --jaxgrad mine.py`` runs each `Derivation` of a file as a test.
 * ``--jaxgrad-html PATH`` writes all reports of the session as one page, ``--jaxgrad-seed N`` draws anew.
 
-What they compile is kept where the command keeps it (`jaxgrad.cache`), unless JAXGRAD_CACHE=off; JAX's own settings are left alone.
+What they compile is kept where the command keeps it (`jaxgrad.runtime.cache`), unless JAXGRAD_CACHE=off; JAX's own settings are left alone.
 JAX is imported when the first of these is used, and not before: every pytest session of an environment loads this module.
 """
 
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from jaxgrad.derivation import Derivation
-    from jaxgrad.report import Report
+    from jaxgrad.claims.derivation import Derivation
+    from jaxgrad.reports.report import Report
 
 _REPORTS = pytest.StashKey[list[Any]]()
 
@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--jaxgrad-seed {seed!r} is no seed; give a whole number from 0 to {2**32 - 1}")
     path = config.getoption("jaxgrad_html")
     if path is not None:
-        from jaxgrad import files
+        from jaxgrad.runtime import files
 
         try:
             path = files.check_writable(path, "--jaxgrad-html")
@@ -103,7 +103,7 @@ class DerivationFile(pytest.File):
 
     def collect(self) -> Iterator["DerivationItem"]:
         """Return one test for each derivation of the file."""
-        from jaxgrad import loading
+        from jaxgrad.command import loading
 
         try:
             found = loading.find([str(self.path)])
@@ -131,9 +131,9 @@ class DerivationItem(pytest.Item):
         """Say what is wrong with the gradient, or with the file, without a traceback through jaxgrad."""
         if isinstance(excinfo.value, AssertionError):
             return str(excinfo.value)
-        from jaxgrad import faults
+        from jaxgrad.claims import user_errors
 
-        return faults.tell(excinfo.value, self.derivation) or super().repr_failure(excinfo, style)
+        return user_errors.tell(excinfo.value, self.derivation) or super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Say where the test stands."""
@@ -143,7 +143,7 @@ class DerivationItem(pytest.Item):
 def _verify(item: pytest.Item, derivation: "Derivation", **options: Any) -> "Report":
     from dataclasses import replace
 
-    from jaxgrad.verification import verify
+    from jaxgrad.verification.verify import verify
 
     _keep_executables()
     report = verify(derivation, **{"seed": int(item.config.getoption("jaxgrad_seed") or 0), **options})
@@ -156,7 +156,7 @@ def _verify(item: pytest.Item, derivation: "Derivation", **options: Any) -> "Rep
 
 @functools.cache
 def _keep_executables() -> None:
-    from jaxgrad import cache
+    from jaxgrad.runtime import cache
 
     cache.keep_executables()
 
@@ -170,7 +170,7 @@ def _again(item: pytest.Item, seed: int) -> str:
 
 def _properties(report: "Report") -> list[tuple[str, str]]:
     """Return what JUnit's XML tells of a report."""
-    from jaxgrad.complaint import reason
+    from jaxgrad.reports.assertion import reason
 
     told = {"verdict": report.verdict, "seed": report.context.get("seed"), "seconds": f"{report.seconds:.2f}"}
     told |= {f"verdict.{wrt}": verdict for wrt, verdict in report.by_input.items()}
@@ -223,8 +223,9 @@ class Gathering:
         """Write the page."""
         if self.path is None:
             return
-        from jaxgrad import files, page
-        from jaxgrad.report import Report
+        from jaxgrad.reports.html import page
+        from jaxgrad.reports.report import Report
+        from jaxgrad.runtime import files
 
         many = self.config.getoption("numprocesses", None)
         tests = sorted(self.reports) if many else list(self.reports)  # which worker is first, is chance

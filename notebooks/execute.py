@@ -17,7 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from jaxgrad.threads import cores
+from jaxgrad.runtime.threads import cores
 
 HERE = Path(__file__).resolve().parent
 LIMIT = 60

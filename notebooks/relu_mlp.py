@@ -27,7 +27,7 @@ import numpy as np
 
 import jaxgrad as jg
 from jaxgrad.catalog import perceptron, surrogates
-from jaxgrad.compilation import check_options
+from jaxgrad.runtime.options import check_options
 
 plt.style.use("style.mplstyle")
 np.set_printoptions(precision=2, suppress=True)

@@ -23,10 +23,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import jaxgrad as jg
-from jaxgrad.rarities import Rarities
-from jaxgrad.sampler import Sampler
-from jaxgrad.sequential import Limits, Sequence
-from jaxgrad.tails import Tails, log_odds
+from jaxgrad.evidence.sampling.loop import Sampler
+from jaxgrad.evidence.sampling.rare_events import Rarities
+from jaxgrad.evidence.sampling.sequential import Limits, Sequence
+from jaxgrad.evidence.sampling.tails import Tails, log_odds
 
 plt.style.use("style.mplstyle")
 

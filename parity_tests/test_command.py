@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from jaxgrad import parity
-from jaxgrad.cli import main
+from jaxgrad.command.cli import main
 
 PORTS = """
 import jax.numpy as jnp

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from jaxgrad import catalog, shapes
+from jaxgrad import catalog
+from jaxgrad.claims import shapes
 from parity_tests.originals import MASKS, ORIGINALS, every_mask, value_and_gradient
 from parity_tests.tolerances import DEVICES, TOLERANCE, TORCH_DEVICE, assert_same, distance, precision
 from tests.draws import draw, fast

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from jaxgrad import catalog, shapes
+from jaxgrad import catalog
+from jaxgrad.claims import shapes
 from parity_tests.originals import MASKS, ORIGINALS
 from parity_tests.tolerances import precision
 from tests.draws import draw

@@ -8,7 +8,7 @@ import pytest
 
 from jaxgrad import parity
 from jaxgrad.parity import page
-from jaxgrad.report import Finding, Report, Verdict
+from jaxgrad.reports.report import Finding, Report, Verdict
 from parity_tests import jax_models, torch_models
 from parity_tests.test_flax import MLP_SCOPES, Perceptron
 from tests.browser import look, probe

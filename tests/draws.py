@@ -10,7 +10,7 @@ import zlib
 import jax
 import numpy as np
 
-from jaxgrad import shapes
+from jaxgrad.claims import shapes
 
 WEEK = datetime.date.today().isocalendar()[1]
 """What fuzzes that run every week are seeded with."""

@@ -12,8 +12,13 @@ from pathlib import Path
 import pytest
 import scipy.special  # noqa: F401 - imported for what is said below
 
+from jaxgrad.claims import user_errors  # noqa: F401 - likewise
+from jaxgrad.command import loading, running  # noqa: F401 - likewise
+
 # A session inside of this process forgets the modules that it was the first to import; JAX cannot be imported twice.
-from jaxgrad import complaint, faults, loading, page, running, verification  # noqa: F401 - likewise
+from jaxgrad.reports import assertion  # noqa: F401 - likewise
+from jaxgrad.reports.html import page  # noqa: F401 - likewise
+from jaxgrad.verification.verify import verify  # noqa: F401 - likewise
 
 pytest_plugins = ["pytester"]
 

@@ -11,7 +11,7 @@ True
 import difflib
 
 from jaxgrad.catalog import autoencoders, denoising, layers, perceptron, surrogates, vectors
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 
 __all__ = ["all", "autoencoders", "denoising", "get", "layers", "perceptron", "surrogates", "vectors"]
 

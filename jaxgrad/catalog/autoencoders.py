@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 from jaxgrad.masks import Bernoulli, FeatureBernoulli, FixedCount, Mask, Patches
 
 BALDI = "Baldi and Hornik, Neural Networks 2 (1989) 53-58"

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgrad.catalog.autoencoders import feature_probabilities, masked_expected_gradient
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 from jaxgrad.masks import Bernoulli, FeatureBernoulli, Mask
 
 KEEP = 0.8

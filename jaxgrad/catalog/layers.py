@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 
 GRIEWANK = "Griewank and Walther, Evaluating Derivatives (2008), ch. 3"
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgrad.catalog.layers import linear, linear_vjp, relu, relu_gate
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 
 Layers = Sequence[tuple[Float[Array, "out in"], Float[Array, " out"]]]
 """The layers of a perceptron, first to last, each a weight (out, in) and a bias (out,)."""

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgrad.catalog.autoencoders import feature_probabilities
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 from jaxgrad.masks import FeatureBernoulli, Mask
 
 

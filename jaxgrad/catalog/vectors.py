@@ -10,7 +10,7 @@ P. Baldi and K. Hornik, *Neural Networks* 2 (1989) 53–58.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 
 COOKBOOK = "Petersen and Pedersen, The Matrix Cookbook (2012)"
 

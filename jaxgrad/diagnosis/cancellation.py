@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.flat import Flat, Run, leaves_of
-from jaxgrad.precision import in_precision
-from jaxgrad.problem import Problem, labelled
+from jaxgrad.evidence.problem import Problem, labelled
+from jaxgrad.jaxprs.precision import in_precision
 
 UNIT = float(np.finfo(np.float32).eps)
 WORTH = 2.0

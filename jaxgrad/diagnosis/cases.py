@@ -14,12 +14,12 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad import shapes
-from jaxgrad.compilation import check_options
-from jaxgrad.differentiation import value_and_gradient, without_rules
-from jaxgrad.floats import floating
-from jaxgrad.problem import Problem, labelled
-from jaxgrad.programs import has_own_rules
+from jaxgrad.claims import shapes
+from jaxgrad.evidence.problem import Problem, labelled
+from jaxgrad.jaxprs.differentiation import value_and_gradient, without_rules
+from jaxgrad.jaxprs.numpy_run import floating
+from jaxgrad.jaxprs.traced import has_own_rules
+from jaxgrad.runtime.options import check_options
 
 DRAWS = 2
 """Draws at each choice of sizes."""

@@ -14,8 +14,8 @@ import numpy as np
 from jaxgrad.diagnosis.cases import Case
 from jaxgrad.diagnosis.explanations import Explanation, zero
 from jaxgrad.diagnosis.proportions import Cases, same
-from jaxgrad.problem import labelled
-from jaxgrad.programs import equations, is_own_rule
+from jaxgrad.evidence.problem import labelled
+from jaxgrad.jaxprs.traced import equations, is_own_rule
 
 STEP = 1e-4
 """Size of a one-sided step, relative to the entry or to 1."""

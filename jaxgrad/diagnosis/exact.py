@@ -1,7 +1,7 @@
 """Factors that are exact: what a refutation over finite fields tells of the ratio of closed form and gradient.
 
 Where a certificate refutes, and closed form and gradient are proportional, their ratio is a fraction that is known without
-rounding (`jaxgrad.residues.identity`), at every choice of sizes that the certificate took. It confirms the name that was fitted to
+rounding (`jaxgrad.evidence.certificates.fields.identity`), at every choice of sizes that the certificate took. It confirms the name that was fitted to
 floating-point numbers, writes a decimal as the fraction that it is, and names a factor where rounding, or an error too small,
 hides it.
 """
@@ -15,8 +15,8 @@ from jaxgrad.diagnosis import factors
 from jaxgrad.diagnosis.cases import DEBUG, LossOf, choices, symbols, symbols_of_mask, symbols_of_sizes
 from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.factors import Factor
-from jaxgrad.problem import Problem
-from jaxgrad.proof import certificate
+from jaxgrad.evidence.certificates.evidence import certificate
+from jaxgrad.evidence.problem import Problem
 
 KINDS = ("factor", "sign")
 """Diagnoses that an exact ratio is about."""

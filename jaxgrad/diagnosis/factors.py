@@ -13,7 +13,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from jaxgrad.rationals import rational
+from jaxgrad.jaxprs.rationals import rational
 
 TIGHT = 1e-9
 """Relative difference up to which two numbers are the same."""

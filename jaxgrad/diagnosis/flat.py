@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import dtype_of, evaluate
-from jaxgrad.interpreter import NESTED, Domain, Rule, UnsupportedError, location, walk
-from jaxgrad.moves import IDENTITIES
+from jaxgrad.jaxprs.moves import IDENTITIES
+from jaxgrad.jaxprs.primitives import dtype_of, evaluate
+from jaxgrad.jaxprs.walker import NESTED, Domain, Rule, UnsupportedError, location, walk
 
 _INLINED = {
     "jit": "jaxpr",

@@ -19,13 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgrad.derivation import Derivation
+from jaxgrad.claims.derivation import Derivation
 from jaxgrad.diagnosis.cases import Case, Setting, case, symbols
 from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.proportions import same
+from jaxgrad.evidence.problem import Problem, labelled
+from jaxgrad.evidence.sampling.estimate import estimate
 from jaxgrad.masks.threefry import key_of
-from jaxgrad.problem import Problem, labelled
-from jaxgrad.sampling import estimate
 
 SAMPLES = 2**16
 """Masks that are sampled at each choice of sizes."""

@@ -129,7 +129,7 @@ def _independent(setting: Setting) -> Loss | None:
 
 
 def _expected(setting: Setting, *, complement: bool = False, independent: bool = False) -> Loss | None:
-    from jaxgrad.expectations import choose, expectation
+    from jaxgrad.evidence.expectation.expectation import choose, expectation
 
     derivation, shape = setting.problem.derivation, _shape(setting)
 

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import dtype_of
-from jaxgrad.compilation import check_options
-from jaxgrad.intermediates import bind
-from jaxgrad.interpreter import NESTED, Domain, walk
+from jaxgrad.jaxprs.capture import bind
+from jaxgrad.jaxprs.primitives import dtype_of
+from jaxgrad.jaxprs.walker import NESTED, Domain, walk
 from jaxgrad.parity.jax_side import Given, JaxSide
+from jaxgrad.runtime.options import check_options
 
 KEPT = frozenset({"_std", "_var", "clip", "median", "quantile", "_resize"})
 """Functions of JAX that stay whole in a block, so that what is known of them can be tried."""

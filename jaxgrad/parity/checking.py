@@ -10,15 +10,15 @@ from typing import Any, TypedDict, Unpack
 import jax
 import numpy as np
 
+from jaxgrad.evidence.noise.rounding import COPIES, SAFETY, noisy_copies
+from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.parity.devices import canary
 from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, numerical, semantic, unit_of, unsettled
 from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.parity.probing import probed
-from jaxgrad.precision import in_precision
-from jaxgrad.report import Finding, Report, Verdict
-from jaxgrad.rounding import COPIES, SAFETY, noisy_copies
+from jaxgrad.reports.report import Finding, Report, Verdict
 
 KINDS = {
     "value": "{}", "loss": "{}", "outlet": "d loss / d {}",

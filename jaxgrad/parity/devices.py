@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgrad.precision import in_precision
+from jaxgrad.jaxprs.precision import in_precision
 
 BITS = {"float64": 53, "float32": 24, "tf32": 11, "bfloat16": 8}
 """Significant bits of an operand in each precision."""

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad.files import check_writable, write_bytes_atomically
+from jaxgrad.runtime.files import check_writable, write_bytes_atomically
 
 SCHEMA = 1
 FORMAT = "jaxgrad parity golden"

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxgrad.evidence.noise.rounding import COPIES, noisy_copies
+from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.parity.blocks import Block, Blocks, Key
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
 from jaxgrad.parity.parts import Whole, spread, wholes
 from jaxgrad.parity.remedies import buffer_remedy, remedy
-from jaxgrad.precision import in_precision
-from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import COPIES, noisy_copies
+from jaxgrad.reports.report import Finding, Verdict
 
 _LISTED = 4
 """Blocks of one conflict that a finding names; the context holds all."""

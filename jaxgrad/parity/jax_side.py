@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgrad.calling import RefusedError, named, naming
-from jaxgrad.compilation import check_options
-from jaxgrad.intermediates import Program
-from jaxgrad.jitter import movement_in_numpy
+from jaxgrad.evidence.noise.random_rounding import movement_in_numpy
+from jaxgrad.jaxprs.capture import Program
+from jaxgrad.jaxprs.traced import TracedOnce
+from jaxgrad.jaxprs.user_calls import RefusedError, named, naming
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.judging import unit_of
 from jaxgrad.parity.noise import Tape
 from jaxgrad.parity.structure import leaves, real_parts
-from jaxgrad.programs import TracedOnce
+from jaxgrad.runtime.options import check_options
 
 _SAME = 1e-6
 """Arrays no further apart than this part of their largest entry are the same but for rounding."""

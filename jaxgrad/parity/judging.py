@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgrad.ledgers import INSENSITIVE
-from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import GAP, SAFETY, largest
+from jaxgrad.evidence.noise.rounding import GAP, SAFETY, largest
+from jaxgrad.evidence.numerical.ledgers import INSENSITIVE
+from jaxgrad.reports.report import Finding, Verdict
 
 LIMIT = 10.0
 """A port this many times worse than torch is named."""

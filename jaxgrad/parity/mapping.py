@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from jaxgrad.files import check_writable, write_atomically
+from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.parity import layouts
 from jaxgrad.parity.golden import Golden
-from jaxgrad.precision import in_precision
-from jaxgrad.report import Verdict
+from jaxgrad.reports.report import Verdict
+from jaxgrad.runtime.files import check_writable, write_atomically
 
 MARGIN = 0.05
 """Partners whose names and places are this close to the best are tried too."""

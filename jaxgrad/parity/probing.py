@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgrad.evidence.noise.rounding import COPIES, GAP, SAFETY, noisy_copies
+from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
 from jaxgrad.parity.golden import Golden
@@ -22,9 +24,7 @@ from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
 from jaxgrad.parity.parts import spread
 from jaxgrad.parity.rewriting.scene import Scene
-from jaxgrad.precision import in_precision
-from jaxgrad.report import Finding, Verdict
-from jaxgrad.rounding import COPIES, GAP, SAFETY, noisy_copies
+from jaxgrad.reports.report import Finding, Verdict
 
 SIZES = (-2.0, 3.0)
 """Decimal logarithms of the sizes."""

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad.calling import RefusedError, check_seed
+from jaxgrad.evidence.noise.rounding import COPIES, noisy_copies
+from jaxgrad.jaxprs.user_calls import RefusedError, check_seed
 from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.probing import values
 from jaxgrad.parity.randomizing import randomized
 from jaxgrad.parity.tape import UNSTEADY
 from jaxgrad.parity.torch_side import Run, TorchSide
-from jaxgrad.rounding import COPIES, noisy_copies
 
 _EPS = float(np.finfo(np.float64).eps)
 COMPARED = (

@@ -16,7 +16,7 @@ from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import semantic
 from jaxgrad.parity.parts import wholes
 from jaxgrad.parity.rewriting.scene import Attempt, Scene
-from jaxgrad.report import Verdict
+from jaxgrad.reports.report import Verdict
 
 MOST = 200
 """Attempts at one block."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad.calling import naming, summary
+from jaxgrad.jaxprs.user_calls import naming, summary
 from jaxgrad.parity.structure import leaves, real_parts
 from jaxgrad.parity.tape import tape_mode, widening_mode
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxgrad.intermediates import bind
+from jaxgrad.jaxprs.capture import bind
 from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
 
 

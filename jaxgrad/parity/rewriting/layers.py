@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import shape_of
-from jaxgrad.intermediates import bind
+from jaxgrad.jaxprs.capture import bind
+from jaxgrad.jaxprs.primitives import shape_of
 from jaxgrad.parity.rewriting.scene import Attempt, Scene, at, short, times, with_operand
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.intermediates import bind
+from jaxgrad.jaxprs.capture import bind
 from jaxgrad.parity.rewriting.scene import Attempt, Scene, at, short, times, with_operand
 
 _MACHINE = {float(np.finfo(t).eps): "jnp.finfo(x.dtype).eps" for t in (np.float64, np.float32)}

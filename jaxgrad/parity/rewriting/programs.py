@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import shape_of
-from jaxgrad.intermediates import bind
+from jaxgrad.jaxprs.capture import bind
+from jaxgrad.jaxprs.primitives import shape_of
 from jaxgrad.parity.blocks import evaluate
 from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import shape_of
+from jaxgrad.jaxprs.primitives import shape_of
 from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
 
 

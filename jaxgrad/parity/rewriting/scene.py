@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.arrays import dtype_of, shape_of
-from jaxgrad.intermediates import bind
-from jaxgrad.interpreter import location
+from jaxgrad.jaxprs.capture import bind
+from jaxgrad.jaxprs.primitives import dtype_of, shape_of
+from jaxgrad.jaxprs.walker import location
 from jaxgrad.parity.blocks import Block, Substitutes
 
 

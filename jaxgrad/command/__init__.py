@@ -1,0 +1,1 @@
+"""The command ``jaxgrad``: its options, the loading of files, a run, and the terminal."""

@@ -1,0 +1,80 @@
+"""How the command tells of wrong usage, of interruptions and of its own mistakes: one line, and the exit status of each."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+CONFIRMED, REFUTED, USAGE, UNDECIDED, INTERNAL, INTERRUPTED, PIPE = 0, 1, 2, 3, 70, 130, 141
+
+
+class Group(click.Group):
+    """A group whose messages are one line each and whose exit status never says "refuted" for a mistake in usage."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run, and end with the status that fits."""
+        for stream in ("stdout", "stderr"):
+            if getattr(sys, stream) is None:  # closed by who started us
+                setattr(sys, stream, open(os.devnull, "w"))
+        extra["prog_name"] = extra.get("prog_name") or "jaxgrad"
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            say(error.format_message().rstrip("."), f"See `{context.command_path} --help`." if context else "")
+            code = USAGE
+        except (click.Abort, KeyboardInterrupt):
+            say("interrupted")
+            code = INTERRUPTED
+        except Exception as error:
+            if debug():
+                raise
+            say(f"jaxgrad itself failed with {type(error).__name__}: {error}", "Run again with JAXGRAD_DEBUG=1, and report it.")
+            code = INTERNAL
+        sys.exit(code if isinstance(code, int) else CONFIRMED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; that its output cannot be written is no mistake of its own."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # whoever read the output has seen enough
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(PIPE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.ClickException(f"the output could not be written: {error.strerror}") from None
+
+
+def say(message: str, hint: str = "") -> None:
+    """Say one line on standard error."""
+    from jaxgrad.command.terminal import warn
+
+    warn(f"{message}{'' if message.endswith('?') else '.'} {hint}" if hint else message)
+
+
+@contextlib.contextmanager
+def usage() -> Iterator[None]:
+    """Turn a ValueError about what was typed into a message and exit status 2."""
+    try:
+        yield
+    except ValueError as error:
+        if debug():
+            raise
+        raise click.ClickException(str(error)) from None
+
+
+def debug() -> bool:
+    """Say whether tracebacks are wanted."""
+    return os.environ.get("JAXGRAD_DEBUG", "") not in ("", "0")

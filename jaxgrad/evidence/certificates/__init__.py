@@ -1,0 +1,1 @@
+"""Certificates: two functions are proved equal, or shown to differ, over finite fields."""

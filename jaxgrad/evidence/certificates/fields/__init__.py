@@ -1,0 +1,1 @@
+"""Programs evaluated over finite fields."""

@@ -1,0 +1,1 @@
+"""Exact expectations under a mask."""

@@ -1,0 +1,274 @@
+"""A run shared by several processes, on one machine or many, by JAX's distributed runtime.
+
+The first process listens at HOST:PORT. The others report there, are told where JAX's own coordinator is, and keep the
+connection open for as long as they live: it is by its closing, or by its silence, that a lost process is noticed, where the runtime
+would wait for a collective that never ends, or abort. The survivors then say which process was lost, and end with the status `LOST`.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgrad.evidence.sampling.rendezvous import Line, Place, gather, report
+
+LOST = 4
+"""Exit status where another process of the run was lost."""
+TIMEOUT = 60.0
+"""Seconds within which all processes must have come."""
+BEAT = 1.0
+"""Seconds between two signs of life."""
+SILENCE = 40
+"""Signs of life that may fail to come before a process counts as lost."""
+
+
+def place(coordinator: str | None, count: int | None, index: int | None, environment: Mapping[str, str] = os.environ) -> Place | None:
+    """Return the place that the options, or SLURM, give this process; None for a run of one process.
+
+    Raises:
+        ValueError: when only some of the options are given, or one is out of range.
+
+    >>> place("node1:4000", 2, 1, {})
+    Place(coordinator='node1:4000', count=2, index=1)
+    """
+    given = {"--coordinator": coordinator, "--num-processes": count, "--process-id": index}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == 3:
+        return _slurm(environment)
+    if missing:
+        there = " and ".join(name for name in given if name not in missing)
+        raise ValueError(f"`{there}` asks for a run of several processes, but {' and '.join(missing)} is missing; give all three")
+    assert coordinator is not None and count is not None and index is not None
+    host, colon, port = coordinator.rpartition(":")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(f"`--coordinator` must be HOST:PORT, such as node1:4000, but is {coordinator!r}")
+    if not 0 <= index < count:
+        raise ValueError(f"`--process-id` must be at least 0 and less than `--num-processes` {count}, but is {index}")
+    return Place(coordinator, count, index) if count > 1 else None
+
+
+def _slurm(environment: Mapping[str, str]) -> Place | None:
+    """Read the step's variables as `jax.distributed` does: the first node, and a port that follows from the job's number."""
+    names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+    if any(name not in environment for name in names):
+        return None
+    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"):
+        if not environment[name].isdecimal():
+            raise ValueError(
+                f"{name} is {environment[name]!r} in the environment, but must be a whole number; start with srun, or unset it"
+            )
+    if int(environment["SLURM_NTASKS"]) < 2:
+        return None
+    nodes = environment["SLURM_STEP_NODELIST"]
+    prefix, bracket, numbers = nodes.partition("[")
+    first = nodes.split(",")[0] if not bracket or "," in prefix else prefix + numbers.replace("]", ",").replace("-", ",").split(",")[0]
+    port = int(environment["SLURM_JOB_ID"]) % 2**12 + 2**16 - 2**12
+    return Place(f"{first}:{port}", int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"]))
+
+
+class Membership:
+    """This process's part in a run of several; joins, and watches over the others until it leaves.
+
+    Args:
+        where: its place.
+        timeout: seconds within which all must have come.
+
+    Raises:
+        ValueError: when the coordinator does not answer, processes do not come or do not fit together, or there are more
+            processes than devices.
+    """
+
+    def __init__(self, where: Place, timeout: float = TIMEOUT) -> None:
+        """Meet the others, start JAX's runtime, and watch."""
+        self.where, self.leaving = where, False
+        deadline = time.monotonic() + timeout
+        host, _, port = where.coordinator.rpartition(":")
+        self.peers = gather(where, host, int(port), deadline) if where.index == 0 else report(where, host, int(port), deadline)
+        address, rank, beside = self.peers.pop(-1)
+        self._attend()
+        with _no_output():
+            self._start(address, local_device_ids=[rank] if beside > 1 else None, timeout=timeout)
+            agree(b"here")  # connects all with all
+
+    def _attend(self) -> None:
+        """Watch over the others, and let them know that this process lives."""
+        global _current
+        _current = self
+        self.silent, self.gone = dict.fromkeys(self.peers, 0), {peer: threading.Event() for peer in self.peers}
+        for peer, stream in self.peers.items():
+            threading.Thread(target=self._watch, args=(peer, stream), daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _start(self, address: str, local_device_ids: list[int] | None, timeout: float) -> None:
+        where = self.where
+        jax.distributed.initialize(
+            address, where.count, where.index, local_device_ids=local_device_ids, cluster_detection_method="deactivate",
+            initialization_timeout=max(10, int(timeout)), heartbeat_timeout_seconds=100 * SILENCE,
+        )  # fmt: skip
+        try:
+            missing = jax.local_device_count() == 0
+        except RuntimeError as error:
+            raise ValueError(_too_many(where, f" ({str(error).splitlines()[0]})")) from None
+        if missing or jax.device_count() < where.count:
+            raise ValueError(_too_many(where, ""))
+
+    def _watch(self, peer: int, stream: Line) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in stream.lines:
+                self.silent[peer] = 0
+                message = json.loads(line)
+                if message.get("bye"):
+                    self.gone[peer].set()
+                elif "lost" in message:
+                    self._end(message["lost"])
+        if not self.gone[peer].is_set():
+            self._end(peer)
+
+    def _beat(self) -> None:
+        """Give a sign of life to all, and count how many of theirs fail to come.
+
+        They are counted in signs of one's own, so that a process that was stopped itself, or waits for a busy machine, blames nobody.
+        """
+        while not self.leaving:
+            self._send({})
+            time.sleep(BEAT)
+            for peer in self.peers:
+                self.silent[peer] += 1
+                if self.silent[peer] > SILENCE and not self.gone[peer].is_set():
+                    self._end(peer)
+
+    def _send(self, message: Mapping[str, Any], but: int | None = None) -> None:
+        for peer, stream in self.peers.items():
+            if peer != but:
+                stream.send(message)
+
+    def settle(self) -> None:
+        """Wait until all others have been heard of, or one is known to be lost."""
+        time.sleep(5 * BEAT)
+        while max(self.silent.values()) > 3:
+            time.sleep(BEAT)
+
+    def _end(self, peer: int) -> None:
+        if self.leaving:
+            return
+        self.leaving = True
+        kept = " What was checkpointed is kept: start all processes again with the same options." if self.where.index == 0 else ""
+        print(
+            f"jaxgrad: process {peer} of {self.where.count} was lost, so process {self.where.index} ends.{kept}",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._send({"lost": peer}, but=peer)
+        os._exit(LOST)
+
+    def leave(self) -> None:
+        """Part from the others as soon as they are done too."""
+        if self.where.index:
+            self._send({"bye": True})
+        for gone in self.gone.values():
+            gone.wait()
+        if not self.where.index:
+            self._send({"bye": True})
+        jax.distributed.shutdown()
+        self.leaving = True
+        global _current
+        _current = None
+
+
+_current: Membership | None = None
+
+
+@contextlib.contextmanager
+def part(where: Place) -> Iterator[bool]:
+    """Take part in a run for as long as the context lasts; yields whether this is the first process.
+
+    Where the context ends by an exception the others are not told that all is well, so they end too.
+    """
+    try:
+        member = Membership(where)
+        yield where.index == 0
+    except BaseException:
+        if _current is not None:
+            _current.leaving = True  # the others see the connection close, when what went wrong has been said
+        raise
+    member.leave()
+
+
+def deserted() -> bool:
+    """Say whether this process left a run by an exception, so that it has to end without JAX's clean-up, which waits for the others."""
+    return _current is not None and _current.leaving
+
+
+@contextlib.contextmanager
+def _no_output() -> Iterator[None]:
+    """Keep what gloo writes of its connections out of the standard output, where the report goes."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _too_many(where: Place, why: str) -> str:
+    return f"`--num-processes` {where.count} is more than there are devices{why}; start at most one process for each device"
+
+
+def is_first() -> bool:
+    """Say whether this is the process that reads and writes files."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Around what all processes do together: where it fails since one was lost, the watch has time to say so."""
+    try:
+        yield
+    except Exception:
+        if _current is not None and not _current.leaving:
+            _current.settle()
+        raise
+
+
+def same(problem: str) -> None:
+    """Refuse in all processes to share the sampling of what is not the same problem in all.
+
+    Args:
+        problem: a hash, in hexadecimal digits.
+
+    Raises:
+        ValueError: when it is another in some process.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    with together():
+        hashes = np.asarray(multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(problem), np.uint8)))
+    others = [index for index, found in enumerate(hashes) if np.any(found != hashes[0])]
+    if others:
+        raise ValueError(f"what process {others[0]} is to sample is not what process 0 is to; give all the same files and data")
+
+
+def agree(message: bytes) -> bytes:
+    """Return the first process's message in every process."""
+    if jax.process_count() == 1:
+        return message
+    from jax.experimental import multihost_utils
+
+    with together():
+        length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
+        buffer = np.zeros(length, np.uint8)
+        if is_first():
+            buffer[:] = np.frombuffer(message, np.uint8)
+        return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes() if length else b""

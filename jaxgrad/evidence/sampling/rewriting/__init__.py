@@ -1,0 +1,1 @@
+"""Rewriting of the program of a sampling loop."""

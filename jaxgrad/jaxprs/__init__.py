@@ -1,0 +1,1 @@
+"""Traced functions: walking, running in numpy, degrees, cost, rewriting, capture."""

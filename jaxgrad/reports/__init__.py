@@ -1,0 +1,1 @@
+"""Findings, reports, and how they are shown."""

@@ -1,0 +1,1 @@
+"""Compiling, caching, worker processes, and files written whole or not at all."""
