@@ -1,4 +1,6 @@
-"""Tests keep what they compile for the next run, and for the other worker, as the command and the pytest plugin do."""
+"""Tests keep what they compile for the next run, and for the other worker, as the command and the
+pytest plugin do.
+"""
 
 from jaxgrad.runtime import cache
 

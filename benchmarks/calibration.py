@@ -1,14 +1,16 @@
-"""How often the sequential verdict is wrong, and how many samples it takes, over thousands of independent runs.
+"""How often the sequential verdict is wrong, and how many samples it takes, over thousands of
+independent runs.
 
-Each run judges claims about the masked autoencoder's expected gradient, at a stated probability of a false verdict of 1e-2. Right
-claims must be refuted in at most that share of runs; wrong ones must be refuted whenever there are samples enough; claims off by a
-little more than the resolution must be confirmed in at most that share. The chunk means do not depend on the claim, so the runs of one
+Each run judges claims about the masked autoencoder's expected gradient, at a stated probability of
+a false verdict of 1e-2. Right claims must be refuted in at most that share of runs; wrong ones must
+be refuted whenever there are samples enough; claims off by a little more than the resolution must
+be confirmed in at most that share. The chunk means do not depend on the claim, so the runs of one
 mask and size are sampled once, many keys at a time, and every claim is judged on them. Run with
 
     python benchmarks/calibration.py
 
-It prints two tables and the power curve's figures, and writes the curve to benchmarks/calibration.png; ``--wrong`` prints only the
-table of wrong claims.
+It prints two tables and the power curve's figures, and writes the curve to
+benchmarks/calibration.png; ``--wrong`` prints only the table of wrong claims.
 """
 
 import argparse
@@ -32,11 +34,19 @@ RUNS, CHUNK, CHUNKS = 2000, 4, 1024
 FEW, LONG_CHUNK, LONG_CHUNKS = 40, 4, 32768
 """Runs of the power curve."""
 MANY, STAGES = 200, (4096, 16384, 32768, 65536, 131072)
-"""Runs of wrong claims, and the chunks of 4 samples up to which those still undecided are taken, one stage after another."""
+"""Runs of wrong claims, and the chunks of 4 samples up to which those still undecided are taken,
+one stage after another.
+"""
 SIZES = {"m=4, n=4": (4, 4, 2), "m=8, n=6": (8, 6, 3), "m=12, n=8": (12, 8, 4)}
-FAMILIES = {"Bernoulli(0.6)": masks.Bernoulli(0.6), "Patches(0.6, 2)": masks.Patches(0.6, 2), "FixedCount(n/2)": None}
+FAMILIES = {
+    "Bernoulli(0.6)": masks.Bernoulli(0.6),
+    "Patches(0.6, 2)": masks.Patches(0.6, 2),
+    "FixedCount(n/2)": None,
+}
 RESOLUTION, FINE = 0.1, 2e-3
-"""Resolution where right claims are judged, and where wrong ones are, so that none is confirmed before it is refuted."""
+"""Resolution where right claims are judged, and where wrong ones are, so that none is confirmed
+before it is refuted.
+"""
 
 
 def closed_form(x, w1, w2, mean, second):
@@ -73,7 +83,9 @@ def sampled(sampler, args, runs, chunk, chunks, batch):
 
 
 def stretches(sampler, args, chunk, chunks):
-    """Compile a function of several runs' keys, and of the first chunk, to the means of so many chunks of each."""
+    """Compile a function of several runs' keys, and of the first chunk, to the means of so many
+    chunks of each.
+    """
 
     def one(key, first):
         def step(_, i):
@@ -86,7 +98,9 @@ def stretches(sampler, args, chunk, chunks):
 
 
 def refutations(sampler, args, wrong):
-    """Return the outcomes of the wrong claims in MANY runs, {name: (verdict, samples)} each, with as many samples as they take."""
+    """Return the outcomes of the wrong claims in MANY runs, {name: (verdict, samples)} each, with
+    as many samples as they take.
+    """
     batch, step = 20, STAGES[0]
     several = stretches(sampler, args, LONG_CHUNK, step)
     keys = jax.random.split(jax.random.key(7), MANY)
@@ -97,11 +111,17 @@ def refutations(sampler, args, wrong):
             some = left[begin : begin + batch]
             padded = np.resize(some, batch)
             for first in range(len(rows[some[0]]), stage, step):
-                for i, more in zip(some, np.asarray(several(keys[padded], np.uint32(first))), strict=False):
+                for i, more in zip(
+                    some, np.asarray(several(keys[padded], np.uint32(first))), strict=False
+                ):
                     rows[i] = np.concatenate([rows[i], more]) if first else more
             for i in some:
                 outcomes[i] = judge(rows[i], wrong, LONG_CHUNK, FINE, STAGES[-1])
-        left = [i for i in left if any(verdict == Verdict.UNDECIDED for verdict, _ in outcomes[i].values())]
+        left = [
+            i
+            for i in left
+            if any(verdict == Verdict.UNDECIDED for verdict, _ in outcomes[i].values())
+        ]
         for i in set(range(MANY)) - set(left):
             rows[i] = np.zeros((0, 0), np.float32)
         if not left:
@@ -110,7 +130,9 @@ def refutations(sampler, args, wrong):
 
 
 def judge(rows, claims, chunk, resolution, planned=None):
-    """Judge claims on one run, of which so many chunks were planned; return {name: (verdict, samples at which it fell)}."""
+    """Judge claims on one run, of which so many chunks were planned; return {name: (verdict,
+    samples at which it fell)}.
+    """
     size, last = rows.shape[1], len(rows)
     limits = Limits(FALSE_ALARM, resolution, (planned or last) * chunk, chunk, 256)
     parts = {"w1": slice(0, size // 2), "w2": slice(size // 2, size)}
@@ -138,38 +160,68 @@ def share(outcomes, name, verdict):
 
 
 def power_curve(rows_of_runs, right, effects):
-    """Return the samples to a refutation of claims that are off by a factor, (effects, runs); nan where there is none."""
+    """Return the samples to a refutation of claims that are off by a factor, (effects, runs); nan
+    where there is none.
+    """
     claims = {f"{e:.4g}": (1 + e) * right for e in effects}
     outcomes = [judge(rows, claims, LONG_CHUNK, FINE) for rows in rows_of_runs]
-    return np.array([[o[name][1] if o[name][0] == Verdict.REFUTED else np.nan for o in outcomes] for name in claims])
+    return np.array(
+        [
+            [o[name][1] if o[name][0] == Verdict.REFUTED else np.nan for o in outcomes]
+            for name in claims
+        ]
+    )
 
 
 def cases():
-    """Yield each family and size with its problem: sampler, arguments, the right claim and the wrong ones."""
+    """Yield each family and size with its problem: sampler, arguments, the right claim and the
+    wrong ones.
+    """
     for family, given in FAMILIES.items():
         for size, (m, n, p) in SIZES.items():
             mask = given or masks.FixedCount(n // 2)
             rng = np.random.default_rng(n)
             x, w1, w2 = (rng.standard_normal(s) for s in ((m, n), (p, n), (n, p)))
             args = tuple(jnp.asarray(a, jnp.float32) for a in (x, w1, w2))
-            yield family, size, Sampler(masked_loss, mask, (m, n), (1, 2)), args, *wrong_claims(x, w1, w2, mask, n)
+            yield (
+                family,
+                size,
+                Sampler(masked_loss, mask, (m, n), (1, 2)),
+                args,
+                *wrong_claims(x, w1, w2, mask, n),
+            )
 
 
 def right_table():
     print(f"{RUNS} runs each of up to {CHUNK * CHUNKS} samples, resolution {RESOLUTION}\n")
-    print("| mask | size | right: refuted | confirmed | 1.05 × resolution off: confirmed | 2 × off |")
+    print(
+        "| mask | size | right: refuted | confirmed | 1.05 × resolution off: confirmed | 2 × off |"
+    )
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for family, size, sampler, args, right, _ in cases():
-        claims = {"right": right, "over": (1 + 1.05 * RESOLUTION) * right, "twice": (1 + 2 * RESOLUTION) * right}
-        outcomes = [judge(rows, claims, CHUNK, RESOLUTION) for rows in sampled(sampler, args, RUNS, CHUNK, CHUNKS, 100)]
+        claims = {
+            "right": right,
+            "over": (1 + 1.05 * RESOLUTION) * right,
+            "twice": (1 + 2 * RESOLUTION) * right,
+        }
+        outcomes = [
+            judge(rows, claims, CHUNK, RESOLUTION)
+            for rows in sampled(sampler, args, RUNS, CHUNK, CHUNKS, 100)
+        ]
         shares = [share(outcomes, "right", v) for v in (Verdict.REFUTED, Verdict.CONFIRMED)]
         shares += [share(outcomes, name, Verdict.CONFIRMED) for name in ("over", "twice")]
         print(f"| {family} | {size} | " + " | ".join(f"{s:.2%}" for s in shares) + " |", flush=True)
 
 
 def wrong_table():
-    print(f"{MANY} runs each of up to {LONG_CHUNK * STAGES[-1]} samples, resolution {FINE}: refuted, and the median and most samples\n")
-    print("| mask | size | scale 1.01 | no diagonal term | p for p² | one entry off by 5% | misplaced patch |")
+    print(
+        f"{MANY} runs each of up to {LONG_CHUNK * STAGES[-1]} samples, resolution {FINE}: "
+        f"refuted, and the median and most samples\n"
+    )
+    print(
+        "| mask | size | scale 1.01 | no diagonal term | p for p² | one entry off by 5% | "
+        "misplaced patch |"
+    )
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for family, size, sampler, args, _, wrong in cases():
         outcomes = refutations(sampler, args, wrong)
@@ -178,7 +230,9 @@ def wrong_table():
             samples = [o[name][1] for o in outcomes]
             count = sum(o[name][0] == Verdict.REFUTED for o in outcomes)
             told.append(f"{count}/{MANY}, {np.median(samples):.0f}, {max(samples)}")
-        print(f"| {family} | {size} | " + " | ".join(told + [""] * (5 - len(told))) + " |", flush=True)
+        print(
+            f"| {family} | {size} | " + " | ".join(told + [""] * (5 - len(told))) + " |", flush=True
+        )
 
 
 def curves():
@@ -196,21 +250,39 @@ def curves():
         low, middle, high = np.quantile(samples[always], [0.1, 0.5, 0.9], axis=1)
         axis.plot(effects[always], middle, "o-", color=f"C{i}", label=family)
         axis.fill_between(effects[always], low, high, color=f"C{i}", alpha=0.15, linewidth=0)
-        print(family, *(f"{e:.2%}: {s:.0f}" for e, s in zip(effects[always], middle, strict=True)), sep="  ")
+        print(
+            family,
+            *(f"{e:.2%}: {s:.0f}" for e, s in zip(effects[always], middle, strict=True)),
+            sep="  ",
+        )
     effects, samples = found["Bernoulli(0.6)"]
     always = ~np.isnan(samples).any(axis=1)
     anchor = np.flatnonzero(always)[0]
-    axis.plot(effects, np.median(samples[anchor]) * (effects[anchor] / effects) ** 2, "k:", linewidth=1, label="1/effect²")
+    axis.plot(
+        effects,
+        np.median(samples[anchor]) * (effects[anchor] / effects) ** 2,
+        "k:",
+        linewidth=1,
+        label="1/effect²",
+    )
     axis.axhline(256 * LONG_CHUNK, color="0.6", linewidth=0.8, linestyle="--")
     axis.text(0.0062, 256 * LONG_CHUNK * 1.08, "first look", color="0.4", fontsize=8)
-    axis.set(xscale="log", yscale="log", xlabel="error of the claim, relative", ylabel="samples until it is refuted", ylim=(8e2, 2e5))
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="error of the claim, relative",
+        ylabel="samples until it is refuted",
+        ylim=(8e2, 2e5),
+    )
     axis.set_title("Samples to a refutation; median and 80% of 40 runs")
     axis.legend()
     figure.savefig(HERE / "calibration.png")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--wrong", action="store_true", help="only the table of wrong claims")
     only, start = parser.parse_args().wrong, time.perf_counter()
     for part in (wrong_table,) if only else (right_table, wrong_table, curves):

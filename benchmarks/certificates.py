@@ -1,7 +1,9 @@
-"""Time of a certificate, cold (the first time, tracing included) and warm, for losses of several kinds.
+"""Time of a certificate, cold (the first time, tracing included) and warm, for losses of several
+kinds.
 
-Run `python -m benchmarks.certificates`. Every row is one gradient against its closed form, at the sizes stated. Warm is
-the median of five runs with five seeds; the time that tracing takes of it stands beside it.
+Run `python -m benchmarks.certificates`. Every row is one gradient against its closed form, at the
+sizes stated. Warm is the median of five runs with five seeds; the time that tracing takes of it
+stands beside it.
 """
 
 import time
@@ -38,26 +40,70 @@ def ones(*shape):
 
 
 ROWS = {
-    "least squares 5×4×3": (grad(lambda w, x, y: jnp.mean((x @ w - y) ** 2)),
-                            lambda w, x, y: 2 * x.T @ (x @ w - y) / y.shape[1] / len(x), ones(4, 3), ones(5, 4),
-                                ones(5, 3)),
-    "expected masked autoencoder 5×4, 3": (jax.grad(expected_autoencoder, (1, 2)), expected_autoencoder_gradient,
-                                           ones(5, 4), ones(3, 4), ones(4, 3), np.ones(())),
-    "ReLU MLP 5×4×6×2": (jax.grad(mlp, (0, 1)), mlp_gradient, ones(4, 6), ones(6, 2), ones(5, 4), ones(5, 2)),
-    "softmax cross-entropy 5×4": (grad(lambda x, t: -t * jax.nn.log_softmax(x)),
-                                  lambda x, t: jax.nn.softmax(x) * t.sum(-1, keepdims=True) - t, ones(5, 4),
-                                      ones(5, 4)),
-    "logistic loss 12": (grad(lambda x, t: jnp.logaddexp(x, 0) - t * x), lambda x, t: jax.nn.sigmoid(x) - t, ones(12),
-        ones(12)),
-    "SiLU 12": (grad(jax.nn.silu), lambda x: jax.nn.sigmoid(x) * (1 + x * (1 - jax.nn.sigmoid(x))), ones(12)),
-    "LayerNorm 3×4": (lambda x, c: grad(lambda x: c * layer_norm(x))(x), layer_norm_vjp, ones(3, 4), ones(3, 4)),
-    "attention 4×3": (lambda q, k, v, c: jax.vjp(attention, q, k, v)[1](c), attention_vjp, *[ones(4, 3)] * 4),
+    "least squares 5×4×3": (
+        grad(lambda w, x, y: jnp.mean((x @ w - y) ** 2)),
+        lambda w, x, y: 2 * x.T @ (x @ w - y) / y.shape[1] / len(x),
+        ones(4, 3),
+        ones(5, 4),
+        ones(5, 3),
+    ),
+    "expected masked autoencoder 5×4, 3": (
+        jax.grad(expected_autoencoder, (1, 2)),
+        expected_autoencoder_gradient,
+        ones(5, 4),
+        ones(3, 4),
+        ones(4, 3),
+        np.ones(()),
+    ),
+    "ReLU MLP 5×4×6×2": (
+        jax.grad(mlp, (0, 1)),
+        mlp_gradient,
+        ones(4, 6),
+        ones(6, 2),
+        ones(5, 4),
+        ones(5, 2),
+    ),
+    "softmax cross-entropy 5×4": (
+        grad(lambda x, t: -t * jax.nn.log_softmax(x)),
+        lambda x, t: jax.nn.softmax(x) * t.sum(-1, keepdims=True) - t,
+        ones(5, 4),
+        ones(5, 4),
+    ),
+    "logistic loss 12": (
+        grad(lambda x, t: jnp.logaddexp(x, 0) - t * x),
+        lambda x, t: jax.nn.sigmoid(x) - t,
+        ones(12),
+        ones(12),
+    ),
+    "SiLU 12": (
+        grad(jax.nn.silu),
+        lambda x: jax.nn.sigmoid(x) * (1 + x * (1 - jax.nn.sigmoid(x))),
+        ones(12),
+    ),
+    "LayerNorm 3×4": (
+        lambda x, c: grad(lambda x: c * layer_norm(x))(x),
+        layer_norm_vjp,
+        ones(3, 4),
+        ones(3, 4),
+    ),
+    "attention 4×3": (
+        lambda q, k, v, c: jax.vjp(attention, q, k, v)[1](c),
+        attention_vjp,
+        *[ones(4, 3)] * 4,
+    ),
     "ridge regression 5×3": (ridge_residual, lambda x, y: jnp.zeros(3), ones(5, 3), ones(5)),
-    "inverse 3×3": (grad(jnp.linalg.inv), lambda a: -(jnp.linalg.inv(a).T @ ones(3, 3) @ jnp.linalg.inv(a).T),
-        ones(3, 3)),
-    "log-determinant 4×4": (grad(lambda a: jnp.linalg.slogdet(a)[1]), lambda a: jnp.linalg.inv(a).T, ones(4, 4)),
+    "inverse 3×3": (
+        grad(jnp.linalg.inv),
+        lambda a: -(jnp.linalg.inv(a).T @ ones(3, 3) @ jnp.linalg.inv(a).T),
+        ones(3, 3),
+    ),
+    "log-determinant 4×4": (
+        grad(lambda a: jnp.linalg.slogdet(a)[1]),
+        lambda a: jnp.linalg.inv(a).T,
+        ones(4, 4),
+    ),
     "a factor 1 + 1e-9, refuted": (grad(lambda x: x**2), lambda x: (1 + 1e-9) * 2 * x, ones(4, 3)),
-}  # fmt: skip
+}
 
 
 def timed(run):
@@ -67,11 +113,16 @@ def timed(run):
 
 
 def main():
-    table = Table("gradient", "verdict", "error ≤", "draws", "cold ms", "warm ms", "of it tracing ms")
+    table = Table(
+        "gradient", "verdict", "error ≤", "draws", "cold ms", "warm ms", "of it tracing ms"
+    )
     total = [0.0, 0.0]
     for name, (f, g, *args) in ROWS.items():
         cold, _ = timed(lambda f=f, g=g, args=args: certify(f, g, *args))
-        runs = [timed(lambda s=s, f=f, g=g, args=args: certify(f, g, *args, seed=s)) for s in range(1, 6)]
+        runs = [
+            timed(lambda s=s, f=f, g=g, args=args: certify(f, g, *args, seed=s))
+            for s in range(1, 6)
+        ]
         warm, certificate = median(t for t, _ in runs), runs[-1][1]
         tracing, _ = timed(lambda f=f, g=g, args=args: trace(f, g, args))
         error = f"{certificate.error_probability:.0e}"

@@ -1,7 +1,8 @@
-"""Wall and processor time of the command in fresh processes: `import jax`, `import jaxgrad`, and `jaxgrad verify` cold and warm.
+"""Wall and processor time of the command in fresh processes: `import jax`, `import jaxgrad`, and
+`jaxgrad verify` cold and warm.
 
-"Cold" starts with an empty cache of compiled programs, "warm" with the one that the cold run left. Runs of all kinds alternate, since
-machines drift; medians are printed. Run with
+"Cold" starts with an empty cache of compiled programs, "warm" with the one that the cold run left.
+Runs of all kinds alternate, since machines drift; medians are printed. Run with
 
     python benchmarks/command.py [--runs N] [--json PATH]
 """
@@ -19,13 +20,20 @@ from pathlib import Path
 
 IMPORTS = {
     "import jax": "import jax",
-    "from jaxgrad import verify, …": "import sys; from jaxgrad import catalog, masks, verify; assert 'torch' not in sys.modules",
+    "from jaxgrad import verify, …": "import sys; from jaxgrad import catalog, masks, verify; "
+    "assert 'torch' not in sys.modules",
 }
 COMMANDS = {
     "jaxgrad verify, cold": ("verify", True),
     "jaxgrad verify, warm": ("verify", False),
-    "one masked verification, cold": ("verify masked_autoencoder_bernoulli --evidence monte_carlo", True),
-    "one masked verification, warm": ("verify masked_autoencoder_bernoulli --evidence monte_carlo", False),
+    "one masked verification, cold": (
+        "verify masked_autoencoder_bernoulli --evidence monte_carlo",
+        True,
+    ),
+    "one masked verification, warm": (
+        "verify masked_autoencoder_bernoulli --evidence monte_carlo",
+        False,
+    ),
 }
 
 
@@ -33,7 +41,12 @@ def run(arguments, cache):
     """Return wall and processor seconds, children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=True, env={**os.environ, "JAXGRAD_CACHE": cache}, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, *arguments],
+        check=True,
+        env={**os.environ, "JAXGRAD_CACHE": cache},
+        stdout=subprocess.DEVNULL,
+    )
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -60,9 +73,15 @@ def main():
         medians[name] = wall
         print(f"| {name} | {wall:.2f} | {processor:.2f} | {min(measured)[0]:.2f} |")
     plain, ours = (medians[name] for name in IMPORTS)
-    print(f"\njaxgrad's names, which load what they need when first used, take {ours - plain:.2f} s more than `import jax`.")
+    print(
+        f"\njaxgrad's names, which load what they need when first used, take {ours - plain:.2f} s "
+        f"more than `import jax`."
+    )
     if options.json:
-        columns = {name: dict(zip(("wall", "processor"), zip(*measured, strict=True), strict=True)) for name, measured in times.items()}
+        columns = {
+            name: dict(zip(("wall", "processor"), zip(*measured, strict=True), strict=True))
+            for name, measured in times.items()
+        }
         options.json.write_text(json.dumps(columns))
 
 

@@ -1,4 +1,5 @@
-"""The contenders of `benchmarks/monte_carlo.py`: each makes a function that takes N samples and returns the two mean gradients.
+"""The contenders of `benchmarks/monte_carlo.py`: each makes a function that takes N samples and
+returns the two mean gradients.
 
 What a contender needs it imports itself, since each runs in a process of its own.
 """
@@ -13,7 +14,9 @@ def arrays(m, n, h):
     x, w1, w2 = rng.random((m, n)), rng.random((h, n)), rng.random((n, h))
     if h != n:  # so that some units are off
         w1 -= 0.5
-    return [a.astype(np.float32) for a in (x, w1 / n, w2)]  # w1 / n keeps losses of order 1 at every n
+    return [
+        a.astype(np.float32) for a in (x, w1 / n, w2)
+    ]  # w1 / n keeps losses of order 1 at every n
 
 
 def activation(n, h):
@@ -110,7 +113,13 @@ def make_jaxgrad(m, n, h, samples, chunk):
     return lambda: estimate(key, w1, w2, x, samples=samples).mean
 
 
-MAKE = {"loop": make_loop, "func": make_func, "folded": make_folded, "compiled": make_compiled, "jaxgrad": make_jaxgrad}
+MAKE = {
+    "loop": make_loop,
+    "func": make_func,
+    "folded": make_folded,
+    "compiled": make_compiled,
+    "jaxgrad": make_jaxgrad,
+}
 
 
 def expected(m, n, h):

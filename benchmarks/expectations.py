@@ -1,7 +1,9 @@
-"""Time and memory of exact expectations: value and gradient of the masked autoencoder, compile time included.
+"""Time and memory of exact expectations: value and gradient of the masked autoencoder, compile time
+included.
 
-Each line runs in a process of its own, so that its memory is its own peak. Beside it stands the closed form's relative
-distance, and what Monte Carlo reaches in the time that the exact expectation took. Run with
+Each line runs in a process of its own, so that its memory is its own peak. Beside it stands the
+closed form's relative distance, and what Monte Carlo reaches in the time that the exact expectation
+took. Run with
 
     python benchmarks/expectations.py
 """
@@ -78,16 +80,23 @@ def one(text: str, m: int, n: int, p: int) -> dict[str, object]:
 
 
 def main() -> None:
-    header = f"{'mask':36}{'m':>5}{'n':>5}{'p':>4}  {'way':12}{'masks':>6}{'compile':>9}{'run':>8}{'off':>9}{'peak':>9}   Monte Carlo"
+    header = (
+        f"{'mask':36}{'m':>5}{'n':>5}{'p':>4}  "
+        f"{'way':12}{'masks':>6}{'compile':>9}{'run':>8}{'off':>9}{'peak':>9}   Monte Carlo"
+    )
     print(header)
     for text, m, n, p in CASES:
         out = subprocess.run(
-            [sys.executable, __file__, text, str(m), str(n), str(p)], capture_output=True, text=True, check=True
+            [sys.executable, __file__, text, str(m), str(n), str(p)],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         r = json.loads(out.splitlines()[-1])
         samples, spent, off = r["sampled"]
         print(
-            f"{text:36}{m:5}{n:5}{p:4}  {r['way']:12}{r['masks']:6}{r['compile']:7.2f} s{r['run']:6.2f} s{r['distance']:9.0e}"
+            f"{text:36}{m:5}{n:5}{p:4}  {r['way']:12}{r['masks']:6}{r['compile']:7.2f} "
+            f"s{r['run']:6.2f} s{r['distance']:9.0e}"
             f"{r['peak']:5.2f} GiB   {samples} samples, {spent:.2f} s, off {off:.0e}",
             flush=True,
         )

@@ -1,8 +1,8 @@
 """Monte Carlo of a masked autoencoder's expected gradient, side by side with torch in one run.
 
-The problem is that of the original notebook: X (m, n), weights W1 (h, n) and W2 (n, h), a Bernoulli(0.6) mask, float32, and the
-mean over N masks of the gradient of mean (φ((M∘X)W1ᵀ)W2ᵀ − X)² in W1 and in W2, with φ the identity and h = n, or φ = relu.
-Contenders:
+The problem is that of the original notebook: X (m, n), weights W1 (h, n) and W2 (n, h), a
+Bernoulli(0.6) mask, float32, and the mean over N masks of the gradient of mean (φ((M∘X)W1ᵀ)W2ᵀ −
+X)² in W1 and in W2, with φ the identity and h = n, or φ = relu. Contenders:
 
     loop      N calls of torch.autograd.functional.jacobian for W1 and N for W2, each with a mask of its own
     func      torch.func.vmap of torch.func.grad over masks drawn at once
@@ -10,15 +10,17 @@ Contenders:
     compiled  the same, loss and gradient by torch.compile
     jaxgrad   jaxgrad.estimate(..., argnums=(0, 1)), which returns standard errors too
 
-Each contender runs in a process of its own, so that no thread pool disturbs another, and is called in turn with the others.
-"cold" is its first call there: imports are over, compilation and warming-up are in it. "warm" is the median of later calls, before
-each of which the contender has run for 50 ms, so that caches, clock rate and threads are awake again. The torch contenders run with
-the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad chooses for itself. Where the loop would take
-too long it is timed on fewer masks and scaled up, which the table marks with ~.
+Each contender runs in a process of its own, so that no thread pool disturbs another, and is called
+in turn with the others. "cold" is its first call there: imports are over, compilation and
+warming-up are in it. "warm" is the median of later calls, before each of which the contender has
+run for 50 ms, so that caches, clock rate and threads are awake again. The torch contenders run with
+the quickest of several chunk sizes and numbers of threads, found just before; jaxgrad chooses for
+itself. Where the loop would take too long it is timed on fewer masks and scaled up, which the table
+marks with ~.
 
-The floor is what the arithmetic alone would take: the products that touch a sample, two of m n n for the linear model (W2 W1 is known
-before), five of m n h for the nonlinear one, at the rate of matrix products measured here, and the mask's entries at the rate of the
-generator measured here.
+The floor is what the arithmetic alone would take: the products that touch a sample, two of m n n
+for the linear model (W2 W1 is known before), five of m n h for the nonlinear one, at the rate of
+matrix products measured here, and the mask's entries at the rate of the generator measured here.
 
     python benchmarks/monte_carlo.py --json results.json
 """
@@ -35,7 +37,13 @@ from pathlib import Path
 
 from contenders import MAKE, PROB, expected
 
-PROBLEMS = [(50, 10, 10, 1000), (50, 10, 10, 100_000), (64, 64, 64, 1000), (64, 784, 784, 1000), (64, 784, 256, 1000)]
+PROBLEMS = [
+    (50, 10, 10, 1000),
+    (50, 10, 10, 100_000),
+    (64, 64, 64, 1000),
+    (64, 784, 784, 1000),
+    (64, 784, 256, 1000),
+]
 """m, n, h and N; the model is linear where h = n, and has a ReLU where it is not."""
 LOOP_CALLS = {10: 1000, 64: 100, 784: 8}
 CHUNKS = {10: (250, 1000, 4000), 64: (64, 250, 1000), 784: (16, 64)}
@@ -43,7 +51,9 @@ MEMORY_PROBLEMS = [(50, 10, 10, 10**6), (64, 64, 64, 10**6)]
 
 
 def rates(repeats=15):
-    """Return how many operations of a large matrix product, and entries of masks drawn by all cores in a loop, take a second."""
+    """Return how many operations of a large matrix product, and entries of masks drawn by all cores
+    in a loop, take a second.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -68,11 +78,18 @@ def rates(repeats=15):
 
         return jax.lax.scan(step, jnp.zeros(shape), jnp.arange(steps, dtype=jnp.uint32))[0]
 
-    product, drawn, key = jax.jit(jnp.matmul), jax.jit(draw, compiler_options=loop_options()), jax.random.key(0)
+    product, drawn, key = (
+        jax.jit(jnp.matmul),
+        jax.jit(draw, compiler_options=loop_options()),
+        jax.random.key(0),
+    )
     a, b, cores = jnp.ones((4096, 784)), jnp.ones((784, 784)), range(workers())
     return {
         "operations": 2 * 4096 * 784 * 784 / best(lambda: jax.block_until_ready(product(a, b))),
-        "entries": len(cores) * steps * 64**3 / best(lambda: for_each(lambda _: jax.block_until_ready(drawn(key)), cores)),
+        "entries": len(cores)
+        * steps
+        * 64**3
+        / best(lambda: for_each(lambda _: jax.block_until_ready(drawn(key)), cores)),
     }
 
 
@@ -84,7 +101,9 @@ def floor(problem, rates):
 
 
 PAUSE = 0.5
-"""Seconds between two calls: a thread pool spins for a while after its work, and would take a core from the next contender."""
+"""Seconds between two calls: a thread pool spins for a while after its work, and would take a core
+from the next contender.
+"""
 AWAKE = 0.05
 """Seconds for which a contender runs before the call that is timed."""
 
@@ -115,11 +134,15 @@ def serve(pipe, name, m, n, h, samples, chunks):
             trial = MAKE[name](m, n, h, few, max(1, chunk // 10) if name == "loop" else chunk)
             return min(timed(trial)[0] for _ in range(4 if n < 784 else 2))
 
-        best, threads = min(((c, t) for c in chunks for t in {1, torch.get_num_threads()}), key=quickest)
+        best, threads = min(
+            ((c, t) for c in chunks for t in {1, torch.get_num_threads()}), key=quickest
+        )
         torch.set_num_threads(threads)
         run = MAKE[name](m, n, h, samples, best)
     exact = expected(m, n, h)
-    error = exact and max(float(np.abs(g - e).max() / np.abs(e).max()) for g, e in zip(result, exact, strict=True))
+    error = exact and max(
+        float(np.abs(g - e).max() / np.abs(e).max()) for g, e in zip(result, exact, strict=True)
+    )
     pipe.send({"import": imported, "cold": cold, "chunk": best, "threads": threads, "error": error})
     while pipe.recv() == "go":
         begin = time.perf_counter()
@@ -134,9 +157,15 @@ def measure(problem, repeats, seconds):
     context = multiprocessing.get_context("spawn")
     workers, rows = {}, {}
     for name in MAKE:
-        chunks = {"loop": (min(samples, LOOP_CALLS[n]),), "jaxgrad": (0,)}.get(name, tuple(min(c, samples) for c in CHUNKS[n]))
+        chunks = {"loop": (min(samples, LOOP_CALLS[n]),), "jaxgrad": (0,)}.get(
+            name, tuple(min(c, samples) for c in CHUNKS[n])
+        )
         here, there = context.Pipe()
-        process = context.Process(target=serve, args=(there, name, m, n, h, samples, tuple(dict.fromkeys(chunks))), daemon=True)
+        process = context.Process(
+            target=serve,
+            args=(there, name, m, n, h, samples, tuple(dict.fromkeys(chunks))),
+            daemon=True,
+        )
         process.start()
         rows[name] = {"times": []} | here.recv()
         workers[name] = here, process
@@ -165,7 +194,9 @@ def measure(problem, repeats, seconds):
 
 
 def peak_memory(pipe, m, n, h, samples):
-    """Send the peak resident size of a process that takes many samples, in MiB, and its size after importing."""
+    """Send the peak resident size of a process that takes many samples, in MiB, and its size after
+    importing.
+    """
 
     def peak():
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -175,7 +206,9 @@ def peak_memory(pipe, m, n, h, samples):
     before, start = peak(), time.perf_counter()
     run()
     size = {"m": m, "n": n, "h": h, "samples": samples}
-    pipe.send(size | {"mib": peak(), "mib_imported": before, "seconds": time.perf_counter() - start})
+    pipe.send(
+        size | {"mib": peak(), "mib_imported": before, "seconds": time.perf_counter() - start}
+    )
 
 
 def alone(function):
@@ -195,13 +228,20 @@ def measure_memory(problem):
 
 
 def seconds_text(seconds):
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms" if seconds < 0.1 else f"{1000 * seconds:.0f} ms"
+    return (
+        f"{seconds:.2f} s"
+        if seconds >= 1
+        else f"{1000 * seconds:.1f} ms"
+        if seconds < 0.1
+        else f"{1000 * seconds:.0f} ms"
+    )
 
 
 def table(results):
     """Return the ratios as a Markdown table."""
     lines = [
-        "| problem | loop | torch.func | folded | torch.compile | jaxgrad cold | warm | over loop | over best of torch | over floor |",
+        "| problem | loop | torch.func | folded | torch.compile | jaxgrad cold | warm | over loop "
+        "| over best of torch | over floor |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for r in results["problems"]:
@@ -212,18 +252,26 @@ def table(results):
         model = "" if r["h"] == r["n"] else f", h={r['h']}, ReLU"
         least = floor((r["m"], r["n"], r["h"], r["samples"]), results["rates"])
         lines.append(
-            f"| m={r['m']}, n={r['n']}{model}, N={r['samples']} | {loop} | {' | '.join(map(seconds_text, torch))} "
+            f"| m={r['m']}, n={r['n']}{model}, N={r['samples']} | {loop} | "
+            f"{' | '.join(map(seconds_text, torch))} "
             f"| {seconds_text(c['jaxgrad']['cold'])} | {seconds_text(warm['jaxgrad'])} "
-            f"| {warm['loop'] / warm['jaxgrad']:.0f}× | {min(torch) / warm['jaxgrad']:.2f}× | {warm['jaxgrad'] / least:.2f}× |"
+            f"| {warm['loop'] / warm['jaxgrad']:.0f}× | {min(torch) / warm['jaxgrad']:.2f}× | "
+            f"{warm['jaxgrad'] / least:.2f}× |"
         )
     lines += [
         "",
-        f"Rates: {results['rates']['operations'] / 1e9:.0f} Gflop/s, {results['rates']['entries'] / 1e6:.0f} M mask entries/s.",
+        f"Rates: {results['rates']['operations'] / 1e9:.0f} Gflop/s, "
+        f"{results['rates']['entries'] / 1e6:.0f} M mask entries/s.",
     ]
     if results["memory"]:
-        lines += ["", "| one process | peak memory | of that after imports | seconds |", "| --- | ---: | ---: | ---: |"]
         lines += [
-            f"| m={r['m']}, n={r['n']}, N={r['samples']} | {r['mib']:.0f} MiB | {r['mib_imported']:.0f} MiB | {r['seconds']:.1f} |"
+            "",
+            "| one process | peak memory | of that after imports | seconds |",
+            "| --- | ---: | ---: | ---: |",
+        ]
+        lines += [
+            f"| m={r['m']}, n={r['n']}, N={r['samples']} | {r['mib']:.0f} MiB | "
+            f"{r['mib_imported']:.0f} MiB | {r['seconds']:.1f} |"
             for r in results["memory"]
         ]
     return "\n".join(lines)
@@ -234,18 +282,43 @@ def machine():
 
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    versions = {package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "torch", "numpy")}
+    model = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
+    versions = {
+        package: importlib.metadata.version(package)
+        for package in ("jax", "jaxlib", "torch", "numpy")
+    }
     return {"cpu": model, "cores": os.cpu_count(), "load": os.getloadavg()[0], "versions": versions}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="write all figures here")
-    parser.add_argument("--repeats", type=int, default=25, help="warm calls of each contender, at most (default 25; of the loop 3)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="stop repeating a problem after this long (default 60)")
-    parser.add_argument("--only", type=int, nargs="+", help=f"numbers of the problems to run, of {dict(enumerate(PROBLEMS))}")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory at 10⁶ samples")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=25,
+        help="warm calls of each contender, at most (default 25; of the loop 3)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="stop repeating a problem after this long (default 60)",
+    )
+    parser.add_argument(
+        "--only",
+        type=int,
+        nargs="+",
+        help=f"numbers of the problems to run, of {dict(enumerate(PROBLEMS))}",
+    )
+    parser.add_argument(
+        "--no-memory", action="store_true", help="leave out the memory at 10⁶ samples"
+    )
     options = parser.parse_args()
     results = {"machine": machine(), "rates": alone(rates), "problems": [], "memory": []}
     for number, problem in enumerate(PROBLEMS):

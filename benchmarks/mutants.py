@@ -1,7 +1,9 @@
-"""Mutants of a closed form: the same claim with one step of its traced program, or its result, changed.
+"""Mutants of a closed form: the same claim with one step of its traced program, or its result,
+changed.
 
-The closed form is traced, and the trace is run with one step replaced (`OPERATORS`): a constant changed, a factor dropped or doubled,
-operands swapped, a transpose dropped or added, + for −, an index shifted, a term deleted, a mean for a sum, 1 − p for p.
+The closed form is traced, and the trace is run with one step replaced (`OPERATORS`): a constant
+changed, a factor dropped or doubled, operands swapped, a transpose dropped or added, + for −, an
+index shifted, a term deleted, a mean for a sum, 1 − p for p.
 """
 
 import dataclasses
@@ -39,7 +41,15 @@ def replaced(j, f):
 
 def constants(step, flat, avals, out):
     for j in range(len(step.inputs)):
-        if scalar(step, flat, j) and step.name in ("mul", "div", "add", "sub", "pow", "max", "select_n"):
+        if scalar(step, flat, j) and step.name in (
+            "mul",
+            "div",
+            "add",
+            "sub",
+            "pow",
+            "max",
+            "select_n",
+        ):
             yield "a constant changed", f"operand {j} doubled", replaced(j, lambda x: 2 * x)
             yield "a constant changed", f"operand {j} plus one", replaced(j, lambda x: x + 1)
             yield "a constant changed", f"operand {j} negated", replaced(j, lambda x: -x)
@@ -55,8 +65,16 @@ def factors(step, flat, avals, out):
             yield "a factor dropped", f"operand {j} alone", lambda run, xs, j=j: xs[j]
     for j in (0, 1) if step.name == "mul" else (1,):
         if not scalar(step, flat, j):
-            again = (lambda run, xs: run(xs) * xs[0], lambda run, xs: run(xs) * xs[1])[j] if step.name == "mul" else None
-            yield "a factor doubled", f"operand {j} twice", again or (lambda run, xs: run(xs) / xs[1])
+            again = (
+                (lambda run, xs: run(xs) * xs[0], lambda run, xs: run(xs) * xs[1])[j]
+                if step.name == "mul"
+                else None
+            )
+            yield (
+                "a factor doubled",
+                f"operand {j} twice",
+                again or (lambda run, xs: run(xs) / xs[1]),
+            )
 
 
 def swaps(step, flat, avals, out):
@@ -90,16 +108,28 @@ def shifts(step, flat, avals, out):
     if step.name in ("mul", "dot_general", "sub"):
         for j, x in enumerate(avals):
             if x.ndim and x.shape[-1] > 1:
-                yield "an index shifted", f"operand {j}, last axis", replaced(j, lambda x: jnp.roll(x, 1, -1))
+                yield (
+                    "an index shifted",
+                    f"operand {j}, last axis",
+                    replaced(j, lambda x: jnp.roll(x, 1, -1)),
+                )
             if x.ndim > 1 and x.shape[0] > 1:
-                yield "an index shifted", f"operand {j}, first axis", replaced(j, lambda x: jnp.roll(x, -1, 0))
+                yield (
+                    "an index shifted",
+                    f"operand {j}, first axis",
+                    replaced(j, lambda x: jnp.roll(x, -1, 0)),
+                )
 
 
 def deletions(step, flat, avals, out):
     if step.name in ("add", "sub", "add_any"):
         for j in (0, 1):
             if fits(avals[j], out):
-                yield "a term deleted", f"operand {j} alone", lambda run, xs, j=j: xs[j] if j == 0 or step.name != "sub" else -xs[1]
+                yield (
+                    "a term deleted",
+                    f"operand {j} alone",
+                    lambda run, xs, j=j: xs[j] if j == 0 or step.name != "sub" else -xs[1],
+                )
 
 
 def means(step, flat, avals, out):
@@ -127,12 +157,18 @@ class Program:
 
     def trace(self, leaves, tree):
         """Trace at arguments like these, or remember."""
-        key = tree, tuple((np.shape(x), jnp.result_type(x)) for x in leaves), jax.config.jax_enable_x64
+        key = (
+            tree,
+            tuple((np.shape(x), jnp.result_type(x)) for x in leaves),
+            jax.config.jax_enable_x64,
+        )
         if key not in self.traces:
 
             def gradient(*leaves):
                 inputs, mask = jax.tree.unflatten(tree, leaves)
-                return dict(self.claim.gradient(**inputs, **({} if mask is None else {"mask": mask})))
+                return dict(
+                    self.claim.gradient(**inputs, **({} if mask is None else {"mask": mask}))
+                )
 
             shaped = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in leaves]
             closed, out = jax.make_jaxpr(gradient, return_shape=True)(*shaped)
@@ -146,7 +182,10 @@ class Program:
         def gradient(*, mask=None, **inputs):
             leaves, tree = jax.tree.flatten((inputs, mask))
             flat, out, steps = self.trace(leaves, tree)
-            env = {**flat.constants, **dict(zip(flat.inputs, map(jnp.asarray, leaves), strict=True))}
+            env = {
+                **flat.constants,
+                **dict(zip(flat.inputs, map(jnp.asarray, leaves), strict=True)),
+            }
             for step, own in zip(flat.steps, steps, strict=True):
                 run = functools.partial(bind, step)
                 operands = [env[s] for s in step.inputs]
@@ -159,12 +198,16 @@ class Program:
 
         if self.claim.mask is None:
             return dataclasses.replace(self.claim, gradient=lambda **inputs: gradient(**inputs))
-        return dataclasses.replace(self.claim, gradient=lambda *, mask, **inputs: gradient(mask=mask, **inputs))
+        return dataclasses.replace(
+            self.claim, gradient=lambda *, mask, **inputs: gradient(mask=mask, **inputs)
+        )
 
 
 def bind(step, operands):
     """Run one step on arrays or tracers; what it stands for keeps its line in the user's code."""
-    given = {v: x for v, x in zip(step.eqn.invars, operands, strict=True) if isinstance(v, core.Var)}
+    given = {
+        v: x for v, x in zip(step.eqn.invars, operands, strict=True) if isinstance(v, core.Var)
+    }
     jaxpr = core.Jaxpr([], list(given), step.eqn.outvars, [step.eqn], debug_info=step.debug)
     return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*given.values())
 
@@ -188,7 +231,11 @@ def results(claim, labels):
         for kind, words, f in (
             ("a constant changed", "the result doubled", lambda x: 2 * x),
             ("+ for −", "the result negated", lambda x: -x),
-            ("a mean for a sum", "the result over its rows", lambda x: x / len(x) if x.ndim else x / 3),
+            (
+                "a mean for a sum",
+                "the result over its rows",
+                lambda x: x / len(x) if x.ndim else x / 3,
+            ),
             ("a term deleted", "its first entry", lambda x: x.at[(0,) * x.ndim].set(0.0)),
             ("a term deleted", "its last row", lambda x: x.at[-1].set(0.0) if x.ndim else 0 * x),
         )
@@ -205,7 +252,12 @@ def results(claim, labels):
         if len(shape[a]) == 2 and len(set(shape[a])) == 1
     ]
     return [
-        (kind, ("result", label, "", 0), words, dataclasses.replace(claim, gradient=lambda f=f, **x: f(dict(claim.gradient(**x)))))
+        (
+            kind,
+            ("result", label, "", 0),
+            words,
+            dataclasses.replace(claim, gradient=lambda f=f, **x: f(dict(claim.gradient(**x)))),
+        )
         for label, kind, words, f in changes
     ]
 
@@ -214,22 +266,39 @@ def mutants(claim):
     """All mutants of a claim: (operator, where, words, mutant)."""
     program = Program(claim)
     sizes = claim.choose_sizes(0)
-    leaves, tree = jax.tree.flatten((claim.arrays(jax.random.key(0), sizes), claim.distribution(sizes)))
-    flat, _, steps = program.trace([jnp.asarray(x, float) if np.ndim(x) == 0 else x for x in leaves], tree)
+    leaves, tree = jax.tree.flatten(
+        (claim.arrays(jax.random.key(0), sizes), claim.distribution(sizes))
+    )
+    flat, _, steps = program.trace(
+        [jnp.asarray(x, float) if np.ndim(x) == 0 else x for x in leaves], tree
+    )
     run = flat.run([np.asarray(x) for x in leaves])
-    data = flat.depends_on(flat.inputs[: len(jax.tree.leaves(claim.arrays(jax.random.key(0), sizes)))])
+    data = flat.depends_on(
+        flat.inputs[: len(jax.tree.leaves(claim.arrays(jax.random.key(0), sizes)))]
+    )
     masked = flat.depends_on(flat.inputs) - data
-    probabilities = {s for s in masked if run.env[s].dtype.kind == "f" and ((run.env[s] >= 0) & (run.env[s] <= 1)).all()}
+    probabilities = {
+        s
+        for s in masked
+        if run.env[s].dtype.kind == "f" and ((run.env[s] >= 0) & (run.env[s] <= 1)).all()
+    }
     found = []
     for step, name in zip(flat.steps, steps, strict=True):
         if len(step.outputs) > 1 or run.env[step.outputs[0]].dtype.kind != "f":
             continue
         avals, out = [run.env[s] for s in step.inputs], run.env[step.outputs[0]]
         for operator in OPERATORS:
-            found += [(kind, name, words, program.mutant(name, f)) for kind, words, f in operator(step, flat, avals, out)]
-        found += [(k, name, words, program.mutant(name, f)) for k, words, f in complements(step, flat, avals, out, probabilities)]
+            found += [
+                (kind, name, words, program.mutant(name, f))
+                for kind, words, f in operator(step, flat, avals, out)
+            ]
+        found += [
+            (k, name, words, program.mutant(name, f))
+            for k, words, f in complements(step, flat, avals, out, probabilities)
+        ]
     keep = np.unique(np.linspace(0, len(found) - 1, min(PER_CLAIM, len(found))).astype(int))
     labels = jax.eval_shape(
-        lambda x: dict(claim.gradient(**x[0], **({} if x[1] is None else {"mask": x[1]}))), jax.tree.unflatten(tree, leaves)
+        lambda x: dict(claim.gradient(**x[0], **({} if x[1] is None else {"mask": x[1]}))),
+        jax.tree.unflatten(tree, leaves),
     )
     return [found[i] for i in keep] + results(claim, labels)

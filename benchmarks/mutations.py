@@ -1,11 +1,13 @@
-"""Mutation score: every closed form of the catalogue with one step of its program changed, verified and diagnosed.
+"""Mutation score: every closed form of the catalogue with one step of its program changed, verified
+and diagnosed.
 
     python -m benchmarks.mutations [--seconds S] [--claims NAME …] [--write]
 
-The traced closed form is changed at one step (`benchmarks.mutants`). A mutant that the certificate proves right is equivalent to the
-original; every other one must be refuted. Its diagnosis counts as a name if each wrong array of the gradient gets one, and as a wrong
-name if what it predicts fails at sizes and draws that no search has seen. Results are kept in `--store`, so that a run goes on where
-the last one stopped; `--write` makes the table `MUTATIONS.md` of them.
+The traced closed form is changed at one step (`benchmarks.mutants`). A mutant that the certificate
+proves right is equivalent to the original; every other one must be refuted. Its diagnosis counts as
+a name if each wrong array of the gradient gets one, and as a wrong name if what it predicts fails
+at sizes and draws that no search has seen. Results are kept in `--store`, so that a run goes on
+where the last one stopped; `--write` makes the table `MUTATIONS.md` of them.
 """
 
 import argparse
@@ -43,9 +45,11 @@ UNSEEN = 1e-5
 
 
 def verdict_on(problem):
-    """What verify would say, by the certificate, and where that does not refute by what sees kinks and rounding.
+    """What verify would say, by the certificate, and where that does not refute by what sees kinks
+    and rounding.
 
-    What all evidence confirms but the certificate, because a proof would be too long, is proved at sizes of one and two.
+    What all evidence confirms but the certificate, because a proof would be too long, is proved at
+    sizes of one and two.
     """
     by = {}
     for evidence in ("certificate", "autodiff", "expectation", "differences"):
@@ -57,7 +61,11 @@ def verdict_on(problem):
             return "refuted", evidence
     if set(by.pop("certificate", ())) == {Verdict.CONFIRMED}:
         return "equivalent", "certificate"
-    if by and all(set(verdicts) == {Verdict.CONFIRMED} for verdicts in by.values()) and proved_small(problem):
+    if (
+        by
+        and all(set(verdicts) == {Verdict.CONFIRMED} for verdicts in by.values())
+        and proved_small(problem)
+    ):
         return "equivalent", "certificate at small sizes"
     return "undecided", ""
 
@@ -67,7 +75,9 @@ def proved_small(problem):
     names = list(problem.choose_sizes(0))
     for ones in ({}, names[:1], {names[0], names[-1]}):
         sizes = {name: 1 if name in ones else 2 for name in names}
-        found = EVIDENCE["certificate"](dataclasses.replace(problem, sizes=sizes, chosen=frozenset(names)))
+        found = EVIDENCE["certificate"](
+            dataclasses.replace(problem, sizes=sizes, chosen=frozenset(names))
+        )
         if not isinstance(found, str) and all(f.verdict == Verdict.CONFIRMED for f in found):
             return True
     return False
@@ -88,8 +98,12 @@ def judge(claim, seed=0):
         other = Problem(claim, seed + 1)
         unseen = []
         for setting in settings(other, lambda sizes: loss_of(tuple(sizes.items()))):
-            unseen.append(case(setting, jax.tree.map(np.asarray, other.draw(setting.sizes, 5)), setting.mask))
-        wrong = {label for c in unseen if c.usable() for label in c.truth if differs(c, label)} or set(found)
+            unseen.append(
+                case(setting, jax.tree.map(np.asarray, other.draw(setting.sizes, 5)), setting.mask)
+            )
+        wrong = {
+            label for c in unseen if c.usable() for label in c.truth if differs(c, label)
+        } or set(found)
         result["wrong arrays"] = sorted(wrong)
         result["kinds"] = sorted({d.kind for d in found.values()})
         result["sentences"] = {label: d.sentence for label, d in found.items()}
@@ -99,7 +113,9 @@ def judge(claim, seed=0):
 
 
 def holds(diagnosis, label, unseen):
-    """Whether what a diagnosis predicts is so where nobody has looked; programs that differ in their steps are left out."""
+    """Whether what a diagnosis predicts is so where nobody has looked; programs that differ in
+    their steps are left out.
+    """
     seen = [c for c in unseen if c.usable() and differs(c, label)]
     predicted = [c for c in seen if diagnosis.explanation.predict(c) is not None]
     return residual(diagnosis.explanation, label, predicted) <= UNSEEN
@@ -142,12 +158,21 @@ def table(done):
         named, false = sum(r["named"] for r in refuted), sum(bool(r["false"]) for r in refuted)
         share = f" ({100 * named / len(refuted):.0f} %)" if refuted else ""
         wrong = f" ({100 * false / len(refuted):.1f} %)" if refuted else ""
-        counts = [sum(r["verdict"] == v for r in mine) for v in ("equivalent", "refuted", "undecided")]
-        rows.append(f"| {operator} | {len(mine)} | {counts[0]} | {counts[1]} | {counts[2]} | {named}{share} | {false}{wrong} |")
+        counts = [
+            sum(r["verdict"] == v for r in mine) for v in ("equivalent", "refuted", "undecided")
+        ]
+        rows.append(
+            f"| {operator} | {len(mine)} | {counts[0]} | {counts[1]} | {counts[2]} | "
+            f"{named}{share} | {false}{wrong} |"
+        )
     times = sorted(r["seconds"] for r in every if "seconds" in r)
     most = times[int(0.99 * len(times))]
     middle = statistics.median(times)
-    rows += ["", f"A diagnosis takes {middle:.2f} s in the median; 99 of 100 take at most {most:.1f} s, and all {times[-1]:.1f} s."]
+    rows += [
+        "",
+        f"A diagnosis takes {middle:.2f} s in the median; 99 of 100 take at most {most:.1f} s, "
+        f"and all {times[-1]:.1f} s.",
+    ]
     kinds = {}
     for r in every:
         for kind in r.get("kinds", ()):
@@ -155,7 +180,9 @@ def table(done):
             kinds[r["operator"]][kind] += 1
     rows += ["", "| operator | named as |", "| --- | --- |"]
     for operator, counts in kinds.items():
-        told = ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items(), key=lambda item: -item[1]))
+        told = ", ".join(
+            f"{kind} {n}" for kind, n in sorted(counts.items(), key=lambda item: -item[1])
+        )
         rows.append(f"| {operator} | {told} |")
     return "\n".join(rows)
 
@@ -164,7 +191,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--claims", nargs="*", default=[], help="only these")
-    parser.add_argument("--store", type=pathlib.Path, default=HERE / "mutations.json", help="where results are kept")
+    parser.add_argument(
+        "--store", type=pathlib.Path, default=HERE / "mutations.json", help="where results are kept"
+    )
     parser.add_argument("--count", action="store_true", help="only count the mutants")
     parser.add_argument("--write", action="store_true", help="write MUTATIONS.md")
     options = parser.parse_args()
@@ -175,7 +204,9 @@ def main():
     done = run(options.store, options.seconds, options.claims)
     print(table(done))
     if options.write:
-        HERE.joinpath("MUTATIONS.md").write_text(f"# Mutation score\n\n{PREFACE}\n{table(done)}\n", encoding="utf-8")
+        HERE.joinpath("MUTATIONS.md").write_text(
+            f"# Mutation score\n\n{PREFACE}\n{table(done)}\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

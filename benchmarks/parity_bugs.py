@@ -1,10 +1,12 @@
 """How many of the mistakes that people make in ports are found, and is the right layer named?
 
-Each mistake is planted in a port that is right otherwise, at 10 seeds and three kinds of inputs: of unit size, ten times
-that, and with a mean of 300. "Found" is a refutation, out of the runs in which the mistake changes anything: at a mean of 300
-the two forms of GELU, or a GRU's saturated gates, are the same to the last bit. "Named" is that the first block the report names
-is the one where the mistake is. Fixed tolerances compare outputs and gradients in float32, as ports are usually tested: `assert_close`
-is torch's default (rtol 1.3e-6, atol 1e-5), 1e-5 and 1e-4 are rtol and atol both. Run with
+Each mistake is planted in a port that is right otherwise, at 10 seeds and three kinds of inputs: of
+unit size, ten times that, and with a mean of 300. "Found" is a refutation, out of the runs in which
+the mistake changes anything: at a mean of 300 the two forms of GELU, or a GRU's saturated gates,
+are the same to the last bit. "Named" is that the first block the report names is the one where the
+mistake is. Fixed tolerances compare outputs and gradients in float32, as ports are usually tested:
+`assert_close` is torch's default (rtol 1.3e-6, atol 1e-5), 1e-5 and 1e-4 are rtol and atol both.
+Run with
 
     python benchmarks/parity_bugs.py [--seeds 10]
 """
@@ -29,10 +31,22 @@ TOLERANCES = {"1e-5": (1e-5, 1e-5), "assert_close": (1.3e-6, 1e-5), "1e-4": (1e-
 MODELS = {
     "MLP": (torch_models.MLP, (7, 6), {}, jax_models.mlp, {}),
     "CNN": (torch_models.CNN, (3, 3, 8, 8), {"train": True}, jax_models.cnn, {"buffers": True}),
-    "encoder": (torch_models.encoder, (2, 5, 8), {"train": True}, jax_models.encoder, {"ignore": "layers.?"}),
+    "encoder": (
+        torch_models.encoder,
+        (2, 5, 8),
+        {"train": True},
+        jax_models.encoder,
+        {"ignore": "layers.?"},
+    ),
     "causal encoder": (torch_models.CausalEncoder, (2, 5, 8), {}, jax_models.causal_encoder, {}),
     "GRU": (torch_models.Recurrent, (3, 6, 4), {}, jax_models.recurrent, {}),
-    "masked autoencoder": (torch_models.MaskedAutoencoder, (3, 3, 8, 8), {}, jax_models.masked_autoencoder, {}),
+    "masked autoencoder": (
+        torch_models.MaskedAutoencoder,
+        (3, 3, 8, 8),
+        {},
+        jax_models.masked_autoencoder,
+        {},
+    ),
 }
 BUGS = [
     ("MLP", "eps of norm", "norm"),
@@ -60,7 +74,11 @@ BUGS = [
     ("encoder", "detached residual in layers.1", "layers.1.norm1"),
     ("encoder", "no residual in layers.0", "layers.0.norm1"),
     ("encoder", "dropout scale in layers.1.dropout1", "layers.1.dropout1"),
-    ("causal encoder", "mask off by one in encoder.layers.1.self_attn", "encoder.layers.1.self_attn[0]"),
+    (
+        "causal encoder",
+        "mask off by one in encoder.layers.1.self_attn",
+        "encoder.layers.1.self_attn[0]",
+    ),
     ("GRU", "gates swapped in gru", "gru[0]"),
     ("GRU", "no b_hn in gru", "gru[0]"),
     ("GRU", "no reset in gru", "gru[0]"),
@@ -86,7 +104,11 @@ def golden_of(model, inputs, seed):
 def checker_of(model, bug=""):
     """A checker of a port with a mistake, or of the right one."""
     *_, function, options = MODELS[model]
-    port = (lambda p, src: function(p, src, bug)) if model == "encoder" else functools.partial(function, bug=bug)
+    port = (
+        (lambda p, src: function(p, src, bug))
+        if model == "encoder"
+        else functools.partial(function, bug=bug)
+    )
     return parity.Checker(port, **options)
 
 
@@ -131,7 +153,9 @@ GOLDENS: dict = {}
 
 
 def effects(model, bug, inputs, seed):
-    """Say whether a mistake changes anything in float64, more than rounding does, compiled and operation by operation."""
+    """Say whether a mistake changes anything in float64, more than rounding does, compiled and
+    operation by operation.
+    """
     golden = GOLDENS[model, inputs, seed]
     sides = [CHECKERS[model, b].side for b in (bug, "")]
     for side in sides:
@@ -139,8 +163,16 @@ def effects(model, bug, inputs, seed):
 
     def change():
         wrong, right = (side("float64", golden.state, golden.inputs) for side in sides)
-        pairs = [(wrong[kind][k], v) for kind, group in right.items() for k, v in group.items() if v.dtype.kind == "f"]
-        return max(np.max(np.abs(a - b), initial=0.0) / (np.max(np.abs(b), initial=0.0) or 1.0) for a, b in pairs)
+        pairs = [
+            (wrong[kind][k], v)
+            for kind, group in right.items()
+            for k, v in group.items()
+            if v.dtype.kind == "f"
+        ]
+        return max(
+            np.max(np.abs(a - b), initial=0.0) / (np.max(np.abs(b), initial=0.0) or 1.0)
+            for a, b in pairs
+        )
 
     with jax.enable_x64(True):
         size = change()
@@ -155,7 +187,12 @@ def one_bug(model, bug, block, seeds, missed):
     found, able, right, remedies, slipped = [], [], 0, [], dict.fromkeys(TOLERANCES, 0)
     for inputs in INPUTS:
         reports = list(runs(model, bug, seeds, inputs))
-        able.append(sum(effects(model, bug, inputs, seed) or r.verdict == "refuted" for seed, (r, _) in enumerate(reports)))
+        able.append(
+            sum(
+                effects(model, bug, inputs, seed) or r.verdict == "refuted"
+                for seed, (r, _) in enumerate(reports)
+            )
+        )
         refuted = [r for r, _ in reports if r.verdict == "refuted"]
         found.append(len(refuted))
         right += sum(named(r) == block for r in refuted)
@@ -168,7 +205,14 @@ def one_bug(model, bug, block, seeds, missed):
         missed[name] += slipped[name]
     remedy = max(set(remedies), key=remedies.count) if remedies else ""
     counts = ", ".join(f"{f} of {a}" for f, a in zip(found, able, strict=True))
-    cells = [model, bug, counts, f"{right} of {sum(found)}", ", ".join(map(str, slipped.values())), remedy]
+    cells = [
+        model,
+        bug,
+        counts,
+        f"{right} of {sum(found)}",
+        ", ".join(map(str, slipped.values())),
+        remedy,
+    ]
     print(f"| {' | '.join(cells)} |", flush=True)
     return sum(able), sum(found), right
 
@@ -181,11 +225,19 @@ def right_port(model, seeds):
             verdicts.append(str(report.verdict))
             if report.verdict != "confirmed":
                 worst = next(f for f in report.findings if f.verdict != "confirmed")
-                print(f"{model}, {inputs}: {worst.wrt} {worst.evidence}: {worst.detail} {worst.diagnosis}", file=sys.stderr)
+                print(
+                    f"{model}, {inputs}: {worst.wrt} {worst.evidence}: {worst.detail} "
+                    f"{worst.diagnosis}",
+                    file=sys.stderr,
+                )
             for name in TOLERANCES:
                 failed[name] += not passed[name]
     counts = [str(verdicts.count(v)) for v in ("confirmed", "undecided", "refuted")]
-    print(f"| {model} | {' | '.join(counts)} | {', '.join(map(str, failed.values()))} of {len(verdicts)} |", flush=True)
+    print(
+        f"| {model} | {' | '.join(counts)} | {', '.join(map(str, failed.values()))} of "
+        f"{len(verdicts)} |",
+        flush=True,
+    )
 
 
 def main():
@@ -201,12 +253,19 @@ def main():
     for model in models:
         right_port(model, options.seeds)
     missed = dict.fromkeys(TOLERANCES, 0)
-    print("\n| model | mistake | found: unit, scale 10, mean 300 | right block named | missed by 1e-5, assert_close, 1e-4 | remedy |")
+    print(
+        "\n| model | mistake | found: unit, scale 10, mean 300 | right block named | missed by "
+        "1e-5, assert_close, 1e-4 | remedy |"
+    )
     print("| --- | --- | ---: | ---: | ---: | --- |")
     bugs = [b for b in BUGS if b[0] in models]
-    able, found, right = (sum(column) for column in zip(*(one_bug(*bug, options.seeds, missed) for bug in bugs), strict=True))
+    able, found, right = (
+        sum(column)
+        for column in zip(*(one_bug(*bug, options.seeds, missed) for bug in bugs), strict=True)
+    )
     print(
-        f"\n{len(bugs)} mistakes in {len(bugs) * len(INPUTS) * options.seeds} runs. In {able} the mistake changes something: {found} "
+        f"\n{len(bugs)} mistakes in {len(bugs) * len(INPUTS) * options.seeds} runs. In {able} the "
+        f"mistake changes something: {found} "
         f"were found, and the right block was named in {right}. Missed by fixed tolerances: "
         + ", ".join(f"{name} {missed[name]}" for name in TOLERANCES)
         + f". {time.perf_counter() - start:.0f} s in all."

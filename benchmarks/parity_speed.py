@@ -1,7 +1,9 @@
-"""How long do record and check take for a transformer of 4 layers, cold and warm, and what does isolation hold in memory?
+"""How long do record and check take for a transformer of 4 layers, cold and warm, and what does
+isolation hold in memory?
 
-`nn.TransformerEncoder` of 4 layers, width 64, batch 4 × 16, in training with dropout replayed. Cold is a process with an empty cache
-of compiled programs; warm is the next one. "Again" is the same process, the same `Checker`, another golden. Run with
+`nn.TransformerEncoder` of 4 layers, width 64, batch 4 × 16, in training with dropout replayed. Cold
+is a process with an empty cache of compiled programs; warm is the next one. "Again" is the same
+process, the same `Checker`, another golden. Run with
 
     python benchmarks/parity_speed.py
 """
@@ -37,23 +39,36 @@ def once(bug):
     golden = parity.record(model, {"src": x}, train=True)
     recorded = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    checker = parity.Checker(lambda p, src: jax_models.encoder(p, src, bug, layers=4, heads=4), ignore="layers.?")
+    checker = parity.Checker(
+        lambda p, src: jax_models.encoder(p, src, bug, layers=4, heads=4), ignore="layers.?"
+    )
     verdict = str(checker(golden).verdict)
     checked = time.perf_counter()
     checker(golden)
     again = time.perf_counter()
     found = {
-        "import": imported - start, "record": recorded - imported, "check": checked - recorded, "again": again - checked,
-        "verdict": verdict, "added": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, "torch": torch.__version__,
+        "import": imported - start,
+        "record": recorded - imported,
+        "check": checked - recorded,
+        "again": again - checked,
+        "verdict": verdict,
+        "added": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+        "torch": torch.__version__,
         "golden": sum(a.nbytes for a in golden.arrays.values()) / 2**20,
-    }  # fmt: skip
+    }
     print(json.dumps(found))
 
 
 def run(bug, folder):
     """Run once in a fresh process that keeps its compiled programs in a folder."""
     env = os.environ | {"JAXGRAD_CACHE": str(folder), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, __file__, "--once", bug], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--once", bug],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -64,15 +79,28 @@ def main():
     if options.once is not None:
         once(options.once)
         return
-    print("| port | cache | import | record | check | record + check | aim | of the aim | check again | memory of the check |")
+    print(
+        "| port | cache | import | record | check | record + check | aim | of the aim | check "
+        "again | memory of the check |"
+    )
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for port, bug in (("right", ""), ("wrong: eps of layers.1.norm2", "eps of layers.1.norm2")):
         with tempfile.TemporaryDirectory() as folder:
             for kind in ("cold", "warm"):
                 t = run(bug, folder)
                 both = t["record"] + t["check"]
-                cells = [port, kind, *(f"{t[k]:.1f} s" for k in ("import", "record", "check")), f"{both:.1f} s", f"{AIMS[kind]:.0f} s"]
-                cells += [f"{both / AIMS[kind]:.0%}", f"{t['again']:.1f} s", f"{t['added']:.0f} MiB"]
+                cells = [
+                    port,
+                    kind,
+                    *(f"{t[k]:.1f} s" for k in ("import", "record", "check")),
+                    f"{both:.1f} s",
+                    f"{AIMS[kind]:.0f} s",
+                ]
+                cells += [
+                    f"{both / AIMS[kind]:.0%}",
+                    f"{t['again']:.1f} s",
+                    f"{t['added']:.0f} MiB",
+                ]
                 print(f"| {' | '.join(cells)} |", flush=True)
     print(f"\nThe golden holds {t['golden']:.1f} MiB; torch {t['torch']}.")
 

@@ -1,4 +1,5 @@
-"""What a diagnosis and a page cost: every wrong variant of the catalogue is diagnosed, and the catalogue's page is written.
+"""What a diagnosis and a page cost: every wrong variant of the catalogue is diagnosed, and the
+catalogue's page is written.
 
 python -m benchmarks.reports
 """
@@ -18,7 +19,9 @@ from tests.wrong_variants import CASES
 
 
 def diagnosed(claim):
-    """Seconds that a diagnosis takes, as it follows the certificate, and how many arrays it names."""
+    """Seconds that a diagnosis takes, as it follows the certificate, and how many arrays it
+    names.
+    """
     with jax.enable_x64(True):
         problem = Problem(claim, 0)
         EVIDENCE["certificate"](problem)
@@ -31,8 +34,15 @@ def diagnosed(claim):
 def main():
     times, named = zip(*[diagnosed(claim) for _, _, claim in CASES], strict=True)
     ordered = sorted(times)
-    print(f"{len(times)} wrong variants, of {sum(map(bool, named))} something is said; a diagnosis takes")
-    print(f"{statistics.median(times):.2f} s in the median, {ordered[int(0.99 * len(ordered))]:.2f} s at most in 99 of 100,", end=" ")
+    print(
+        f"{len(times)} wrong variants, of {sum(map(bool, named))} something is said; a diagnosis "
+        f"takes"
+    )
+    print(
+        f"{statistics.median(times):.2f} s in the median, {ordered[int(0.99 * len(ordered))]:.2f} "
+        f"s at most in 99 of 100,",
+        end=" ",
+    )
     slowest = CASES[times.index(ordered[-1])]
     print(f"{ordered[-1]:.2f} s at most ({slowest[0]}: {slowest[1]})")
     for (name, label, _), count in zip(CASES, named, strict=True):
@@ -42,7 +52,10 @@ def main():
     for what in ("first", "again"):
         begin = time.perf_counter()
         text = page.render(reports)
-        print(f"page of the catalogue, {what}: {len(text.encode()) / 1e6:.2f} MB in {time.perf_counter() - begin:.2f} s")
+        print(
+            f"page of the catalogue, {what}: {len(text.encode()) / 1e6:.2f} MB in "
+            f"{time.perf_counter() - begin:.2f} s"
+        )
 
 
 if __name__ == "__main__":

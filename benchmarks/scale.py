@@ -1,7 +1,8 @@
-"""Time and memory of an estimate from a thousand to ten million samples, each in a process of its own.
+"""Time and memory of an estimate from a thousand to ten million samples, each in a process of its
+own.
 
-The gradient of the masked autoencoder's loss, m=50, n=10. Compilation is left out: each process first runs the same call on the
-same chunks. Run with
+The gradient of the masked autoencoder's loss, m=50, n=10. Compilation is left out: each process
+first runs the same call on the same chunks. Run with
 
     python benchmarks/scale.py
 """
@@ -32,17 +33,28 @@ def one(samples):
     found = estimate(jax.random.key(1), x, w1, w2, samples=samples)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"samples": found.samples, "seconds": seconds, "peak": peak / 1024, "more": (peak - before) / 1024}
+    return {
+        "samples": found.samples,
+        "seconds": seconds,
+        "peak": peak / 1024,
+        "more": (peak - before) / 1024,
+    }
 
 
 def main():
     print("| samples | seconds | µs a sample | peak memory, MiB | of it in the timed call |")
     print("| ---: | ---: | ---: | ---: | ---: |")
     for samples in SAMPLES:
-        out = subprocess.run([sys.executable, __file__, str(samples)], capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(
+            [sys.executable, __file__, str(samples)], capture_output=True, text=True, check=True
+        ).stdout
         r = json.loads(out.splitlines()[-1])
         each = r["seconds"] / r["samples"] * 1e6
-        print(f"| {r['samples']} | {r['seconds']:.3f} | {each:.2f} | {r['peak']:.0f} | {r['more']:.0f} |", flush=True)
+        print(
+            f"| {r['samples']} | {r['seconds']:.3f} | {each:.2f} | {r['peak']:.0f} | "
+            f"{r['more']:.0f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Time to a verdict on the expected gradient of the linear masked autoencoder, by each kind of evidence, in one run.
+"""Time to a verdict on the expected gradient of the linear masked autoencoder, by each kind of
+evidence, in one run.
 
-The original: 1000 calls of torch.autograd.functional.jacobian for each weight, which end in an estimate and not yet in a verdict.
-Ours: Monte Carlo at a resolution of 1e-2, the exact expectation, and a certificate. "First" is the first call in a process,
-tracing and compilation included; "again" is a second call on the same problem. Run with
+The original: 1000 calls of torch.autograd.functional.jacobian for each weight, which end in an
+estimate and not yet in a verdict. Ours: Monte Carlo at a resolution of 1e-2, the exact expectation,
+and a certificate. "First" is the first call in a process, tracing and compilation included; "again"
+is a second call on the same problem. Run with
 
     python benchmarks/verdicts.py
 """
@@ -44,14 +46,27 @@ def main():
     print(f"masked autoencoder, m={M}, n={N}; the certificate at its own small sizes\n")
     print("| evidence | first, s | again, s | loop / again | what it says |")
     print("| --- | ---: | ---: | ---: | --- |")
-    print(f"| original loop, {SAMPLES} samples | {loop:.2f} | {loop:.2f} | 1 | an estimate; no verdict |")
+    print(
+        f"| original loop, {SAMPLES} samples | {loop:.2f} | {loop:.2f} | 1 | an estimate; no "
+        f"verdict |"
+    )
     for evidence in ("monte_carlo", "expectation", "certificate"):
         options = {"sizes": SIZES} if evidence != "certificate" else {}
         first, report = seconds(lambda e=evidence, o=options: jg.verify(entry, evidence=e, **o))
-        again = sorted(seconds(lambda e=evidence, o=options: jg.verify(entry, evidence=e, **o))[0] for _ in range(3))[1]
+        again = sorted(
+            seconds(lambda e=evidence, o=options: jg.verify(entry, evidence=e, **o))[0]
+            for _ in range(3)
+        )[1]
         finding = report.findings[0]
-        said = f"wrong with probability {finding.bound:.0e}" if evidence == "certificate" else f"right to {finding.detectable:.0e}"
-        print(f"| {evidence} | {first:.2f} | {again:.2f} | {loop / again:.1f} | {report.verdict}, {said} |")
+        said = (
+            f"wrong with probability {finding.bound:.0e}"
+            if evidence == "certificate"
+            else f"right to {finding.detectable:.0e}"
+        )
+        print(
+            f"| {evidence} | {first:.2f} | {again:.2f} | {loop / again:.1f} | {report.verdict}, "
+            f"{said} |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Say whether docs/catalogue.html is what the present code writes, up to what changes from run to run and machine to machine.
+"""Say whether docs/catalogue.html is what the present code writes, up to what changes from run to
+run and machine to machine.
 
     jaxgrad verify --html fresh.html; python docs/compare.py fresh.html
 
-Compared are the words of the page in their order: names, claims, formulas, evidence, verdicts, code. Left out are numbers, figures,
-the date, versions and the command. The exit status is 1 where the pages differ; the first difference is told.
+Compared are the words of the page in their order: names, claims, formulas, evidence, verdicts,
+code. Left out are numbers, figures, the date, versions and the command. The exit status is 1 where
+the pages differ; the first difference is told.
 """
 
 import re
@@ -52,7 +54,10 @@ def difference(committed: str, fresh: str) -> str:
     old, new = words(committed), words(fresh)
     for i, (a, b) in enumerate(zip([*old, "(its end)"], [*new, "(its end)"], strict=False)):
         if a != b:
-            return f"behind {old[i - 1] if i else 'its beginning'!r}, the committed page has {a!r} and the fresh one {b!r}"
+            return (
+                f"behind {old[i - 1] if i else 'its beginning'!r}, the committed page has "
+                f"{a!r} and the fresh one {b!r}"
+            )
     return ""
 
 
@@ -61,9 +66,14 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python docs/compare.py FRESH.html", file=sys.stderr)
         return 2
-    told = difference(COMMITTED.read_text(encoding="utf-8"), Path(sys.argv[1]).read_text(encoding="utf-8"))
+    told = difference(
+        COMMITTED.read_text(encoding="utf-8"), Path(sys.argv[1]).read_text(encoding="utf-8")
+    )
     if told:
-        print(f"docs/catalogue.html is out of date: {told}\nmake it anew with: jaxgrad verify --html docs/catalogue.html")
+        print(
+            f"docs/catalogue.html is out of date: {told}\nmake it anew with: jaxgrad verify "
+            f"--html docs/catalogue.html"
+        )
     return int(bool(told))
 
 

@@ -2,7 +2,8 @@
 
 >>> import jax.numpy as jnp, jaxgrad as jg
 >>> claim = jg.Derivation(
-...     name="log_sum_exp", shapes={"x": "n"},
+...     name="log_sum_exp",
+...     shapes={"x": "n"},
 ...     loss=lambda x: jnp.log(jnp.exp(x).sum()),
 ...     gradient=lambda x: {"x": jnp.exp(x) / jnp.exp(x).sum()},
 ... )
@@ -59,7 +60,9 @@ _MODULES = frozenset({"catalog", "masks", "parity"})
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is first asked for, so that neither pytest nor ``jaxgrad --help`` waits for JAX."""
+    """Import what is asked for when it is first asked for, so that neither pytest nor ``jaxgrad
+    --help`` waits for JAX.
+    """
     if name in _MODULES:
         return importlib.import_module(f"jaxgrad.{name}")
     if name not in _HOMES:

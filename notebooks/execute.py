@@ -1,7 +1,9 @@
-"""Execute the notebooks: every claim in them is asserted, so one that stopped being true is an error.
+"""Execute the notebooks: every claim in them is asserted, so one that stopped being true is an
+error.
 
-Each notebook is a text file in the percent format, paired by jupytext with an .ipynb that carries the outputs. Without options
-all are executed and both halves must hold the same cells; with --write the .ipynb are made anew.
+Each notebook is a text file in the percent format, paired by jupytext with an .ipynb that carries
+the outputs. Without options all are executed and both halves must hold the same cells; with --write
+the .ipynb are made anew.
 
     python notebooks/execute.py [--write] [NAME ...]
 """
@@ -48,7 +50,13 @@ def cells(notebook):
 
 def execute(notebook):
     resources = {"metadata": {"path": str(HERE)}}
-    NotebookClient(notebook, timeout=4 * LIMIT, kernel_name="python3", coalesce_streams=True, resources=resources).execute()
+    NotebookClient(
+        notebook,
+        timeout=4 * LIMIT,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources=resources,
+    ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when each cell ran: noise
 
@@ -77,22 +85,42 @@ def problems(path, write):
         found.append(f"{paired.name} is missing; make it with --write")
     elif not write and cells(nbformat.read(paired, as_version=4)) != cells(notebook):
         found.append(f"{paired.name} holds other cells than {path.name}; make it anew with --write")
-    print(f"{path.stem:24} {'wrong' if found else 'right'}  {seconds:5.1f} s  {len(text) // 1000} kB", flush=True)
+    print(
+        f"{path.stem:24} {'wrong' if found else 'right'}  {seconds:5.1f} s  {len(text) // 1000} kB",
+        flush=True,
+    )
     return found
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks to execute; all of them where none is named")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="notebooks to execute; all of them where none is named",
+    )
     parser.add_argument("--write", action="store_true", help="write the executed .ipynb")
     options = parser.parse_args()
-    texts = {path.stem: path for path in sorted(HERE.glob("*.py")) if path != Path(__file__).resolve()}
+    texts = {
+        path.stem: path for path in sorted(HERE.glob("*.py")) if path != Path(__file__).resolve()
+    }
     unknown = set(options.names) - set(texts)
     if unknown:
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(texts)}")
     names = options.names or list(texts)
-    with ThreadPoolExecutor(min(cores(), AT_ONCE)) as pool:  # each notebook runs in a process of its own
-        failed = dict(zip(names, pool.map(lambda name: problems(texts[name], options.write), names), strict=True))
+    with ThreadPoolExecutor(
+        min(cores(), AT_ONCE)
+    ) as pool:  # each notebook runs in a process of its own
+        failed = dict(
+            zip(
+                names,
+                pool.map(lambda name: problems(texts[name], options.write), names),
+                strict=True,
+            )
+        )
     for path in HERE.glob("*.ipynb"):
         if path.stem not in texts:
             failed[path.stem] = [f"{path.name} has no {path.stem}.py"]

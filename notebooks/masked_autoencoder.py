@@ -11,15 +11,16 @@
 # %% [markdown]
 # # The expected gradient of a linear masked autoencoder
 #
-# A masked autoencoder hides part of its input and is asked to reconstruct all of it. With a linear encoder $W_1$ $(p \times n)$
-# and a linear decoder $W_2$ $(n \times p)$, data $X$ $(m \times n)$ with one sample a row, and a random mask $M$ of zeros and
-# ones, the loss of one draw is
+# A masked autoencoder hides part of its input and is asked to reconstruct all of it. With a linear
+# encoder $W_1$ $(p \times n)$ and a linear decoder $W_2$ $(n \times p)$, data $X$ $(m \times n)$
+# with one sample a row, and a random mask $M$ of zeros and ones, the loss of one draw is
 #
 # $$ L(M) = \frac{1}{mn} \left\lVert (M \circ X) W_1^\top W_2^\top - X \right\rVert^2 . $$
 #
-# Training follows $\nabla L$ under one mask after another, so what it does on average is decided by $\nabla\, \mathbb{E} L$.
-# This notebook derives that gradient, shows that only two moments of the mask enter it, and verifies it in three ways:
-# by summing over every mask, by differences, and by sampling.
+# Training follows $\nabla L$ under one mask after another, so what it does on average is decided by
+# $\nabla\, \mathbb{E} L$. This notebook derives that gradient, shows that only two moments of the
+# mask enter it, and verifies it in three ways: by summing over every mask, by differences, and by
+# sampling.
 
 # %%
 from dataclasses import replace
@@ -30,7 +31,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jaxgrad as jg
-from jaxgrad.catalog.autoencoders import feature_probabilities, masked_expected_gradient, masked_loss
+from jaxgrad.catalog.autoencoders import (
+    feature_probabilities,
+    masked_expected_gradient,
+    masked_loss,
+)
 from jaxgrad.masks import Bernoulli, FeatureBernoulli, FixedCount, Patches
 
 plt.style.use("style.mplstyle")
@@ -38,20 +43,19 @@ plt.style.use("style.mplstyle")
 # %% [markdown]
 # ## The derivation
 #
-# **One row.** Write $B = W_2 W_1$ for the whole map, and take one sample $x$ with its mask $\mathsf m$, both as columns. Its
-# residual
-# is $r = B(\mathsf m \circ x) - x$, and
+# **One row.** Write $B = W_2 W_1$ for the whole map, and take one sample $x$ with its mask $\mathsf
+# m$, both as columns. Its residual is $r = B(\mathsf m \circ x) - x$, and
 #
 # $$ \lVert r \rVert^2
 #    = (\mathsf m \circ x)^\top B^\top B \, (\mathsf m \circ x) - 2\, x^\top B\, (\mathsf m \circ x) + x^\top x . $$
 #
-# The mask occurs twice in the first term, once in the second, and not in the third. A quadratic in a random vector knows no more
-# of it than its mean and its second moment,
+# The mask occurs twice in the first term, once in the second, and not in the third. A quadratic in
+# a random vector knows no more of it than its mean and its second moment,
 #
 # $$ \mu = \mathbb{E}\,\mathsf m, \qquad S = \mathbb{E}\,\mathsf m \mathsf m^\top . $$
 #
-# **Take the expectation.** Since $(\mathsf m \circ x)(\mathsf m \circ x)^\top = \mathsf m \mathsf m^\top \circ x x^\top$ entry
-# by entry,
+# **Take the expectation.** Since $(\mathsf m \circ x)(\mathsf m \circ x)^\top = \mathsf m \mathsf
+# m^\top \circ x x^\top$ entry by entry,
 #
 # $$ \mathbb{E} \lVert r \rVert^2
 #    = \operatorname{tr}\!\left( B^\top B \,(S \circ x x^\top) \right) - 2\, x^\top B\, (\mu \circ x) + x^\top x . $$
@@ -62,7 +66,8 @@ plt.style.use("style.mplstyle")
 # $$ mn\, \mathbb{E} L = \operatorname{tr}\!\left( B^\top B\, (S \circ X^\top X) \right)
 #    - 2 \left\langle B,\, X^\top (\mu \circ X) \right\rangle + \lVert X \rVert^2 . $$
 #
-# **Differentiate in $B$.** For symmetric $G$ the gradient of $\operatorname{tr}(B^\top B G)$ is $2BG$, so
+# **Differentiate in $B$.** For symmetric $G$ the gradient of $\operatorname{tr}(B^\top B G)$ is
+# $2BG$, so
 #
 # $$ \nabla_B\, \mathbb{E} L = \frac{2}{mn} A, \qquad
 #    A = W_2 W_1 (S \circ X^\top X) - X^\top (\mu \circ X) . $$
@@ -90,7 +95,8 @@ print(inspect.getsource(masked_expected_gradient))
 # | patches of $s$ neighbours, kept or dropped together | $p$ | $p$ | $p$ inside a patch, $p^2$ outside |
 # | exactly $k$ of $n$ kept | $k/n$ | $k/n$ | $\frac{k(k-1)}{n(n-1)}$ |
 #
-# The diagonal is always $\mu$, because $m_j^2 = m_j$. What is off the diagonal says how entries hang together.
+# The diagonal is always $\mu$, because $m_j^2 = m_j$. What is off the diagonal says how entries
+# hang together.
 
 # %%
 n = 10
@@ -126,9 +132,10 @@ for mask in small:
 # %% [markdown]
 # ## Verified
 #
-# A `Derivation` is the claim: a loss, a closed form, shapes, and the distribution of the mask. `verify` gathers the evidence that
-# exists for it. *expectation* sums over every mask at small sizes and differentiates the sum, *differences* does the same without
-# trusting autodiff, and *monte_carlo* samples, with a bound that comes from the standard error.
+# A `Derivation` is the claim: a loss, a closed form, shapes, and the distribution of the mask.
+# `verify` gathers the evidence that exists for it. *expectation* sums over every mask at small
+# sizes and differentiates the sum, *differences* does the same without trusting autodiff, and
+# *monte_carlo* samples, with a bound that comes from the standard error.
 
 # %%
 report = jg.verify(jg.catalog.get("masked_autoencoder_bernoulli"))
@@ -137,15 +144,18 @@ assert report.verdict == "confirmed"
 
 # %%
 for name in ("features", "patches", "fixed_count"):
-    report = jg.verify(jg.catalog.get(f"masked_autoencoder_{name}"), evidence=["expectation", "monte_carlo"])
+    report = jg.verify(
+        jg.catalog.get(f"masked_autoencoder_{name}"), evidence=["expectation", "monte_carlo"]
+    )
     print(f"{report.name:32} {report.verdict}")
     report.assert_confirmed()
 
 # %% [markdown]
 # ## Sampling, as one would do it by hand
 #
-# The usual check draws a thousand masks and averages the gradients. `estimate` does that in one compiled loop, and says how
-# far its mean may be off. The problem is $m = 50$, $n = 10$, with uniform data and weights.
+# The usual check draws a thousand masks and averages the gradients. `estimate` does that in one
+# compiled loop, and says how far its mean may be off. The problem is $m = 50$, $n = 10$, with
+# uniform data and weights.
 
 # %%
 rng = np.random.default_rng(0)
@@ -153,48 +163,70 @@ x, w1, w2 = (jnp.asarray(rng.random(shape), jnp.float32) for shape in ((50, n), 
 mask = Bernoulli(0.6)
 closed = masked_expected_gradient(x, w1, w2, mask)["w1"]
 
-estimate = jg.estimate(lambda w1, w2, x, mask: masked_loss(x, w1, w2, mask), mask, x.shape, argnums=(0, 1))
-(mean, _), (standard_error, _), samples, chunks = estimate(jax.random.key(0), w1, w2, x, samples=1000)
+estimate = jg.estimate(
+    lambda w1, w2, x, mask: masked_loss(x, w1, w2, mask), mask, x.shape, argnums=(0, 1)
+)
+(mean, _), (standard_error, _), samples, chunks = estimate(
+    jax.random.key(0), w1, w2, x, samples=1000
+)
 away = np.abs(mean - closed) / standard_error
-print(f"{samples} samples in {chunks} chunks: the mean is off by at most {away.max():.1f} standard errors")
+print(
+    f"{samples} samples in {chunks} chunks: the mean is off by at most {away.max():.1f} standard "
+    f"errors"
+)
 print(f"and by at most {np.abs(mean / closed - 1).max():.2%} of the closed form")
 assert away.max() < 6
 
 # %% [markdown]
-# **The mean must be a mean.** A loop that adds up $N$ gradients and then computes `total / N` without keeping the result
-# compares a sum with an expectation. The difference it prints is about $N$ times the gradient, and it looks like noise to anyone
-# who expects Monte Carlo to be noisy. The ratio gives it away, and `verify` refuses the claim at once:
+# **The mean must be a mean.** A loop that adds up $N$ gradients and then computes `total / N`
+# without keeping the result compares a sum with an expectation. The difference it prints is about
+# $N$ times the gradient, and it looks like noise to anyone who expects Monte Carlo to be noisy. The
+# ratio gives it away, and `verify` refuses the claim at once:
 
 # %%
 total = samples * mean
-print(f"sum over the masks / closed form: between {(total / closed).min():.0f} and {(total / closed).max():.0f}")
+print(
+    f"sum over the masks / closed form: between {(total / closed).min():.0f} and "
+    f"{(total / closed).max():.0f}"
+)
 assert np.all(np.abs(total / closed / samples - 1) < 0.1)
 
 
 def undivided(x, w1, w2, mask):
-    return {wrt: 1000 * gradient for wrt, gradient in masked_expected_gradient(x, w1, w2, mask).items()}
+    return {
+        wrt: 1000 * gradient for wrt, gradient in masked_expected_gradient(x, w1, w2, mask).items()
+    }
 
 
-claim = replace(jg.catalog.get("masked_autoencoder_bernoulli"), name="undivided", gradient=undivided)
+claim = replace(
+    jg.catalog.get("masked_autoencoder_bernoulli"), name="undivided", gradient=undivided
+)
 refuted = jg.verify(claim, evidence="monte_carlo")
 print(refuted.verdict, "|", refuted.findings[0].detail)
 assert refuted.verdict == "refuted"
 
 # %% [markdown]
-# **How fast it converges.** The error of a mean of $N$ independent gradients has the root mean square $\sigma / \sqrt N$, where
-# $\sigma^2$ is the variance of one gradient, added over its entries. Twelve independent runs, each followed as it grows:
+# **How fast it converges.** The error of a mean of $N$ independent gradients has the root mean
+# square $\sigma / \sqrt N$, where $\sigma^2$ is the variance of one gradient, added over its
+# entries. Twelve independent runs, each followed as it grows:
 
 
 # %%
 def chunk_gradient(key):
-    """The gradient of the mean loss over 32 masks: the mean of their gradients, for the price of one matrix product."""
+    """The gradient of the mean loss over 32 masks: the mean of their gradients, for the price of
+    one matrix product.
+    """
     draws = mask.sample(key, (32, *x.shape))
-    return jax.grad(lambda w: jnp.mean(jax.vmap(lambda draw: masked_loss(x, w, w2, draw))(draws)))(w1)
+    return jax.grad(lambda w: jnp.mean(jax.vmap(lambda draw: masked_loss(x, w, w2, draw))(draws)))(
+        w1
+    )
 
 
 runs, steps = 12, 256
 keys = jax.random.split(jax.random.key(1), (runs, steps))
-chunk_means = np.asarray(jax.jit(lambda keys: jax.lax.map(jax.vmap(chunk_gradient), keys))(keys.T), np.float64)  # (steps, runs, n, n)
+chunk_means = np.asarray(
+    jax.jit(lambda keys: jax.lax.map(jax.vmap(chunk_gradient), keys))(keys.T), np.float64
+)  # (steps, runs, n, n)
 counts = 32 * np.arange(1, steps + 1)
 running = chunk_means.cumsum(axis=0) / np.arange(1, steps + 1)[:, None, None, None]
 error = np.linalg.norm(running - closed, axis=(2, 3)) / np.linalg.norm(closed)
@@ -203,23 +235,38 @@ sigma = np.sqrt(32 * chunk_means.var(axis=(0, 1), ddof=1).sum()) / np.linalg.nor
 # ‖error‖² is Σ λ z² / N, with λ the eigenvalues of one gradient's covariance and z standard normals
 flat = chunk_means.reshape(-1, closed.size) / np.linalg.norm(closed)
 eigenvalues = np.clip(32 * np.linalg.eigvalsh(np.cov(flat.T)), 0, None)
-low, high = np.quantile(np.sqrt(rng.normal(size=(20_000, closed.size)) ** 2 @ eigenvalues), [0.025, 0.975])
+low, high = np.quantile(
+    np.sqrt(rng.normal(size=(20_000, closed.size)) ** 2 @ eigenvalues), [0.025, 0.975]
+)
 
 figure, axis = plt.subplots(figsize=(6.4, 3.8))
 axis.loglog(counts, error, color="C0", alpha=0.35, linewidth=0.8)
 axis.plot([], [], color="C0", alpha=0.6, label="12 runs")
 axis.loglog(counts, np.sqrt((error**2).mean(axis=1)), color="C0", label="their root mean square")
 axis.loglog(counts, sigma / np.sqrt(counts), color="C1", linestyle="--", label=r"$\sigma/\sqrt{N}$")
-axis.fill_between(counts, low / np.sqrt(counts), high / np.sqrt(counts), color="C1", alpha=0.15, linewidth=0, label="95% of runs")
+axis.fill_between(
+    counts,
+    low / np.sqrt(counts),
+    high / np.sqrt(counts),
+    color="C1",
+    alpha=0.15,
+    linewidth=0,
+    label="95% of runs",
+)
 axis.set(xlabel="samples $N$", ylabel="error relative to the gradient")
 axis.set_title("The Monte Carlo mean approaches the closed form as $1/\\sqrt{N}$")
 axis.legend()
 plt.show()
 
 ratio = np.sqrt((error**2).mean(axis=1)) / (sigma / np.sqrt(counts))
-print(f"root mean square error over σ/√N: {ratio[0]:.2f} at {counts[0]} samples, {ratio[-1]:.2f} at {counts[-1]}")
+print(
+    f"root mean square error over σ/√N: {ratio[0]:.2f} at {counts[0]} samples, {ratio[-1]:.2f} at "
+    f"{counts[-1]}"
+)
 assert np.all((ratio > 0.4) & (ratio < 2.5))
-inside = np.mean((error > low / np.sqrt(counts)[:, None]) & (error < high / np.sqrt(counts)[:, None]))
+inside = np.mean(
+    (error > low / np.sqrt(counts)[:, None]) & (error < high / np.sqrt(counts)[:, None])
+)
 print(f"{inside:.0%} of all points lie in the band")
 assert inside > 0.85
 
@@ -228,8 +275,9 @@ assert inside > 0.85
 #
 # ### A closed form for one mask, a loss under another
 #
-# It is easily done: the closed form gets a probability per feature, but the sampled loss still masks with the one scalar
-# probability of the section before. Both halves are right by themselves, and the claim is wrong:
+# It is easily done: the closed form gets a probability per feature, but the sampled loss still
+# masks with the one scalar probability of the section before. Both halves are right by themselves,
+# and the claim is wrong:
 
 # %%
 features = jg.catalog.get("masked_autoencoder_features")
@@ -239,7 +287,9 @@ def features_anyway(x, w1, w2, mask):
     return masked_expected_gradient(x, w1, w2, FeatureBernoulli(feature_probabilities(x.shape[1])))
 
 
-mixed = replace(features, name="scalar_mask_in_the_loss", mask=Bernoulli(0.6), gradient=features_anyway)
+mixed = replace(
+    features, name="scalar_mask_in_the_loss", mask=Bernoulli(0.6), gradient=features_anyway
+)
 report = jg.verify(mixed)
 print(report)
 assert report.verdict == "refuted"
@@ -247,9 +297,10 @@ assert report.verdict == "refuted"
 # %% [markdown]
 # ### Patches in the wrong place
 #
-# The second moment of patches has blocks of $p$ along the diagonal. Writing them in a loop over $i$, the block of entry $i$
-# begins at row $\lfloor i/s \rfloor\, s$. Forget the last factor and the blocks begin at $\lfloor i/s \rfloor$: they overlap at
-# the top left, and below it the diagonal itself stays at $p^2$.
+# The second moment of patches has blocks of $p$ along the diagonal. Writing them in a loop over
+# $i$, the block of entry $i$ begins at row $\lfloor i/s \rfloor\, s$. Forget the last factor and
+# the blocks begin at $\lfloor i/s \rfloor$: they overlap at the top left, and below it the diagonal
+# itself stays at $p^2$.
 
 
 # %%
@@ -264,7 +315,10 @@ def misplaced(n, p=0.6, s=2):
 right, wrong = np.asarray(Patches(0.6, 2).second_moment(n)), misplaced(n)
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.1))
 for axis, moment, title in zip(
-    axes, (right, wrong), ("blocks at $\\lfloor i/s\\rfloor s$: right", "blocks at $\\lfloor i/s\\rfloor$: wrong"), strict=False
+    axes,
+    (right, wrong),
+    ("blocks at $\\lfloor i/s\\rfloor s$: right", "blocks at $\\lfloor i/s\\rfloor$: wrong"),
+    strict=False,
 ):
     image = axis.imshow(moment, vmin=0, vmax=1)
     axis.set(title=title, xticks=range(0, n, 2), yticks=range(0, n, 2))
@@ -289,8 +343,9 @@ print(report)
 assert report.verdict == "refuted"
 
 # %% [markdown]
-# How large is the mistake? With the uniform data of this notebook, a tenth of the gradient or less. Beside numbers that scatter
-# a check by eye passes it over; next to a standard error of a few thousandths it stands out.
+# How large is the mistake? With the uniform data of this notebook, a tenth of the gradient or less.
+# Beside numbers that scatter a check by eye passes it over; next to a standard error of a few
+# thousandths it stands out.
 
 # %%
 with jax.enable_x64(True):
@@ -303,7 +358,8 @@ for wrt in good:
     assert 0.01 < share < 0.2
 
 # %% [markdown]
-# A patch size that does not divide $n$ has no such matrix at all, and is refused rather than ignored:
+# A patch size that does not divide $n$ has no such matrix at all, and is refused rather than
+# ignored:
 
 # %%
 try:
@@ -316,13 +372,16 @@ else:
 # %% [markdown]
 # ## Without a closed form
 #
-# `expectation` turns a loss under a mask into the exact function of everything else, which differentiates like any other. At sizes
-# where all masks can be listed, autodiff of it is the closed form to rounding.
+# `expectation` turns a loss under a mask into the exact function of everything else, which
+# differentiates like any other. At sizes where all masks can be listed, autodiff of it is the
+# closed form to rounding.
 
 # %%
 with jax.enable_x64(True):
     tiny = [jnp.asarray(rng.normal(size=shape)) for shape in ((3, 4), (2, 4), (4, 2))]
-    exact = jg.expectation(lambda x, w1, w2, mask: masked_loss(x, w1, w2, mask), Bernoulli(0.6), (3, 4))
+    exact = jg.expectation(
+        lambda x, w1, w2, mask: masked_loss(x, w1, w2, mask), Bernoulli(0.6), (3, 4)
+    )
     by_autodiff = jax.grad(exact, argnums=1)(*tiny)
     by_hand = masked_expected_gradient(*tiny, Bernoulli(0.6))["w1"]
     print(f"2^12 masks: largest difference {np.abs(by_autodiff - by_hand).max():.1e}")

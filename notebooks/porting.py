@@ -11,12 +11,13 @@
 # %% [markdown]
 # # Porting a torch model: two mistakes, and how they are found
 #
-# A port is right when it computes the same function: the same values and the same gradients, at every layer. To compare two
-# outputs at a tolerance does not show that. A tolerance that lets float32 rounding pass lets small mistakes pass too; a loss can
-# agree while its gradient does not; and an early difference smears over all that follows.
+# A port is right when it computes the same function: the same values and the same gradients, at
+# every layer. To compare two outputs at a tolerance does not show that. A tolerance that lets
+# float32 rounding pass lets small mistakes pass too; a loss can agree while its gradient does not;
+# and an early difference smears over all that follows.
 #
-# Here a small transformer block is ported with two mistakes that people really make. One changes the values by a few
-# parts in a million. The other changes no value at all.
+# Here a small transformer block is ported with two mistakes that people really make. One changes
+# the values by a few parts in a million. The other changes no value at all.
 
 # %%
 import jax
@@ -51,8 +52,9 @@ class Block(nn.Module):
 
 
 # %% [markdown]
-# It is recorded once, in float64 and in float32, at random parameters: values, the gradient of every parameter under a random
-# cotangent, and what goes in and comes back at every module. A golden can be saved, and is checked where no torch is.
+# It is recorded once, in float64 and in float32, at random parameters: values, the gradient of
+# every parameter under a random cotangent, and what goes in and comes back at every module. A
+# golden can be saved, and is checked where no torch is.
 
 # %%
 tokens = np.random.default_rng(0).standard_normal((3, 5, 8))
@@ -62,7 +64,8 @@ print(golden)
 # %% [markdown]
 # ## The port
 #
-# `checkpoint_name` gives values the names of torch's modules; it costs nothing when the model is trained.
+# `checkpoint_name` gives values the names of torch's modules; it costs nothing when the model is
+# trained.
 
 
 # %%
@@ -101,8 +104,9 @@ print(f"largest difference: {np.abs(ours - theirs).max():.1e}")
 # %% [markdown]
 # ## What a check says
 #
-# Both sides run in float64, and each entry has a bound of its own, measured: how far the result moves when inputs and
-# parameters move by one unit in the last place. Then every named block runs alone, on torch's own activations and cotangents.
+# Both sides run in float64, and each entry has a bound of its own, measured: how far the result
+# moves when inputs and parameters move by one unit in the last place. Then every named block runs
+# alone, on torch's own activations and cotangents.
 
 # %%
 report = jg.parity.check(port, golden)
@@ -113,7 +117,8 @@ assert report.context["first_forward"] == "norm1"
 assert report.context["remedies"]["norm1"] == "eps=1e-05 restores parity"
 
 # %% [markdown]
-# The first mistake: torch's LayerNorm adds 1e-5 to the variance, and flax's 1e-6. With that mended, values agree everywhere.
+# The first mistake: torch's LayerNorm adds 1e-5 to the variance, and flax's 1e-6. With that mended,
+# values agree everywhere.
 
 # %%
 mended = jg.parity.check(lambda p, x: port(p, x, eps=1e-5), golden)
@@ -126,8 +131,9 @@ assert mended.context["first_vjp"] == ["mix"]
 assert "stop_gradient" in mended.context["remedies"]["mix"]
 
 # %% [markdown]
-# The second mistake: the softmax was written by hand. To take the derivative out of the maximum is right, for it cancels; to take
-# it out of the sum is not. No value shows it. The block is `mix`, whose input the attention is.
+# The second mistake: the softmax was written by hand. To take the derivative out of the maximum is
+# right, for it cancels; to take it out of the sum is not. No value shows it. The block is `mix`,
+# whose input the attention is.
 #
 # ## The right port
 
@@ -140,12 +146,16 @@ def mended_port(p, x):
 final = jg.parity.check(mended_port, golden)
 final.assert_confirmed()
 for finding in final.findings[:4]:
-    print(f"{finding.wrt:8} {finding.evidence:9} {finding.verdict}  error {finding.error:.1e}  bound {finding.bound:.1e}")
+    print(
+        f"{finding.wrt:8} {finding.evidence:9} {finding.verdict}  error {finding.error:.1e}  "
+        f"bound {finding.bound:.1e}"
+    )
 
 # %% [markdown]
-# "Confirmed" speaks of this function at these inputs; what could not be seen there, such as a gradient that is zero on both sides,
-# stands among the warnings. Here that is the key's bias: softmax does not feel a shift of all scores of a row, which is a
-# third of the bias of `qkv`; the rest of that array is compared.
+# "Confirmed" speaks of this function at these inputs; what could not be seen there, such as a
+# gradient that is zero on both sides, stands among the warnings. Here that is the key's bias:
+# softmax does not feel a shift of all scores of a row, which is a third of the bias of `qkv`; the
+# rest of that array is compared.
 #
 # What ports get wrong most often is written down, with what is tried at a failing block:
 

@@ -1,4 +1,6 @@
-"""Say on which devices the two frameworks are compared; a device that is missing is named, not passed over."""
+"""Say on which devices the two frameworks are compared; a device that is missing is named, not
+passed over.
+"""
 
 import jax
 import pytest

@@ -1,4 +1,6 @@
-"""The same models in plain JAX, as a person ports them; `bug` plants one of the mistakes that people make."""
+"""The same models in plain JAX, as a person ports them; `bug` plants one of the mistakes that
+people make.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +62,13 @@ def mlp(p, x, bug=""):
 
 def conv(p, name, x, stride, padding):
     """A convolution of images, channels first."""
-    y = jax.lax.conv_general_dilated(x, p[f"{name}.weight"], (stride, stride), padding, dimension_numbers=("NCHW", "OIHW", "NCHW"))
+    y = jax.lax.conv_general_dilated(
+        x,
+        p[f"{name}.weight"],
+        (stride, stride),
+        padding,
+        dimension_numbers=("NCHW", "OIHW", "NCHW"),
+    )
     return tag(y + p[f"{name}.bias"][:, None, None] if f"{name}.bias" in p else y, name)
 
 
@@ -72,7 +80,9 @@ def batch_norm(p, name, x, updated, train, bug=""):
         weight = 0.9 if bug == f"momentum of {name}" else 0.1
         unbiased = 1.0 if bug == f"biased running variance in {name}" else n / (n - 1)
         updated[f"{name}.running_mean"] = (1 - weight) * p[f"{name}.running_mean"] + weight * mean
-        updated[f"{name}.running_var"] = (1 - weight) * p[f"{name}.running_var"] + weight * var * unbiased
+        updated[f"{name}.running_var"] = (1 - weight) * p[
+            f"{name}.running_var"
+        ] + weight * var * unbiased
         if bug == f"detached statistics in {name}":
             mean, var = jax.lax.stop_gradient((mean, var))
     eps = 1e-3 if bug == f"eps of {name}" else 1e-5
@@ -111,7 +121,11 @@ def attention(p, name, x, heads, *, rate=0.0, causal=False, bug="", source=None)
     scores = scores if bug == f"no scale in {name}" else scores / jnp.sqrt(1.0 * d)
     if causal:
         at = jnp.arange(n)
-        seen = at[:, None] > at[None, :] - 2 if bug == f"mask off by one in {name}" else at[:, None] >= at[None, :]
+        seen = (
+            at[:, None] > at[None, :] - 2
+            if bug == f"mask off by one in {name}"
+            else at[:, None] >= at[None, :]
+        )
         scores = jnp.where(seen, scores, -jnp.inf)
     if bug == f"softmax over queries in {name}":
         weights = jax.nn.softmax(scores, -2)
@@ -171,7 +185,10 @@ def block(p, at, x, heads, bug=""):
     """A vision transformer's block."""
     x = x + attention(p, f"{at}.attn", layer_norm(p, f"{at}.norm1", x, 1e-6, bug), heads, bug=bug)
     y = tag(
-        jax.nn.gelu(linear(p, f"{at}.fc1", layer_norm(p, f"{at}.norm2", x, 1e-6, bug), bug), approximate=bug == f"tanh in {at}.act"),
+        jax.nn.gelu(
+            linear(p, f"{at}.fc1", layer_norm(p, f"{at}.norm2", x, 1e-6, bug), bug),
+            approximate=bug == f"tanh in {at}.act",
+        ),
         f"{at}.act",
     )
     return tag(x + linear(p, f"{at}.fc2", y, bug), at)
@@ -180,12 +197,16 @@ def block(p, at, x, heads, bug=""):
 def patches(x, p=4):
     """Cut images into patches."""
     b, c, h, w = x.shape
-    return x.reshape(b, c, h // p, p, w // p, p).transpose(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
+    return (
+        x.reshape(b, c, h // p, p, w // p, p).transpose(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
+    )
 
 
 def shuffled(b, count):
     """The random order of each image's patches, from torch's draw, and the way back."""
-    order = jnp.argsort(noise("noise", (b, count), lambda shape: jax.random.uniform(jax.random.key(0), shape)), 1)
+    order = jnp.argsort(
+        noise("noise", (b, count), lambda shape: jax.random.uniform(jax.random.key(0), shape)), 1
+    )
     return order, jnp.argsort(order, 1)
 
 
@@ -204,21 +225,29 @@ def masked_autoencoder(p, x, bug="", keep=2, heads=2):
     b, count, width = tokens.shape
     order, back = shuffled(b, count)
     kept = taken(tokens, order[:, :keep])
-    z = linear(p, "bridge", layer_norm(p, "norm", block(p, "encode", kept, heads, bug), bug=bug), bug)
+    z = linear(
+        p, "bridge", layer_norm(p, "norm", block(p, "encode", kept, heads, bug), bug=bug), bug
+    )
     fill = jnp.broadcast_to(
-        jax.lax.stop_gradient(p["mask_token"]) if bug == "detached mask token" else p["mask_token"], (b, count - keep, width)
+        jax.lax.stop_gradient(p["mask_token"]) if bug == "detached mask token" else p["mask_token"],
+        (b, count - keep, width),
     )
     z = jnp.concatenate([z, fill], 1)
     z = taken(z, order if bug == "tokens not put back" else back) + p["decoder_position"]
     hidden = (back >= keep).astype(x.dtype)
-    return {"prediction": linear(p, "head", block(p, "decode", z, heads, bug), bug), "hidden": hidden}
+    return {
+        "prediction": linear(p, "head", block(p, "decode", z, heads, bug), bug),
+        "hidden": hidden,
+    }
 
 
 def masked_loss(x):
     """The squared error on hidden patches alone."""
 
     def loss(output):
-        error = jnp.mean((output["prediction"] - patches(jnp.asarray(x, output["prediction"].dtype))) ** 2, -1)
+        error = jnp.mean(
+            (output["prediction"] - patches(jnp.asarray(x, output["prediction"].dtype))) ** 2, -1
+        )
         return jnp.sum(error * output["hidden"]) / jnp.sum(output["hidden"])
 
     return loss

@@ -1,7 +1,9 @@
-"""The original formulations, in torch: every entry of the catalogue once more, as a person writes it there.
+"""The original formulations, in torch: every entry of the catalogue once more, as a person writes
+it there.
 
-Nothing here comes from jaxgrad. An original is a function of named tensors; `gradient` differentiates it the way its notebook
-does: by `backward`, by `torch.autograd.functional.jacobian`, or by pulling a cotangent back.
+Nothing here comes from jaxgrad. An original is a function of named tensors; `gradient`
+differentiates it the way its notebook does: by `backward`, by `torch.autograd.functional.jacobian`,
+or by pulling a cotangent back.
 """
 
 import itertools
@@ -15,7 +17,9 @@ from torch import nn
 
 
 class Original(NamedTuple):
-    """A torch function of the inputs by name, and how it is differentiated: "backward", "jacobian" or "cotangent"."""
+    """A torch function of the inputs by name, and how it is differentiated: "backward", "jacobian"
+    or "cotangent".
+    """
 
     function: Callable
     how: str = "backward"
@@ -56,7 +60,9 @@ def _add_bias(x, b):
 
 
 class Perceptron(nn.Module):
-    """Linear layers with ReLUs between them; its hooks record each layer's inputs, outputs and their gradients."""
+    """Linear layers with ReLUs between them; its hooks record each layer's inputs, outputs and
+    their gradients.
+    """
 
     def __init__(self, widths):
         """Build one nn.Linear between each two neighbouring `widths`."""
@@ -75,7 +81,10 @@ class Perceptron(nn.Module):
 
     def _after_backward(self, number):
         def hook(_, grad_input, grad_output):
-            self.input_gradients[number], self.output_gradients[number] = grad_input[0], grad_output[0].detach()
+            self.input_gradients[number], self.output_gradients[number] = (
+                grad_input[0],
+                grad_output[0].detach(),
+            )
 
         return hook
 
@@ -87,7 +96,9 @@ class Perceptron(nn.Module):
 
 
 def perceptron_of(parameters):
-    """Return a module that holds these {w1, b1, w2, …} themselves, so that gradients flow to them."""
+    """Return a module that holds these {w1, b1, w2, …} themselves, so that gradients flow to
+    them.
+    """
     depth = len(parameters) // 2
     widths = [parameters["w1"].shape[1], *(len(parameters[f"b{i}"]) for i in range(1, depth + 1))]
     module = Perceptron(widths).to(parameters["w1"])
@@ -99,7 +110,10 @@ def perceptron_of(parameters):
 
 
 def _relu_mlp(x, y, **parameters):
-    names = {f"layers.{int(k[1:]) - 1}.{'weight' if k[0] == 'w' else 'bias'}": v for k, v in parameters.items()}
+    names = {
+        f"layers.{int(k[1:]) - 1}.{'weight' if k[0] == 'w' else 'bias'}": v
+        for k, v in parameters.items()
+    }
     return F.mse_loss(torch.func.functional_call(perceptron_of(parameters), names, (x,)), y)
 
 
@@ -198,7 +212,11 @@ def value_and_gradient(original, inputs, wrt):
     if original.how == "cotangent":
         cotangent = tensors.pop("cotangent")
         output = original.function(*tensors.values())
-        pulled = torch.autograd.grad(output, [tensors[name] for name in wrt], grad_outputs=cotangent) if wrt else ()
+        pulled = (
+            torch.autograd.grad(output, [tensors[name] for name in wrt], grad_outputs=cotangent)
+            if wrt
+            else ()
+        )
         return (output * cotangent).sum(), dict(zip(wrt, pulled, strict=True))
     value = original.function(**tensors)
     if not wrt:
@@ -210,14 +228,22 @@ def value_and_gradient(original, inputs, wrt):
     def of(*arrays):
         return original.function(**{**inputs, **dict(zip(wrt, arrays, strict=True))})
 
-    return value, dict(zip(wrt, torch.autograd.functional.jacobian(of, tuple(inputs[name] for name in wrt)), strict=True))
+    return value, dict(
+        zip(
+            wrt,
+            torch.autograd.functional.jacobian(of, tuple(inputs[name] for name in wrt)),
+            strict=True,
+        )
+    )
 
 
 # --- masks: how they are drawn, and all of them with their probabilities
 
 
 class Masks(NamedTuple):
-    """How the masks of an entry are drawn, and what a row can be: (generator, shape) -> mask, and n -> [(row, probability)]."""
+    """How the masks of an entry are drawn, and what a row can be: (generator, shape) -> mask, and n
+    -> [(row, probability)].
+    """
 
     draw: Callable
     rows: Callable
@@ -243,7 +269,10 @@ def _coins(chances):
 
 def _draw_coins(chances_of):
     def draw(generator, shape):
-        return torch.bernoulli(torch.tensor(chances_of(shape[-1]), dtype=torch.float64).expand(shape), generator=generator)
+        return torch.bernoulli(
+            torch.tensor(chances_of(shape[-1]), dtype=torch.float64).expand(shape),
+            generator=generator,
+        )
 
     return draw
 
@@ -271,13 +300,17 @@ def _fixed_rows(n):
 
 _FEATURES = Masks(_draw_coins(probabilities), lambda n: _coins(probabilities(n)))
 MASKS = {
-    "masked_autoencoder_bernoulli": Masks(_draw_coins(lambda n: [PROBABILITY] * n), lambda n: _coins([PROBABILITY] * n)),
+    "masked_autoencoder_bernoulli": Masks(
+        _draw_coins(lambda n: [PROBABILITY] * n), lambda n: _coins([PROBABILITY] * n)
+    ),
     "masked_autoencoder_features": _FEATURES,
     "masked_autoencoder_patches": Masks(_draw_patches, _patch_rows),
     "masked_autoencoder_fixed_count": Masks(_draw_fixed, _fixed_rows),
     "masked_autoencoder_dropped_loss": _FEATURES,
     "emphasised_denoising": _FEATURES,
-    "inverted_dropout": Masks(_draw_coins(lambda n: [DROPOUT_KEEP] * n), lambda n: _coins([DROPOUT_KEEP] * n)),
+    "inverted_dropout": Masks(
+        _draw_coins(lambda n: [DROPOUT_KEEP] * n), lambda n: _coins([DROPOUT_KEEP] * n)
+    ),
     "marginalised_denoising": _FEATURES,
     "mean_gate": _FEATURES,
 }

@@ -45,7 +45,7 @@ def linear(p, x):
         (Model(lambda fc, x: fc(x) * random.random()), {"x": X}, "does not do the same twice"),
         (Model(lambda fc, x: nn.functional.rrelu(fc(x), training=True)), {"x": X}, "draws and uses its draw in one step"),
         (lambda x: x.mul_(2), {"x": X}, "changes an input in place"),
-        (nn.Linear(5, 3), {"x": X}, "`torch_module_or_function` raised RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+        (nn.Linear(5, 3), {"x": X}, "`torch_module_or_function` " "raised " "RuntimeError: " "mat1 and " "mat2 shapes cannot be multiplied"),
         (Model(lambda fc, x: fc(x).exp().add_(1).exp_() * fc(x).sigmoid_().mul_(2)), {"x": X}, "changes in place what the backward"),
     ],
 )  # fmt: skip
@@ -71,7 +71,10 @@ def test_record_refuses_wrong_options():
 
 def test_without_torch_recording_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"install it, or record where it is and load the golden .*: checking needs no torch"):
+    with pytest.raises(
+        ImportError,
+        match=r"install it, or record where it is and load the golden .*: checking needs no torch",
+    ):
         parity.record(None, {"x": X})
 
 
@@ -84,12 +87,16 @@ def test_a_check_needs_no_torch(monkeypatch, tmp_path):
 def test_a_golden_file_that_is_none_is_refused(tmp_path):
     path = LINEAR.save(tmp_path / "linear.npz")
     content = path.read_bytes()
-    foreign, broken, changed = (tmp_path / name for name in ("foreign.npz", "broken.npz", "changed.npz"))
+    foreign, broken, changed = (
+        tmp_path / name for name in ("foreign.npz", "broken.npz", "changed.npz")
+    )
     np.savez(foreign, x=X)
     broken.write_bytes(content[: len(content) // 2])
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(changed, "w") as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name) if "weight" not in name else old.read(name)[:-1] + b"\0")
+            new.writestr(
+                name, old.read(name) if "weight" not in name else old.read(name)[:-1] + b"\0"
+            )
     for file, message in (
         (foreign, "is no golden file: it holds no manifest"),
         (broken, "is damaged or no golden file"),
@@ -104,7 +111,11 @@ def test_a_golden_file_that_is_none_is_refused(tmp_path):
     ):
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(changed, "w") as new:
             for name in old.namelist():
-                manifest = json.dumps(json.loads(old.read(name)) | entry) if name == "manifest.json" else old.read(name)
+                manifest = (
+                    json.dumps(json.loads(old.read(name)) | entry)
+                    if name == "manifest.json"
+                    else old.read(name)
+                )
                 new.writestr(name, manifest)
         with pytest.raises(ValueError, match=message):
             parity.Golden.load(changed)
@@ -115,16 +126,16 @@ def test_a_golden_file_that_is_none_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        (lambda p, x: x @ p["wieght"].T, {}, r"takes the parameter 'wieght', which torch's state_dict has not; did you mean 'weight'"),
-        (lambda p, x: (x @ p["weight"].T, 1.0), {}, r"returns output\[0\], output\[1\], and torch output"),
+        (lambda p, x: x @ p["wieght"].T, {}, r"takes the parameter 'wieght', " r"which " r"torch's " r"state_dict has not; did you mean 'weight'"),
+        (lambda p, x: (x @ p["weight"].T, 1.0), {}, r"returns output\[0\], output\[1\], and " r"torch " r"output"),
         (lambda p, x: linear(p, x[:3]), {}, r"output has shape \[3, 3\], and torch's \[7, 3\]"),
-        (lambda p, x: tag(linear(p, x), "fc"), {}, r"torch has no module output 'fc'; .*`ignore=\['fc'\]`"),
+        (lambda p, x: tag(linear(p, x), "fc"), {}, r"torch has no module output " r"'fc'; " r".*`ignore=\['fc'\]`"),
         (linear, {"taps": {"a": "b"}}, "`taps`: the JAX function has no tap 'a'"),
         (linear, {"buffers": True}, r"must return \(output, \{torch's buffer name"),
         (linear, {"loss": jnp.mean}, "`loss`: none was recorded"),
         (lambda p, x: linear(p, x) * parity.noise("drop", (7, 3)), {}, "torch drew no noise 'drop'"),
         (3, {}, "`jax_function` is a int"),
-        (lambda p, x: x @ p["weight"], {}, r"`jax_function` raised TypeError: dot_general .*test_bad_input.py:\d+"),
+        (lambda p, x: x @ p["weight"], {}, r"`jax_function` raised " r"TypeError: " r"dot_general " r".*test_bad_input.py:\d+"),
         (lambda p, x: linear(p, x).total(), {}, "`jax_function` raised AttributeError"),
     ],
 )  # fmt: skip
@@ -134,7 +145,10 @@ def test_check_refuses(function, options, message):
 
 
 def test_check_names_the_arguments_it_passes():
-    with pytest.raises(TypeError, match=r"`jax_function` takes \(p, y\), but is called with 1 argument and the keyword `x`"):
+    with pytest.raises(
+        TypeError,
+        match=r"`jax_function` takes \(p, y\), but is called with 1 argument and the keyword `x`",
+    ):
         parity.check(lambda p, y: linear(p, y), LINEAR)
     with pytest.raises(ValueError, match="or the name of a file, but this is None"):
         parity.check(linear, None)
@@ -155,14 +169,22 @@ def test_taps_without_partner_are_refused_on_both_sides():
         y = jax.nn.relu(y @ p["fc2.weight"].T + p["fc2.bias"])
         return y @ p["out.weight"].T + p["out.bias"]
 
-    with pytest.raises(ValueError, match=r"torch's 'fc2', 'out' have parameters and no partner .*`ignore=\['fc2'\]`"):
+    with pytest.raises(
+        ValueError,
+        match=r"torch's 'fc2', 'out' have parameters and no partner .*`ignore=\['fc2'\]`",
+    ):
         parity.check(half, golden)
     parity.check(half, golden, ignore=["fc2", "o*"]).assert_confirmed()
 
     def squeezed(p, x):
-        return tag(linear({"weight": p["fc.weight"], "bias": p["fc.bias"]}, x).sum(0), "fc")[None] + 0 * x
+        return (
+            tag(linear({"weight": p["fc.weight"], "bias": p["fc.bias"]}, x).sum(0), "fc")[None]
+            + 0 * x
+        )
 
-    with pytest.raises(ValueError, match=r"the tap 'fc' has shape \[6\], and torch's 'fc' \[7, 6\]"):
+    with pytest.raises(
+        ValueError, match=r"the tap 'fc' has shape \[6\], and torch's 'fc' \[7, 6\]"
+    ):
         parity.check(squeezed, parity.record(Model(lambda fc, x: fc(x)), {"x": X}))
 
 

@@ -33,15 +33,22 @@ def no_bias(p, x):
 
 
 def test_a_parameter_that_the_port_never_reads_is_refuted():
-    report = parity.check(lambda p, x: x @ p["weight"].T + 0 * X[0, :3], parity.record(nn.Linear(6, 3), {"x": X}))
+    report = parity.check(
+        lambda p, x: x @ p["weight"].T + 0 * X[0, :3], parity.record(nn.Linear(6, 3), {"x": X})
+    )
     assert report.verdict == "refuted"
     assert {"output", "d bias"} <= {f.wrt for f in report.findings if f.verdict == "refuted"}
 
 
 def test_a_block_that_is_right_is_not_blamed_for_a_parameter_that_another_forgets():
     report = parity.check(no_bias, parity.record(Pair(), {"x": X}), precision=None)
-    assert (report.context["first_forward"], report.context["first_vjp"]) == ("output[0]", ["output[0]"])
-    assert not vjps(report) and not any(f.wrt.startswith("output[1]") and f.verdict != "confirmed" for f in report.findings)
+    assert (report.context["first_forward"], report.context["first_vjp"]) == (
+        "output[0]",
+        ["output[0]"],
+    )
+    assert not vjps(report) and not any(
+        f.wrt.startswith("output[1]") and f.verdict != "confirmed" for f in report.findings
+    )
     assert next(f for f in report.findings if f.wrt == "d b").diagnosis == "the port never reads b"
 
 
@@ -63,8 +70,13 @@ def test_of_two_blocks_with_a_parameter_in_common_neither_is_called_wrong_alone(
 
     report = parity.check(port, parity.record(Pair(), {"x": X}), precision=None)
     (found,) = vjps(report)
-    assert report.context["first_forward"] is None and report.context["first_vjp"] == ["output[0]", "output[1]"]
-    assert found.wrt == "VJP of output[0] or output[1]" and "d w, the sum of all parts" in found.detail
+    assert report.context["first_forward"] is None and report.context["first_vjp"] == [
+        "output[0]",
+        "output[1]",
+    ]
+    assert (
+        found.wrt == "VJP of output[0] or output[1]" and "d w, the sum of all parts" in found.detail
+    )
     assert found.diagnosis.startswith("without stop_gradient")
 
 
@@ -72,7 +84,11 @@ def test_a_parameter_of_a_module_that_is_not_named_belongs_to_the_block_that_nee
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.emb, self.pos, self.l1 = nn.Linear(6, 6), nn.Parameter(torch.ones(6)), nn.Linear(6, 6)
+            self.emb, self.pos, self.l1 = (
+                nn.Linear(6, 6),
+                nn.Parameter(torch.ones(6)),
+                nn.Linear(6, 6),
+            )
             self.l2 = nn.Linear(6, 2)
 
         def forward(self, x):
@@ -100,7 +116,10 @@ def test_a_wrong_layer_is_not_hidden_by_another_order_of_axes_of_equal_length(ba
     def port(params, x):
         y = jax.lax.conv_general_dilated(x, params["c.weight"], (2, 2), "SAME")
         y = tag(y + params["c.bias"][:, None, None], "c")
-        mean, variance, weight, bias = (params[f"bn.{k}"][:, None, None] for k in ("running_mean", "running_var", "weight", "bias"))
+        mean, variance, weight, bias = (
+            params[f"bn.{k}"][:, None, None]
+            for k in ("running_mean", "running_var", "weight", "bias")
+        )
         return tag((y - mean) / jnp.sqrt(variance + 1e-5) * weight + bias, "bn")
 
     golden = parity.record(Strided(), {"x": np.random.default_rng(0).normal(size=(batch, 3, 8, 8))})

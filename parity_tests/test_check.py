@@ -1,4 +1,6 @@
-"""check: what it says of ports that are wrong, where it says so, and of ports that are right but hard."""
+"""check: what it says of ports that are wrong, where it says so, and of ports that are right but
+hard.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,12 @@ def planted(bug):
     ("bug", "forward", "vjp", "remedy"),
     [
         ("eps of norm", "norm", ["norm"], "eps=1e-05 restores parity"),
-        ("tanh in act1", "act1", ["act1"], "the erf form of GELU (approximate=False) restores parity"),
+        (
+            "tanh in act1",
+            "act1",
+            ["act1"],
+            "the erf form of GELU (approximate=False) restores parity",
+        ),
         ("no bias in fc1", "fc1", ["fc1"], "adding fc1.bias restores parity"),
         ("transposed fc2", "fc2", ["fc2"], "transposing "),
         ("float32 in fc2", "fc2", ["fc2"], "float64 throughout"),
@@ -39,7 +46,9 @@ def test_a_mistake_is_found_its_block_named_and_the_remedy_told(bug, forward, vj
     assert report.context["first_forward"] == forward and report.context["first_vjp"] == vjp
     (told,) = report.context["remedies"].values()
     assert told.startswith(remedy)
-    assert report.findings[0].verdict == "refuted" and report.findings[0].diagnosis == told, "it stands first"
+    assert report.findings[0].verdict == "refuted" and report.findings[0].diagnosis == told, (
+        "it stands first"
+    )
     assert told in str(report)
 
 
@@ -48,24 +57,39 @@ def test_two_mistakes_are_both_named():
         return jax_models.mlp({k: v for k, v in p.items() if k != "out.bias"}, x, "eps of norm")
 
     report = parity.check(port, MLP, precision=None)
-    assert report.context["remedies"] == {"norm": "eps=1e-05 restores parity", "out": "adding out.bias restores parity"}
+    assert report.context["remedies"] == {
+        "norm": "eps=1e-05 restores parity",
+        "out": "adding out.bias restores parity",
+    }
 
 
 def test_a_detached_residual_is_told_from_the_branch_beside_it():
-    golden = parity.record(torch_models.encoder(), {"src": RNG.standard_normal((2, 5, 8))}, train=True)
+    golden = parity.record(
+        torch_models.encoder(), {"src": RNG.standard_normal((2, 5, 8))}, train=True
+    )
     port = lambda p, src: jax_models.encoder(p, src, "detached residual in layers.1")
     report = parity.check(port, golden, ignore="layers.?", precision=None)
-    assert report.context["first_forward"] is None and report.context["first_vjp"] == ["layers.1.norm1"]
+    assert report.context["first_forward"] is None and report.context["first_vjp"] == [
+        "layers.1.norm1"
+    ]
 
 
 def test_flax_fast_variance_at_a_large_mean_is_named_as_less_accurate():
     golden = parity.record(nn.LayerNorm(64), {"x": 300 + RNG.standard_normal((8, 64))})
     for bug, verdict in (("", "confirmed"), ("fast variance in norm", "refuted")):
         rename = lambda p: {f"norm.{k}": v for k, v in p.items()}
-        report = parity.check(lambda p, x, bug=bug: jax_models.layer_norm(p, "norm", x, bug=bug), golden, weights=rename, ignore="norm")
+        report = parity.check(
+            lambda p, x, bug=bug: jax_models.layer_norm(p, "norm", x, bug=bug),
+            golden,
+            weights=rename,
+            ignore="norm",
+        )
         assert report.verdict == verdict
     worse = next(f for f in report.findings if f.verdict == "refuted")
-    assert worse.evidence == "float32" and "times less accurate than torch in float32" in worse.diagnosis
+    assert (
+        worse.evidence == "float32"
+        and "times less accurate than torch in float32" in worse.diagnosis
+    )
     assert {f.verdict for f in report.findings if f.evidence == "semantic"} == {"confirmed"}
 
 
@@ -75,7 +99,9 @@ def test_batch_norms_conventions_are_recognised_in_its_running_statistics():
         ("momentum of bn1", "a weight of 0.1 for the batch, in place of 0.9"),
         ("biased running variance in bn2", "the variance times n/(n − 1)"),
     ):
-        report = parity.check(lambda p, x, bug=bug: jax_models.cnn(p, x, bug), golden, buffers=True, precision=None)
+        report = parity.check(
+            lambda p, x, bug=bug: jax_models.cnn(p, x, bug), golden, buffers=True, precision=None
+        )
         assert report.verdict == "refuted"
         assert {words in f.diagnosis for f in report.findings if f.verdict == "refuted"} == {True}
     plain = parity.check(lambda p, x: jax_models.cnn(p, x)[0], golden, precision=None)
@@ -122,9 +148,21 @@ def test_a_loss_of_noise_confirms_nothing_and_a_wrong_gradient_of_the_loss_is_re
     def detached(y):
         return jnp.mean((y - jax.lax.stop_gradient(y.mean(0))) ** 2 + jax.nn.relu(y))
 
-    golden = parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: ((y - y.mean(0)) ** 2 + 3 * y * y.mean(0) + y.relu()).mean())
-    right = parity.check(port, golden, loss=lambda y: jnp.mean((y - y.mean(0)) ** 2 + 3 * y * y.mean(0) + jax.nn.relu(y)))
-    wrong = parity.check(port, golden, loss=lambda y: detached(y) + 3 * jnp.mean(y * jax.lax.stop_gradient(y.mean(0))))
+    golden = parity.record(
+        nn.Linear(6, 3),
+        {"x": X},
+        loss=lambda y: ((y - y.mean(0)) ** 2 + 3 * y * y.mean(0) + y.relu()).mean(),
+    )
+    right = parity.check(
+        port,
+        golden,
+        loss=lambda y: jnp.mean((y - y.mean(0)) ** 2 + 3 * y * y.mean(0) + jax.nn.relu(y)),
+    )
+    wrong = parity.check(
+        port,
+        golden,
+        loss=lambda y: detached(y) + 3 * jnp.mean(y * jax.lax.stop_gradient(y.mean(0))),
+    )
     assert (right.verdict, wrong.verdict) == ("confirmed", "refuted")
     assert [f.wrt for f in wrong.findings if f.verdict == "refuted"] == ["d loss / d output"]
     with pytest.raises(ValueError, match=r"`loss` must give one number, and gives shape \[7, 3\]"):
@@ -138,7 +176,9 @@ def test_draws_of_a_loss_are_replayed():
         return x @ p["weight"].T + p["bias"]
 
     right = parity.check(port, golden, loss=lambda y: (y * parity.noise("noise", y.shape)).sum())
-    wrong = parity.check(port, golden, loss=lambda y: (y * parity.noise("noise", y.shape)[::-1]).sum())
+    wrong = parity.check(
+        port, golden, loss=lambda y: (y * parity.noise("noise", y.shape)[::-1]).sum()
+    )
     assert (right.verdict, wrong.verdict) == ("confirmed", "refuted")
 
 
@@ -152,7 +192,10 @@ def test_values_that_are_all_zero_confirm_nothing():
 def test_a_loss_that_is_not_compared_is_told():
     golden = parity.record(nn.Linear(6, 3), {"x": X}, loss=lambda y: y.square().mean())
     report = parity.check(lambda p, x: x @ p["weight"].T + p["bias"], golden)
-    assert report.verdict == "confirmed" and "the loss that was recorded is not compared" in report.context["unseen"]
+    assert (
+        report.verdict == "confirmed"
+        and "the loss that was recorded is not compared" in report.context["unseen"]
+    )
 
 
 def test_outputs_may_be_tuples_and_dictionaries_and_inputs_whole_numbers():
@@ -165,11 +208,16 @@ def test_outputs_may_be_tuples_and_dictionaries_and_inputs_whole_numbers():
             y = self.table(tokens) * scale
             return {"y": self.out(y), "rest": (y.sum(), tokens.argmax(-1))}
 
-    golden = parity.record(Model(), {"tokens": RNG.integers(0, 11, (3, 5)), "scale": np.float64(1.5)})
+    golden = parity.record(
+        Model(), {"tokens": RNG.integers(0, 11, (3, 5)), "scale": np.float64(1.5)}
+    )
 
     def port(p, tokens, scale):
         y = tag(p["table.weight"][tokens], "table") * scale
-        return {"y": tag(y @ p["out.weight"].T + p["out.bias"], "out"), "rest": (y.sum(), tokens.argmax(-1))}
+        return {
+            "y": tag(y @ p["out.weight"].T + p["out.bias"], "out"),
+            "rest": (y.sum(), tokens.argmax(-1)),
+        }
 
     report = parity.check(port, golden)
     report.assert_confirmed()
@@ -193,7 +241,10 @@ def test_a_frozen_parameter_may_be_detached_in_the_port_and_all_else_may_not(sto
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.place, self.out = nn.Parameter(torch.randn(6), requires_grad=False), nn.Linear(6, 3)
+            self.place, self.out = (
+                nn.Parameter(torch.randn(6), requires_grad=False),
+                nn.Linear(6, 3),
+            )
 
         def forward(self, x):
             return self.out(torch.tanh(x + self.place))
@@ -204,7 +255,12 @@ def test_a_frozen_parameter_may_be_detached_in_the_port_and_all_else_may_not(sto
         return jnp.tanh(x + stop(p["place"])) @ w.T + p["out.bias"]
 
     parity.check(lambda p, x: port(p, x, p["out.weight"]), golden).assert_confirmed()
-    wrong = parity.check(lambda p, x: port(p, x, jax.lax.stop_gradient(p["out.weight"])), golden, precision=None, isolate=False)
+    wrong = parity.check(
+        lambda p, x: port(p, x, jax.lax.stop_gradient(p["out.weight"])),
+        golden,
+        precision=None,
+        isolate=False,
+    )
     assert [f.wrt for f in wrong.findings if f.verdict == "refuted"] == ["d out.weight"]
 
 
@@ -240,7 +296,10 @@ def test_tied_parameters_and_modules_called_twice():
             return self.act(self.b(self.act(self.a(x)))) + x
 
     golden = parity.record(Model(), {"x": X[:, :4]})
-    assert golden.manifest["aliases"] == {"b.weight": "a.weight"} and "act#1" in golden.manifest["order"]
+    assert (
+        golden.manifest["aliases"] == {"b.weight": "a.weight"}
+        and "act#1" in golden.manifest["order"]
+    )
 
     def port(p, x):
         y = tag(jax.nn.relu(tag(x @ p["a.weight"].T + p["a.bias"], "a")), "act")
@@ -252,7 +311,9 @@ def test_tied_parameters_and_modules_called_twice():
 
 
 def test_a_function_of_tensors_needs_no_module():
-    golden = parity.record(lambda a, b: torch.linalg.norm(a @ b, dim=-1), {"a": X, "b": X.T[:, :4]}, order=2)
+    golden = parity.record(
+        lambda a, b: torch.linalg.norm(a @ b, dim=-1), {"a": X, "b": X.T[:, :4]}, order=2
+    )
     parity.check(lambda _, a, b: jnp.linalg.norm(a @ b, axis=-1), golden).assert_confirmed()
 
 
@@ -302,10 +363,15 @@ def test_complex_outputs_are_compared_by_their_real_and_imaginary_parts_and_so_a
     x = {"x": np.random.default_rng(0).normal(size=8)}
     golden = parity.record(lambda x: torch.fft.rfft(x), x)
     assert parity.check(lambda _, x: jnp.fft.rfft(x), golden).verdict == jg.Verdict.CONFIRMED
-    assert parity.check(lambda _, x: jnp.conj(jnp.fft.rfft(x)), golden).verdict == jg.Verdict.REFUTED
+    assert (
+        parity.check(lambda _, x: jnp.conj(jnp.fft.rfft(x)), golden).verdict == jg.Verdict.REFUTED
+    )
     golden = parity.record(lambda x: torch.exp(1j * x), x)
     assert parity.check(lambda _, x: jnp.exp(1j * x), golden).verdict == jg.Verdict.CONFIRMED
-    assert parity.check(lambda _, x: jnp.exp(1j * jax.lax.stop_gradient(x)), golden).verdict == jg.Verdict.REFUTED
+    assert (
+        parity.check(lambda _, x: jnp.exp(1j * jax.lax.stop_gradient(x)), golden).verdict
+        == jg.Verdict.REFUTED
+    )
     with pytest.raises(ValueError, match="`loss`: with one, the output must be real"):
         parity.record(lambda x: torch.exp(1j * x), x, loss=lambda y: y.abs().sum())
     with pytest.raises(ValueError, match=r"returns output.imag, output.real, and torch output"):

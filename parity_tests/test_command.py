@@ -32,21 +32,33 @@ def run(tmp_path, monkeypatch):
 
 def test_the_status_and_the_table_say_whether_they_are_the_same(run):
     same = run("golden.npz", "ports.py:right")
-    assert same.exit_code == 0 and "Linear is confirmed" in same.stdout and "nothing was compared on a GPU" in same.stdout
+    assert (
+        same.exit_code == 0
+        and "Linear is confirmed" in same.stdout
+        and "nothing was compared on a GPU" in same.stdout
+    )
     different = run("golden.npz", "ports.py:wrong", "--json", "report.json")
-    assert different.exit_code == 1 and "the first block that differs by itself: output" in different.stdout
+    assert (
+        different.exit_code == 1
+        and "the first block that differs by itself: output" in different.stdout
+    )
     with open("report.json", encoding="utf-8") as file:
         (report,) = json.load(file)["reports"]
     assert report["verdict"] == "refuted" and report["context"]["first_forward"] == "output"
 
 
 def test_a_tree_of_weights_gets_a_map_which_is_shown(run):
-    found = run("golden.npz", "ports.py:kernel", "--weights", "ports.py:tree", "--precision", "none")
+    found = run(
+        "golden.npz", "ports.py:kernel", "--weights", "ports.py:tree", "--precision", "none"
+    )
     assert found.exit_code == 0 and "['kernel'] is weight (axes 1 0)" in found.stdout
 
 
 def test_json_goes_to_standard_output_alone(run):
-    assert json.loads(run("golden.npz", "ports.py:right", "--json", "-").stdout)["verdict"] == "confirmed"
+    assert (
+        json.loads(run("golden.npz", "ports.py:right", "--json", "-").stdout)["verdict"]
+        == "confirmed"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Every entry of the catalogue against its torch original: the loss, the closed form, and jax's own gradient.
+"""Every entry of the catalogue against its torch original: the loss, the closed form, and jax's own
+gradient.
 
 Both sides get the same numbers, as numpy copies, and the same masks where there are any.
 """
@@ -12,7 +13,14 @@ import torch
 from jaxgrad import catalog
 from jaxgrad.claims import shapes
 from parity_tests.originals import MASKS, ORIGINALS, every_mask, value_and_gradient
-from parity_tests.tolerances import DEVICES, TOLERANCE, TORCH_DEVICE, assert_same, distance, precision
+from parity_tests.tolerances import (
+    DEVICES,
+    TOLERANCE,
+    TORCH_DEVICE,
+    assert_same,
+    distance,
+    precision,
+)
 from tests.draws import draw, fast
 from tests.wrong_variants import VARIANTS
 
@@ -37,8 +45,15 @@ def as_torch(arrays, device="cpu"):
 
 
 def scale_of(name, tensors):
-    """The size of the terms that the loss adds up: the loss at the absolute values of the inputs."""
-    return value_and_gradient(ORIGINALS[name], {k: v.abs() for k, v in tensors.items()}, ())[0].detach().abs().max()
+    """The size of the terms that the loss adds up: the loss at the absolute values of the
+    inputs.
+    """
+    return (
+        value_and_gradient(ORIGINALS[name], {k: v.abs() for k, v in tensors.items()}, ())[0]
+        .detach()
+        .abs()
+        .max()
+    )
 
 
 def differentiate(loss, inputs, wrt):
@@ -118,19 +133,33 @@ def test_the_expected_gradient_is_torchs_mean_over_every_mask(name, dtype, devic
     assert np.sum(chances) == pytest.approx(1, rel=1e-12)
     with precision(dtype, device):
         closed = fast(derivation.gradient)(**inputs, mask=derivation.distribution(TINY))
-        tensors, weights = as_torch(inputs, device), torch.from_numpy(chances.astype(dtype)).to(TORCH_DEVICE[device])
+        tensors, weights = (
+            as_torch(inputs, device),
+            torch.from_numpy(chances.astype(dtype)).to(TORCH_DEVICE[device]),
+        )
 
         def expected(**tensors):
-            losses = [ORIGINALS[name].function(**tensors, mask=m) for m in as_torch({"": masks.astype(dtype)}, device)[""]]
+            losses = [
+                ORIGINALS[name].function(**tensors, mask=m)
+                for m in as_torch({"": masks.astype(dtype)}, device)[""]
+            ]
             return torch.dot(torch.stack(losses), weights)
 
-        _, theirs = value_and_gradient(ORIGINALS[name]._replace(function=expected), tensors, tuple(closed))
-        jax_masks, jax_chances = fast(lambda: derivation.distribution(TINY).support(masks.shape[1:]))()
+        _, theirs = value_and_gradient(
+            ORIGINALS[name]._replace(function=expected), tensors, tuple(closed)
+        )
+        jax_masks, jax_chances = fast(
+            lambda: derivation.distribution(TINY).support(masks.shape[1:])
+        )()
 
         def expected_by_jax(masks, chances, **rest):
-            return jnp.dot(jax.vmap(lambda mask: derivation.loss(**rest, mask=mask))(masks), chances)
+            return jnp.dot(
+                jax.vmap(lambda mask: derivation.loss(**rest, mask=mask))(masks), chances
+            )
 
-        _, autodiff = differentiate(expected_by_jax, {**inputs, "masks": jax_masks, "chances": jax_chances}, tuple(closed))
+        _, autodiff = differentiate(
+            expected_by_jax, {**inputs, "masks": jax_masks, "chances": jax_chances}, tuple(closed)
+        )
     assert len(jax_masks) == len(masks)
     for wrt in theirs:
         assert_same(closed[wrt], theirs[wrt], f"closed form in {wrt}")

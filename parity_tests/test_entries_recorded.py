@@ -1,4 +1,6 @@
-"""Every entry of the catalogue without a mask, recorded in torch and checked: its loss and jax's gradient, in both precisions."""
+"""Every entry of the catalogue without a mask, recorded in torch and checked: its loss and jax's
+gradient, in both precisions.
+"""
 
 import pytest
 
@@ -6,8 +8,14 @@ from jaxgrad import catalog, parity
 from parity_tests.originals import ORIGINALS
 from tests.draws import draw
 
-INITIALISED = {"relu_mlp"}  # its original makes modules, whose first numbers torch draws; test_hooks.py compares it
-UNMASKED = [derivation.name for derivation in catalog.all() if derivation.mask is None and derivation.name not in INITIALISED]
+INITIALISED = {
+    "relu_mlp"
+}  # its original makes modules, whose first numbers torch draws; test_hooks.py compares it
+UNMASKED = [
+    derivation.name
+    for derivation in catalog.all()
+    if derivation.mask is None and derivation.name not in INITIALISED
+]
 
 
 def torch_loss(name):

@@ -1,6 +1,8 @@
-"""No verdict on a port is wrong at any scale or shift: the losses of `tests.extreme_claims`, in torch, and ported rightly and wrongly.
+"""No verdict on a port is wrong at any scale or shift: the losses of `tests.extreme_claims`, in
+torch, and ported rightly and wrongly.
 
-The ports are others every week, so that a scheduled run sees new ones; a failure names all that is needed to see it again.
+The ports are others every week, so that a scheduled run sees new ones; a failure names all that is
+needed to see it again.
 """
 
 import jax
@@ -19,8 +21,17 @@ class InTorch:
     """The functions that the losses are made of, in torch."""
 
     sum, mean, exp, log, cos, sqrt, tanh, abs, max, prod = (
-        torch.sum, torch.mean, torch.exp, torch.log, torch.cos, torch.sqrt, torch.tanh, torch.abs, torch.max, torch.prod,
-    )  # fmt: skip
+        torch.sum,
+        torch.mean,
+        torch.exp,
+        torch.log,
+        torch.cos,
+        torch.sqrt,
+        torch.tanh,
+        torch.abs,
+        torch.max,
+        torch.prod,
+    )
     sigmoid, softplus, relu = torch.sigmoid, torch.nn.functional.softplus, torch.relu
 
     @staticmethod
@@ -57,22 +68,37 @@ PORTED = {
 
 def verdict(name, c, port, seed):
     """Record the loss in torch, check a port of it, and return the report."""
-    loss, x = LOSSES[name][0], np.random.default_rng([seed, 7]).standard_normal(5).astype(np.float32)
-    golden = parity.record(lambda x: loss(InTorch, x, c), {"x": np.abs(x) + 0.1 if name in POSITIVE else x}, seed=seed)
+    loss, x = (
+        LOSSES[name][0],
+        np.random.default_rng([seed, 7]).standard_normal(5).astype(np.float32),
+    )
+    golden = parity.record(
+        lambda x: loss(InTorch, x, c), {"x": np.abs(x) + 0.1 if name in POSITIVE else x}, seed=seed
+    )
     return parity.check(lambda params, x: PORTED[port](lambda x: loss(InJax, x, c), x), golden)
 
 
 def wrong_verdicts(ports, seed):
     """Return the ports on which the verdict is wrong, with it, and how many were decided.
 
-    A right formula may be a bad port in float32, and be called so: XLA contracts c·x − max(c·x), and JAX's logsumexp is NaN then.
+    A right formula may be a bad port in float32, and be called so: XLA contracts c·x − max(c·x),
+    and JAX's logsumexp is NaN then.
     """
     wrong, decided = [], 0
     for which in ports:
         report = verdict(*which, seed)
         alarm = any(f.evidence == "semantic" and f.verdict == "refuted" for f in report.findings)
         if alarm if which[-1] == RIGHT else report.verdict == "confirmed":
-            wrong.append((*which, seed, [(f.evidence, f.wrt, f.verdict.value, f.detail, f.warning) for f in report.findings]))
+            wrong.append(
+                (
+                    *which,
+                    seed,
+                    [
+                        (f.evidence, f.wrt, f.verdict.value, f.detail, f.warning)
+                        for f in report.findings
+                    ],
+                )
+            )
         decided += report.verdict != "undecided"
     return wrong, decided
 
@@ -88,13 +114,19 @@ def test_no_verdict_on_a_port_is_wrong_at_any_scale(batch):
 
 
 def test_at_scales_that_hide_nothing_all_is_decided():
-    ports = [(name, 1.0, port) for name in list(LOSSES)[::9] for port in (RIGHT, "1%", "gradient negative")]
+    ports = [
+        (name, 1.0, port)
+        for name in list(LOSSES)[::9]
+        for port in (RIGHT, "1%", "gradient negative")
+    ]
     assert wrong_verdicts(ports, 0) == ([], len(ports))
 
 
 @pytest.mark.parametrize("name", ["a shift undone, cubed", "logsumexp shifted"])
 def test_what_rounding_absorbs_in_one_of_the_frameworks_is_no_fault_of_a_port(name):
-    """XLA makes x of (x + 1e30) - 1e30, where torch has 0, and the two take different forms of a softmax's gradient."""
+    """XLA makes x of (x + 1e30) - 1e30, where torch has 0, and the two take different forms of a
+    softmax's gradient.
+    """
     report = verdict(name, 1e30, RIGHT, 103)
     told = [f.detail for f in report.findings if "rounding inside of the JAX function" in f.detail]
     assert report.verdict == "undecided" and told

@@ -1,4 +1,6 @@
-"""The same models in flax: weights mapped from a tree, scopes as taps, and what its defaults change."""
+"""The same models in flax: weights mapped from a tree, scopes as taps, and what its defaults
+change.
+"""
 
 import functools
 
@@ -23,7 +25,12 @@ def perceptron(device):
     return parity.record(torch_models.MLP(), {"x": X}, device=device)
 
 
-MLP_SCOPES = {"Perceptron/fc1": "fc1", "Perceptron/fc2": "fc2", "Perceptron/norm": "norm", "Perceptron/out": "out"}
+MLP_SCOPES = {
+    "Perceptron/fc1": "fc1",
+    "Perceptron/fc2": "fc2",
+    "Perceptron/norm": "norm",
+    "Perceptron/out": "out",
+}
 
 
 class Perceptron(linen.Module):
@@ -33,13 +40,17 @@ class Perceptron(linen.Module):
     @linen.compact
     def __call__(self, x):
         x = linen.gelu(linen.Dense(6, name="fc1")(x), approximate=not self.exact)
-        x = linen.Dense(6, name="fc2")(linen.LayerNorm(epsilon=self.epsilon, use_fast_variance=False, name="norm")(x))
+        x = linen.Dense(6, name="fc2")(
+            linen.LayerNorm(epsilon=self.epsilon, use_fast_variance=False, name="norm")(x)
+        )
         return linen.Dense(5, name="out")(linen.relu(x))
 
 
 def flax_check(model, golden, x, **options):
     tree = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(x, jnp.float32))
-    return parity.check(lambda variables, x: model.apply(variables, x), golden, weights=tree, **options)
+    return parity.check(
+        lambda variables, x: model.apply(variables, x), golden, weights=tree, **options
+    )
 
 
 def test_a_flax_perceptron_whose_square_kernels_are_found_to_be_transposed(device):
@@ -53,20 +64,34 @@ def test_flaxs_own_defaults_are_found_and_told(device):
     given = parity.WeightMap(
         jax.eval_shape(Perceptron().init, jax.random.key(0), jnp.zeros((7, 6))),
         {f"['params']['{n}']['kernel']": (f"{n}.weight", "axes 1 0") for n in ("fc1", "fc2", "out")}
-        | {f"['params']['{n}']['bias']": (f"{n}.bias", "same") for n in ("fc1", "fc2", "out", "norm")}
+        | {
+            f"['params']['{n}']['bias']": (f"{n}.bias", "same")
+            for n in ("fc1", "fc2", "out", "norm")
+        }
         | {"['params']['norm']['scale']": ("norm.weight", "same")},
     )
     options = {"weights": given, "taps": MLP_SCOPES, "precision": None}
     norm = parity.check(Perceptron(epsilon=1e-6).apply, perceptron(device), **options)
     assert norm.context["remedies"] == {"norm": "eps=1e-05 restores parity"}
     gelu = parity.check(Perceptron(exact=False).apply, perceptron(device), **options)
-    assert gelu.context["remedies"] == {"norm": "the erf form of GELU (approximate=False) restores parity"}
+    assert gelu.context["remedies"] == {
+        "norm": "the erf form of GELU (approximate=False) restores parity"
+    }
 
 
 def test_a_map_is_refused_where_it_would_be_a_guess(device):
-    says = r"the port may be wrong, for none of its layouts agrees with torch at norm, .* from torch's state_dict, .* says where it is"
+    says = (
+        r"the port may be wrong, for none of its layouts agrees with torch at norm, .* from "
+        r"torch's state_dict, .* says where it is"
+    )
     with pytest.raises(ValueError, match=says):
-        flax_check(Perceptron(exact=False), perceptron(device), X, taps={"Perceptron/norm": "norm"}, ignore="*")
+        flax_check(
+            Perceptron(exact=False),
+            perceptron(device),
+            X,
+            taps={"Perceptron/norm": "norm"},
+            ignore="*",
+        )
 
 
 class Convolutional(linen.Module):
@@ -74,10 +99,14 @@ class Convolutional(linen.Module):
 
     @linen.compact
     def __call__(self, x):
-        norm = lambda name: linen.BatchNorm(not self.train, momentum=0.9, use_fast_variance=False, name=name)
+        norm = lambda name: linen.BatchNorm(
+            not self.train, momentum=0.9, use_fast_variance=False, name=name
+        )
         x = x.transpose(0, 2, 3, 1)
         x = linen.relu(norm("bn1")(linen.Conv(4, (3, 3), 2, padding=1, name="conv1")(x)))
-        x = linen.relu(norm("bn2")(linen.Conv(8, (3, 3), padding=1, use_bias=False, name="conv2")(x)))
+        x = linen.relu(
+            norm("bn2")(linen.Conv(8, (3, 3), padding=1, use_bias=False, name="conv2")(x))
+        )
         return linen.Dense(3, name="fc")(x.mean((1, 2)))
 
 
@@ -96,10 +125,18 @@ def test_a_flax_convolutional_network_with_batch_norm(train, device):
     refuted = {f.wrt: f.diagnosis for f in report.findings if f.verdict == "refuted"}
     if not train:
         report.assert_confirmed()
-        assert any("['conv1']['kernel'] is conv1.weight (axes 2 3 1 0)" in line for line in report.context["weights"])
+        assert any(
+            "['conv1']['kernel'] is conv1.weight (axes 2 3 1 0)" in line
+            for line in report.context["weights"]
+        )
     else:
-        words = "the variance times n/(n − 1) restores parity; torch's running variance is divided by n − 1"
-        assert refuted == {"bn1.running_var updated": words, "bn2.running_var updated": words}, "flax's biased running variance"
+        words = (
+            "the variance times n/(n − 1) restores parity; torch's running variance is "
+            "divided by n − 1"
+        )
+        assert refuted == {"bn1.running_var updated": words, "bn2.running_var updated": words}, (
+            "flax's biased running variance"
+        )
 
 
 class Layer(linen.Module):
@@ -112,7 +149,9 @@ class Layer(linen.Module):
 
         def attend(query, key, value, **_):
             scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / jnp.sqrt(1.0 * query.shape[-1])
-            return jnp.einsum("bhqk,bkhd->bqhd", keep(jax.nn.softmax(scores), f"{name}.self_attn"), value)
+            return jnp.einsum(
+                "bhqk,bkhd->bqhd", keep(jax.nn.softmax(scores), f"{name}.self_attn"), value
+            )
 
         norm = lambda name: linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
         attention = linen.MultiHeadDotProductAttention(2, attention_fn=attend, name="self_attn")
@@ -131,16 +170,23 @@ class Encoder(linen.Module):
 
 @pytest.mark.slow
 def test_a_flax_transformer_of_four_layers_with_dropout_replayed(device):
-    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device)
+    golden = parity.record(
+        torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device
+    )
     scopes = {
-        f"Encoder/layers.{i}/{n}": f"layers.{i}.{n}" for i in range(4) for n in ("self_attn", "norm1", "linear1", "linear2", "norm2")
+        f"Encoder/layers.{i}/{n}": f"layers.{i}.{n}"
+        for i in range(4)
+        for n in ("self_attn", "norm1", "linear1", "linear2", "norm2")
     }
     model = Encoder()
     tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(TOKENS.shape))
-    report = parity.check(lambda v, src: model.apply(v, src), golden, weights=tree, taps=scopes, precision=None)
+    report = parity.check(
+        lambda v, src: model.apply(v, src), golden, weights=tree, taps=scopes, precision=None
+    )
     report.assert_confirmed()
     assert any(
-        "['self_attn']['query']['kernel'] is layers.0.self_attn.in_proj_weight (rows 1/3, axes 1 0" in w
+        "['self_attn']['query']['kernel'] is layers.0.self_attn.in_proj_weight (rows 1/3, axes 1 0"
+        in w
         for w in report.context["weights"]
     )
 
@@ -152,15 +198,25 @@ class FlaxRecurrent(linen.Module):
 
 
 def test_a_flax_recurrent_network(device):
-    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))}, device=device)
+    golden = parity.record(
+        torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))}, device=device
+    )
 
     def weights(p):
         w, u = jnp.split(p["gru.weight_ih_l0"], 3), jnp.split(p["gru.weight_hh_l0"], 3)
         b, c = jnp.split(p["gru.bias_ih_l0"], 3), jnp.split(p["gru.bias_hh_l0"], 3)
-        cell = {f"i{k}": {"kernel": w[i].T, "bias": b[i] + c[i] if k != "n" else b[i]} for i, k in enumerate("rzn")}
+        cell = {
+            f"i{k}": {"kernel": w[i].T, "bias": b[i] + c[i] if k != "n" else b[i]}
+            for i, k in enumerate("rzn")
+        }
         cell |= {f"h{k}": {"kernel": u[i].T} for i, k in enumerate("rzn")}
         cell["hn"]["bias"] = c[2]
-        return {"params": {"GRUCell_0": cell, "Dense_0": {"kernel": p["fc.weight"].T, "bias": p["fc.bias"]}}}
+        return {
+            "params": {
+                "GRUCell_0": cell,
+                "Dense_0": {"kernel": p["fc.weight"].T, "bias": p["fc.bias"]},
+            }
+        }
 
     parity.check(FlaxRecurrent().apply, golden, weights=weights).assert_confirmed()
 
@@ -183,23 +239,43 @@ class MaskedAutoencoder(linen.Module):
         tokens = linen.Dense(8, name="embed")(jax_models.patches(x)) + places("position")
         order, back = jax_models.shuffled(*tokens.shape[:2])
         z = Block(name="encode")(jax_models.taken(tokens, order[:, : self.keep]))
-        z = linen.Dense(8, name="bridge")(linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")(z))
+        z = linen.Dense(8, name="bridge")(
+            linen.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")(z)
+        )
         fill = self.param("mask_token", linen.initializers.zeros, (1, 1, 8))
         z = jnp.concatenate([z, jnp.broadcast_to(fill, (len(z), 4 - self.keep, 8))], 1)
         z = Block(name="decode")(jax_models.taken(z, back) + places("decoder_position"))
-        return {"prediction": linen.Dense(48, name="head")(z), "hidden": (back >= self.keep).astype(x.dtype)}
+        return {
+            "prediction": linen.Dense(48, name="head")(z),
+            "hidden": (back >= self.keep).astype(x.dtype),
+        }
 
 
 def test_a_flax_masked_autoencoder_with_its_loss_and_its_random_patches_replayed(device):
     torchs = torch_models.MaskedAutoencoder()
-    golden = parity.record(torchs, {"x": IMAGES}, loss=torch_models.masked_loss(torchs, IMAGES), device=device)
+    golden = parity.record(
+        torchs, {"x": IMAGES}, loss=torch_models.masked_loss(torchs, IMAGES), device=device
+    )
     within = ("norm1", "attn", "norm2", "fc1", "fc2")
-    scopes = {f"{half}/{name}": f"{half}.{name}" for half in ("encode", "decode") for name in within}
+    scopes = {
+        f"{half}/{name}": f"{half}.{name}" for half in ("encode", "decode") for name in within
+    }
     scopes |= {name: name for name in ("embed", "norm", "bridge", "head")}
-    scopes = {f"MaskedAutoencoder/{ours}": theirs + "[0]" * theirs.endswith("attn") for ours, theirs in scopes.items()}
-    report = flax_check(MaskedAutoencoder(), golden, IMAGES, taps=scopes, loss=jax_models.masked_loss(IMAGES))
+    scopes = {
+        f"MaskedAutoencoder/{ours}": theirs + "[0]" * theirs.endswith("attn")
+        for ours, theirs in scopes.items()
+    }
+    report = flax_check(
+        MaskedAutoencoder(), golden, IMAGES, taps=scopes, loss=jax_models.masked_loss(IMAGES)
+    )
     report.assert_confirmed()
-    assert {"loss", "output['prediction']", "d mask_token", "decode.attn[0]", "d encode.fc1"} <= set(report.by_input)
+    assert {
+        "loss",
+        "output['prediction']",
+        "d mask_token",
+        "decode.attn[0]",
+        "d encode.fc1",
+    } <= set(report.by_input)
     assert "['params']['decoder_position'] is decoder_position" in report.context["weights"]
 
 
@@ -209,10 +285,14 @@ def test_layers_that_flax_numbers_from_the_outside_find_their_partners():
 
         @linen.compact
         def __call__(self, x):
-            return linen.Dense(4)(linen.gelu(linen.LayerNorm(epsilon=1e-5)(linen.Dense(4)(x)), approximate=self.tanh))
+            return linen.Dense(4)(
+                linen.gelu(linen.LayerNorm(epsilon=1e-5)(linen.Dense(4)(x)), approximate=self.tanh)
+            )
 
     x = np.random.default_rng(0).standard_normal((5, 4))
-    torchs = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.GELU(), torch.nn.Linear(4, 4))
+    torchs = torch.nn.Sequential(
+        torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.GELU(), torch.nn.Linear(4, 4)
+    )
     golden = parity.record(torchs, {"x": x})
     weights = Inline().init(jax.random.key(0), x)
     report = parity.check(Inline().apply, golden, weights=weights)

@@ -1,4 +1,6 @@
-"""The perceptron's forward and backward records against what torch's hooks see in an nn.Module, at several depths."""
+"""The perceptron's forward and backward records against what torch's hooks see in an nn.Module, at
+several depths.
+"""
 
 import jax
 import numpy as np
@@ -18,7 +20,9 @@ WIDTHS = {1: (3, 2), 3: (3, 2, 2, 1), 4: (5, 4, 7, 6, 3)}
 
 def drawn(widths, dtype, samples=4):
     derivation = perceptron.perceptron_derivation(len(widths) - 1)
-    inputs = draw(derivation, {"m": samples} | {f"n{i}": width for i, width in enumerate(widths)}, seed=1)
+    inputs = draw(
+        derivation, {"m": samples} | {f"n{i}": width for i, width in enumerate(widths)}, seed=1
+    )
     return {k: v.astype(dtype) for k, v in inputs.items()}
 
 
@@ -28,7 +32,9 @@ def drawn(widths, dtype, samples=4):
 def test_the_records_are_what_torchs_hooks_see(depth, dtype, device):
     inputs = drawn(WIDTHS[depth], dtype)
     with precision(dtype, device):
-        tensors = {k: torch.from_numpy(v.copy()).to(TORCH_DEVICE[device]) for k, v in inputs.items()}
+        tensors = {
+            k: torch.from_numpy(v.copy()).to(TORCH_DEVICE[device]) for k, v in inputs.items()
+        }
         x, y = tensors.pop("x").requires_grad_(), tensors.pop("y")
         module = perceptron_of(tensors)
         loss = nn.MSELoss()(module(x), y)
@@ -38,7 +44,12 @@ def test_the_records_are_what_torchs_hooks_see(depth, dtype, device):
         def ours(x, y, layers):
             record = perceptron.forward(x, layers)
             loss = perceptron.perceptron_loss(x, y, layers)
-            return loss, record, perceptron.backward(record, y, layers), perceptron.perceptron_gradient(x, y, layers)
+            return (
+                loss,
+                record,
+                perceptron.backward(record, y, layers),
+                perceptron.perceptron_gradient(x, y, layers),
+            )
 
         layers = [(inputs[f"w{i}"], inputs[f"b{i}"]) for i in range(1, depth + 1)]
         value, record, deltas, (dx, parameters) = ours(inputs["x"], inputs["y"], layers)
@@ -50,12 +61,18 @@ def test_the_records_are_what_torchs_hooks_see(depth, dtype, device):
         assert_same(record.a[i], module.inputs[i], f"input of layer {i + 1}")
         assert_same(record.z[i], module.outputs[i], f"output of layer {i + 1}")
         assert_same(deltas[i], module.output_gradients[i], f"error signal of layer {i + 1}")
-        assert_same(np.asarray(deltas[i]) @ layers[i][0], module.input_gradients[i], f"error signal below layer {i + 1}")
+        assert_same(
+            np.asarray(deltas[i]) @ layers[i][0],
+            module.input_gradients[i],
+            f"error signal below layer {i + 1}",
+        )
         assert_same(parameters[i][0], layer.weight.grad, f"gradient of weight {i + 1}")
         assert_same(parameters[i][1], layer.bias.grad, f"gradient of bias {i + 1}")
         if i < depth - 1:
             open_in_torch = torch.relu(module.outputs[i]) > 0
-            np.testing.assert_array_equal(np.asarray(record.gates[i]) == 1, open_in_torch.cpu().numpy())
+            np.testing.assert_array_equal(
+                np.asarray(record.gates[i]) == 1, open_in_torch.cpu().numpy()
+            )
 
 
 def test_at_the_kink_both_frameworks_keep_the_gate_shut():
@@ -85,5 +102,13 @@ def test_capture_gives_what_the_hooks_see():
     for i, occurrence in enumerate(("", "#1", "#2")):
         assert_same(seen[f"input{occurrence}"], module.inputs[i], f"input of layer {i + 1}")
         assert_same(seen[f"output{occurrence}"], module.outputs[i], f"output of layer {i + 1}")
-        assert_same(cotangents[f"input{occurrence}"], module.input_gradients[i], f"error signal below layer {i + 1}")
-        assert_same(cotangents[f"output{occurrence}"], module.output_gradients[i], f"error signal of layer {i + 1}")
+        assert_same(
+            cotangents[f"input{occurrence}"],
+            module.input_gradients[i],
+            f"error signal below layer {i + 1}",
+        )
+        assert_same(
+            cotangents[f"output{occurrence}"],
+            module.output_gradients[i],
+            f"error signal of layer {i + 1}",
+        )

@@ -1,4 +1,6 @@
-"""Real models, ported to plain JAX, against torch.nn: values, gradients, activations, cotangents, and accuracy in float32."""
+"""Real models, ported to plain JAX, against torch.nn: values, gradients, activations, cotangents,
+and accuracy in float32.
+"""
 
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ def confirmed(report):
 
 
 def test_a_perceptron_to_second_order(device):
-    golden = parity.record(torch_models.MLP(), {"x": RNG.standard_normal((7, 6))}, order=2, device=device)
+    golden = parity.record(
+        torch_models.MLP(), {"x": RNG.standard_normal((7, 6))}, order=2, device=device
+    )
     compared = confirmed(parity.check(jax_models.mlp, golden))
     assert {"output", "fc1", "d fc1", "d fc1.weight", "d x", "dd fc1.weight", "dd x"} <= compared
 
@@ -31,13 +35,19 @@ def test_a_convolutional_network_with_batch_norm(train, device):
     report = parity.check(lambda p, x: jax_models.cnn(p, x, train=train), golden, buffers=True)
     compared = confirmed(report)
     assert ("bn1.running_var updated" in compared) == train
-    assert ("conv1.bias" in [w.partition(":")[0].removeprefix("d ") for w in report.warnings]) == train, "BatchNorm takes the bias away"
+    assert (
+        "conv1.bias" in [w.partition(":")[0].removeprefix("d ") for w in report.warnings]
+    ) == train, "BatchNorm takes the bias away"
 
 
 def test_a_transformer_of_four_layers_with_dropout_replayed(device):
-    golden = parity.record(torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device)
+    golden = parity.record(
+        torch_models.encoder(layers=4), {"src": TOKENS}, train=True, device=device
+    )
     assert len(golden.noise) == 16
-    compared = confirmed(parity.check(lambda p, src: jax_models.encoder(p, src, layers=4), golden, ignore="layers.?"))
+    compared = confirmed(
+        parity.check(lambda p, src: jax_models.encoder(p, src, layers=4), golden, ignore="layers.?")
+    )
     assert {"layers.3.self_attn[0]", "d layers.0.dropout1"} <= compared
 
 
@@ -47,16 +57,24 @@ def test_a_transformer_under_a_causal_mask(device):
 
 
 def test_a_gated_recurrent_network(device):
-    golden = parity.record(torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))}, device=device)
+    golden = parity.record(
+        torch_models.Recurrent(), {"x": RNG.standard_normal((3, 6, 4))}, device=device
+    )
     assert "gru[0]" in confirmed(parity.check(jax_models.recurrent, golden))
 
 
 def test_a_masked_autoencoder_with_its_loss_and_its_random_patches_replayed(device):
     model = torch_models.MaskedAutoencoder()
-    golden = parity.record(model, {"x": IMAGES}, loss=torch_models.masked_loss(model, IMAGES), device=device)
+    golden = parity.record(
+        model, {"x": IMAGES}, loss=torch_models.masked_loss(model, IMAGES), device=device
+    )
     assert list(golden.noise) == ["noise"]
-    report = parity.check(jax_models.masked_autoencoder, golden, loss=jax_models.masked_loss(IMAGES))
-    assert {"loss", "output['prediction']", "d decoder_position", "d mask_token"} <= confirmed(report)
+    report = parity.check(
+        jax_models.masked_autoencoder, golden, loss=jax_models.masked_loss(IMAGES)
+    )
+    assert {"loss", "output['prediction']", "d decoder_position", "d mask_token"} <= confirmed(
+        report
+    )
 
 
 def test_the_recording_leaves_the_module_and_torchs_settings_as_they_were():

@@ -1,6 +1,7 @@
 """The expected gradients against torch's own Monte Carlo, judged by the standard error of its mean.
 
-The seed is fixed, so a run gives what the last one gave; the bound would let a right formula fail once in a million seeds.
+The seed is fixed, so a run gives what the last one gave; the bound would let a right formula fail
+once in a million seeds.
 """
 
 import functools
@@ -20,12 +21,16 @@ from tests.wrong_variants import VARIANTS
 SAMPLES = 30_000
 FALSE_ALARM = 1e-6
 RESOLUTION = 0.05
-"""The widest band t·se, relative to the gradient's largest entry, in which passing still says something."""
+"""The widest band t·se, relative to the gradient's largest entry, in which passing still says
+something.
+"""
 
 
 @functools.cache
 def torch_monte_carlo(name):
-    """Mean over sampled masks of torch's gradients in every input that is claimed, and its standard error."""
+    """Mean over sampled masks of torch's gradients in every input that is claimed, and its standard
+    error.
+    """
     derivation = catalog.get(name)
     sizes = derivation.choose_sizes()
     tensors = {k: torch.from_numpy(np.array(v)) for k, v in draw(derivation, sizes).items()}
@@ -43,17 +48,23 @@ def torch_monte_carlo(name):
 def claimed(derivation):
     sizes = derivation.choose_sizes()
     with precision("float64"):
-        gradient = derivation.gradient(**draw(derivation, sizes), mask=derivation.distribution(sizes))
+        gradient = derivation.gradient(
+            **draw(derivation, sizes), mask=derivation.distribution(sizes)
+        )
         return {k: np.asarray(v) for k, v in gradient.items()}
 
 
 def furthest(name, derivation):
-    """The largest distance of a claim from torch's mean in units of what chance allows, and the largest allowance."""
+    """The largest distance of a claim from torch's mean in units of what chance allows, and the
+    largest allowance.
+    """
     estimates, claim = torch_monte_carlo(name), claimed(derivation)
     t = NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * sum(array.size for array in claim.values())))
     ratios, allowances = [], []
     for wrt, (mean, se) in estimates.items():
-        allowed = t * se + 1e-12 * np.abs(mean).max()  # an entry on which the mask has no influence has se 0, and rounding
+        allowed = (
+            t * se + 1e-12 * np.abs(mean).max()
+        )  # an entry on which the mask has no influence has se 0, and rounding
         ratios.append(np.max(np.abs(claim[wrt] - mean) / allowed))
         allowances.append(allowed.max() / np.abs(mean).max())
     return max(ratios), max(allowances)
@@ -69,5 +80,7 @@ def test_the_closed_form_is_within_chance_of_torchs_monte_carlo(name):
 @pytest.mark.parametrize("name", MASKS)
 def test_no_wrong_variant_is_within_chance_of_torchs_monte_carlo(name):
     for label, wrong in VARIANTS[name]:
-        if wrong.mask is catalog.get(name).mask:  # what is wrong is the closed form, and not the mask of the loss
+        if (
+            wrong.mask is catalog.get(name).mask
+        ):  # what is wrong is the closed form, and not the mask of the loss
             assert furthest(name, wrong)[0] > 1, label

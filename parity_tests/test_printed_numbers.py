@@ -1,7 +1,7 @@
 """The numbers that the original notebooks print come out again.
 
-Where a notebook seeds its generator, its inputs are drawn anew with it; where it only prints them, to two digits, what the
-lost digits allow is carried through the computation.
+Where a notebook seeds its generator, its inputs are drawn anew with it; where it only prints them,
+to two digits, what the lost digits allow is carried through the computation.
 """
 
 import jax
@@ -73,7 +73,9 @@ LAYERS = {
     "vsum": (((4, 6, 3),), torch.sum),
 }
 PRINTED_DISTANCE = 2e-5
-"""The largest distance that the notebook prints is 1.6e-5, between gradients whose entries are near 50."""
+"""The largest distance that the notebook prints is 1.6e-5, between gradients whose entries are near
+50.
+"""
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -97,7 +99,9 @@ def test_the_layers_of_seed_12_are_at_the_printed_distance_from_torch(name):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_autoencoders_are_at_the_printed_distance_from_torch(seed):
     generator = torch.Generator().manual_seed(seed)
-    y, w1, w2, x = (torch.rand(shape, generator=generator) for shape in ((6, 1), (5, 6), (6, 5), (4, 6)))
+    y, w1, w2, x = (
+        torch.rand(shape, generator=generator) for shape in ((6, 1), (5, 6), (6, 5), (4, 6))
+    )
 
     def of_sample(w1, w2):
         error = y - w2 @ (w1 @ y)
@@ -114,7 +118,8 @@ def test_the_autoencoders_are_at_the_printed_distance_from_torch(seed):
     batch = autoencoders.batch_gradient(*as_numpy(x, w1, w2))
     for ours, loss in ((sample, of_sample), (batch, of_batch), (batch, of_batch_mse)):
         for wrt, theirs in zip(("w1", "w2"), jacobian(loss, (w1, w2)), strict=True):
-            # the notebook prints Frobenius norms from 3.0e-6 to 6.5e-6, over entries near 20: a few roundings of each
+            # the notebook prints Frobenius norms from 3.0e-6 to 6.5e-6, over entries near 20: a few
+            # roundings of each
             assert np.linalg.norm(ours[wrt] - theirs.numpy()) < 2e-5, wrt
             assert_same(ours[wrt], theirs, wrt)
 
@@ -152,7 +157,9 @@ EXPECTED = {
 
 
 def run_network(printed):
-    """Everything the notebook prints, from what it prints: the biases are the mean over the samples of z − a wᵀ."""
+    """Everything the notebook prints, from what it prints: the biases are the mean over the samples
+    of z − a wᵀ.
+    """
     a1, a2 = layers.relu(printed["z1"]), layers.relu(printed["z2"])
     stack = []
     for i, a in enumerate((X, a1, a2), start=1):
@@ -174,8 +181,9 @@ def run_network(printed):
 def lost_digits(printed):
     """How far each output may move when each printed input moves by half a unit of its last digit.
 
-    To first order Σ |∂out/∂in| · 0.005, and to second order ½ Σ |∂²out/∂in∂in'| · 0.005²; the network is a polynomial while
-    no gate changes, and none does, since no printed z but the output is within 0.05 of 0.
+    To first order Σ |∂out/∂in| · 0.005, and to second order ½ Σ |∂²out/∂in∂in'| · 0.005²; the
+    network is a polynomial while no gate changes, and none does, since no printed z but the output
+    is within 0.05 of 0.
     """
 
     def outputs(printed):
@@ -200,7 +208,8 @@ def test_the_printed_network_comes_out_again_within_its_lost_digits():
         np.testing.assert_array_equal(gate, expected)
     for name, expected in EXPECTED.items():
         assert np.all(np.abs(outputs[name] - expected) <= allowed[name] + ROUNDING), name
-        # what passes is known well: the lost digits blur it by less than a fifth of its largest entry
+        # what passes is known well: the lost digits blur it by less than a fifth of its largest
+        # entry
         assert np.max(allowed[name]) < 0.2 * np.max(np.abs(expected)), name
 
 
@@ -210,7 +219,9 @@ def test_of_the_printed_values_the_loss_is_073_and_the_output_error_is_as_printe
         (delta3,) = perceptron.backward(record, PRINTED["y"], [(PRINTED["w3"], np.zeros(1))])
         assert round(float(vectors.mse(PRINTED["z3"][:, 0], PRINTED["y"][:, 0])), 2) == 0.73
         np.testing.assert_allclose(delta3, EXPECTED["delta3"], atol=2 * ROUNDING)
-        np.testing.assert_allclose(np.asarray(delta3).T @ EXPECTED["a2"], EXPECTED["w3"], atol=2 * ROUNDING)
+        np.testing.assert_allclose(
+            np.asarray(delta3).T @ EXPECTED["a2"], EXPECTED["w3"], atol=2 * ROUNDING
+        )
 
 
 # --- the least-squares map: integers, printed in full
@@ -224,4 +235,6 @@ def test_the_least_squares_map_and_its_error_are_the_printed_ones():
         m = surrogates.least_squares_map(x, y)
         np.testing.assert_allclose(m, [[1.36, 0.88], [-1.36, -0.88]], rtol=1e-14)
         assert float(jnp.linalg.norm(m @ x - y)) == pytest.approx(3.0199337741082997, rel=1e-15)
-        assert float(surrogates.least_squares_loss(x, y, m)) == pytest.approx(3.0199337741082997**2, rel=1e-14)
+        assert float(surrogates.least_squares_loss(x, y, m)) == pytest.approx(
+            3.0199337741082997**2, rel=1e-14
+        )

@@ -1,4 +1,6 @@
-"""The abstraction experiment against torch: the maps themselves, at the notebook's sizes and at small ones."""
+"""The abstraction experiment against torch: the maps themselves, at the notebook's sizes and at
+small ones.
+"""
 
 import jax
 import numpy as np
@@ -25,7 +27,10 @@ def test_the_ridge_map_is_torchs_in_its_primal_and_its_dual_form(b, d, dtype):
 
 def test_torchs_gradient_of_the_ridge_loss_vanishes_at_our_map_and_only_there():
     rng = np.random.default_rng(0)
-    g, gp = torch.from_numpy(rng.standard_normal((7, 4))), torch.from_numpy(rng.standard_normal((7, 3)))
+    g, gp = (
+        torch.from_numpy(rng.standard_normal((7, 4))),
+        torch.from_numpy(rng.standard_normal((7, 3))),
+    )
     with precision("float64"):
         m2 = torch.from_numpy(np.array(surrogates.ridge_map(g.numpy(), gp.numpy(), 0.5)))
     for m, vanishes in ((m2, True), (m2 * (1 + 1e-6), False)):
@@ -54,9 +59,15 @@ def test_at_the_notebooks_sizes_the_maps_do_what_the_notebooks_do():
     assert_same(m3, tw @ (tw2 * tr.mean(0).reshape(-1, 1)), "mean-gate map")
     gp, m2, m3 = map(np.asarray, (gp, m2, m3))
     residual, residual_of_torch = gp - g @ m2, (tgp - tg @ primal).numpy()
-    bias = DELTA * np.linalg.solve(g @ g.T + DELTA * np.eye(B), gp)  # what the penalty alone leaves of Gp
-    assert np.linalg.norm(residual_of_torch - bias) < 0.1 * np.linalg.norm(bias)  # 512 unknowns, of rank 128
-    assert np.linalg.norm(residual - bias) < 0.1 * np.linalg.norm(bias)  # 128 unknowns, of full rank
+    bias = DELTA * np.linalg.solve(
+        g @ g.T + DELTA * np.eye(B), gp
+    )  # what the penalty alone leaves of Gp
+    assert np.linalg.norm(residual_of_torch - bias) < 0.1 * np.linalg.norm(
+        bias
+    )  # 512 unknowns, of rank 128
+    assert np.linalg.norm(residual - bias) < 0.1 * np.linalg.norm(
+        bias
+    )  # 128 unknowns, of full rank
     assert np.linalg.norm(gp - g @ m3) > 1e6 * np.linalg.norm(residual)
 
 

@@ -9,7 +9,11 @@ class MLP(nn.Module):
 
     def __init__(self, inner=6, outer=5):
         super().__init__()
-        self.fc1, self.fc2, self.out = nn.Linear(inner, inner), nn.Linear(inner, inner), nn.Linear(inner, outer)
+        self.fc1, self.fc2, self.out = (
+            nn.Linear(inner, inner),
+            nn.Linear(inner, inner),
+            nn.Linear(inner, outer),
+        )
         self.act1, self.norm, self.act2 = nn.GELU(), nn.LayerNorm(inner), nn.ReLU()
 
     def forward(self, x):
@@ -21,8 +25,14 @@ class CNN(nn.Module):
 
     def __init__(self, channels=4):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels)
-        self.conv2, self.bn2 = nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False), nn.BatchNorm2d(2 * channels)
+        self.conv1, self.bn1 = (
+            nn.Conv2d(3, channels, 3, stride=2, padding=1),
+            nn.BatchNorm2d(channels),
+        )
+        self.conv2, self.bn2 = (
+            nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(2 * channels),
+        )
         self.relu1, self.relu2, self.fc = nn.ReLU(), nn.ReLU(), nn.Linear(2 * channels, 3)
 
     def forward(self, x):
@@ -66,9 +76,16 @@ class Block(nn.Module):
 
     def __init__(self, width, heads):
         super().__init__()
-        self.norm1, self.attn = nn.LayerNorm(width, eps=1e-6), nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm1, self.attn = (
+            nn.LayerNorm(width, eps=1e-6),
+            nn.MultiheadAttention(width, heads, batch_first=True),
+        )
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.fc1, self.act, self.fc2 = nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        self.fc1, self.act, self.fc2 = (
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, width),
+        )
 
     def forward(self, x):
         y = self.norm1(x)
@@ -82,16 +99,29 @@ class MaskedAutoencoder(nn.Module):
     def __init__(self, size=8, patch=4, width=8, heads=2, keep=2):
         super().__init__()
         self.patch, self.keep, count = patch, keep, (size // patch) ** 2
-        self.embed, self.position = nn.Linear(3 * patch**2, width), nn.Parameter(torch.randn(1, count, width))
+        self.embed, self.position = (
+            nn.Linear(3 * patch**2, width),
+            nn.Parameter(torch.randn(1, count, width)),
+        )
         self.encode, self.norm = Block(width, heads), nn.LayerNorm(width)
-        self.bridge, self.mask_token = nn.Linear(width, width), nn.Parameter(torch.zeros(1, 1, width))
-        self.decoder_position, self.decode = nn.Parameter(torch.randn(1, count, width)), Block(width, heads)
+        self.bridge, self.mask_token = (
+            nn.Linear(width, width),
+            nn.Parameter(torch.zeros(1, 1, width)),
+        )
+        self.decoder_position, self.decode = (
+            nn.Parameter(torch.randn(1, count, width)),
+            Block(width, heads),
+        )
         self.head = nn.Linear(width, 3 * patch**2)
 
     def patches(self, x):
         b, c, h, w = x.shape
         p = self.patch
-        return x.reshape(b, c, h // p, p, w // p, p).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
+        return (
+            x.reshape(b, c, h // p, p, w // p, p)
+            .permute(0, 2, 4, 3, 5, 1)
+            .reshape(b, -1, p * p * c)
+        )
 
     def forward(self, x):
         tokens = self.embed(self.patches(x)) + self.position

@@ -1,4 +1,6 @@
-"""Closed forms of the catalogue with a part of them changed: the makings of wrong variants (`tests.wrong_variants`)."""
+"""Closed forms of the catalogue with a part of them changed: the makings of wrong variants
+(`tests.wrong_variants`).
+"""
 
 from dataclasses import replace
 
@@ -11,12 +13,16 @@ from jaxgrad.masks import Bernoulli, FeatureBernoulli
 
 
 def but(name, **changed):
-    """Return the entry with gradients replaced, each by a function (the right gradient, all inputs by name) -> array."""
+    """Return the entry with gradients replaced, each by a function (the right gradient, all inputs
+    by name) -> array.
+    """
     right = catalog.get(name)
 
     def gradient(**inputs):
         gradients = dict(right.gradient(**inputs))
-        return gradients | {wrt: change(gradients[wrt], **inputs) for wrt, change in changed.items()}
+        return gradients | {
+            wrt: change(gradients[wrt], **inputs) for wrt, change in changed.items()
+        }
 
     return replace(right, gradient=gradient)
 
@@ -76,7 +82,9 @@ def no_diagonal(s, n):
 
 
 def misplaced_blocks(s, n, size=2):
-    """Blocks written from row ⌊i/s⌋ instead of ⌊i/s⌋·s: they overlap at the top left, the rest stays at p²."""
+    """Blocks written from row ⌊i/s⌋ instead of ⌊i/s⌋·s: they overlap at the top left, the rest
+    stays at p².
+    """
     wrong = np.full((n, n), 0.6**2)
     for i in range(n):
         row = i // size
@@ -85,7 +93,9 @@ def misplaced_blocks(s, n, size=2):
 
 
 def scalar_loss_for_features():
-    """The loss is masked with one probability, and the closed form believes in one for each feature."""
+    """The loss is masked with one probability, and the closed form believes in one for each
+    feature.
+    """
     right = catalog.get("masked_autoencoder_features")
 
     def gradient(*, x, w1, w2, mask):
@@ -99,7 +109,9 @@ def scalar_loss_for_features():
 
 
 def changed_dropped(hollow=denoising.hollow, weight=lambda mu: 1 - mu):
-    """The expected gradient of the loss on dropped entries, with another hollow part or another weight of the rows."""
+    """The expected gradient of the loss on dropped entries, with another hollow part or another
+    weight of the rows.
+    """
 
     def gradient(x, w1, w2, mask):
         m, n = x.shape
@@ -111,7 +123,9 @@ def changed_dropped(hollow=denoising.hollow, weight=lambda mu: 1 - mu):
 
 
 def dropout_with(odds):
-    """The linear layer under dropout, its penalty weighted by another function of p than (1 − p)/p."""
+    """The linear layer under dropout, its penalty weighted by another function of p than (1 −
+    p)/p.
+    """
 
     def gradient(x, w, b, y, mask):
         m, r, o = len(x), x @ w.T + b - y, odds(mask.prob)
@@ -128,7 +142,9 @@ def minimiser(solution):
     """The claim that another map is where the marginalised denoising loss is smallest."""
 
     def gradient(x, w, mask):
-        return {"w": 2 / len(x) * (w - solution(x, mask)) @ (mask.second_moment(x.shape[1]) * (x.T @ x))}
+        return {
+            "w": 2 / len(x) * (w - solution(x, mask)) @ (mask.second_moment(x.shape[1]) * (x.T @ x))
+        }
 
     return replace(catalog.get("marginalised_denoising"), gradient=gradient)
 

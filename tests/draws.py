@@ -1,7 +1,7 @@
 """Inputs for a claim as numpy arrays, drawn without compiling anything.
 
-`Derivation.inputs` is what the package itself draws with; each new shape costs it a compilation, and the tests that only
-need numbers of the right kind would spend most of their time there.
+`Derivation.inputs` is what the package itself draws with; each new shape costs it a compilation,
+and the tests that only need numbers of the right kind would spend most of their time there.
 """
 
 import datetime
@@ -23,7 +23,9 @@ FAST_COMPILE = {
 
 
 def fast(function):
-    """Return a function compiled as one program that is quickly made, since most tests take their time to compile and not to run."""
+    """Return a function compiled as one program that is quickly made, since most tests take their
+    time to compile and not to run.
+    """
     return jax.jit(function, compiler_options=FAST_COMPILE)
 
 
@@ -37,6 +39,8 @@ def draw(derivation, sizes, seed=0):
             with jax.enable_x64(True):
                 inputs[name] = np.asarray(domain(jax.random.key(seed), shape))
         else:
-            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])  # so that equal shapes differ
+            rng = np.random.default_rng(
+                [seed, zlib.crc32(name.encode())]
+            )  # so that equal shapes differ
             inputs[name] = DRAWS[domain](rng.standard_normal(shape))
     return inputs

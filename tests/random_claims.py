@@ -1,4 +1,6 @@
-"""Random networks with their gradients, right and wrong: the gradient is taken in forward mode, which the evidence does not use."""
+"""Random networks with their gradients, right and wrong: the gradient is taken in forward mode,
+which the evidence does not use.
+"""
 
 from typing import NamedTuple
 
@@ -18,7 +20,9 @@ LAYERS = {
     "sine": jnp.sin,
     "abs": jnp.abs,
     "softmax": lambda v: jax.nn.softmax(v, -1),
-    "layer norm": lambda v: (v - v.mean(-1, keepdims=True)) / jnp.sqrt(v.var(-1, keepdims=True) + 1e-5),
+    "layer norm": lambda v: (
+        (v - v.mean(-1, keepdims=True)) / jnp.sqrt(v.var(-1, keepdims=True) + 1e-5)
+    ),
     "bell": lambda v: jnp.exp(-v * v),
     "sort": lambda v: jnp.sort(v, -1),
     "cumulative sum": lambda v: jnp.cumsum(v, -1),
@@ -60,7 +64,11 @@ LABELS = {
     "logistic": ("sign", "m", lambda h, y: jnp.log1p(jnp.exp(-y[:, None] * jnp.tanh(h)))),
     "hinge": ("sign", "m", lambda h, y: jnp.maximum(0, 1 - y[:, None] * h)),
     "one hot": ("one_hot", "m n", lambda h, y: y * jax.nn.log_softmax(h)),
-    "class": ("index n", "m", lambda h, y: jnp.take_along_axis(jax.nn.log_softmax(h), y[:, None], 1)),
+    "class": (
+        "index n",
+        "m",
+        lambda h, y: jnp.take_along_axis(jax.nn.log_softmax(h), y[:, None], 1),
+    ),
     "rows": ("index m", "2", lambda h, y: h[y]),
     "whole": ("integer", "m", lambda h, y: h * y[:, None]),
 }
@@ -78,13 +86,17 @@ CHANGES = {
     "a row by 5%": lambda g, x: g * (1 + 0.05 * (jnp.arange(g.shape[0]) == 0))[:, None],
     "a thousandth added": lambda g, x: g + 1e-3 * jnp.max(jnp.abs(g)) * (1 + jnp.abs(jnp.cos(x))),
 }
-"""What is made of the right gradient; each differs from it wherever that is not zero, but for the row, which may be."""
+"""What is made of the right gradient; each differs from it wherever that is not zero, but for the
+row, which may be.
+"""
 AT_A_LABEL = "at one label by 5%"
 """A further change, of networks with labels: wrong where the first label has one of its values."""
 
 
 class Network(NamedTuple):
-    """loss = scale · reduce(join(layers(x W …), layer(x))), with a mask, labels or data or without, and a claimed gradient."""
+    """loss = scale · reduce(join(layers(x W …), layer(x))), with a mask, labels or data or without,
+    and a claimed gradient.
+    """
 
     layers: tuple[str, ...]
     join: str | None
@@ -101,7 +113,9 @@ class Network(NamedTuple):
         for name in self.layers:
             h = LAYERS[name](h)
         h = h if self.join is None else JOINS[self.join](h, LAYERS[self.layers[0]](x))
-        return self.scale * LOSSES[self.loss](h if self.label is None else LABELS[self.label][2](h, y))
+        return self.scale * LOSSES[self.loss](
+            h if self.label is None else LABELS[self.label][2](h, y)
+        )
 
     def altered(self, gradient, w, y):
         """Return what is claimed where this is the gradient."""
@@ -119,7 +133,11 @@ def drawn(rng: np.random.Generator, *, right: float = 0.4) -> Network:
     label = str(rng.choice(list(LABELS))) if rng.random() < 0.4 else None
     if label is not None and change != RIGHT and rng.random() < 0.4:
         change = AT_A_LABEL
-    loss, scale, data = str(rng.choice(list(LOSSES))), float(rng.choice(SCALES)), bool(rng.random() < 0.3)
+    loss, scale, data = (
+        str(rng.choice(list(LOSSES))),
+        float(rng.choice(SCALES)),
+        bool(rng.random() < 0.3),
+    )
     return Network(layers, join, loss, scale, mask, change, label, data)
 
 
@@ -130,17 +148,26 @@ def forward(f, w):
 
 
 def claim(network: Network) -> Derivation:
-    """Make the derivation; with a mask, the gradient of the expectation that is summed up over all masks."""
+    """Make the derivation; with a mask, the gradient of the expectation that is summed up over all
+    masks.
+    """
     shapes, domains = {"x": "m n", "w": "n n"}, {}
     if network.label is not None:
         domains["y"], shapes["y"], _ = LABELS[network.label]
     if network.mask is None:
-        gradient = lambda x, w, y=None: {"w": network.altered(forward(lambda w: network(x, w, y), w), w, y)}
-        return Derivation(name="random", loss=network, gradient=gradient, shapes=shapes, domains=domains)
+        gradient = lambda x, w, y=None: {
+            "w": network.altered(forward(lambda w: network(x, w, y), w), w, y)
+        }
+        return Derivation(
+            name="random", loss=network, gradient=gradient, shapes=shapes, domains=domains
+        )
 
     def expected(x, w, mask, y=None):
         draws, chances = mask.support(x.shape)
-        mean = lambda w: jnp.sum(jnp.asarray(chances) * jax.vmap(lambda draw: network(draw * x, w, y))(jnp.asarray(draws)))
+        mean = lambda w: jnp.sum(
+            jnp.asarray(chances)
+            * jax.vmap(lambda draw: network(draw * x, w, y))(jnp.asarray(draws))
+        )
         return {"w": network.altered(forward(mean, w), w, y)}
 
     return Derivation(

@@ -1,4 +1,6 @@
-"""The comparison that keeps docs/catalogue.html up to date: it sees what changed, and not what always does."""
+"""The comparison that keeps docs/catalogue.html up to date: it sees what changed, and not what
+always does.
+"""
 
 import runpy
 from pathlib import Path

@@ -15,7 +15,8 @@ import scipy.special  # noqa: F401 - imported for what is said below
 from jaxgrad.claims import user_errors  # noqa: F401 - likewise
 from jaxgrad.command import loading, running  # noqa: F401 - likewise
 
-# A session inside of this process forgets the modules that it was the first to import; JAX cannot be imported twice.
+# A session inside of this process forgets the modules that it was the first to import; JAX cannot
+# be imported twice.
 from jaxgrad.reports import assertion  # noqa: F401 - likewise
 from jaxgrad.reports.html import page  # noqa: F401 - likewise
 from jaxgrad.verification.verify import verify  # noqa: F401 - likewise
@@ -34,7 +35,9 @@ def claim(name, factor):
 right = claim("right", 2)
 """
 WRONG = CLAIMS + 'wrong = claim("wrong <b>", 3)\n'
-INSTALLED = any(entry.name == "jaxgrad" for entry in importlib.metadata.entry_points(group="pytest11"))
+INSTALLED = any(
+    entry.name == "jaxgrad" for entry in importlib.metadata.entry_points(group="pytest11")
+)
 
 
 @pytest.fixture
@@ -43,7 +46,9 @@ def session(pytester):
 
     def run(*args, **files):
         pytester.makepyfile(**files)
-        return pytester.runpytest_inprocess("-p", "no:jaxgrad", "-p", "jaxgrad.pytest_plugin", "-p", "no:xdist", *map(str, args))
+        return pytester.runpytest_inprocess(
+            "-p", "no:jaxgrad", "-p", "jaxgrad.pytest_plugin", "-p", "no:xdist", *map(str, args)
+        )
 
     return run
 
@@ -61,7 +66,9 @@ def test_loading_the_plugin_imports_neither_jax_nor_numpy():
 def test_a_file_of_derivations_runs_as_it_is_and_each_is_a_test(session):
     result = session("--jaxgrad", "derivations.py", "-v", derivations=WRONG)
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["derivations.py::right PASSED*", "derivations.py::wrong <b> FAILED*"])
+    result.stdout.fnmatch_lines(
+        ["derivations.py::right PASSED*", "derivations.py::wrong <b> FAILED*"]
+    )
     result.stdout.fnmatch_lines(["wrong <b>: the gradient is refuted. x*3/2 times*"])
     assert "Traceback" not in result.stdout.str() and "verification.py" not in result.stdout.str()
     result.stdout.fnmatch_lines(["2 verifications: 1 confirmed, 1 refuted"])
@@ -76,14 +83,24 @@ def test_without_the_option_a_file_of_derivations_holds_no_tests(session):
 
 
 def test_a_file_of_tests_keeps_its_tests_beside_its_derivations(session):
-    files = {"test_both": CLAIMS + "def test_it():\n    pass\n", "test_none": "def test_it():\n    pass\n"}
+    files = {
+        "test_both": CLAIMS + "def test_it():\n    pass\n",
+        "test_none": "def test_it():\n    pass\n",
+    }
     session("--jaxgrad", "test_both.py", "test_none.py", **files).assert_outcomes(passed=3)
 
 
 def test_a_folder_is_not_searched_for_derivations_and_that_is_told(session):
-    result = session("--jaxgrad", ".", mine="raise SystemExit('imported')", test_it="def test_it():\n    pass\n")
+    result = session(
+        "--jaxgrad", ".", mine="raise SystemExit('imported')", test_it="def test_it():\n    pass\n"
+    )
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["--jaxgrad found no derivations: . is a folder*; name their files, as in pytest --jaxgrad [*].py"])
+    result.stdout.fnmatch_lines(
+        [
+            "--jaxgrad found no derivations: . is a folder*; name their files, as in pytest "
+            "--jaxgrad [*].py"
+        ]
+    )
 
 
 def test_a_folder_beside_a_file_of_derivations_is_told_of_too(session, tmp_path):
@@ -92,19 +109,31 @@ def test_a_folder_beside_a_file_of_derivations_is_told_of_too(session, tmp_path)
     (folder / "other.py").write_text(WRONG)
     result = session("--jaxgrad", "derivations.py::right", str(folder), derivations=WRONG)
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines([f"--jaxgrad did not search the folder {folder}; name its files, as in *[*].py"])
+    result.stdout.fnmatch_lines(
+        [f"--jaxgrad did not search the folder {folder}; name its files, as in *[*].py"]
+    )
 
 
 @pytest.mark.parametrize("more", [(), ("--collect-only",), ("-k", "nothing")])
 def test_nothing_to_verify_is_told_with_what_to_type(session, more):
-    assert "name their files, as in pytest --jaxgrad" in session("--jaxgrad", *more, mine=WRONG).stdout.str()
-    assert "found no derivations" not in session("--jaxgrad", "mine.py", *more, mine=WRONG).stdout.str()
+    assert (
+        "name their files, as in pytest --jaxgrad"
+        in session("--jaxgrad", *more, mine=WRONG).stdout.str()
+    )
+    assert (
+        "found no derivations"
+        not in session("--jaxgrad", "mine.py", *more, mine=WRONG).stdout.str()
+    )
 
 
 def test_derivations_are_listed_and_chosen_by_words_of_their_names(session):
-    listed = session("--jaxgrad", "derivations.py", "--collect-only", "-q", derivations=WRONG).stdout
+    listed = session(
+        "--jaxgrad", "derivations.py", "--collect-only", "-q", derivations=WRONG
+    ).stdout
     listed.fnmatch_lines(["derivations.py::right", "derivations.py::wrong <b>"])
-    session("--jaxgrad", "derivations.py", "-k", "wrong and not right", derivations=WRONG).assert_outcomes(failed=1, deselected=1)
+    session(
+        "--jaxgrad", "derivations.py", "-k", "wrong and not right", derivations=WRONG
+    ).assert_outcomes(failed=1, deselected=1)
 
 
 TEST = (
@@ -128,32 +157,65 @@ def test_the_fixture_attaches_reports_to_failures_once_and_takes_the_seed(sessio
     result = session("--jaxgrad-seed", 7, test_it=TEST)
     result.assert_outcomes(passed=1, failed=2)
     text = result.stdout.str()
-    kept, asserted = (text.split(f"_ {name} _")[1].split("short test summary")[0] for name in ("test_kept", "test_asserted"))
+    kept, asserted = (
+        text.split(f"_ {name} _")[1].split("short test summary")[0]
+        for name in ("test_kept", "test_asserted")
+    )
     kept = kept.split("_ test_asserted _")[0]
     assert "- jaxgrad -" in kept and "✗ wrong <b> is refuted" in kept
     assert "- jaxgrad -" not in asserted.split("\n---")[0] and asserted.count("is refuted\n") == 1
-    assert re.search(r"E +AssertionError: wrong <b>: the gradient is refuted\. x.*3/2 times", asserted)
+    assert re.search(
+        r"E +AssertionError: wrong <b>: the gradient is refuted\. x.*3/2 times", asserted
+    )
 
 
 def test_what_an_assertion_says_fits_a_terminal_of_eighty_columns(session, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = session("--jaxgrad", "derivations.py", derivations=WRONG).stdout.str()
-    told = text.split("the gradient is refuted")[1].split("short test summary")[0].split("warnings summary")[0]
+    told = (
+        text.split("the gradient is refuted")[1]
+        .split("short test summary")[0]
+        .split("warnings summary")[0]
+    )
     assert max(len(line) for line in told.splitlines()[1:]) <= 80
 
 
 def test_junit_gets_the_verdicts_as_properties(session, pytester):
-    session("--jaxgrad", "derivations.py", "--junit-xml", "out.xml", "--jaxgrad-seed", 5, derivations=WRONG)
-    cases = {case.get("name"): case for case in ET.parse(pytester.path / "out.xml").iter("testcase")}
+    session(
+        "--jaxgrad",
+        "derivations.py",
+        "--junit-xml",
+        "out.xml",
+        "--jaxgrad-seed",
+        5,
+        derivations=WRONG,
+    )
+    cases = {
+        case.get("name"): case for case in ET.parse(pytester.path / "out.xml").iter("testcase")
+    }
     told = {p.get("name"): p.get("value") for p in cases["wrong <b>"].iter("property")}
     assert told["jaxgrad.wrong <b>.verdict"] == "refuted" and told["jaxgrad.wrong <b>.seed"] == "5"
-    assert "3/2 times" in told["jaxgrad.wrong <b>.reason"] and told["jaxgrad.wrong <b>.verdict.x"] == "refuted"
-    assert {p.get("name") for p in cases["right"].iter("property")} >= {"jaxgrad.right.verdict", "jaxgrad.right.seconds"}
+    assert (
+        "3/2 times" in told["jaxgrad.wrong <b>.reason"]
+        and told["jaxgrad.wrong <b>.verdict.x"] == "refuted"
+    )
+    assert {p.get("name") for p in cases["right"].iter("property")} >= {
+        "jaxgrad.right.verdict",
+        "jaxgrad.right.seconds",
+    }
 
 
 def test_the_page_holds_every_report_with_the_command_for_its_test(session, pytester):
     result = session(
-        "--jaxgrad-seed", 7, "--jaxgrad-html", "page.html", "--jaxgrad", "derivations.py", "test_it.py", derivations=WRONG, test_it=TEST
+        "--jaxgrad-seed",
+        7,
+        "--jaxgrad-html",
+        "page.html",
+        "--jaxgrad",
+        "derivations.py",
+        "test_it.py",
+        derivations=WRONG,
+        test_it=TEST,
     )
     result.stdout.fnmatch_lines(["page of 8 reports written to *page.html"])
     text = (pytester.path / "page.html").read_text(encoding="utf-8")
@@ -167,10 +229,22 @@ def test_under_xdist_the_page_and_the_count_are_the_same(pytester, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     pytester.makepyfile(derivations=WRONG, test_it=TEST)
     plugin = [] if INSTALLED else ["-p", "jaxgrad.pytest_plugin"]
-    args = ["-n", "2", "--jaxgrad-html", "page.html", "--jaxgrad", "derivations.py", "test_it.py", "--jaxgrad-seed", "7"]
+    args = [
+        "-n",
+        "2",
+        "--jaxgrad-html",
+        "page.html",
+        "--jaxgrad",
+        "derivations.py",
+        "test_it.py",
+        "--jaxgrad-seed",
+        "7",
+    ]
     result = pytester.runpytest_subprocess(*plugin, *args)
     result.assert_outcomes(passed=3, failed=4)
-    result.stdout.fnmatch_lines(["8 verifications: 4 confirmed, 4 refuted", "page of 8 reports written to *page.html"])
+    result.stdout.fnmatch_lines(
+        ["8 verifications: 4 confirmed, 4 refuted", "page of 8 reports written to *page.html"]
+    )
     text = (pytester.path / "page.html").read_text(encoding="utf-8")
     assert text.count('<section class="derivation"') == 8 and "closed form, from" in text
 
@@ -180,7 +254,10 @@ def test_under_xdist_the_page_and_the_count_are_the_same(pytester, monkeypatch):
     [
         (["--jaxgrad-seed", "seven"], "--jaxgrad-seed 'seven' is no seed; give a whole number"),
         (["--jaxgrad-seed", "-1"], "is no seed"),
-        (["--jaxgrad-html", "nowhere/page.html"], "`--jaxgrad-html` nowhere/page.html cannot be written: there is no folder"),
+        (
+            ["--jaxgrad-html", "nowhere/page.html"],
+            "`--jaxgrad-html` nowhere/page.html cannot be written: there is no folder",
+        ),
         (["--jaxgrad-html", "."], "is a folder; give the name of a file"),
     ],
 )
@@ -192,8 +269,14 @@ def test_a_bad_option_is_told_before_anything_runs(session, args, told):
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        (CLAIMS + "again = claim('right', 2)\n", "holds two derivations with the name 'right'; give one of them another `name`"),
-        ("x = undefined_name\n", "derivations.py:1: NameError: name 'undefined_name' is not defined"),
+        (
+            CLAIMS + "again = claim('right', 2)\n",
+            "holds two derivations with the name 'right'; give one of them another `name`",
+        ),
+        (
+            "x = undefined_name\n",
+            "derivations.py:1: NameError: name 'undefined_name' is not defined",
+        ),
         ("def f(:\n", "invalid syntax"),
         ("x = 1\n", "holds no derivations; define one at module level"),
     ],
@@ -205,22 +288,36 @@ def test_a_file_that_cannot_be_used_is_one_error_that_says_why(session, code, to
 
 
 def test_a_loss_that_raises_is_told_with_its_line(session):
-    code = CLAIMS + "broken = jg.Derivation(name='broken', loss=lambda x: 1 / 0, gradient=lambda x: {'x': x}, shapes={'x': 'n'})\n"
+    code = (
+        CLAIMS
+        + "broken = jg.Derivation(name='broken', loss=lambda x: 1 / 0, gradient=lambda x: {'x': "
+        "x}, shapes={'x': 'n'})\n"
+    )
     result = session("--jaxgrad", "derivations.py::broken", derivations=code)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["`loss` of broken raised ZeroDivisionError: division by zero (derivations.py:*"])
+    result.stdout.fnmatch_lines(
+        ["`loss` of broken raised ZeroDivisionError: division by zero (derivations.py:*"]
+    )
 
 
 def test_names_that_xml_cannot_hold_do_not_break_it(session, pytester):
     code = CLAIMS.replace('"right"', '"a\\x1b\\x00b\\n<c>"')
-    session("--jaxgrad", "derivations.py", "--junit-xml", "out.xml", "--jaxgrad-html", "out.html", derivations=code).assert_outcomes(
-        passed=1
-    )
+    session(
+        "--jaxgrad",
+        "derivations.py",
+        "--junit-xml",
+        "out.xml",
+        "--jaxgrad-html",
+        "out.html",
+        derivations=code,
+    ).assert_outcomes(passed=1)
     assert ET.parse(pytester.path / "out.xml").getroot().find(".//property") is not None
     assert "\x1b" not in (pytester.path / "out.html").read_text(encoding="utf-8")
 
 
-def test_what_a_session_compiles_is_kept_for_the_next_one_and_jaxs_settings_are_not_touched(tmp_path):
+def test_what_a_session_compiles_is_kept_for_the_next_one_and_jaxs_settings_are_not_touched(
+    tmp_path,
+):
     (tmp_path / "mine.py").write_text(CLAIMS)
     (tmp_path / "conftest.py").write_text(
         "import jax\n"
@@ -231,9 +328,16 @@ def test_what_a_session_compiles_is_kept_for_the_next_one_and_jaxs_settings_are_
 
     def run(cache):
         plugin = ("-p", "no:jaxgrad", "-p", "jaxgrad.pytest_plugin", "-p", "no:cacheprovider")
-        environment = {**os.environ, "JAXGRAD_CACHE": cache, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+        environment = {
+            **os.environ,
+            "JAXGRAD_CACHE": cache,
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(ROOT),
+        }
         command = [sys.executable, "-m", "pytest", *plugin, "--jaxgrad", "mine.py"]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0 and "1 confirmed" in done.stdout, done.stdout + done.stderr
         return {path: path.stat().st_ino for path in tmp_path.rglob("*-cache")}
 

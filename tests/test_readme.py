@@ -17,15 +17,30 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def test_an_example_of_the_readme_runs(number):
     scope = {}
     exec(compile(EXAMPLES[number], f"README example {number}", "exec"), scope)
-    for name in ("equinox_layer", "flax_layer", "cross_entropy", "rule"):  # wrong by a half, each is refuted
+    for name in (
+        "equinox_layer",
+        "flax_layer",
+        "cross_entropy",
+        "rule",
+    ):  # wrong by a half, each is refuted
         if name in scope:
             right = scope[name]
-            halved = dataclasses.replace(right, gradient=lambda r=right, **inputs: jax.tree.map(lambda x: x / 2, r.gradient(**inputs)))
+            halved = dataclasses.replace(
+                right,
+                gradient=lambda r=right, **inputs: jax.tree.map(
+                    lambda x: x / 2, r.gradient(**inputs)
+                ),
+            )
             assert jg.verify(halved, evidence="autodiff").verdict == "refuted"
     if "claim" in scope:
         report = jg.verify(scope["claim"])
         report.assert_confirmed()
-        assert {finding.evidence for finding in report.findings} == {"certificate", "expectation", "differences", "monte_carlo"}
+        assert {finding.evidence for finding in report.findings} == {
+            "certificate",
+            "expectation",
+            "differences",
+            "monte_carlo",
+        }
 
 
 def test_there_are_examples():
@@ -48,6 +63,11 @@ def test_the_report_that_is_shown_is_that_of_the_catalogue():
     docs = pathlib.Path(__file__).parent.parent / "docs"
     text = docs.joinpath("catalogue.html").read_text(encoding="utf-8")
     assert len(text.encode()) < 3_000_000
-    assert re.findall(r"<section[^>]*><div class=\"title\"><h2>(\w+)</h2>", text) == [entry.name for entry in jg.catalog.all()]
-    assert text.count("✓ confirmed</span></div>") == len(jg.catalog.all()) and "refuted</span>" not in text
+    assert re.findall(r"<section[^>]*><div class=\"title\"><h2>(\w+)</h2>", text) == [
+        entry.name for entry in jg.catalog.all()
+    ]
+    assert (
+        text.count("✓ confirmed</span></div>") == len(jg.catalog.all())
+        and "refuted</span>" not in text
+    )
     assert docs.joinpath("report.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

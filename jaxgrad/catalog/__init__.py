@@ -1,6 +1,8 @@
-"""The derivations that ship: from the inner product to the expected gradient of a masked autoencoder.
+"""The derivations that ship: from the inner product to the expected gradient of a masked
+autoencoder.
 
-Each module is one family: pure functions for the losses and for their closed forms, and the claims in `DERIVATIONS`.
+Each module is one family: pure functions for the losses and for their closed forms, and the claims
+in `DERIVATIONS`.
 
 >>> get("mse").input_names
 ('pred', 'y')
@@ -13,10 +15,21 @@ import difflib
 from jaxgrad.catalog import autoencoders, denoising, layers, perceptron, surrogates, vectors
 from jaxgrad.claims.derivation import Derivation
 
-__all__ = ["all", "autoencoders", "denoising", "get", "layers", "perceptron", "surrogates", "vectors"]
+__all__ = [
+    "all",
+    "autoencoders",
+    "denoising",
+    "get",
+    "layers",
+    "perceptron",
+    "surrogates",
+    "vectors",
+]
 
 _FAMILIES = (vectors, layers, perceptron, autoencoders, denoising, surrogates)
-_BY_NAME = {derivation.name: derivation for family in _FAMILIES for derivation in family.DERIVATIONS}
+_BY_NAME = {
+    derivation.name: derivation for family in _FAMILIES for derivation in family.DERIVATIONS
+}
 
 
 def all() -> tuple[Derivation, ...]:
@@ -36,6 +49,10 @@ def get(name: str) -> Derivation:
     """
     if name not in _BY_NAME:
         near = difflib.get_close_matches(str(name), _BY_NAME, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(map(repr, near))}?" if near else f"it has {', '.join(_BY_NAME)}"
+        hint = (
+            f"did you mean {', '.join(map(repr, near))}?"
+            if near
+            else f"it has {', '.join(_BY_NAME)}"
+        )
         raise ValueError(f"`name`: the catalogue has no {name!r}; {hint}")
     return _BY_NAME[name]

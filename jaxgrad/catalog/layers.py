@@ -1,10 +1,12 @@
 """The layers that networks are made of, each with its vector-Jacobian product written by hand.
 
-Symbols: x is the layer's input, w and b its weight and bias, and `cotangent` is ∂E/∂(output) of whatever scalar E comes
-after the layer; it has the output's shape. A VJP turns it into ∂E/∂(input) for every input.
+Symbols: x is the layer's input, w and b its weight and bias, and `cotangent` is ∂E/∂(output) of
+whatever scalar E comes after the layer; it has the output's shape. A VJP turns it into ∂E/∂(input)
+for every input.
 
-Sources: the products are those of reverse-mode differentiation, as in A. Griewank and A. Walther, *Evaluating Derivatives*
-(2008), ch. 3; the linear layer keeps torch's convention, w being (out, in).
+Sources: the products are those of reverse-mode differentiation, as in A. Griewank and A. Walther,
+*Evaluating Derivatives* (2008), ch. 3; the linear layer keeps torch's convention, w being (out,
+in).
 """
 
 import math
@@ -20,7 +22,8 @@ GRIEWANK = "Griewank and Walther, Evaluating Derivatives (2008), ch. 3"
 
 
 def with_zeros(key: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-    """Draw standard normals of which every third is set to exactly 0, so that a kink at 0 is among the points tried.
+    """Draw standard normals of which every third is set to exactly 0, so that a kink at 0 is among
+    the points tried.
 
     >>> with_zeros(jax.random.key(0), (7,)).tolist().count(0.0)
     2
@@ -35,7 +38,9 @@ def matmul(x: Float[Array, "m n"], y: Float[Array, "n p"]) -> Float[Array, "m p"
     return x @ y
 
 
-def matmul_vjp(x: Float[Array, "m n"], y: Float[Array, "n p"], cotangent: Float[Array, "m p"]) -> dict[str, Array]:
+def matmul_vjp(
+    x: Float[Array, "m n"], y: Float[Array, "n p"], cotangent: Float[Array, "m p"]
+) -> dict[str, Array]:
     """Return ∂E/∂X = Z̄Yᵀ and ∂E/∂Y = XᵀZ̄, Z̄ the cotangent."""
     return {"x": cotangent @ y.T, "y": x.T @ cotangent}
 
@@ -49,12 +54,16 @@ def add_bias(x: Float[Array, "n m p"], b: Float[Array, " m"]) -> Float[Array, "n
     return x + b[None, :, None]
 
 
-def add_bias_vjp(x: Float[Array, "n m p"], b: Float[Array, " m"], cotangent: Float[Array, "n m p"]) -> dict[str, Array]:
+def add_bias_vjp(
+    x: Float[Array, "n m p"], b: Float[Array, " m"], cotangent: Float[Array, "n m p"]
+) -> dict[str, Array]:
     """Return ∂E/∂X = Z̄ and ∂E/∂bⱼ = Σᵢₖ Z̄ᵢⱼₖ: what was broadcast forward is summed backward."""
     return {"x": cotangent, "b": jnp.sum(cotangent, axis=(0, 2))}
 
 
-def linear(x: Float[Array, "m n"], w: Float[Array, "p n"], b: Float[Array, " p"]) -> Float[Array, "m p"]:
+def linear(
+    x: Float[Array, "m n"], w: Float[Array, "p n"], b: Float[Array, " p"]
+) -> Float[Array, "m p"]:
     """Return Y = XWᵀ + b, the fully connected layer.
 
     >>> linear(jnp.ones((1, 2)), jnp.array([[1.0, 2.0]]), jnp.array([0.5])).tolist()
@@ -64,7 +73,10 @@ def linear(x: Float[Array, "m n"], w: Float[Array, "p n"], b: Float[Array, " p"]
 
 
 def linear_vjp(
-    x: Float[Array, "m n"], w: Float[Array, "p n"], b: Float[Array, " p"], cotangent: Float[Array, "m p"]
+    x: Float[Array, "m n"],
+    w: Float[Array, "p n"],
+    b: Float[Array, " p"],
+    cotangent: Float[Array, "m p"],
 ) -> dict[str, Array]:
     """Return ∂E/∂X = ȲW, ∂E/∂W = ȲᵀX and ∂E/∂bⱼ = Σᵢ Ȳᵢⱼ, Ȳ the cotangent."""
     return {"x": cotangent @ w, "w": cotangent.T @ x, "b": jnp.sum(cotangent, axis=0)}
@@ -85,7 +97,8 @@ def vsum_vjp(x: Float[Array, "n m p"], cotangent: Float[Array, ""]) -> dict[str,
 
 
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return max(x, 0); its derivative at the kink x = 0 is taken to be 0, as torch and JAX take it.
+    """Return max(x, 0); its derivative at the kink x = 0 is taken to be 0, as torch and JAX take
+    it.
 
     >>> relu(jnp.array([-1.0, 0.0, 2.0])).tolist()
     [0.0, 0.0, 2.0]
@@ -123,7 +136,8 @@ DERIVATIONS = (
         add_bias_vjp,
         {"x": "n m p", "b": "m"},
         cotangent="n m p",
-        formula=r"Z_{ijk} = X_{ijk} + b_j, \quad \bar X = \bar Z, \quad \bar b_j = \sum_{ik} \bar Z_{ijk}",
+        formula=r"Z_{ijk} = X_{ijk} + b_j, \quad \bar X = \bar Z, \quad \bar b_j = \sum_{ik} \bar "
+        r"Z_{ijk}",
         reference=GRIEWANK,
     ),
     Derivation.from_vjp(
@@ -132,7 +146,8 @@ DERIVATIONS = (
         linear_vjp,
         {"x": "m n", "w": "p n", "b": "p"},
         cotangent="m p",
-        formula=r"Y = XW^\top + b, \quad \bar X = \bar Y W, \quad \bar W = \bar Y^\top X, \quad \bar b_j = \sum_i \bar Y_{ij}",
+        formula=r"Y = XW^\top + b, \quad \bar X = \bar Y W, \quad \bar W = \bar Y^\top X, \quad "
+        r"\bar b_j = \sum_i \bar Y_{ij}",
         reference=GRIEWANK,
     ),
     Derivation.from_vjp(
@@ -151,8 +166,10 @@ DERIVATIONS = (
         {"x": "m n"},
         cotangent="m n",
         domains={"x": with_zeros},
-        formula=r"y = \max(x, 0), \quad \bar x = \bar y \, [x > 0], \quad \text{so } 0 \text{ at } x = 0",
-        reference="Nair and Hinton, ICML 2010; the derivative 0 at x = 0 is the choice of torch and of JAX",
+        formula=r"y = \max(x, 0), \quad \bar x = \bar y \, [x > 0], \quad \text{so } 0 \text{ at "
+        r"} x = 0",
+        reference="Nair and Hinton, ICML 2010; the derivative 0 at x = 0 is the choice of torch "
+        "and of JAX",
     ),
 )
 """The claims of this module, in teaching order."""

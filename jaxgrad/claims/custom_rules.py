@@ -1,11 +1,14 @@
-"""A function with a differentiation rule of its own, claimed to be differentiated as the plain function is.
+"""A function with a differentiation rule of its own, claimed to be differentiated as the plain
+function is.
 
-Let f have a custom rule and g be the same function without one. For one and the same claim, each part at inputs of its own,
+Let f have a custom rule and g be the same function without one. For one and the same claim, each
+part at inputs of its own,
 
     L = ⟨g(x), c⟩ + Σ_b ⟨g(x_b), c_b⟩ + ⟨∇⟨g(x'), c'⟩, v⟩
 
-and the closed form is what JAX makes of f: its value and VJP under jit, the same under vmap and jit, and the derivative of its VJP.
-So a wrong residual, a rule that cannot be batched, and one that is right at first and wrong at second order show as different rows.
+and the closed form is what JAX makes of f: its value and VJP under jit, the same under vmap and
+jit, and the derivative of its VJP. So a wrong residual, a rule that cannot be batched, and one that
+is right at first and wrong at second order show as different rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +33,11 @@ def inner(a: Any, b: Any) -> Any:
     return sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-def placeholders(inputs: Mapping[str, Any], sizes: Mapping[str, int], domains: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs' shapes and types in place of arrays; indices and integers are whole, and a function is asked what it draws.
+def placeholders(
+    inputs: Mapping[str, Any], sizes: Mapping[str, int], domains: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the inputs' shapes and types in place of arrays; indices and integers are whole, and a
+    function is asked what it draws.
 
     >>> placeholders({"x": "m n", "k": "m"}, {"m": 2, "n": 3}, {"k": "index n"})["k"]
     ShapeDtypeStruct(shape=(2,), dtype=int32)
@@ -40,17 +46,29 @@ def placeholders(inputs: Mapping[str, Any], sizes: Mapping[str, int], domains: M
     def one(text: str, domain: Any) -> Any:
         shape = dimensions.evaluate(text, sizes)
         if callable(domain):
-            return jax.ShapeDtypeStruct(shape, jnp.result_type(np.asarray(domain(jax.random.key(0), shape)).dtype))
+            return jax.ShapeDtypeStruct(
+                shape, jnp.result_type(np.asarray(domain(jax.random.key(0), shape)).dtype)
+            )
         return jax.ShapeDtypeStruct(shape, jnp.result_type(int if kind(domain) in WHOLE else float))
 
-    return {name: jax.tree.map(lambda text, n=name: one(text, domains.get(n, "real")), tree) for name, tree in inputs.items()}
+    return {
+        name: jax.tree.map(lambda text, n=name: one(text, domains.get(n, "real")), tree)
+        for name, tree in inputs.items()
+    }
 
 
-def output_shapes(function: Callable[..., Any], inputs: Mapping[str, Any], domains: Mapping[str, Any], argument: str = "plain") -> Any:
-    """Return the dimension strings of a function's outputs, found by tracing at two choices of sizes.
+def output_shapes(
+    function: Callable[..., Any],
+    inputs: Mapping[str, Any],
+    domains: Mapping[str, Any],
+    argument: str = "plain",
+) -> Any:
+    """Return the dimension strings of a function's outputs, found by tracing at two choices of
+    sizes.
 
     Raises:
-        ValueError: when an output is no array, or its shape does not follow from the inputs' dimensions.
+        ValueError: when an output is no array, or its shape does not follow from the inputs'
+            dimensions.
 
     >>> output_shapes(lambda x, w: x @ w, {"x": "m n", "w": "n p"}, {})
     'm p'
@@ -65,13 +83,26 @@ def output_shapes(function: Callable[..., Any], inputs: Mapping[str, Any], domai
         if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
             raise ValueError(f"`{argument}` must return arrays of numbers, but returns {out!r}")
         found.append(
-            [[{"*".join(d) for d in every if dimensions.size_of(d, sizes) == n} or {str(n)} for n in leaf.shape] for leaf in leaves]
+            [
+                [
+                    {"*".join(d) for d in every if dimensions.size_of(d, sizes) == n} or {str(n)}
+                    for n in leaf.shape
+                ]
+                for leaf in leaves
+            ]
         )
     texts = []
     for first, second in zip(*found, strict=True):
-        axes = [a & b for a, b in zip(first, second, strict=True)] if len(first) == len(second) else [set()]
+        axes = (
+            [a & b for a, b in zip(first, second, strict=True)]
+            if len(first) == len(second)
+            else [set()]
+        )
         if not all(axes):
-            raise ValueError("`cotangent` cannot be found from `shapes`; pass the dimension strings of the output")
+            raise ValueError(
+                "`cotangent` cannot be found from `shapes`; pass the dimension strings of the "
+                "output"
+            )
         texts.append(" ".join(min(axis) for axis in axes))
     return jax.tree.unflatten(tree, texts)
 
@@ -88,16 +119,24 @@ def claim_parts(
     domains: Mapping[str, Any],
     second_order: bool,
 ) -> dict[str, Any]:
-    """Return loss, gradient, shapes and domains of the claim that `f` is differentiated as `plain` is."""
+    """Return loss, gradient, shapes and domains of the claim that `f` is differentiated as `plain`
+    is.
+    """
     order = tuple(shapes)
     drawn = placeholders(shapes, dimensions.choose(shapes), domains)
-    moving = tuple(name for name in order if kind(domains.get(name, "real")) not in DISCRETE and _is_real(drawn[name]))
+    moving = tuple(
+        name
+        for name in order
+        if kind(domains.get(name, "real")) not in DISCRETE and _is_real(drawn[name])
+    )
     size = next(n for n in ("batch", "batches", "batch_size") if n not in dimensions.names(shapes))
 
     def batched(tree: Any) -> Any:
         return jax.tree.map(lambda text: f"{size} {text}".rstrip(), tree)
 
-    def of(function: Callable[..., Any], inputs: dict[str, Any], suffix: str) -> Callable[[dict[str, Any]], Any]:
+    def of(
+        function: Callable[..., Any], inputs: dict[str, Any], suffix: str
+    ) -> Callable[[dict[str, Any]], Any]:
         fixed = {name: inputs[name + suffix] for name in order}
         return lambda changed: function(*({**fixed, **changed}[name] for name in order))
 
@@ -122,7 +161,9 @@ def claim_parts(
         found = {**pull(inputs["cotangent"])[0], "cotangent": value}
 
         def one(point: dict[str, Any], rest: dict[str, Any], weight: Any) -> Any:
-            return jax.vjp(lambda p: f(*({**rest, **p}[name] for name in order)), point)[1](weight)[0]
+            return jax.vjp(lambda p: f(*({**rest, **p}[name] for name in order)), point)[1](weight)[
+                0
+            ]
 
         rest = {name: inputs[name + BATCH] for name in order}
         rows = jax.jit(jax.vmap(one))(at(inputs, BATCH), rest, inputs["cotangent" + BATCH])
@@ -134,10 +175,16 @@ def claim_parts(
         return found
 
     every = {**shapes, "cotangent": cotangent}
-    every |= {name + BATCH: batched(tree) for name, tree in [*shapes.items(), ("cotangent", cotangent)]}
+    every |= {
+        name + BATCH: batched(tree) for name, tree in [*shapes.items(), ("cotangent", cotangent)]
+    }
     if second_order:
         every |= {name + TWICE: tree for name, tree in [*shapes.items(), ("cotangent", cotangent)]}
         every |= {f"direction_{name}": shapes[name] for name in moving}
-    where = {name + suffix: domain for name, domain in domains.items() for suffix in ("", BATCH, *([TWICE] * second_order))}
+    where = {
+        name + suffix: domain
+        for name, domain in domains.items()
+        for suffix in ("", BATCH, *([TWICE] * second_order))
+    }
     loss.source, gradient.source = plain, f  # type: ignore[attr-defined]  # for `jaxgrad show`
     return {"loss": loss, "gradient": gradient, "shapes": every, "domains": where}

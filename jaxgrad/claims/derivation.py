@@ -1,7 +1,8 @@
 """The claim: a loss, a closed form said to be its gradient, and where the inputs live.
 
-A claim knows nothing of how it is checked. Without a mask it says ∇loss = gradient; with a mask it says
-∇ E_mask[loss] = gradient, where the loss receives a draw and the closed form receives the distribution.
+A claim knows nothing of how it is checked. Without a mask it says ∇loss = gradient; with a mask it
+says ∇ E_mask[loss] = gradient, where the loss receives a draw and the closed form receives the
+distribution.
 """
 
 import functools
@@ -27,16 +28,19 @@ class Derivation:
 
     Args:
         name: a short name.
-        loss: called with all inputs by name; returns a scalar. When it returns an array, `gradient` is its Jacobian, of
-            shape (shape of the loss) + (shape of the input).
-        gradient: the closed form, called with all inputs by name; returns {input name: array}. Its keys are what is
-            differentiated.
-        shapes: {input name: dimension string}, such as ``{"x": "m n", "w1": "p n"}``; "" is a scalar, a number a fixed size,
-            and a product such as "2*k" a multiple. A value may be a pytree of dimension strings.
-        mask: distribution of the random mask, or a function of sizes (by their names) that returns it; then `shapes` has
-            "mask", the loss receives a draw as `mask` and the closed form the distribution as `mask`.
-        domains: {input name: domain}, a name of `jaxgrad.claims.domains.DOMAINS`, "index n" for whole numbers from 0 to n − 1, or a
-            function ``(key, shape) -> array``; "real" where nothing is said.
+        loss: called with all inputs by name; returns a scalar. When it returns an array, `gradient`
+            is its Jacobian, of shape (shape of the loss) + (shape of the input).
+        gradient: the closed form, called with all inputs by name; returns {input name: array}. Its
+            keys are what is differentiated.
+        shapes: {input name: dimension string}, such as ``{"x": "m n", "w1": "p n"}``; "" is a
+            scalar, a number a fixed size, and a product such as "2*k" a multiple. A value may be a
+            pytree of dimension strings.
+        mask: distribution of the random mask, or a function of sizes (by their names) that returns
+            it; then `shapes` has "mask", the loss receives a draw as `mask` and the closed form the
+            distribution as `mask`.
+        domains: {input name: domain}, a name of `jaxgrad.claims.domains.DOMAINS`, "index n" for
+            whole numbers from 0 to n − 1, or a function ``(key, shape) -> array``; "real" where
+            nothing is said.
         formula: the closed form in LaTeX.
         reference: where it comes from.
 
@@ -44,7 +48,12 @@ class Derivation:
         TypeError: when an argument is of the wrong kind.
         ValueError: when arguments do not fit each other.
 
-    >>> square = Derivation(name="square", loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+    >>> square = Derivation(
+    ...     name="square",
+    ...     loss=lambda x: (x**2).sum(),
+    ...     gradient=lambda x: {"x": 2 * x},
+    ...     shapes={"x": "n"},
+    ... )
     >>> square.inputs(jax.random.key(0), {"n": 2})["x"].shape
     (2,)
     """
@@ -64,29 +73,51 @@ class Derivation:
             raise TypeError(f"`name` must be a non-empty string, but is {self.name!r}")
         for argument in ("loss", "gradient"):
             if not callable(getattr(self, argument)):
-                raise TypeError(f"`{argument}` must be a function, but is {getattr(self, argument)!r}")
+                raise TypeError(
+                    f"`{argument}` must be a function, but is {getattr(self, argument)!r}"
+                )
         if not isinstance(self.shapes, Mapping) or not self.shapes:
-            raise TypeError(f"`shapes` must map each input's name to its shape, as {{'x': 'm n'}}, but is {self.shapes!r}")
+            raise TypeError(
+                f"`shapes` must map each input's name to its shape, as {{'x': 'm n'}}, but is "
+                f"{self.shapes!r}"
+            )
         unnamed = [name for name in self.shapes if not isinstance(name, str)]
         if unnamed:
-            raise TypeError(f"`shapes` must map names to shapes, as {{'x': 'm n'}}, but holds the name {unnamed[0]!r}")
+            raise TypeError(
+                f"`shapes` must map names to shapes, as {{'x': 'm n'}}, but holds the name "
+                f"{unnamed[0]!r}"
+            )
         if not isinstance(self.domains, Mapping):
-            raise TypeError(f"`domains` must map inputs' names to domains, as {{'x': 'positive'}}, but is {self.domains!r}")
+            raise TypeError(
+                f"`domains` must map inputs' names to domains, as {{'x': 'positive'}}, but is "
+                f"{self.domains!r}"
+            )
         list(shapes.leaves(self.shapes))
         if ("mask" in self.shapes) != (self.mask is not None):
             raise ValueError(
                 "`shapes` names a 'mask', but `mask` gives no distribution"
                 if self.mask is None
-                else "`mask` is given, but `shapes` has no entry 'mask'; add the shape of a draw, as {'mask': 'm n'}"
+                else "`mask` is given, but `shapes` has no entry 'mask'; add the shape of a draw, "
+                "as {'mask': 'm n'}"
             )
-        if self.mask is not None and not isinstance(self.mask, masks.Mask) and not callable(self.mask):
-            raise TypeError(f"`mask` must be a mask distribution or a function of sizes, but is {self.mask!r}")
+        if (
+            self.mask is not None
+            and not isinstance(self.mask, masks.Mask)
+            and not callable(self.mask)
+        ):
+            raise TypeError(
+                f"`mask` must be a mask distribution or a function of sizes, but is {self.mask!r}"
+            )
         for name, domain in self.domains.items():
             if name not in self.shapes or name == "mask":
-                raise ValueError(f"`domains` names {name!r}, which is no input; the inputs are {', '.join(self.input_names)}")
+                raise ValueError(
+                    f"`domains` names {name!r}, which is no input; the inputs are "
+                    f"{', '.join(self.input_names)}"
+                )
             if not callable(domain) and not is_known(domain, shapes.names(self.shapes)):
                 raise ValueError(
-                    f"`domains`: {domain!r} of `{name}` is unknown; use one of {', '.join(DOMAINS)}, 'index n' with n a size in "
+                    f"`domains`: {domain!r} of `{name}` is unknown; use one of "
+                    f"{', '.join(DOMAINS)}, 'index n' with n a size in "
                     "`shapes`, or a function"
                 )
         for argument in ("loss", "gradient"):
@@ -98,11 +129,18 @@ class Derivation:
         return tuple(name for name in self.shapes if name != "mask")
 
     def in_order(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return inputs in the order of `shapes`; JAX's transforms hand them on in that of their names, and ``**inputs`` may tell."""
+        """Return inputs in the order of `shapes`; JAX's transforms hand them on in that of their
+        names, and ``**inputs`` may tell.
+        """
         return {name: inputs[name] for name in self.shapes if name in inputs}
 
     def choose_sizes(
-        self, variant: int = 0, fixed: Mapping[str, int] | None = None, *, few_masks: bool = False, few_labels: bool = False
+        self,
+        variant: int = 0,
+        fixed: Mapping[str, int] | None = None,
+        *,
+        few_masks: bool = False,
+        few_labels: bool = False,
     ) -> dict[str, int]:
         """Choose sizes, all dimensions distinct; see `jaxgrad.claims.shapes.choose`.
 
@@ -115,15 +153,26 @@ class Derivation:
         unknown = set(fixed or {}) - set(shapes.names(self.shapes))
         if unknown:
             raise ValueError(
-                f"`sizes` names {', '.join(sorted(unknown))}; the sizes of {self.name} are {', '.join(shapes.names(self.shapes))}"
+                f"`sizes` names {', '.join(sorted(unknown))}; the sizes of {self.name} are "
+                f"{', '.join(shapes.names(self.shapes))}"
             )
         for name, size in (fixed or {}).items():
             if not isinstance(size, int) or size < 1:
-                raise ValueError(f"`sizes`: that of {name} must be a positive integer, but is {size!r}")
+                raise ValueError(
+                    f"`sizes`: that of {name} must be a positive integer, but is {size!r}"
+                )
         small = {"mask": self.shapes["mask"]} if few_masks else {}
         if few_labels:
-            small |= {name: self.shapes[name] for name, domain in self.domains.items() if kind(domain) in DISCRETE}
-            ends = {name: str(domain).removeprefix("index") for name, domain in self.domains.items() if kind(domain) == "index"}
+            small |= {
+                name: self.shapes[name]
+                for name, domain in self.domains.items()
+                if kind(domain) in DISCRETE
+            }
+            ends = {
+                name: str(domain).removeprefix("index")
+                for name, domain in self.domains.items()
+                if kind(domain) == "index"
+            }
             small |= {f"end of {name}": end for name, end in ends.items()}
         return shapes.choose(self.shapes, variant, fixed, shapes.names(small))
 
@@ -134,7 +183,10 @@ class Derivation:
         wanted = inspect.signature(self.mask).parameters
         missing = [name for name in wanted if name not in sizes]
         if missing:
-            raise ValueError(f"`mask` asks for the size {missing[0]!r}; the sizes of {self.name} are {', '.join(sizes)}")
+            raise ValueError(
+                f"`mask` asks for the size {missing[0]!r}; the sizes of {self.name} are "
+                f"{', '.join(sizes)}"
+            )
         return self.mask(**{name: sizes[name] for name in wanted})
 
     def inputs(self, key: Array, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -148,7 +200,10 @@ class Derivation:
             {input name: array}, in the order of `shapes`, in JAX's default precision.
         """
         sizes = self.choose_sizes(0, sizes)
-        drawn = {name: jax.tree.map(jnp.asarray, arrays) for name, arrays in self.arrays(key, sizes).items()}
+        drawn = {
+            name: jax.tree.map(jnp.asarray, arrays)
+            for name, arrays in self.arrays(key, sizes).items()
+        }
         distribution = self.distribution(sizes)
         if distribution is None:
             return drawn
@@ -159,22 +214,40 @@ class Derivation:
         """Return the shape of a draw of the mask at these sizes."""
         return shapes.evaluate(self.shapes["mask"], sizes, "mask")
 
-    def arrays(self, key: Array, sizes: Mapping[str, int], *, special: bool = False) -> dict[str, Any]:
-        """Draw all inputs but the mask, as numpy arrays; with `special`, from the corners of their domains: exact zeros and ties."""
-        words = np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
+    def arrays(
+        self, key: Array, sizes: Mapping[str, int], *, special: bool = False
+    ) -> dict[str, Any]:
+        """Draw all inputs but the mask, as numpy arrays; with `special`, from the corners of their
+        domains: exact zeros and ties.
+        """
+        words = np.asarray(
+            jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+        )
         return self.drawn(words.ravel().tolist(), sizes, special=special)
 
-    def drawn(self, words: Sequence[int], sizes: Mapping[str, int], *, special: bool = False) -> dict[str, Any]:
-        """Draw like `arrays`, from the words of a key; a key itself takes longer to make than the arrays."""
+    def drawn(
+        self, words: Sequence[int], sizes: Mapping[str, int], *, special: bool = False
+    ) -> dict[str, Any]:
+        """Draw like `arrays`, from the words of a key; a key itself takes longer to make than the
+        arrays.
+        """
         rng, kinds = np.random.default_rng([*words]), (jnp.result_type(float), jnp.result_type(int))
 
         def draw(name: str) -> Any:
-            return jax.tree.map(lambda text: self._draw(rng, name, text, sizes, special, kinds), self.shapes[name])
+            return jax.tree.map(
+                lambda text: self._draw(rng, name, text, sizes, special, kinds), self.shapes[name]
+            )
 
         return {name: draw(name) for name in self.input_names}
 
     def _draw(
-        self, rng: np.random.Generator, name: str, text: str, sizes: Mapping[str, int], special: bool, kinds: tuple[Any, Any]
+        self,
+        rng: np.random.Generator,
+        name: str,
+        text: str,
+        sizes: Mapping[str, int],
+        special: bool,
+        kinds: tuple[Any, Any],
     ) -> np.ndarray:
         domain = self.domains.get(name, "real")
         shape = shapes.evaluate(text, sizes, name)
@@ -182,12 +255,18 @@ class Derivation:
             with naming(f"domains[{name!r}]"):
                 array = np.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
             if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
-                raise ValueError(f"`domains`: that of `{name}` returned an array of {array.dtype}; make it return real numbers")
+                raise ValueError(
+                    f"`domains`: that of `{name}` returned an array of {array.dtype}; make it "
+                    f"return real numbers"
+                )
         else:
             array = np.asarray(draw_from(domain, rng, shape, sizes, special=special))
             array = array.astype(kinds[kind(domain) in WHOLE], copy=False)
         if array.shape != shape:
-            raise ValueError(f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was asked for")
+            raise ValueError(
+                f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was "
+                f"asked for"
+            )
         return array
 
     @staticmethod
@@ -216,17 +295,25 @@ class Derivation:
             formula: the VJP in LaTeX.
             reference: where it comes from.
 
-        >>> d = Derivation.from_vjp("double", lambda x: 2 * x, lambda x, ct: {"x": 2 * ct}, {"x": "n"})
+        >>> d = Derivation.from_vjp(
+        ...     "double", lambda x: 2 * x, lambda x, ct: {"x": 2 * ct}, {"x": "n"}
+        ... )
         >>> d.shapes["cotangent"]
         'n'
         """
         if not isinstance(shapes, Mapping):
-            raise TypeError(f"`shapes` must map each input's name to its shape, as {{'x': 'm n'}}, but is {shapes!r}")
+            raise TypeError(
+                f"`shapes` must map each input's name to its shape, as {{'x': 'm n'}}, but is "
+                f"{shapes!r}"
+            )
         for argument, function in (("primal", primal), ("vjp", vjp)):
             if not callable(function):
                 raise TypeError(f"`{argument}` must be a function, but is {function!r}")
         if "cotangent" in shapes:
-            raise ValueError("`shapes` must not name 'cotangent': that is drawn; give its shape as the argument `cotangent`")
+            raise ValueError(
+                "`shapes` must not name 'cotangent': that is drawn; give its shape as the "
+                "argument `cotangent`"
+            )
         order = tuple(shapes)
 
         def loss(*, cotangent: Array, **inputs: Any) -> Array:
@@ -240,10 +327,15 @@ class Derivation:
 
             cotangent = output_shapes(primal, shapes, domains or {}, "primal")
             if not isinstance(cotangent, str):
-                raise ValueError(f"`primal` must return one array, but returns a tree of them, of shapes {cotangent}")
+                raise ValueError(
+                    f"`primal` must return one array, but returns a tree of them, of shapes "
+                    f"{cotangent}"
+                )
         for wrapper, function in ((loss, primal), (gradient, vjp)):
             functools.update_wrapper(wrapper, function)
-            vars(wrapper).pop("__wrapped__")  # the signatures here are by name, those of primal and vjp by position
+            vars(wrapper).pop(
+                "__wrapped__"
+            )  # the signatures here are by name, those of primal and vjp by position
         loss.source = primal  # type: ignore[attr-defined]  # for `jaxgrad show`
         gradient.source = vjp  # type: ignore[attr-defined]  # likewise
         return Derivation(
@@ -269,19 +361,23 @@ class Derivation:
         formula: str = "",
         reference: str = "",
     ) -> "Derivation":
-        """Claim that `f`, with a rule by `jax.custom_vjp` or `jax.custom_jvp`, is differentiated as `plain` is.
+        """Claim that `f`, with a rule by `jax.custom_vjp` or `jax.custom_jvp`, is differentiated as
+        `plain` is.
 
-        The claim has a row for the value and the VJP under jit (``x``, ``cotangent``), for both under vmap (``x_batch``,
-        ``cotangent_batch``), and for the derivative of the VJP (``x_twice``), each at inputs of its own.
+        The claim has a row for the value and the VJP under jit (``x``, ``cotangent``), for both
+        under vmap (``x_batch``, ``cotangent_batch``), and for the derivative of the VJP
+        (``x_twice``), each at inputs of its own.
 
         Args:
             f: the function with the rule, called with the inputs in the order of `shapes`.
             plain: the same function without a rule.
             shapes: {input name: dimension string, or a pytree of them}.
             name: a short name; that of `f` where it is empty.
-            cotangent: dimension string, or a pytree of them, of the output; found by tracing where it is None.
+            cotangent: dimension string, or a pytree of them, of the output; found by tracing where
+                it is None.
             second_order: whether the derivative of the rule is claimed to be right too.
-            domains: as of `Derivation`; inputs with discrete domains, such as "binary" or "index n", are not differentiated.
+            domains: as of `Derivation`; inputs with discrete domains, such as "binary" or "index
+                n", are not differentiated.
             formula: the rule in LaTeX.
             reference: where it comes from.
 
@@ -303,7 +399,10 @@ class Derivation:
                 raise TypeError(f"`{argument}` must be a function, but is {function!r}")
         for taken in ("cotangent", "direction"):
             if any(own.startswith(taken) for own in shapes):
-                raise ValueError(f"`shapes` must not name inputs {taken!r}: these are drawn; give the input another name")
+                raise ValueError(
+                    f"`shapes` must not name inputs {taken!r}: these are drawn; give the input "
+                    f"another name"
+                )
         found = output_shapes(plain, shapes, domains or {}) if cotangent is None else cotangent
         parts = claim_parts(f, plain, shapes, found, domains or {}, second_order)
         label = name or str(getattr(f, "__name__", "") or "custom rule")
@@ -319,6 +418,7 @@ def _check_arguments(argument: str, function: Callable[..., Any], names: Mapping
         signature.bind(**dict.fromkeys(names))
     except TypeError as error:
         raise ValueError(
-            f"`{argument}` takes {signature}, which does not fit the inputs {', '.join(names)} of `shapes` ({error}); "
+            f"`{argument}` takes {signature}, which does not fit the inputs {', '.join(names)} of "
+            f"`shapes` ({error}); "
             "name its arguments as in `shapes`"
         ) from None

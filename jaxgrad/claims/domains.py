@@ -1,10 +1,12 @@
 """Where the inputs of a claim live, and how one is drawn from each place.
 
-Every named domain is a function ``(generator, shape) -> numpy array``; "index n" has the size n as well. The default is signed: a
-rule that is right only for positive numbers must not pass because nobody drew another. Numpy draws, because a claim is checked at
-many shapes and compiling a generator for each would take longer than the check.
+Every named domain is a function ``(generator, shape) -> numpy array``; "index n" has the size n as
+well. The default is signed: a rule that is right only for positive numbers must not pass because
+nobody drew another. Numpy draws, because a claim is checked at many shapes and compiling a
+generator for each would take longer than the check.
 
-`special` draws from the corners of a domain instead, where rules break: exact zeros, ties, small integers.
+`special` draws from the corners of a domain instead, where rules break: exact zeros, ties, small
+integers.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,7 +19,9 @@ from jaxgrad.claims import shapes
 Draw = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
 
 DISCRETE = ("binary", "sign", "one_hot", "integer", "index")
-"""Domains whose points lie apart: what holds for all real numbers but a few may hold at none of them."""
+"""Domains whose points lie apart: what holds for all real numbers but a few may hold at none of
+them.
+"""
 WHOLE = ("integer", "index")
 """Domains of arrays of an integer type."""
 
@@ -44,7 +48,9 @@ def _sign(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
 
 def _one_hot(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     if not shape:
-        raise ValueError("`domains`: 'one_hot' needs at least one axis, but the shape is that of a scalar")
+        raise ValueError(
+            "`domains`: 'one_hot' needs at least one axis, but the shape is that of a scalar"
+        )
     return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])]
 
 
@@ -54,7 +60,9 @@ def _integer(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
 
 def _simplex(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     if not shape:
-        raise ValueError("`domains`: a simplex needs at least one axis, but the shape is that of a scalar")
+        raise ValueError(
+            "`domains`: a simplex needs at least one axis, but the shape is that of a scalar"
+        )
     weights = np.exp(rng.standard_normal(shape))
     return weights / weights.sum(axis=-1, keepdims=True)
 
@@ -73,7 +81,10 @@ def _orthogonal(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
 
 def _check_square(shape: Sequence[int], domain: str) -> None:
     if len(shape) < 2 or shape[-1] != shape[-2]:
-        raise ValueError(f"`domains`: {domain!r} needs a square matrix such as 'n n', but the shape is {tuple(shape)}")
+        raise ValueError(
+            f"`domains`: {domain!r} needs a square matrix such as 'n n', but the shape is "
+            f"{tuple(shape)}"
+        )
 
 
 DOMAINS: dict[str, Draw] = {
@@ -88,19 +99,24 @@ DOMAINS: dict[str, Draw] = {
     "simplex": _simplex,
     "orthogonal": _orthogonal,
 }
-"""The named domains; "real" is standard normal, "positive" log-normal, "integer" uniform on −4 … 4, "sign" −1 or 1. Beside them
-"index n" is 0 … n − 1, for any dimension n of `shapes`."""
+"""The named domains; "real" is standard normal, "positive" log-normal, "integer" uniform on −4 … 4,
+"sign" −1 or 1. Beside them "index n" is 0 … n − 1, for any dimension n of `shapes`.
+"""
 
 
 def _lattice(values: Sequence[float], extra: float | None = None) -> Draw:
-    """Draw from a few values, with a tie between two entries and, if given, at least one entry of the value `extra`."""
+    """Draw from a few values, with a tie between two entries and, if given, at least one entry of
+    the value `extra`.
+    """
 
     def draw(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
         flat = rng.choice(np.asarray(values), int(np.prod(shape, dtype=int)))
         places = rng.permutation(flat.size)
         if flat.size > 2:
             flat[places[1]] = flat[places[2]]
-        if extra is not None and (flat.size > 1 or rng.random() < 0.25):  # where there is but one entry, it is not always the same
+        if extra is not None and (
+            flat.size > 1 or rng.random() < 0.25
+        ):  # where there is but one entry, it is not always the same
             flat[places[:1]] = extra
         return flat.reshape(shape)
 
@@ -128,7 +144,12 @@ def kind(domain: Any) -> str:
 def is_known(domain: Any, sizes: Collection[str]) -> bool:
     """Say whether a domain has a name, and an index a range, of a number or of these sizes.
 
-    >>> is_known("one_hot", "mn"), is_known("index 2*n", "mn"), is_known("index k", "mn"), is_known("index", "mn")
+    >>> (
+    ...     is_known("one_hot", "mn"),
+    ...     is_known("index 2*n", "mn"),
+    ...     is_known("index k", "mn"),
+    ...     is_known("index", "mn"),
+    ... )
     (True, True, False, False)
     """
     if not isinstance(domain, str) or kind(domain) != "index":
@@ -150,7 +171,12 @@ def end_of_index(domain: str, sizes: Mapping[str, int]) -> int:
 
 
 def draw_from(
-    domain: str, rng: np.random.Generator, shape: Sequence[int], sizes: Mapping[str, int], *, special: bool = False
+    domain: str,
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    sizes: Mapping[str, int],
+    *,
+    special: bool = False,
 ) -> np.ndarray:
     """Draw from a named domain, or with `special` from its corners.
 
@@ -164,9 +190,15 @@ def draw_from(
 
 
 def count(domain: Any, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[int, int] | None:
-    """Return how many values each cell of an array may take, and how many cells it has; None where the values are not known or finite.
+    """Return how many values each cell of an array may take, and how many cells it has; None where
+    the values are not known or finite.
 
-    >>> count("binary", (2, 3), {}), count("one_hot", (2, 3), {}), count("index n", (4,), {"n": 3}), count("real", (2,), {})
+    >>> (
+    ...     count("binary", (2, 3), {}),
+    ...     count("one_hot", (2, 3), {}),
+    ...     count("index n", (4,), {"n": 3}),
+    ...     count("real", (2,), {}),
+    ... )
     ((2, 6), (3, 2), (3, 4), None)
     """
     cells = int(np.prod(shape, dtype=int))
@@ -181,9 +213,13 @@ def count(domain: Any, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[
 
 
 def decode(domain: Any, digits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return the arrays of which `count` counts: of each row of digits, one a cell, an array of this shape.
+    """Return the arrays of which `count` counts: of each row of digits, one a cell, an array of
+    this shape.
 
-    >>> decode("sign", np.array([[0, 1]]), (2,)).tolist(), decode("one_hot", np.array([[2]]), (3,)).tolist()
+    >>> (
+    ...     decode("sign", np.array([[0, 1]]), (2,)).tolist(),
+    ...     decode("one_hot", np.array([[2]]), (3,)).tolist(),
+    ... )
     ([[-1.0, 1.0]], [[0.0, 0.0, 1.0]])
     """
     match kind(domain):

@@ -1,9 +1,10 @@
 """Discrete inputs, such as labels: which they are, and the values at which a claim is proved.
 
-An identity of functions of real numbers holds at points in general position, and a discrete domain has none: a proof for all real
-y says nothing of ``y == 1``, and a label that is drawn once is but one of many. So a claim is proved at every value of its
-discrete inputs, where these can be listed. Where they cannot, a proof for all real values holds for the discrete ones as well if
-both sides are smooth in them (`is_smooth`); a proof at some values refutes, and confirms nothing.
+An identity of functions of real numbers holds at points in general position, and a discrete domain
+has none: a proof for all real y says nothing of ``y == 1``, and a label that is drawn once is but
+one of many. So a claim is proved at every value of its discrete inputs, where these can be listed.
+Where they cannot, a proof for all real values holds for the discrete ones as well if both sides are
+smooth in them (`is_smooth`); a proof at some values refutes, and confirms nothing.
 """
 
 import math
@@ -34,11 +35,15 @@ LOOKS = 64
 ENOUGH = 128
 """So many entries are enough to tell."""
 ALONE = 8
-"""A domain has few values if at most one in so many entries has a value that no other has; of real numbers nearly all have."""
+"""A domain has few values if at most one in so many entries has a value that no other has; of real
+numbers nearly all have.
+"""
 
 SMOOTH = frozenset(
-    "add add_any sub mul neg dot_general conv_general_dilated exp exp2 expm1 logistic tanh sin cos sinh cosh erf square stop_gradient "
-    "reduce_sum cumsum broadcast_in_dim reshape transpose squeeze expand_dims concatenate pad slice rev copy".split()
+    "add add_any sub mul neg dot_general conv_general_dilated exp exp2 expm1 logistic tanh sin "
+    "cos sinh cosh erf square stop_gradient "
+    "reduce_sum cumsum broadcast_in_dim reshape transpose squeeze expand_dims concatenate pad "
+    "slice rev copy".split()
 )
 """Operations that are smooth in all their operands, at all real numbers."""
 
@@ -58,20 +63,30 @@ class Values:
     words: str
 
     def fill(self, function: Callable[..., Any]) -> TracedOnce:
-        """Return a function of the inputs at each of the values, stacked likewise; those that it is given are not looked at."""
+        """Return a function of the inputs at each of the values, stacked likewise; those that it is
+        given are not looked at.
+        """
 
         def filled(inputs: dict[str, Any], *more: Any) -> Any:
-            return jax.vmap(lambda some: function({**inputs, **some}, *more))(jax.tree.map(jnp.asarray, self.stacked))
+            return jax.vmap(lambda some: function({**inputs, **some}, *more))(
+                jax.tree.map(jnp.asarray, self.stacked)
+            )
 
         return TracedOnce(filled)
 
 
 def discrete_inputs(derivation: Derivation, sizes: Mapping[str, int], seed: int = 0) -> set[str]:
-    """Return the names of the discrete inputs: by their domains or, where a function draws them, by what it draws.
+    """Return the names of the discrete inputs: by their domains or, where a function draws them, by
+    what it draws.
 
     >>> import jaxgrad as jg
-    >>> claim = jg.Derivation(name="c", loss=lambda x, y: (x * y).sum(), gradient=lambda x, y: {"x": y}, shapes={"x": "n", "y": "n"},
-    ...                       domains={"y": lambda key, shape: jax.random.rademacher(key, shape, float)})
+    >>> claim = jg.Derivation(
+    ...     name="c",
+    ...     loss=lambda x, y: (x * y).sum(),
+    ...     gradient=lambda x, y: {"x": y},
+    ...     shapes={"x": "n", "y": "n"},
+    ...     domains={"y": lambda key, shape: jax.random.rademacher(key, shape, float)},
+    ... )
     >>> discrete_inputs(claim, {"n": 3})
     {'y'}
     """
@@ -80,9 +95,15 @@ def discrete_inputs(derivation: Derivation, sizes: Mapping[str, int], seed: int 
     if not drawn:
         return named
     looks: list[dict[str, Any]] = []
-    while len(looks) < LOOKS and (not looks or len(looks) * min(map(_entries, map(looks[0].get, drawn))) < ENOUGH):
+    while len(looks) < LOOKS and (
+        not looks or len(looks) * min(map(_entries, map(looks[0].get, drawn))) < ENOUGH
+    ):
         looks.append(derivation.drawn([seed, 1, len(looks)], sizes))
-    return named | {name for name in drawn if has_few_values([leaf for look in looks for leaf in jax.tree.leaves(look[name])])}
+    return named | {
+        name
+        for name in drawn
+        if has_few_values([leaf for look in looks for leaf in jax.tree.leaves(look[name])])
+    }
 
 
 def _entries(tree: Any) -> int:
@@ -92,7 +113,10 @@ def _entries(tree: Any) -> int:
 def has_few_values(leaves: list[np.ndarray]) -> bool:
     """Say whether arrays hold whole numbers, or hardly a value that comes but once.
 
-    >>> has_few_values([np.array([0.5, 0.25, 0.5]), np.array([0.25, 0.5, 0.5])]), has_few_values([np.array([0.1, 0.2, 0.3])])
+    >>> (
+    ...     has_few_values([np.array([0.5, 0.25, 0.5]), np.array([0.25, 0.5, 0.5])]),
+    ...     has_few_values([np.array([0.1, 0.2, 0.3])]),
+    ... )
     (True, False)
     """
     if any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
@@ -102,8 +126,11 @@ def has_few_values(leaves: list[np.ndarray]) -> bool:
     return bool(np.all(entries == np.round(entries)) or alone * ALONE <= len(entries))
 
 
-def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], entries: int, seed: int = 0) -> Values:
-    """Return all values of the inputs `names`, or some where there are too many or nobody knows them all.
+def values(
+    derivation: Derivation, sizes: Mapping[str, int], names: set[str], entries: int, seed: int = 0
+) -> Values:
+    """Return all values of the inputs `names`, or some where there are too many or nobody knows
+    them all.
 
     Args:
         derivation: the claim.
@@ -120,10 +147,19 @@ def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], en
     most = min(MOST, ENTRIES // max(entries, 1))
     if None in known or total > most:
         some = [derivation.drawn([seed, 2, i], sizes, special=i % 2 == 1) for i in range(SOME)]
-        some += [{**some[i % SOME], **swept} for i, swept in enumerate(sweep(derivation, sizes, names)[: max(most - SOME, 0)])]
-        stacked = {name: jax.tree.map(lambda *x: np.stack(x), *(draw[name] for draw in some)) for name in order}
+        some += [
+            {**some[i % SOME], **swept}
+            for i, swept in enumerate(sweep(derivation, sizes, names)[: max(most - SOME, 0)])
+        ]
+        stacked = {
+            name: jax.tree.map(lambda *x: np.stack(x), *(draw[name] for draw in some))
+            for name in order
+        }
         return Values(stacked, False, f"{len(some)} values of {told}")
-    digits = np.stack(np.unravel_index(np.arange(total), [each for each, many in known for _ in range(many)]), axis=1)
+    digits = np.stack(
+        np.unravel_index(np.arange(total), [each for each, many in known for _ in range(many)]),
+        axis=1,
+    )
     stacked, begin = {}, 0
     for name, (tree, forms, counts) in cells.items():
         arrays = []
@@ -134,22 +170,38 @@ def values(derivation: Derivation, sizes: Mapping[str, int], names: set[str], en
     return Values(stacked, True, f"each of the {total} values of {told}")
 
 
-def _cells(derivation: Derivation, sizes: Mapping[str, int], name: str) -> tuple[Any, list[tuple[int, ...]], list[Any]]:
-    """Return the structure of an input, the shapes of its arrays, and what `count` says of each of them."""
+def _cells(
+    derivation: Derivation, sizes: Mapping[str, int], name: str
+) -> tuple[Any, list[tuple[int, ...]], list[Any]]:
+    """Return the structure of an input, the shapes of its arrays, and what `count` says of each of
+    them.
+    """
     texts, tree = jax.tree.flatten(derivation.shapes[name])
     forms = [shapes.evaluate(text, sizes, name) for text in texts]
     return tree, forms, [count(derivation.domains[name], form, sizes) for form in forms]
 
 
-def sweep(derivation: Derivation, sizes: Mapping[str, int], names: Collection[str]) -> list[dict[str, Any]]:
-    """Return values of the inputs `names`, as far as these can be listed, such that each cell's values all come somewhere.
+def sweep(
+    derivation: Derivation, sizes: Mapping[str, int], names: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return values of the inputs `names`, as far as these can be listed, such that each cell's
+    values all come somewhere.
 
-    Where a cell has few, all cells of an array have the same one, once each; where it has many, the cells share them.
+    Where a cell has few, all cells of an array have the same one, once each; where it has many, the
+    cells share them.
 
     >>> import jaxgrad as jg
-    >>> claim = jg.Derivation(name="c", loss=lambda x, k: x[k].sum(), gradient=lambda x, k: {"x": x}, shapes={"x": "n", "k": "m"},
-    ...                       domains={"k": "index n"})
-    >>> [draw["k"].tolist() for draw in sweep(claim, {"n": 3, "m": 2}, ["k"])], len(sweep(claim, {"n": 300, "m": 2}, ["k"]))
+    >>> claim = jg.Derivation(
+    ...     name="c",
+    ...     loss=lambda x, k: x[k].sum(),
+    ...     gradient=lambda x, k: {"x": x},
+    ...     shapes={"x": "n", "k": "m"},
+    ...     domains={"k": "index n"},
+    ... )
+    >>> (
+    ...     [draw["k"].tolist() for draw in sweep(claim, {"n": 3, "m": 2}, ["k"])],
+    ...     len(sweep(claim, {"n": 300, "m": 2}, ["k"])),
+    ... )
     ([[0, 0], [1, 1], [2, 2]], 150)
     """
     columns = {}
@@ -157,10 +209,20 @@ def sweep(derivation: Derivation, sizes: Mapping[str, int], names: Collection[st
         tree, forms, counts = _cells(derivation, sizes, name)
         if None not in counts:
             digits = [_digits(*found) for found in counts]
-            columns[name] = tree, [decode(derivation.domains[name], d, form) for d, form in zip(digits, forms, strict=True)]
+            columns[name] = (
+                tree,
+                [
+                    decode(derivation.domains[name], d, form)
+                    for d, form in zip(digits, forms, strict=True)
+                ],
+            )
     rows = max((len(array) for _, each in columns.values() for array in each), default=0)
     return [
-        {name: jax.tree.unflatten(tree, [a[i % len(a)] for a in each]) for name, (tree, each) in columns.items()} for i in range(rows)
+        {
+            name: jax.tree.unflatten(tree, [a[i % len(a)] for a in each])
+            for name, (tree, each) in columns.items()
+        }
+        for i in range(rows)
     ]
 
 
@@ -172,49 +234,70 @@ def _digits(values: int, cells: int) -> np.ndarray:
 
 
 def is_smooth(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
-    """Say whether nothing but smooth operations is done to the inputs that are marked, and to what follows from them.
+    """Say whether nothing but smooth operations is done to the inputs that are marked, and to what
+    follows from them.
 
     >>> is_smooth(jax.make_jaxpr(lambda x, y: jnp.abs(x) * y)(1.0, 2.0).jaxpr, [False, True])
     True
-    >>> is_smooth(jax.make_jaxpr(lambda x, y: jnp.where(y == 1, x, 0.0))(1.0, 2.0).jaxpr, [False, True])
+    >>> is_smooth(
+    ...     jax.make_jaxpr(lambda x, y: jnp.where(y == 1, x, 0.0))(1.0, 2.0).jaxpr, [False, True]
+    ... )
     False
     """
     return not any(any(marked) for marked in _unsmooth(jaxpr, [[mark] for mark in inputs]))
 
 
 def is_steered(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
-    """Say whether an operation that is not smooth is done to what follows from the inputs that are marked, and from no other.
+    """Say whether an operation that is not smooth is done to what follows from the inputs that are
+    marked, and from no other.
 
-    >>> is_steered(jax.make_jaxpr(lambda x, y: jnp.where(y == 1, x, 0.0))(1.0, 2.0).jaxpr, [False, True])
+    >>> is_steered(
+    ...     jax.make_jaxpr(lambda x, y: jnp.where(y == 1, x, 0.0))(1.0, 2.0).jaxpr, [False, True]
+    ... )
     True
     >>> is_steered(jax.make_jaxpr(lambda x, y: jnp.abs(x * y))(1.0, 2.0).jaxpr, [False, True])
     False
     """
-    return any(mark and not other for mark, other in _unsmooth(jaxpr, [[mark, not mark] for mark in inputs]))
+    return any(
+        mark and not other
+        for mark, other in _unsmooth(jaxpr, [[mark, not mark] for mark in inputs])
+    )
 
 
 def _unsmooth(jaxpr: core.Jaxpr, inputs: list[list[bool]]) -> list[list[bool]]:
-    """Return, of each operand that something is done to which is not smooth, from which kinds of inputs it follows."""
+    """Return, of each operand that something is done to which is not smooth, from which kinds of
+    inputs it follows.
+    """
     return _followed(jaxpr, inputs)[1]
 
 
-def _followed(jaxpr: core.Jaxpr, inputs: list[list[bool]]) -> tuple[list[list[bool]], list[list[bool]]]:
-    """Return of each output, and of each operand of what is not smooth, from which kinds of inputs it follows."""
+def _followed(
+    jaxpr: core.Jaxpr, inputs: list[list[bool]]
+) -> tuple[list[list[bool]], list[list[bool]]]:
+    """Return of each output, and of each operand of what is not smooth, from which kinds of inputs
+    it follows.
+    """
     none = [False] * len(inputs[0]) if inputs else []
     kinds, unsmooth = dict(zip(jaxpr.invars, inputs, strict=True)), []
     for eqn in jaxpr.eqns:
-        operands = [none if isinstance(atom, core.Literal) else kinds.get(atom, none) for atom in eqn.invars]
+        operands = [
+            none if isinstance(atom, core.Literal) else kinds.get(atom, none) for atom in eqn.invars
+        ]
         inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
         inner = getattr(inner, "jaxpr", inner)
         if inner is not None and len(inner.invars) == len(operands):
             outputs, more = _followed(inner, operands)
             unsmooth += more
         else:
-            outputs = [[any(kind) for kind in zip(*operands, strict=True)] or none] * len(eqn.outvars)
+            outputs = [[any(kind) for kind in zip(*operands, strict=True)] or none] * len(
+                eqn.outvars
+            )
             if eqn.primitive.name not in SMOOTH and not _is_smooth_here(eqn):
                 unsmooth += operands
         kinds.update(zip(eqn.outvars, outputs, strict=True))
-    return [none if isinstance(atom, core.Literal) else kinds.get(atom, none) for atom in jaxpr.outvars], unsmooth
+    return [
+        none if isinstance(atom, core.Literal) else kinds.get(atom, none) for atom in jaxpr.outvars
+    ], unsmooth
 
 
 def _is_smooth_here(eqn: core.JaxprEqn) -> bool:

@@ -9,7 +9,9 @@ import numpy as np
 from jaxgrad.claims.domains import end_of_index, kind
 
 _ROUNDING = 1e-4
-"""Data in float32, or written to a file, satisfy equations such as a sum of one to about so much."""
+"""Data in float32, or written to a file, satisfy equations such as a sum of one to about so
+much.
+"""
 
 
 def _symmetric(x: np.ndarray) -> np.ndarray:
@@ -37,14 +39,22 @@ _CONDITIONS: dict[str, tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...
     "integer": (("without a fraction", lambda x: x == np.round(x)),),
     "simplex": (
         ("at least 0", lambda x: x >= 0),
-        ("of sum 1 along the last axis", lambda x: np.abs(x.sum(-1, keepdims=True) - 1) <= _ROUNDING),
+        (
+            "of sum 1 along the last axis",
+            lambda x: np.abs(x.sum(-1, keepdims=True) - 1) <= _ROUNDING,
+        ),
     ),
-    "spd": (("symmetric", _symmetric), ("positive definite, with eigenvalues greater than 0", _definite)),
+    "spd": (
+        ("symmetric", _symmetric),
+        ("positive definite, with eigenvalues greater than 0", _definite),
+    ),
     "orthogonal": (("orthogonal, with rows of length 1 at right angles", _orthonormal),),
 }
 
 
-def _conditions(name: str, domain: Any, sizes: Mapping[str, int]) -> tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...]:
+def _conditions(
+    name: str, domain: Any, sizes: Mapping[str, int]
+) -> tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...]:
     if kind(domain) != "index":
         return _CONDITIONS.get(domain, ()) if isinstance(domain, str) else ()
     try:
@@ -52,13 +62,19 @@ def _conditions(name: str, domain: Any, sizes: Mapping[str, int]) -> tuple[tuple
     except KeyError as error:
         size = error.args[0]
         raise ValueError(
-            f"`inputs`: {name!r} has the domain {domain!r}, but nothing says how large {size} is; pass sizes={{{size!r}: …}}, or an "
+            f"`inputs`: {name!r} has the domain {domain!r}, but nothing says how large {size} is; "
+            f"pass sizes={{{size!r}: …}}, or an "
             f"array that has this size"
         ) from None
-    return (("without a fraction", lambda x: x == np.round(x)), (f"from 0 to {end - 1}", lambda x: (x >= 0) & (x < end)))
+    return (
+        ("without a fraction", lambda x: x == np.round(x)),
+        (f"from 0 to {end - 1}", lambda x: (x >= 0) & (x < end)),
+    )
 
 
-def check_domains(domains: Mapping[str, Any], given: Mapping[str, Any], sizes: Mapping[str, int] | None = None) -> None:
+def check_domains(
+    domains: Mapping[str, Any], given: Mapping[str, Any], sizes: Mapping[str, int] | None = None
+) -> None:
     """Refuse data outside of the domain that a claim declares for them.
 
     Args:
@@ -84,4 +100,7 @@ def check_domains(domains: Mapping[str, Any], given: Mapping[str, Any], sizes: M
                 entrywise = inside.shape == array.shape and domain not in ("spd", "orthogonal")
                 what = f"has {array[at]} at index {at}, but" if entrywise else "is not so:"
                 kind = "numbers" if entrywise else "arrays"
-                raise ValueError(f'`inputs`: {name!r} {what} its domain "{domain}" wants {kind} {wanted}; mend the data or `domains`')
+                raise ValueError(
+                    f'`inputs`: {name!r} {what} its domain "{domain}" wants {kind} {wanted}; mend '
+                    f"the data or `domains`"
+                )

@@ -1,7 +1,8 @@
 """Dimension strings: ``"m 2*k"`` is a matrix with m rows and an even number of columns.
 
-A dimension is a product of names and numbers. Sizes are chosen so that no two different dimensions of a claim are equal,
-and so that of each two names either one is once the larger: a transpose or an m for n then changes a shape or a value.
+A dimension is a product of names and numbers. Sizes are chosen so that no two different dimensions
+of a claim are equal, and so that of each two names either one is once the larger: a transpose or an
+m for n then changes a shape or a value.
 """
 
 import functools
@@ -22,7 +23,9 @@ def parse(text: Any, argument: str) -> tuple[tuple[str, ...], ...]:
     (('m',), ('2', 'k'))
     """
     if not isinstance(text, str):
-        raise TypeError(f"`shapes`: that of `{argument}` must be a string such as 'm n', but is {text!r}")
+        raise TypeError(
+            f"`shapes`: that of `{argument}` must be a string such as 'm n', but is {text!r}"
+        )
     return _parsed(text, argument)
 
 
@@ -33,7 +36,8 @@ def _parsed(text: str, argument: str) -> tuple[tuple[str, ...], ...]:
         for factor in dim:
             if not _FACTOR.fullmatch(factor):
                 raise ValueError(
-                    f"`shapes`: {text!r} of `{argument}` is no shape: each dimension must be a name, a positive number or "
+                    f"`shapes`: {text!r} of `{argument}` is no shape: each dimension must be a "
+                    f"name, a positive number or "
                     "a product of them without spaces, such as 'm 2*k'"
                 )
     return dims
@@ -49,7 +53,13 @@ def leaves(shapes: Mapping[str, Any]) -> Iterator[tuple[str, tuple[tuple[str, ..
 
 def names(shapes: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the size names in order of appearance."""
-    found = (factor for _, dims in leaves(shapes) for dim in dims for factor in dim if not factor.isdigit())
+    found = (
+        factor
+        for _, dims in leaves(shapes)
+        for dim in dims
+        for factor in dim
+        if not factor.isdigit()
+    )
     return tuple(dict.fromkeys(found))
 
 
@@ -72,12 +82,16 @@ def evaluate(text: str, sizes: Mapping[str, int], argument: str = "") -> tuple[i
 
 
 def choose(
-    shapes: Mapping[str, Any], variant: int = 0, fixed: Mapping[str, int] | None = None, small: Collection[str] = ()
+    shapes: Mapping[str, Any],
+    variant: int = 0,
+    fixed: Mapping[str, int] | None = None,
+    small: Collection[str] = (),
 ) -> dict[str, int]:
     """Choose sizes for all names that `fixed` leaves open, all dimensions distinct.
 
-    Variant 0 grows along the names, variant 1 shrinks, and later ones begin elsewhere; so each pair of names comes in both
-    orders. Names in `small` get the smallest sizes of all, from 2 on, growing or shrinking along them.
+    Variant 0 grows along the names, variant 1 shrinks, and later ones begin elsewhere; so each pair
+    of names comes in both orders. Names in `small` get the smallest sizes of all, from 2 on,
+    growing or shrinking along them.
 
     >>> choose({"x": "m n", "w": "p n"}, 0), choose({"x": "m n", "w": "p n"}, 1)
     ({'m': 3, 'n': 4, 'p': 5}, {'p': 2, 'n': 3, 'm': 4})
@@ -102,34 +116,47 @@ def choose(
     return sizes
 
 
-def solve(dims: Iterable[tuple[str, ...]], shape: tuple[int, ...], sizes: dict[str, int], argument: str) -> None:
+def solve(
+    dims: Iterable[tuple[str, ...]], shape: tuple[int, ...], sizes: dict[str, int], argument: str
+) -> None:
     """Read the sizes off an actual shape into `sizes`; raise a ValueError where they contradict.
 
-    >>> sizes = {}; solve((("m",), ("2", "k")), (5, 6), sizes, "x"); sizes
+    >>> sizes = {}
+    ... solve((("m",), ("2", "k")), (5, 6), sizes, "x")
+    ... sizes
     {'m': 5, 'k': 3}
     """
     dims = tuple(dims)
     text = " ".join("*".join(dim) for dim in dims)
     if len(dims) != len(shape):
-        raise ValueError(f"`{argument}` has shape {shape}, but its declared shape '{text}' has {len(dims)} axes")
+        raise ValueError(
+            f"`{argument}` has shape {shape}, but its declared shape '{text}' has {len(dims)} axes"
+        )
     for dim, extent in zip(dims, shape, strict=True):
         if extent == 0:
-            raise ValueError(f"`{argument}` has shape {shape}, and so no entries; give an array that has some")
+            raise ValueError(
+                f"`{argument}` has shape {shape}, and so no entries; give an array that has some"
+            )
         unknown = [f for f in dim if not f.isdigit() and f not in sizes]
         known = size_of([f for f in dim if f not in unknown], sizes)
         if len(unknown) == 1 and extent % known == 0 and extent > 0:
             sizes[unknown[0]] = extent // known
         elif unknown and extent % known:
             raise ValueError(
-                f"`{argument}` has shape {shape}, but its declared shape '{text}' wants a multiple of {known} where it has {extent}"
+                f"`{argument}` has shape {shape}, but its declared shape '{text}' wants a "
+                f"multiple of {known} where it has {extent}"
             )
         elif not unknown and known != extent:
             raise ValueError(
-                f"`{argument}` has shape {shape}, which does not conform: '{'*'.join(dim)}' in '{text}' is {known} by the "
+                f"`{argument}` has shape {shape}, which does not conform: '{'*'.join(dim)}' in "
+                f"'{text}' is {known} by the "
                 f"other inputs, but {extent} here"
             )
         elif unknown:
-            raise ValueError(f"`{argument}` has shape {shape}; '{'*'.join(dim)}' does not determine {', '.join(unknown)}: pass `sizes`")
+            raise ValueError(
+                f"`{argument}` has shape {shape}; '{'*'.join(dim)}' does not determine "
+                f"{', '.join(unknown)}: pass `sizes`"
+            )
 
 
 def said(sizes: Mapping[str, int]) -> str:

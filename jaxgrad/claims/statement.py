@@ -19,9 +19,9 @@ def statement(derivation: Derivation, wrt: Sequence[str]) -> dict[str, Any]:
         wrt: names of the inputs that are differentiated.
 
     Returns:
-        ``text``, one sentence; ``formula`` in LaTeX; ``reference``; ``inputs``, for each array its ``name``, ``shape`` and
-        ``domain``; ``mask``, the distribution as it is written; ``source``, for the loss and the closed form ``title``,
-        ``place`` and ``code``.
+        ``text``, one sentence; ``formula`` in LaTeX; ``reference``; ``inputs``, for each array its
+        ``name``, ``shape`` and ``domain``; ``mask``, the distribution as it is written; ``source``,
+        for the loss and the closed form ``title``, ``place`` and ``code``.
 
     >>> import jaxgrad as jg
     >>> found = statement(jg.catalog.get("mse"), ("pred", "y"))
@@ -36,11 +36,19 @@ def statement(derivation: Derivation, wrt: Sequence[str]) -> dict[str, Any]:
     inputs = []
     for name in derivation.input_names:
         domain = derivation.domains.get(name, "real")
-        drawn = domain if isinstance(domain, str) else f"drawn by {getattr(domain, '__name__', 'a function')}"
+        drawn = (
+            domain
+            if isinstance(domain, str)
+            else f"drawn by {getattr(domain, '__name__', 'a function')}"
+        )
         for label, dims in shapes.leaves({name: derivation.shapes[name]}):
-            inputs.append({"name": label, "shape": " ".join("*".join(dim) for dim in dims), "domain": drawn})
+            inputs.append(
+                {"name": label, "shape": " ".join("*".join(dim) for dim in dims), "domain": drawn}
+            )
     pairs = (("primal" if vjp else "loss", derivation.loss), ("closed form", derivation.gradient))
-    sources = [(title, *_source(getattr(function, "source", function))) for title, function in pairs]
+    sources = [
+        (title, *_source(getattr(function, "source", function))) for title, function in pairs
+    ]
     return {
         "text": f"The closed form is the {what} in {names}.",
         "formula": derivation.formula,
@@ -48,7 +56,10 @@ def statement(derivation: Derivation, wrt: Sequence[str]) -> dict[str, Any]:
         "inputs": inputs,
         "mask": "" if derivation.mask is None else describe.mask(derivation),
         "mask_shape": derivation.shapes.get("mask", ""),
-        "source": [{"title": title, "place": place, "code": code[:LONGEST]} for title, place, code in sources],
+        "source": [
+            {"title": title, "place": place, "code": code[:LONGEST]}
+            for title, place, code in sources
+        ],
     }
 
 

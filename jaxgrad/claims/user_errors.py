@@ -20,7 +20,8 @@ _EXITS = {"SystemExit": "; leave the exit to the command"}
 
 
 def tell(error: BaseException, derivation: Derivation) -> str | None:
-    """Say in a line or two what the user can mend, or return None where the mistake is jaxgrad's own.
+    """Say in a line or two what the user can mend, or return None where the mistake is jaxgrad's
+    own.
 
     Args:
         error: what verifying the derivation raised.
@@ -32,18 +33,28 @@ def tell(error: BaseException, derivation: Derivation) -> str | None:
         return raised
     raised_here = bool(stack) and is_own(stack[-1][0].f_code.co_filename)
     if isinstance(error, (ValueError, TypeError)) and raised_here:
-        return str(error) if f" of {derivation.name} " in str(error) else f"{derivation.name}: {error}"
+        return (
+            str(error) if f" of {derivation.name} " in str(error) else f"{derivation.name}: {error}"
+        )
     foreign = re.search(r"returned a value of type <class '([^']+)'>", str(error))
     if foreign:
-        return f"`loss` and `gradient` of {derivation.name} must return arrays, but one of them returns a {foreign[1]}"
+        return (
+            f"`loss` and `gradient` of {derivation.name} must return arrays, but one of them "
+            f"returns a {foreign[1]}"
+        )
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return f"{derivation.name}: there is not enough memory; verify it at smaller `--sizes`, or with fewer `--inputs`"
+        return (
+            f"{derivation.name}: there is not enough memory; verify it at smaller `--sizes`, "
+            f"or with fewer `--inputs`"
+        )
     return None
 
 
 @contextmanager
 def telling(derivation: Derivation) -> Iterator[None]:
-    """Tell of an exception in a derivation's functions by the function's name; the exception stands as the cause."""
+    """Tell of an exception in a derivation's functions by the function's name; the exception stands
+    as the cause.
+    """
     try:
         yield
     except RefusedError as error:
@@ -65,20 +76,33 @@ def _raised_by(error: BaseException, derivation: Derivation) -> str | None:
         depth = next((i for i, (frame, _) in enumerate(stack) if frame.f_code is code), None)
         if depth is not None:
             mend = _EXITS.get(type(error).__name__, remedy(error))
-            return f"{role} of {derivation.name} raised {summary(error)} ({place(stack[depth:])}){mend}"
+            return (
+                f"{role} of {derivation.name} raised {summary(error)} "
+                f"({place(stack[depth:])}){mend}"
+            )
     return _in_differentiation(error, stack, derivation)
 
 
-def _in_differentiation(error: BaseException, stack: list[tuple[FrameType, int]], derivation: Derivation) -> str | None:
-    """Say so where the loss's own differentiation rule raised an exception, or JAX has no rule for one of its operations."""
+def _in_differentiation(
+    error: BaseException, stack: list[tuple[FrameType, int]], derivation: Derivation
+) -> str | None:
+    """Say so where the loss's own differentiation rule raised an exception, or JAX has no rule for
+    one of its operations.
+    """
     files = [frame.f_code.co_filename for frame, _ in stack]
     inside = max((i for i, file in enumerate(files) if is_own(file)), default=-1)
     if inside < 0 or room(files[inside]) not in _CALLERS:
         return None
     rule = [at for at in stack[inside + 1 :] if not is_library(at[0].f_code.co_filename)]
     if rule:
-        return f"the differentiation rule in `loss` of {derivation.name} raised {summary(error)} ({place(rule)}){remedy(error)}"
-    by_jax = any(f.f_code.co_name in ("vjp", "grad") and "jax" in Path(f.f_code.co_filename).parts for f, _ in stack[inside:])
+        return (
+            f"the differentiation rule in `loss` of {derivation.name} raised {summary(error)} "
+            f"({place(rule)}){remedy(error)}"
+        )
+    by_jax = any(
+        f.f_code.co_name in ("vjp", "grad") and "jax" in Path(f.f_code.co_filename).parts
+        for f, _ in stack[inside:]
+    )
     ours = any(frame.f_code is value_and_gradient.__code__ for frame, _ in stack)
     if by_jax or ours:  # outside of the command JAX hides its own frames
         return f"`loss` of {derivation.name} cannot be differentiated by JAX: {summary(error)}"
@@ -87,14 +111,21 @@ def _in_differentiation(error: BaseException, stack: list[tuple[FrameType, int]]
 
 def _functions(derivation: Derivation) -> list[tuple[str, Any]]:
     domains = [(f"the domain of `{name}`", domain) for name, domain in derivation.domains.items()]
-    every = [("`loss`", derivation.loss), ("`gradient`", derivation.gradient), ("`mask`", derivation.mask), *domains]
+    every = [
+        ("`loss`", derivation.loss),
+        ("`gradient`", derivation.gradient),
+        ("`mask`", derivation.mask),
+        *domains,
+    ]
     return [(role, function) for role, function in every if callable(function)]
 
 
 def innermost(function: Any) -> Any:
     """Return the function inside of partials and decorators."""
     while True:
-        inner = function.func if isinstance(function, functools.partial) else inspect.unwrap(function)
+        inner = (
+            function.func if isinstance(function, functools.partial) else inspect.unwrap(function)
+        )
         if inner is function:
             return function
         function = inner

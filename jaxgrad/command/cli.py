@@ -1,7 +1,8 @@
 """The command ``jaxgrad``: verify, list and show derivations.
 
-Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong usage or input, 3 when something is undecided,
-4 when another of several processes was lost, 70 for a mistake of jaxgrad's own, 130 when interrupted.
+Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong usage or input, 3
+when something is undecided, 4 when another of several processes was lost, 70 for a mistake of
+jaxgrad's own, 130 when interrupted.
 """
 
 import atexit
@@ -33,8 +34,19 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit.")
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def main(context: click.Context) -> None:
     """Know whether a gradient is right.
@@ -52,7 +64,9 @@ def main(context: click.Context) -> None:
 
 
 def command() -> None:
-    """Run the command as a process of its own, and end that process without taking down what was imported, piece by piece."""
+    """Run the command as a process of its own, and end that process without taking down what was
+    imported, piece by piece.
+    """
     status: list[int] = []
     atexit.register(_leave, status)  # the first to be registered is the last to run
     try:
@@ -60,13 +74,18 @@ def command() -> None:
     except SystemExit as done:
         if isinstance(done.code, int):
             status.append(done.code)
-            if "jaxgrad.evidence.sampling.processes" in sys.modules and sys.modules["jaxgrad.evidence.sampling.processes"].deserted():
+            if (
+                "jaxgrad.evidence.sampling.processes" in sys.modules
+                and sys.modules["jaxgrad.evidence.sampling.processes"].deserted()
+            ):
                 _leave(status)
         raise
 
 
 def _leave(status: list[int]) -> None:
-    """End the process at once, after all other handlers have run; do nothing where an exception is what ends it."""
+    """End the process at once, after all other handlers have run; do nothing where an exception is
+    what ends it.
+    """
     if status:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
@@ -75,26 +94,81 @@ def _leave(status: list[int]) -> None:
 
 
 @main.command()
-@click.argument("targets", nargs=-1, metavar="[NAME | FILE.py | FILE.py:NAME | package.module:NAME]...")
-@click.option("--seed", type=Whole(0, 2**32 - 1), default=0, show_default=True, help="Seed of all that is drawn.")
-@click.option("--evidence", multiple=True, callback=read_evidence, metavar="NAME[,NAME]", help="Gather only this evidence.")
+@click.argument(
+    "targets", nargs=-1, metavar="[NAME | FILE.py | FILE.py:NAME | package.module:NAME]..."
+)
+@click.option(
+    "--seed",
+    type=Whole(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of all that is drawn.",
+)
+@click.option(
+    "--evidence",
+    multiple=True,
+    callback=read_evidence,
+    metavar="NAME[,NAME]",
+    help="Gather only this evidence.",
+)
 @click.option("--inputs", metavar="DATA.npz", help="Arrays by input name; the rest is drawn.")
-@click.option("--sizes", multiple=True, callback=read_sizes, metavar="n=5,m=7", help="Fix sizes; the rest is chosen.")
-@click.option("--max-samples", type=Whole(2, 2**40), default=2**20, show_default=True, help="Samples Monte Carlo may draw.")
-@click.option("--false-alarm", type=Share(), default=1e-6, show_default=True, help="Chance that a right gradient is refuted.")
-@click.option("--resolution", type=Share(), default=1e-2, show_default=True, help="Relative error Monte Carlo must resolve.")
-@click.option("--json", "json_path", metavar="PATH", help="Write the reports as JSON; - is standard output.")
-@click.option("--html", "html_path", metavar="PATH", help="Write the reports as one self-contained HTML page.")
+@click.option(
+    "--sizes",
+    multiple=True,
+    callback=read_sizes,
+    metavar="n=5,m=7",
+    help="Fix sizes; the rest is chosen.",
+)
+@click.option(
+    "--max-samples",
+    type=Whole(2, 2**40),
+    default=2**20,
+    show_default=True,
+    help="Samples Monte Carlo may draw.",
+)
+@click.option(
+    "--false-alarm",
+    type=Share(),
+    default=1e-6,
+    show_default=True,
+    help="Chance that a right gradient is refuted.",
+)
+@click.option(
+    "--resolution",
+    type=Share(),
+    default=1e-2,
+    show_default=True,
+    help="Relative error Monte Carlo must resolve.",
+)
+@click.option(
+    "--json", "json_path", metavar="PATH", help="Write the reports as JSON; - is standard output."
+)
+@click.option(
+    "--html", "html_path", metavar="PATH", help="Write the reports as one self-contained HTML page."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Tell only of what is not confirmed.")
-@click.option("--checkpoint", metavar="FILE", help="Keep the state of sampling in FILE, and go on from it.")
+@click.option(
+    "--checkpoint", metavar="FILE", help="Keep the state of sampling in FILE, and go on from it."
+)
 @click.option("--coordinator", metavar="HOST:PORT", help="Where process 0 of several listens.")
-@click.option("--num-processes", type=Whole(1, 2**20), help="How many processes share the sampling.")
+@click.option(
+    "--num-processes", type=Whole(1, 2**20), help="How many processes share the sampling."
+)
 @click.option("--process-id", type=Whole(0, 2**20), help="Which of them this is, from 0.")
 @click.pass_context
 def verify(
-    context: click.Context, targets: tuple[str, ...], json_path: str | None, html_path: str | None, quiet: bool, inputs: str | None,
-    checkpoint: str | None, coordinator: str | None, num_processes: int | None, process_id: int | None, **options: Any,
-) -> int:  # fmt: skip
+    context: click.Context,
+    targets: tuple[str, ...],
+    json_path: str | None,
+    html_path: str | None,
+    quiet: bool,
+    inputs: str | None,
+    checkpoint: str | None,
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    **options: Any,
+) -> int:
     """Verify derivations, all of the catalogue where none is named.
 
     \b
@@ -115,18 +189,28 @@ def verify(
     with usage():
         place = processes.place(coordinator, num_processes, process_id)
         if place is not None:
-            names, rest = [pathlib.Path(target).name for target in targets], {**options, "checkpoint": checkpoint is None}
-            task = checkpoints.fingerprint(checkpoints.software(), names, inputs is None, sorted(rest.items()))
+            names, rest = (
+                [pathlib.Path(target).name for target in targets],
+                {**options, "checkpoint": checkpoint is None},
+            )
+            task = checkpoints.fingerprint(
+                checkpoints.software(), names, inputs is None, sorted(rest.items())
+            )
             place = dataclasses.replace(place, task=task)
         membership = contextlib.nullcontext(True) if place is None else processes.part(place)
-        with membership as first, contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+        with (
+            membership as first,
+            contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()),
+        ):
             pages = (json_path, html_path) if first else (None, None)
             return _verify(context, targets, *pages, quiet, inputs, alone=place is None, **options)
 
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep Python's garbage collector away from imports, which make much and leave nothing to collect."""
+    """Keep Python's garbage collector away from imports, which make much and leave nothing to
+    collect.
+    """
     gc.disable()
     try:
         yield
@@ -135,9 +219,16 @@ def _uncollected() -> Iterator[None]:
 
 
 def _verify(
-    context: click.Context, targets: tuple[str, ...], json_path: str | None, html_path: str | None, quiet: bool, inputs: str | None,
-    *, alone: bool, **options: Any,
-) -> int:  # fmt: skip
+    context: click.Context,
+    targets: tuple[str, ...],
+    json_path: str | None,
+    html_path: str | None,
+    quiet: bool,
+    inputs: str | None,
+    *,
+    alone: bool,
+    **options: Any,
+) -> int:
     from jaxgrad.command import loading, reproduce, running
     from jaxgrad.runtime import cache, files
 
@@ -145,14 +236,28 @@ def _verify(
     with usage():
         path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
         page_path = files.check_writable(html_path, "--html") if html_path is not None else None
-        files.check_distinct({"--inputs": inputs, "--json": json_path, "--html": html_path, "--checkpoint": options.get("checkpoint")})
-        with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
+        files.check_distinct(
+            {
+                "--inputs": inputs,
+                "--json": json_path,
+                "--html": html_path,
+                "--checkpoint": options.get("checkpoint"),
+            }
+        )
+        with (
+            contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext()
+        ):
             derivations = loading.find(targets)
         arrays = loading.load_arrays(inputs, derivations) if inputs is not None else None
         if "checkpoint" in options and len(derivations) != 1:
-            raise ValueError(f"`--checkpoint` keeps the state of one derivation, and {len(derivations)} are to be verified; name one")
+            raise ValueError(
+                f"`--checkpoint` keeps the state of one derivation, and {len(derivations)} are to "
+                f"be verified; name one"
+            )
     cache.turn_on()
-    ours = all(":" not in target and not target.endswith(".py") for target in targets)  # users' functions may not be thread-safe
+    ours = all(
+        ":" not in target and not target.endswith(".py") for target in targets
+    )  # users' functions may not be thread-safe
     outcome = running.run(
         derivations,
         inputs=arrays,
@@ -174,7 +279,11 @@ def _verify(
         from jaxgrad.reports.html import page
 
         words = ["jaxgrad", "verify", *targets, *reproduce.shown(typed, defaults)]
-        _write(page_path, page.render(outcome.reports, errors=outcome.errors, command=shlex.join(words)), f"`--html` {html_path}")
+        _write(
+            page_path,
+            page.render(outcome.reports, errors=outcome.errors, command=shlex.join(words)),
+            f"`--html` {html_path}",
+        )
     return outcome.status
 
 
@@ -251,16 +360,35 @@ def new(path: str) -> None:
 @main.command()
 @click.argument("golden", metavar="GOLDEN.npz")
 @click.argument("function", metavar="FILE.py:NAME | package.module:NAME")
-@click.option("--weights", metavar="FILE.py:NAME", help="Function, WeightMap or tree that turns torch's state dict into params.")
-@click.option("--tap", "taps", multiple=True, metavar="OURS=TORCH", help="Which of our taps is which torch module.")
-@click.option("--ignore", multiple=True, metavar="PATTERN", help="Taps and modules that need no partner.")
+@click.option(
+    "--weights",
+    metavar="FILE.py:NAME",
+    help="Function, WeightMap or tree that turns torch's state dict into params.",
+)
+@click.option(
+    "--tap",
+    "taps",
+    multiple=True,
+    metavar="OURS=TORCH",
+    help="Which of our taps is which torch module.",
+)
+@click.option(
+    "--ignore", multiple=True, metavar="PATTERN", help="Taps and modules that need no partner."
+)
 @click.option("--buffers", is_flag=True, help="The function returns (output, {buffer: new value}).")
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16", "float16", "none"]), default="float32", help="Where accuracy counts."
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16", "none"]),
+    default="float32",
+    help="Where accuracy counts.",
 )
-@click.option("--json", "json_path", metavar="PATH", help="Write the report as JSON; - is standard output.")
+@click.option(
+    "--json", "json_path", metavar="PATH", help="Write the report as JSON; - is standard output."
+)
 @click.option("--html", "html_path", metavar="PATH", help="Write the report as one HTML page.")
-def parity(golden: str, function: str, json_path: str | None, html_path: str | None, **options: Any) -> int:
+def parity(
+    golden: str, function: str, json_path: str | None, html_path: str | None, **options: Any
+) -> int:
     """Compare a JAX function with what torch computed, as jaxgrad.parity.record saved it.
 
     \b
@@ -275,7 +403,9 @@ def parity(golden: str, function: str, json_path: str | None, html_path: str | N
     cache.turn_on()
     with usage():
         path, page = command.checked(json_path, "--json"), command.checked(html_path, "--html")
-        with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext():
+        with (
+            contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext()
+        ):
             report = command.run(golden, function, **options)
         command.show(report, command.screen_for(json_path == "-"))
         if json_path == "-":
@@ -283,5 +413,7 @@ def parity(golden: str, function: str, json_path: str | None, html_path: str | N
         if path is not None:
             files.write_atomically(path, command.to_json(report) + "\n")
         if page is not None:
-            files.write_atomically(page, command.to_html(report, f"jaxgrad parity {golden} {function}"))
+            files.write_atomically(
+                page, command.to_html(report, f"jaxgrad parity {golden} {function}")
+            )
     return command.status(report)

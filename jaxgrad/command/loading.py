@@ -22,10 +22,12 @@ from jaxgrad.claims.derivation import Derivation
 
 
 def find(targets: Sequence[str]) -> list[Derivation]:
-    """Return the derivations that the targets name, in their order, each once; all of the catalogue where none is named.
+    """Return the derivations that the targets name, in their order, each once; all of the catalogue
+    where none is named.
 
     Args:
-        targets: each a name of the catalogue, ``FILE.py``, ``FILE.py:NAME`` or ``package.module:NAME``.
+        targets: each a name of the catalogue, ``FILE.py``, ``FILE.py:NAME`` or
+            ``package.module:NAME``.
 
     Raises:
         ValueError: when one cannot be found or loaded, or when two derivations have the same name.
@@ -47,7 +49,9 @@ def find(targets: Sequence[str]) -> list[Derivation]:
     names = [derivation.name for derivation in unique]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f"two derivations have the name {twice!r}; give one of them another `name`")
+        raise ValueError(
+            f"two derivations have the name {twice!r}; give one of them another `name`"
+        )
     return unique
 
 
@@ -69,12 +73,18 @@ def _from_catalog(name: str) -> Derivation:
     every = {derivation.name: derivation for derivation in catalog.all()}
     if name in every:
         return every[name]
-    near = difflib.get_close_matches(name, every, n=3, cutoff=0.5) or [n for n in every if len(name) > 2 and name.lower() in n][:3]
+    near = (
+        difflib.get_close_matches(name, every, n=3, cutoff=0.5)
+        or [n for n in every if len(name) > 2 and name.lower() in n][:3]
+    )
     hint = f"did you mean {_or(near)}?" if near else "`jaxgrad list` shows all names."
     if (name and Path(name).exists()) or "/" in name or "\\" in name:
         hint = "to verify a file, its name must end in .py"
     elif "." in name:
-        hint = f"to verify a module's derivation, write {name.rpartition('.')[0] or name}:{name.rpartition('.')[2]}"
+        hint = (
+            f"to verify a module's derivation, write "
+            f"{name.rpartition('.')[0] or name}:{name.rpartition('.')[2]}"
+        )
     raise ValueError(f"the catalogue has no derivation {name!r}; {hint}")
 
 
@@ -83,17 +93,25 @@ def _or(names: Sequence[str]) -> str:
 
 
 def load_file(path: str) -> ModuleType:
-    """Import a file under a name of its own; its folder is on the module search path only meanwhile.
+    """Import a file under a name of its own; its folder is on the module search path only
+    meanwhile.
 
     Raises:
-        ValueError: when there is no such file, or when it raises; the message gives file, line and error.
+        ValueError: when there is no such file, or when it raises; the message gives file, line and
+            error.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         if file.is_dir():
             raise ValueError(f"{path} is a folder; name a file in it, as {file / 'mine.py'}")
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.py") if p.is_file()], n=1)
-        hint = f"did you mean {file.parent / near[0]}?" if near else f"the current folder is {Path.cwd()}"
+        near = difflib.get_close_matches(
+            file.name, [p.name for p in file.parent.glob("*.py") if p.is_file()], n=1
+        )
+        hint = (
+            f"did you mean {file.parent / near[0]}?"
+            if near
+            else f"the current folder is {Path.cwd()}"
+        )
         raise ValueError(f"there is no file {path}; {hint}")
     file = file.resolve()
     name = f"jaxgrad_file_{abs(hash(str(file))):x}_{file.stem}"
@@ -120,7 +138,10 @@ def _load_module(name: str) -> ModuleType:
 @contextlib.contextmanager
 def _search_path(folder: str) -> Iterator[None]:
     before = list(sys.path)
-    write, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # a look at a file leaves no __pycache__ behind
+    write, sys.dont_write_bytecode = (
+        sys.dont_write_bytecode,
+        True,
+    )  # a look at a file leaves no __pycache__ behind
     sys.path.insert(0, folder)
     importlib.invalidate_caches()
     try:
@@ -141,13 +162,20 @@ def _told(what: str, file: str | None) -> Iterator[None]:
         place = f"{error.filename}:{error.lineno}: " if error.lineno else ""
         raise ValueError(f"{what} cannot be imported: {place}{error.msg}") from None
     except BaseException as error:
-        if isinstance(error, ModuleNotFoundError) and file is None and f"{what}.".startswith(f"{error.name}."):
+        if (
+            isinstance(error, ModuleNotFoundError)
+            and file is None
+            and f"{what}.".startswith(f"{error.name}.")
+        ):
             raise ValueError(
-                f"there is no module {error.name!r}; it is looked for in the current folder and where pip installs"
+                f"there is no module {error.name!r}; it is looked for in the current folder and "
+                f"where pip installs"
             ) from None
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if frame.filename == file] or [
-            f for f in frames if "importlib" not in f.filename and not f.filename.startswith("<frozen")
+            f
+            for f in frames
+            if "importlib" not in f.filename and not f.filename.startswith("<frozen")
         ]
         place = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
         lines = str(error).strip().splitlines()
@@ -157,28 +185,42 @@ def _told(what: str, file: str | None) -> Iterator[None]:
 
 
 def _members(module: ModuleType, what: str, name: str | None) -> list[Derivation]:
-    """Return the derivations of a module, or the one of that name: a variable's name or the derivation's own."""
+    """Return the derivations of a module, or the one of that name: a variable's name or the
+    derivation's own.
+    """
     listed = {variable: _derivations(value) for variable, value in vars(module).items()}
     every = list({id(d): d for found in listed.values() for d in found}.values())
     if not every:
-        raise ValueError(f"{what} holds no derivations; define one at module level, as my_claim = jaxgrad.Derivation(name=…, loss=…)")
+        raise ValueError(
+            f"{what} holds no derivations; define one at module level, as my_claim = "
+            f"jaxgrad.Derivation(name=…, loss=…)"
+        )
     if name is None:
         names = [derivation.name for derivation in every]
         twice = next((n for n in names if names.count(n) > 1), None)
         if twice is not None:
-            raise ValueError(f"{what} holds two derivations with the name {twice!r}; give one of them another `name`")
+            raise ValueError(
+                f"{what} holds two derivations with the name {twice!r}; give one of them another "
+                f"`name`"
+            )
         return every
     chosen = listed.get(name) or [derivation for derivation in every if derivation.name == name]
     if not chosen:
         variables = [variable for variable, found in listed.items() if found]
-        raise ValueError(f"{what} has no derivation {name!r}; it has {', '.join(dict.fromkeys(variables))}")
+        raise ValueError(
+            f"{what} has no derivation {name!r}; it has {', '.join(dict.fromkeys(variables))}"
+        )
     return chosen
 
 
 def _derivations(value: Any) -> list[Derivation]:
     if isinstance(value, Derivation):
         return [value]
-    return [item for item in value if isinstance(item, Derivation)] if isinstance(value, (list, tuple)) else []
+    return (
+        [item for item in value if isinstance(item, Derivation)]
+        if isinstance(value, (list, tuple))
+        else []
+    )
 
 
 def load_arrays(path: str, derivations: Sequence[Derivation]) -> dict[str, np.ndarray]:
@@ -196,26 +238,38 @@ def load_arrays(path: str, derivations: Sequence[Derivation]) -> dict[str, np.nd
         with open(file, "rb") as stream:  # numpy leaves a damaged file open when it opens it itself
             archive = np.load(stream, allow_pickle=False)
             if isinstance(archive, np.ndarray):
-                raise ValueError(f"`--inputs`: {path} holds one array without a name; write it with {save}")
+                raise ValueError(
+                    f"`--inputs`: {path} holds one array without a name; write it with {save}"
+                )
             with archive:
                 arrays = _read(archive, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError):
-        raise ValueError(f"`--inputs`: {path} is damaged or no .npz file; write it anew with {save}") from None
+        raise ValueError(
+            f"`--inputs`: {path} is damaged or no .npz file; write it anew with {save}"
+        ) from None
     except ValueError as error:
         if str(error).startswith("`--inputs`"):
             raise
-        raise ValueError(f"`--inputs`: {path} is damaged or no .npz file; write it anew with {save}") from None
+        raise ValueError(
+            f"`--inputs`: {path} is damaged or no .npz file; write it anew with {save}"
+        ) from None
     if not arrays:
-        raise ValueError(f"`--inputs`: {path} holds no arrays; write them by the names of the inputs, as {save}")
+        raise ValueError(
+            f"`--inputs`: {path} holds no arrays; write them by the names of the inputs, as {save}"
+        )
     for derivation in derivations:
         for name in arrays:
             if name == "mask" and derivation.mask is not None:
-                raise ValueError(f"`--inputs`: {path} holds `mask`, but the mask of {derivation.name} is drawn; leave it out")
+                raise ValueError(
+                    f"`--inputs`: {path} holds `mask`, but the mask of {derivation.name} is "
+                    f"drawn; leave it out"
+                )
             if name not in derivation.input_names:
                 near = difflib.get_close_matches(name.lower(), derivation.input_names, n=1)
                 hint = f"did you mean {near[0]}? " if near else ""
                 raise ValueError(
-                    f"`--inputs`: {path} holds {name!r}, which is no input of {derivation.name}; {hint}"
+                    f"`--inputs`: {path} holds {name!r}, which is no input of {derivation.name}; "
+                    f"{hint}"
                     f"its inputs are {', '.join(derivation.input_names)}"
                 )
     return arrays
@@ -230,7 +284,8 @@ def _read(archive: Any, path: str) -> dict[str, np.ndarray]:
             if "allow_pickle" not in str(error):
                 raise
             raise ValueError(
-                f"`--inputs`: {name!r} in {path} holds Python objects, not numbers, and is not read, for it could run code; "
+                f"`--inputs`: {name!r} in {path} holds Python objects, not numbers, and is not "
+                f"read, for it could run code; "
                 "write it as an array of numbers"
             ) from None
         kind = getattr(arrays[name], "dtype", None)

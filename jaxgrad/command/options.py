@@ -21,7 +21,13 @@ class Whole(click.ParamType):
         text = str(value).strip()
         try:
             base, power, exponent = text.partition("**")
-            number = int(base) ** min(int(exponent), 64) if power else float(text) if "e" in text.lower() else int(text)
+            number = (
+                int(base) ** min(int(exponent), 64)
+                if power
+                else float(text)
+                if "e" in text.lower()
+                else int(text)
+            )
             whole = int(number)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no whole number; write it as 65536, 1e6 or 2**20", param, ctx)
@@ -35,7 +41,9 @@ class Share(click.ParamType):
 
     name = "number"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Return the number, or fail."""
         try:
             number = float(value)
@@ -46,7 +54,9 @@ class Share(click.ParamType):
         return number
 
 
-def read_sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, int] | None:
+def read_sizes(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, int] | None:
     """Return the sizes of options such as ``n=5,m=7``."""
     sizes: dict[str, int] = {}
     for item in ",".join(values).split(",") if values else ():
@@ -57,7 +67,9 @@ def read_sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return sizes or None
 
 
-def read_evidence(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...] | None:
+def read_evidence(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...] | None:
     """Return the names of evidence of options such as ``autodiff,differences``."""
     if not values:
         return None
@@ -70,5 +82,9 @@ def read_evidence(ctx: click.Context, param: click.Parameter, values: tuple[str,
         if name not in EVIDENCE:
             near = difflib.get_close_matches(name, EVIDENCE, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise click.BadParameter(f"{name!r} is no evidence; {hint}it is one or more of {', '.join(EVIDENCE)}", ctx, param)
+            raise click.BadParameter(
+                f"{name!r} is no evidence; {hint}it is one or more of {', '.join(EVIDENCE)}",
+                ctx,
+                param,
+            )
     return tuple(dict.fromkeys(names))

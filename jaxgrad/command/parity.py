@@ -17,7 +17,10 @@ from jaxgrad.reports import table
 from jaxgrad.reports.layout import Layout, Line, by_strength
 from jaxgrad.reports.report import SCHEMA, Report, Verdict
 
-_LEGEND = "d x is the gradient or cotangent of x. Numbers are the largest error, relative to the array's largest entry."
+_LEGEND = (
+    "d x is the gradient or cotangent of x. Numbers are the largest error, relative to the "
+    "array's largest entry."
+)
 
 
 def find_function(target: str) -> Any:
@@ -37,7 +40,14 @@ def find_function(target: str) -> Any:
 
 
 def run(
-    golden: str, target: str, *, weights: str | None, taps: Sequence[str], ignore: Sequence[str], buffers: bool, precision: str
+    golden: str,
+    target: str,
+    *,
+    weights: str | None,
+    taps: Sequence[str],
+    ignore: Sequence[str],
+    buffers: bool,
+    precision: str,
 ) -> Report:
     """Check a function against a golden file.
 
@@ -46,12 +56,16 @@ def run(
     """
     function = find_function(target)
     if not callable(function):
-        raise ValueError(f"{target} is a {type(function).__name__}, not a function of params and inputs")
+        raise ValueError(
+            f"{target} is a {type(function).__name__}, not a function of params and inputs"
+        )
     pairs = {}
     for pair in taps:
         ours, equals, theirs = pair.partition("=")
         if not (equals and ours and theirs):
-            raise ValueError(f"`--tap` {pair!r} is no pair; write OURS=TORCH, such as --tap MLP/Dense_0=fc1")
+            raise ValueError(
+                f"`--tap` {pair!r} is no pair; write OURS=TORCH, such as --tap MLP/Dense_0=fc1"
+            )
         pairs[ours] = theirs
     tree = None if weights is None else find_function(weights)
     recorded = Golden.load(golden)
@@ -68,8 +82,15 @@ def run(
 
 
 def show(report: Report, screen: Screen) -> None:
-    """Write a report as a table, and below it what is not confirmed and where the two sides part."""
-    layout = Layout.fit([report.name], report.by_input, by_strength(f.evidence for f in report.findings), screen.width)
+    """Write a report as a table, and below it what is not confirmed and where the two sides
+    part.
+    """
+    layout = Layout.fit(
+        [report.name],
+        report.by_input,
+        by_strength(f.evidence for f in report.findings),
+        screen.width,
+    )
     lines: list[Line] = [*layout.header(), *layout.rows(report), layout.rule(), [(_LEGEND, "dim")]]
     if table.needs_words(report):
         lines += [[], *table.explain(report, screen.width)]
@@ -79,12 +100,20 @@ def show(report: Report, screen: Screen) -> None:
     ):
         found = report.context.get(key)
         if found:
-            lines.append([(f"{words}: {found if isinstance(found, str) else ' or '.join(found)}", "refuted")])
+            lines.append(
+                [(f"{words}: {found if isinstance(found, str) else ' or '.join(found)}", "refuted")]
+            )
     for line in report.context.get("weights", ()):
         lines.append([(f"weights: {line}", "dim")])
     if report.context.get("unseen"):
         lines.append([(report.context["unseen"], "dim")])
-    lines += [[], [(f"{report.name} is {report.verdict}", str(report.verdict)), (f" ({circumstances()})", "dim")]]
+    lines += [
+        [],
+        [
+            (f"{report.name} is {report.verdict}", str(report.verdict)),
+            (f" ({circumstances()})", "dim"),
+        ],
+    ]
     for line in lines:
         screen.write(line)
 
@@ -92,7 +121,9 @@ def show(report: Report, screen: Screen) -> None:
 def circumstances() -> str:
     """Say where the comparison took place, and plainly that no GPU was there."""
     backend = jax.default_backend()
-    return f"JAX on a {backend.upper()}" + ("; nothing was compared on a GPU" if backend == "cpu" else "")
+    return f"JAX on a {backend.upper()}" + (
+        "; nothing was compared on a GPU" if backend == "cpu" else ""
+    )
 
 
 def to_json(report: Report) -> str:
@@ -109,7 +140,10 @@ def to_html(report: Report, command: str) -> str:
     try:
         page = importlib.import_module("jaxgrad.parity.page")
     except ImportError:
-        raise ValueError(f"`--html`: this installation of jaxgrad (reports of schema {SCHEMA}) makes no pages; use `--json`") from None
+        raise ValueError(
+            f"`--html`: this installation of jaxgrad (reports of schema {SCHEMA}) makes no pages; "
+            f"use `--json`"
+        ) from None
     return page.render(report, command)
 
 

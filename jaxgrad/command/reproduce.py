@@ -10,8 +10,14 @@ from jaxgrad.command import loading
 from jaxgrad.reports.report import Report
 
 
-def stamp(reports: Sequence[Report], targets: Sequence[str], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Report]:
-    """Return the reports with the command that makes each of them again in its context, under "command".
+def stamp(
+    reports: Sequence[Report],
+    targets: Sequence[str],
+    options: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+) -> list[Report]:
+    """Return the reports with the command that makes each of them again in its context, under
+    "command".
 
     Args:
         reports: of one run of ``jaxgrad verify``.
@@ -27,16 +33,25 @@ def stamp(reports: Sequence[Report], targets: Sequence[str], options: Mapping[st
     return [
         replace(
             report,
-            context=report.context | {"command": shlex.join(["jaxgrad", "verify", origin.get(report.name, report.name), *typed])},
+            context=report.context
+            | {
+                "command": shlex.join(
+                    ["jaxgrad", "verify", origin.get(report.name, report.name), *typed]
+                )
+            },
         )
         for report in reports
     ]
 
 
 def shown(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
-    """Return the words of a command line for the options that are not as they are by default; the seed always.
+    """Return the words of a command line for the options that are not as they are by default; the
+    seed always.
 
-    >>> shown({"seed": 0, "max_samples": 64, "sizes": {"n": 3, "m": 2}, "inputs": None}, {"seed": 0, "sizes": None, "max_samples": 2})
+    >>> shown(
+    ...     {"seed": 0, "max_samples": 64, "sizes": {"n": 3, "m": 2}, "inputs": None},
+    ...     {"seed": 0, "sizes": None, "max_samples": 2},
+    ... )
     ['--seed', '0', '--sizes', 'n=3,m=2', '--max-samples', '64']
     """
     words: list[str] = []
@@ -48,7 +63,10 @@ def shown(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
             value = ",".join(f"{key}={item}" for key, item in value.items())
         elif isinstance(value, (tuple, list)):
             value = ",".join(map(str, value))
-        words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+        words += [
+            f"--{name.replace('_', '-')}",
+            f"{value:g}" if isinstance(value, float) else str(value),
+        ]
     return words
 
 

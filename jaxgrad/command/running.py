@@ -1,4 +1,6 @@
-"""One run of the command: derivations are verified in turn, the table grows, and an outcome remains."""
+"""One run of the command: derivations are verified in turn, the table grows, and an outcome
+remains.
+"""
 
 import contextlib
 import functools
@@ -33,7 +35,9 @@ SPARE = 4
 
 @dataclass(frozen=True)
 class _Failure:
-    """What to say where a derivation could not be verified, and whether that is a mistake of jaxgrad's own."""
+    """What to say where a derivation could not be verified, and whether that is a mistake of
+    jaxgrad's own.
+    """
 
     message: str
     own: bool
@@ -58,11 +62,15 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """Refuted when any report is, confirmed when all are and there was no error, else undecided."""
+        """Refuted when any report is, confirmed when all are and there was no error, else
+        undecided.
+        """
         verdicts = [report.verdict for report in self.reports]
         if Verdict.REFUTED in verdicts:
             return Verdict.REFUTED
-        all_confirmed = verdicts and not self.errors and all(v == Verdict.CONFIRMED for v in verdicts)
+        all_confirmed = (
+            verdicts and not self.errors and all(v == Verdict.CONFIRMED for v in verdicts)
+        )
         return Verdict.CONFIRMED if all_confirmed else Verdict.UNDECIDED
 
     @property
@@ -91,14 +99,18 @@ def hush() -> None:
 
 
 def tune_collector() -> None:
-    """Let Python's garbage collector leave what was imported alone, and come less often: tracing makes much, and keeps most of it."""
+    """Let Python's garbage collector leave what was imported alone, and come less often: tracing
+    makes much, and keeps most of it.
+    """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
 
 @contextlib.contextmanager
 def _whole_tracebacks() -> Iterator[None]:
-    """Keep JAX from cutting its frames out of tracebacks, from which is read whose mistake an exception is."""
+    """Keep JAX from cutting its frames out of tracebacks, from which is read whose mistake an
+    exception is.
+    """
     before = jax.config.values["jax_traceback_filtering"]
     jax.config.update("jax_traceback_filtering", "off")
     try:
@@ -122,10 +134,12 @@ def run(
     Args:
         derivations: what to verify.
         quiet: whether to tell only of what is not confirmed.
-        to_stderr: whether the table goes to standard error, and with it all that the users' functions print.
+        to_stderr: whether the table goes to standard error, and with it all that the users'
+            functions print.
         debug: whether exceptions are let through.
         parallel: whether several may be verified at once.
-        beside: whether one claim alone may be sampled here while its other evidence is gathered in another process.
+        beside: whether one claim alone may be sampled here while its other evidence is gathered in
+            another process.
         **options: passed on to `jaxgrad.verify`.
     """
     outcome = Outcome()
@@ -142,13 +156,20 @@ def run(
                     if others is not None:
                         return verify_beside(derivation, others, progress=tell, **options)
             return verify(derivation, progress=tell, **options)
-        except (Exception, SystemExit) as error:  # an exit in a loss must not end the run with its status
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # an exit in a loss must not end the run with its status
             if debug:
                 raise
             return _Failure(*_message(error, derivation))
 
     helpers = _helpers(attempt, len(derivations)) if parallel and not debug else []
-    with redirect, _whole_tracebacks(), terminal.Run(screen, derivations, kinds, quiet=quiet) as table:
+    with (
+        redirect,
+        _whole_tracebacks(),
+        terminal.Run(screen, derivations, kinds, quiet=quiet) as table,
+    ):
         long = [derivation.mask is not None for derivation in derivations]
         with _results(attempt, long, helpers, table.progress) as results:
             for derivation, result in zip(derivations, results, strict=True):
@@ -170,13 +191,16 @@ def _message(error: BaseException, derivation: Derivation) -> tuple[str, bool]:
     if message is not None:
         return message, False
     return (
-        f"{derivation.name}: jaxgrad itself failed with {user_errors.summary(error)}. This is no verdict on the gradient; "
+        f"{derivation.name}: jaxgrad itself failed with {user_errors.summary(error)}. This is no "
+        f"verdict on the gradient; "
         "run again with JAXGRAD_DEBUG=1 for the traceback, and report it"
     ), True
 
 
 def _helpers(attempt: Attempt, jobs: int) -> list[Twin | None]:
-    """Return one helper for each further core that pays off: a twin, or None for a thread where there can be no twins."""
+    """Return one helper for each further core that pays off: a twin, or None for a thread where
+    there can be no twins.
+    """
     count = min(cores(), 4, max(1, jobs // JOBS_A_HELPER)) - 1
     if not count or not can_fork():
         return [None] * count
@@ -185,8 +209,12 @@ def _helpers(attempt: Attempt, jobs: int) -> list[Twin | None]:
 
 
 @contextlib.contextmanager
-def _others(derivation: Derivation, options: dict[str, Any]) -> Iterator[Callable[[], Gathered | None] | None]:
-    """Let a twin gather all evidence but sampling; yield what waits for it, or None where there is nothing to share, or no twin."""
+def _others(
+    derivation: Derivation, options: dict[str, Any]
+) -> Iterator[Callable[[], Gathered | None] | None]:
+    """Let a twin gather all evidence but sampling; yield what waits for it, or None where there is
+    nothing to share, or no twin.
+    """
     if cores() < 2 or not shares(derivation, options["evidence"]) or not can_fork():
         yield None
         return
@@ -212,7 +240,8 @@ def _others(derivation: Derivation, options: dict[str, Any]) -> Iterator[Callabl
 
 
 class _Jobs:
-    """The numbers of jobs that wait, taken from both ends, and at the end some short ones from the middle.
+    """The numbers of jobs that wait, taken from both ends, and at the end some short ones from the
+    middle.
 
     >>> jobs = _Jobs([False, False, True, True, True, True], spare=1)
     >>> [jobs.first(), jobs.last(), jobs.last(), jobs.first(), jobs.first(), jobs.last()]
@@ -221,7 +250,10 @@ class _Jobs:
 
     def __init__(self, long: Sequence[bool], spare: int = SPARE) -> None:
         middle = (len(long) - 1) / 2
-        short = sorted((number for number, is_long in enumerate(long) if not is_long), key=lambda number: abs(number - middle))
+        short = sorted(
+            (number for number, is_long in enumerate(long) if not is_long),
+            key=lambda number: abs(number - middle),
+        )
         kept = short[:spare] if any(long) else []
         self._ends = deque(number for number in range(len(long)) if number not in kept)
         self._kept = deque(kept)
@@ -240,9 +272,14 @@ class _Jobs:
 
 @contextlib.contextmanager
 def _results(
-    attempt: Attempt, long: Sequence[bool], helpers: Sequence[Twin | None], progress: Callable[[int], Progress | None]
+    attempt: Attempt,
+    long: Sequence[bool],
+    helpers: Sequence[Twin | None],
+    progress: Callable[[int], Progress | None],
 ) -> Iterator[list[Callable[[], Report | _Failure]]]:
-    """Do the jobs, of which some are known to be long, here and with helpers; yield functions that wait for each result."""
+    """Do the jobs, of which some are known to be long, here and with helpers; yield functions that
+    wait for each result.
+    """
     jobs, waiting = len(long), _Jobs(long)
     futures: list[Future[Report | _Failure]] = [Future() for _ in range(jobs)]
     stop = threading.Event()
@@ -278,7 +315,11 @@ def _results(
     for thread in threads:
         thread.start()
     try:
-        yield [future.result for future in futures] if helpers else [functools.partial(do, i, None) for i in range(jobs)]
+        yield (
+            [future.result for future in futures]
+            if helpers
+            else [functools.partial(do, i, None) for i in range(jobs)]
+        )
     finally:
         stop.set()
         for helper in helpers:

@@ -1,4 +1,6 @@
-"""The file that ``jaxgrad new`` writes: derivations of each kind, with what there is to know beside them."""
+"""The file that ``jaxgrad new`` writes: derivations of each kind, with what there is to know beside
+them.
+"""
 
 from pathlib import Path
 
@@ -95,6 +97,8 @@ def write(path: str) -> Path:
         raise ValueError(f"`FILE.py` must be a name that ends in .py, but is {path!r}")
     resolved = check_writable(path, "FILE.py")
     if resolved.exists():
-        raise ValueError(f"`FILE.py` {path} is there already, and is left as it is; choose another name")
+        raise ValueError(
+            f"`FILE.py` {path} is there already, and is left as it is; choose another name"
+        )
     write_atomically(resolved, TEXT.format(name=Path(path).name))
     return Path(path)

@@ -1,4 +1,6 @@
-"""What the command shows while it works: a table that grows, and on a terminal colours and a progress bar."""
+"""What the command shows while it works: a table that grows, and on a terminal colours and a
+progress bar.
+"""
 
 import os
 import sys
@@ -22,7 +24,20 @@ STYLES = {
     "": "",
 }
 
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "─": "-", "…": "~", "“": '"', "”": '"', "·": "-", "²": "^2", "±": "+-", "≥": ">="})
+_ASCII = str.maketrans(
+    {
+        "✓": "+",
+        "✗": "x",
+        "─": "-",
+        "…": "~",
+        "“": '"',
+        "”": '"',
+        "·": "-",
+        "²": "^2",
+        "±": "+-",
+        "≥": ">=",
+    }
+)
 
 
 class Screen:
@@ -45,20 +60,31 @@ class Screen:
         line = [(printable(text), style) for text, style in line]
         if self.console is None:
             text = table.plain(line)
-            encoding = self.stream.encoding if not self.unicode and getattr(self.stream, "encoding", None) else "utf-8"
+            encoding = (
+                self.stream.encoding
+                if not self.unicode and getattr(self.stream, "encoding", None)
+                else "utf-8"
+            )
             text = text if self.unicode else text.translate(_ASCII)
             print(text.encode(encoding, "replace").decode(encoding), file=self.stream, flush=True)
         else:
             from rich.text import Text
 
-            self.console.print(Text.assemble(*((text, STYLES[style]) for text, style in line)), soft_wrap=True)
+            self.console.print(
+                Text.assemble(*((text, STYLES[style]) for text, style in line)), soft_wrap=True
+            )
 
 
 class Run:
     """The table of one run, which grows with every report."""
 
     def __init__(
-        self, screen: Screen, derivations: Sequence[Derivation], applicable: Callable[[Derivation], Sequence[str]], *, quiet: bool
+        self,
+        screen: Screen,
+        derivations: Sequence[Derivation],
+        applicable: Callable[[Derivation], Sequence[str]],
+        *,
+        quiet: bool,
     ) -> None:
         """Fix the columns, and sort them as in every table.
 
@@ -71,7 +97,9 @@ class Run:
         self.screen = screen
         self.derivations = derivations
         self.applicable = applicable
-        self.evidence = layout.by_strength(kind for derivation in derivations for kind in applicable(derivation))
+        self.evidence = layout.by_strength(
+            kind for derivation in derivations for kind in applicable(derivation)
+        )
         self.quiet = quiet
         self.reports: list[Report] = []
         self.done = [0.0] * len(derivations)
@@ -98,14 +126,25 @@ class Run:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
-        text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+        text = TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis"),
+        )
         columns = (SpinnerColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), text)
-        self.bar = Progress(*columns, console=self.screen.console, transient=True, redirect_stderr=sys.stderr.isatty())
+        self.bar = Progress(
+            *columns,
+            console=self.screen.console,
+            transient=True,
+            redirect_stderr=sys.stderr.isatty(),
+        )
         self.task = self.bar.add_task("", total=len(self.derivations))
         self.bar.start()
 
     def progress(self, index: int) -> Any:
-        """Return the callback that moves the bar for the derivation of this index, or None where there is no bar."""
+        """Return the callback that moves the bar for the derivation of this index, or None where
+        there is no bar.
+        """
         if self.bar is None:
             return None
         derivation = self.derivations[index]
@@ -126,7 +165,9 @@ class Run:
         self._row(self.layout.rows(report))
 
     def fail(self, name: str, message: str) -> None:
-        """Write the row of a derivation that could not be verified, and the reason to standard error."""
+        """Write the row of a derivation that could not be verified, and the reason to standard
+        error.
+        """
         self.failed += 1
         if len(self.derivations) > 1:
             self._row([self.layout.failure(name)])
@@ -138,7 +179,9 @@ class Run:
             self.rows += len(lines)
 
     def finish(self) -> None:
-        """Write what follows the last row: what the numbers mean, what needs words, and the count."""
+        """Write what follows the last row: what the numbers mean, what needs words, and the
+        count.
+        """
         self.__exit__()
         if self.quiet:
             self._explain(every=False)
@@ -152,11 +195,17 @@ class Run:
     def _explain(self, *, every: bool) -> None:
         for report in self.reports:
             if every or table.needs_words(report):
-                self._write(([] if self.quiet else [[]]) + table.explain(report, self.screen.width, every=every))
+                self._write(
+                    ([] if self.quiet else [[]])
+                    + table.explain(report, self.screen.width, every=every)
+                )
 
     def _circumstances(self) -> Line:
         context = self.reports[0].context if self.reports else {}
-        known = [f"seed {context['seed']}" if "seed" in context else "", str(context.get("device", ""))]
+        known = [
+            f"seed {context['seed']}" if "seed" in context else "",
+            str(context.get("device", "")),
+        ]
         parts = [*filter(None, known), table.seconds(time.perf_counter() - self.started)]
         return [(f" ({', '.join(parts)})", "dim")]
 
@@ -186,4 +235,6 @@ def warn(message: str) -> None:
     message = printable(" ".join(message.splitlines()))
     stream = sys.stderr
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(f"jaxgrad: {message}".encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    print(
+        f"jaxgrad: {message}".encode(encoding, "replace").decode(encoding), file=stream, flush=True
+    )

@@ -1,4 +1,6 @@
-"""How the command tells of wrong usage, of interruptions and of its own mistakes: one line, and the exit status of each."""
+"""How the command tells of wrong usage, of interruptions and of its own mistakes: one line, and the
+exit status of each.
+"""
 
 import contextlib
 import errno
@@ -13,7 +15,9 @@ CONFIRMED, REFUTED, USAGE, UNDECIDED, INTERNAL, INTERRUPTED, PIPE = 0, 1, 2, 3, 
 
 
 class Group(click.Group):
-    """A group whose messages are one line each and whose exit status never says "refuted" for a mistake in usage."""
+    """A group whose messages are one line each and whose exit status never says "refuted" for a
+    mistake in usage.
+    """
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run, and end with the status that fits."""
@@ -27,7 +31,10 @@ class Group(click.Group):
             code = super().main(*args, standalone_mode=False, **extra)
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
-            say(error.format_message().rstrip("."), f"See `{context.command_path} --help`." if context else "")
+            say(
+                error.format_message().rstrip("."),
+                f"See `{context.command_path} --help`." if context else "",
+            )
             code = USAGE
         except (click.Abort, KeyboardInterrupt):
             say("interrupted")
@@ -35,7 +42,10 @@ class Group(click.Group):
         except Exception as error:
             if debug():
                 raise
-            say(f"jaxgrad itself failed with {type(error).__name__}: {error}", "Run again with JAXGRAD_DEBUG=1, and report it.")
+            say(
+                f"jaxgrad itself failed with {type(error).__name__}: {error}",
+                "Run again with JAXGRAD_DEBUG=1, and report it.",
+            )
             code = INTERNAL
         sys.exit(code if isinstance(code, int) else CONFIRMED)
 
@@ -54,7 +64,9 @@ class Group(click.Group):
                 raise
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.ClickException(f"the output could not be written: {error.strerror}") from None
+            raise click.ClickException(
+                f"the output could not be written: {error.strerror}"
+            ) from None
 
 
 def say(message: str, hint: str = "") -> None:

@@ -1,9 +1,11 @@
 """What a wrong gradient is wrong by.
 
-The closed form C and the true gradient G are evaluated at several sizes and draws, and hypotheses are tried on them in the order
-of their simplicity: a factor with a name, a transpose, another input's gradient, a forgotten variance, a swapped or forgotten
-input, a wrong moment of the mask, a single place, a region of the domain; and then changes of one step of the closed form.
-The first that explains everything at every size and draw, and at one more that no search has seen, is said. Otherwise nothing is.
+The closed form C and the true gradient G are evaluated at several sizes and draws, and hypotheses
+are tried on them in the order of their simplicity: a factor with a name, a transpose, another
+input's gradient, a forgotten variance, a swapped or forgotten input, a wrong moment of the mask, a
+single place, a region of the domain; and then changes of one step of the closed form. The first
+that explains everything at every size and draw, and at one more that no search has seen, is said.
+Otherwise nothing is.
 
     cases           closed form and truth, side by side
     factors         numbers by name

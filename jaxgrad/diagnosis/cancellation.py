@@ -1,8 +1,10 @@
-"""Right in float64 and wrong in float32: how many digits a closed form loses, in which entry, and where.
+"""Right in float64 and wrong in float32: how many digits a closed form loses, in which entry, and
+where.
 
-The closed form is run in float32 and, at the very same inputs, in float64. What the two differ by beyond the rounding of float32
-is lost to cancellation: to a difference of large numbers that are nearly equal. The step that cancels most is the sum or
-difference whose operands are largest beside its result.
+The closed form is run in float32 and, at the very same inputs, in float64. What the two differ by
+beyond the rounding of float32 is lost to cancellation: to a difference of large numbers that are
+nearly equal. The step that cancels most is the sum or difference whose operands are largest beside
+its result.
 """
 
 import math
@@ -39,7 +41,9 @@ def digits_lost(derivation: Derivation, *, seed: int = 0) -> dict[str, Diagnosis
 
     >>> import jax.numpy as jnp
     >>> shifted = Derivation(
-    ...     name="shifted", loss=lambda x: jnp.var(x), shapes={"x": "n"},
+    ...     name="shifted",
+    ...     loss=lambda x: jnp.var(x),
+    ...     shapes={"x": "n"},
     ...     gradient=lambda x: {"x": 2 * ((x + 1e5) - jnp.mean(x + 1e5)) / x.size},
     ... )
     >>> digits_lost(shifted)["x"].sentence.split(":")[0]
@@ -55,10 +59,15 @@ def digits_lost(derivation: Derivation, *, seed: int = 0) -> dict[str, Diagnosis
 def cancellations(problem: Problem, labels: Sequence[str]) -> dict[str, Diagnosis]:
     """Return what `digits_lost` says of some arrays, or of all where none is named."""
     sizes = problem.choose_sizes(0)
-    inputs = jax.tree.map(lambda x: np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x, problem.draw(sizes, 0))
+    inputs = jax.tree.map(
+        lambda x: np.asarray(x, np.float32) if np.asarray(x).dtype.kind == "f" else x,
+        problem.draw(sizes, 0),
+    )
     with in_precision(False):
         single, names = _run(problem, sizes, inputs)
-    wide = jax.tree.map(lambda x: np.asarray(x, np.float64) if np.asarray(x).dtype.kind == "f" else x, inputs)
+    wide = jax.tree.map(
+        lambda x: np.asarray(x, np.float64) if np.asarray(x).dtype.kind == "f" else x, inputs
+    )
     double, _ = _run(problem, sizes, wide)
     if single is None or double is None:
         return {}
@@ -75,12 +84,18 @@ def cancellations(problem: Problem, labels: Sequence[str]) -> dict[str, Diagnosi
     return found
 
 
-def _run(problem: Problem, sizes: dict[str, int], inputs: dict[str, Any]) -> tuple[Run | None, list[str]]:
+def _run(
+    problem: Problem, sizes: dict[str, int], inputs: dict[str, Any]
+) -> tuple[Run | None, list[str]]:
     distribution = problem.derivation.distribution(sizes)
     extra = {} if distribution is None else {"mask": distribution}
 
-    def closed(x: dict[str, Any]) -> dict[str, Any]:  # traced anew, so that every step is known by its place in the user's code
-        return labelled(dict(problem.derivation.gradient(**problem.derivation.in_order({**x, **extra}))))
+    def closed(
+        x: dict[str, Any],
+    ) -> dict[str, Any]:  # traced anew, so that every step is known by its place in the user's code
+        return labelled(
+            dict(problem.derivation.gradient(**problem.derivation.in_order({**x, **extra})))
+        )
 
     program, shaped = jax.make_jaxpr(closed, return_shape=True)(inputs)
     return Flat.of(program).run(leaves_of(inputs, None)), sorted(shaped)
@@ -92,10 +107,17 @@ def _told(label: str, lost: float, off: np.ndarray, scale: float, run: Run) -> D
     entry = f" in entry [{', '.join(map(str, worst))}]" if worst else ""
     place = f", by cancellation in `{text}` ({where})" if text else ""
     sentence = (
-        f"{label} is right in float64 but loses {min(round(lost), 7)} of 7 digits in float32: it is off by up to "
+        f"{label} is right in float64 but loses {min(round(lost), 7)} of 7 digits in float32: it "
+        f"is off by up to "
         f"{float(off.max()) / scale:.1g} of its largest entry{entry}{place}"
     )
-    return Diagnosis(label, "cancellation", sentence, 0.0, explanation=Explanation("cancellation", sentence, lambda case: None))
+    return Diagnosis(
+        label,
+        "cancellation",
+        sentence,
+        0.0,
+        explanation=Explanation("cancellation", sentence, lambda case: None),
+    )
 
 
 def _cancelling(run: Run) -> tuple[str, str]:
@@ -105,7 +127,11 @@ def _cancelling(run: Run) -> tuple[str, str]:
         if step.name not in CANCELLING:
             continue
         result = float(np.abs(run.env[step.outputs[0]]).max(initial=0.0))
-        sizes = [float(np.abs(run.env[s]).max(initial=0.0)) for s in step.inputs if run.env[s].dtype.kind == "f"]
+        sizes = [
+            float(np.abs(run.env[s]).max(initial=0.0))
+            for s in step.inputs
+            if run.env[s].dtype.kind == "f"
+        ]
         size = math.prod(sizes) if step.name == "dot_general" else max(sizes, default=0.0)
         if result and size / result > most:
             most, place = size / result, step.place

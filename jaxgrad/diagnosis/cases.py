@@ -1,8 +1,10 @@
-"""The closed form and the true gradient side by side, at several sizes and draws, run in numpy without compiling.
+"""The closed form and the true gradient side by side, at several sizes and draws, run in numpy
+without compiling.
 
-What is true is what autodiff makes of the loss, or of its exact expectation over the mask; where the loss brings a
-differentiation rule of its own that contradicts its value, autodiff without that rule. The mask's probabilities are inputs
-of both programs, so that they can be varied like any other.
+What is true is what autodiff makes of the loss, or of its exact expectation over the mask; where
+the loss brings a differentiation rule of its own that contradicts its value, autodiff without that
+rule. The mask's probabilities are inputs of both programs, so that they can be varied like any
+other.
 """
 
 import functools
@@ -35,7 +37,12 @@ LossOf = Callable[[dict[str, int]], "Callable[[dict[str, Any], Any], Any] | str"
 class Program:
     """A function of (inputs, mask) that returns {label: array}, traced once and run in numpy."""
 
-    def __init__(self, function: Callable[[dict[str, Any], Any], dict[str, Any]], inputs: dict[str, Any], mask: Any) -> None:
+    def __init__(
+        self,
+        function: Callable[[dict[str, Any], Any], dict[str, Any]],
+        inputs: dict[str, Any],
+        mask: Any,
+    ) -> None:
         """Trace at inputs like these."""
         self.closed, shaped = jax.make_jaxpr(function, return_shape=True)(inputs, mask)
         self.labels = tuple(sorted(shaped))
@@ -47,9 +54,13 @@ class Program:
         outputs = floating(self.closed, leaves) if self._compiled is None else None
         if outputs is None:
             if self._compiled is None:
-                self._compiled = jax.jit(core.jaxpr_as_fun(self.closed), compiler_options=check_options())
+                self._compiled = jax.jit(
+                    core.jaxpr_as_fun(self.closed), compiler_options=check_options()
+                )
             outputs = [np.asarray(x) for x in self._compiled(*leaves)]
-        return {label: np.asarray(x, np.float64) for label, x in zip(self.labels, outputs, strict=True)}
+        return {
+            label: np.asarray(x, np.float64) for label, x in zip(self.labels, outputs, strict=True)
+        }
 
 
 @dataclass(eq=False)
@@ -59,7 +70,8 @@ class Setting:
     Attributes:
         problem: the claim, with its seed and data.
         sizes: the sizes.
-        loss: the loss, or its exact expectation, as a function of the inputs and the mask's distribution.
+        loss: the loss, or its exact expectation, as a function of the inputs and the mask's
+            distribution.
         mask: the mask's distribution, its probabilities as arrays; None where there is none.
     """
 
@@ -75,7 +87,11 @@ class Setting:
         derivation = self.problem.derivation
         extra = (lambda mask: {}) if self.mask is None else (lambda mask: {"mask": mask})
         return Program(
-            lambda x, mask: labelled(dict(derivation.gradient(**derivation.in_order({**x, **extra(mask)})))), self.example, self.mask
+            lambda x, mask: labelled(
+                dict(derivation.gradient(**derivation.in_order({**x, **extra(mask)})))
+            ),
+            self.example,
+            self.mask,
         )
 
     @functools.cached_property
@@ -84,7 +100,10 @@ class Setting:
         if self.mask is None:
             return {}
         n = self.problem.derivation.mask_shape(self.sizes)[-1]
-        return {"mean": np.asarray(self.mask.mean(n), float), "second moment": np.asarray(self.mask.second_moment(n), float)}
+        return {
+            "mean": np.asarray(self.mask.mean(n), float),
+            "second moment": np.asarray(self.mask.second_moment(n), float),
+        }
 
     @functools.cached_property
     def own_rules(self) -> bool:
@@ -109,7 +128,11 @@ class Setting:
     def gradient_program(self, loss: Callable[[dict[str, Any], Any], Any]) -> Program:
         """Return the gradient of another loss of (inputs, mask) at these sizes."""
         wrt = self.problem.wrt
-        return Program(lambda x, mask: labelled(value_and_gradient(lambda z: loss(z, mask), x, wrt)[1]), self.example, self.mask)
+        return Program(
+            lambda x, mask: labelled(value_and_gradient(lambda z: loss(z, mask), x, wrt)[1]),
+            self.example,
+            self.mask,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +156,10 @@ class Case:
 
     def scale(self, label: str) -> float:
         """Return the largest entry of both sides."""
-        return max((float(np.abs(x[label]).max(initial=0.0)) for x in (self.claimed, self.truth)), default=0.0)
+        return max(
+            (float(np.abs(x[label]).max(initial=0.0)) for x in (self.claimed, self.truth)),
+            default=0.0,
+        )
 
     def error(self, label: str) -> float:
         """Return the largest error."""
@@ -141,7 +167,9 @@ class Case:
 
     def usable(self) -> bool:
         """Say whether all is finite."""
-        return all(np.all(np.isfinite(x)) for side in (self.claimed, self.truth) for x in side.values())
+        return all(
+            np.all(np.isfinite(x)) for side in (self.claimed, self.truth) for x in side.values()
+        )
 
 
 def case(setting: Setting, inputs: dict[str, Any], mask: Any) -> Case:
@@ -150,9 +178,15 @@ def case(setting: Setting, inputs: dict[str, Any], mask: Any) -> Case:
 
 
 def settings(problem: Problem, loss_of: LossOf, *, unseen: bool = False) -> Iterator[Setting]:
-    """Yield the claim at up to three choices of sizes at which the loss's exact expectation is known, or at a fourth alone."""
+    """Yield the claim at up to three choices of sizes at which the loss's exact expectation is
+    known, or at a fourth alone.
+    """
     seen: list[dict[str, int]] = choices(problem) if unseen else []
-    for sizes in [_chosen(problem, (4, 5, 3) if _masked(problem) else (5, 8, 3, 7, 4, 9, 6))] if unseen else choices(problem):
+    for sizes in (
+        [_chosen(problem, (4, 5, 3) if _masked(problem) else (5, 8, 3, 7, 4, 9, 6))]
+        if unseen
+        else choices(problem)
+    ):
         if sizes in seen:
             continue
         seen.append(sizes)
@@ -161,7 +195,9 @@ def settings(problem: Problem, loss_of: LossOf, *, unseen: bool = False) -> Iter
             continue
         distribution = problem.derivation.distribution(sizes)
         leaves = jax.tree.leaves(distribution)
-        if all(isinstance(leaf, (float, int, np.ndarray, np.generic, jax.Array)) for leaf in leaves):
+        if all(
+            isinstance(leaf, (float, int, np.ndarray, np.generic, jax.Array)) for leaf in leaves
+        ):
             distribution = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), distribution)
         yield Setting(problem, sizes, loss, distribution, _numpy(problem.draw(sizes, 0)))
 
@@ -192,19 +228,28 @@ def _numpy(tree: Any) -> Any:
 def draws(setting: Setting, *, special: bool = False) -> list[Case]:
     """Evaluate both sides at generic draws, or at special ones: exact zeros and ties."""
     problem = setting.problem
-    inputs = [_numpy(problem.draw(setting.sizes, number, special=special)) for number in range(DRAWS * (1 + special))]
+    inputs = [
+        _numpy(problem.draw(setting.sizes, number, special=special))
+        for number in range(DRAWS * (1 + special))
+    ]
     return [case(setting, x, setting.mask) for x in (inputs if _differ(inputs) else inputs[:1])]
 
 
 def _differ(inputs: list[dict[str, Any]]) -> bool:
     first, *rest = (jax.tree.leaves(x) for x in inputs)
-    return any(not np.array_equal(a, b) for other in rest for a, b in zip(first, other, strict=True))
+    return any(
+        not np.array_equal(a, b) for other in rest for a, b in zip(first, other, strict=True)
+    )
 
 
 def with_other_probabilities(given: Case, number: int) -> Case | None:
     """Evaluate both sides with other probabilities of the mask; None where it has none."""
     leaves = jax.tree.leaves(given.mask)
-    if given.mask is None or not leaves or not all(isinstance(x, np.ndarray) and ((x >= 0) & (x <= 1)).all() for x in leaves):
+    if (
+        given.mask is None
+        or not leaves
+        or not all(isinstance(x, np.ndarray) and ((x >= 0) & (x <= 1)).all() for x in leaves)
+    ):
         return None
     rng = np.random.default_rng([given.setting.problem.seed, number])
     mask = jax.tree.map(lambda leaf: np.round(rng.uniform(0.2, 0.9, np.shape(leaf)), 3), given.mask)
@@ -213,7 +258,9 @@ def with_other_probabilities(given: Case, number: int) -> Case | None:
 
 
 def without_data(problem: Problem) -> Problem:
-    """Return the problem without the user's data, and with the sizes that the user chose only if they are small."""
+    """Return the problem without the user's data, and with the sizes that the user chose only if
+    they are small.
+    """
     chosen = {n: s for n, s in problem.sizes.items() if n in problem.chosen}
     free = replace(problem, given={}, sizes=chosen)
     return free if _entries(free) <= LARGEST else replace(free, sizes={})
@@ -229,7 +276,9 @@ def small(problem: Problem) -> bool:
 
 
 def symbols_of_sizes(declared: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, float]:
-    """Return the sizes, one less than them, and their multiples, as numbers by which a factor can be named."""
+    """Return the sizes, one less than them, and their multiples, as numbers by which a factor can
+    be named.
+    """
     found: dict[str, float] = {}
     for name, size in sizes.items():
         found[name] = float(size)
@@ -243,7 +292,9 @@ def symbols_of_sizes(declared: Mapping[str, Any], sizes: Mapping[str, int]) -> d
 
 
 def symbols_of_mask(mask: Any, taken: Collection[str] = ()) -> dict[str, float]:
-    """Return the numbers of a mask's distribution by which a factor can be named: its probability, count or size of patches."""
+    """Return the numbers of a mask's distribution by which a factor can be named: its probability,
+    count or size of patches.
+    """
     found: dict[str, float] = {}
     probability = getattr(mask, "prob", None)
     if probability is not None and np.shape(probability) == () and 0 < probability < 1:
@@ -256,16 +307,28 @@ def symbols_of_mask(mask: Any, taken: Collection[str] = ()) -> dict[str, float]:
 
 
 def symbols(given: Case) -> dict[str, float]:
-    """Return the numbers by which a factor can be named: sizes, one less than them, scalar inputs, the mask's probability."""
+    """Return the numbers by which a factor can be named: sizes, one less than them, scalar inputs,
+    the mask's probability.
+    """
     found = symbols_of_sizes(given.setting.problem.derivation.shapes, given.sizes)
     for name, value in given.inputs.items():
         array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
-        if name != "cotangent" and array is not None and array.shape == () and array.dtype.kind == "f" and array != 0:
+        if (
+            name != "cotangent"
+            and array is not None
+            and array.shape == ()
+            and array.dtype.kind == "f"
+            and array != 0
+        ):
             found[name] = float(value)
     return found | symbols_of_mask(given.mask, found)
 
 
 def uniform_inputs(given: Case) -> dict[str, np.ndarray]:
     """Return the inputs that are single floating-point arrays."""
-    arrays = {name: np.asarray(x) for name, x in given.inputs.items() if isinstance(x, (np.ndarray, np.generic))}
+    arrays = {
+        name: np.asarray(x)
+        for name, x in given.inputs.items()
+        if isinstance(x, (np.ndarray, np.generic))
+    }
     return {name: x for name, x in arrays.items() if x.dtype.kind == "f"}

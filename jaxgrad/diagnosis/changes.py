@@ -1,4 +1,6 @@
-"""Changes of the closed form that people's mistakes call for: a sign, a factor, a transpose, another operation or value, a term."""
+"""Changes of the closed form that people's mistakes call for: a sign, a factor, a transpose,
+another operation or value, a term.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -22,7 +24,9 @@ def on(step: Step, j: int, f: Callable[[Try, np.ndarray], "np.ndarray | None"]) 
 
 
 def factors_solved(search: Search) -> Iterator[Edit | None]:
-    """Yield operands that a factor mends: signs first, then terms that should not be there, constants and other factors."""
+    """Yield operands that a factor mends: signs first, then terms that should not be there,
+    constants and other factors.
+    """
     waiting: list[Edit] = []
     for i, step, j in search.uses(smooth=True):
         if step.name in _LINEAR and _passed_on(search, i) and j != _constant_at(search, step):
@@ -45,7 +49,11 @@ def _passed_on(search: Search, index: int) -> bool:
     """Say whether the result of a step is read once, by a step that computes."""
     (slot, *_) = search.flat.steps[index].outputs
     readers = search.flat.readers.get(slot, [])
-    return len(readers) == 1 and slot not in search.flat.outputs and list(search.flat.steps[readers[0]].inputs).count(slot) == 1
+    return (
+        len(readers) == 1
+        and slot not in search.flat.outputs
+        and list(search.flat.steps[readers[0]].inputs).count(slot) == 1
+    )
 
 
 def _constant_at(search: Search, step: Step) -> int:
@@ -65,7 +73,11 @@ def _named_factor(search: Search, i: int, step: Step, j: int, values: list[float
     constant = search.flat.constants.get(step.inputs[j])
     if named.text == "−1" and constant is None:
         kind, words = "sign", f"{place} has the wrong sign"
-    elif constant is not None and constant.ndim == 0 and (was := fraction_of(float(env[step.inputs[j]]))) is not None:
+    elif (
+        constant is not None
+        and constant.ndim == 0
+        and (was := fraction_of(float(env[step.inputs[j]]))) is not None
+    ):
         now = named.fraction * was if not named.powers else None
         shown = str(now) if now is not None else f"{named.text} times that"
         kind, words = "constant", f"{place} is {was} and should be {shown}"
@@ -75,7 +87,9 @@ def _named_factor(search: Search, i: int, step: Step, j: int, values: list[float
 
 
 def other_forms(search: Search) -> Iterator[Edit]:
-    """Yield operands in another form (transposed, 1 − x, shifted), and operations replaced by others."""
+    """Yield operands in another form (transposed, 1 − x, shifted), and operations replaced by
+    others.
+    """
     for i, step, j in search.uses():
         x = search.tries[0].run.env[step.inputs[j]]
         place = ordinal(j, step)
@@ -87,15 +101,27 @@ def other_forms(search: Search) -> Iterator[Edit]:
             said = _SIGNS.get(step.name) or operation(step)
             yield Edit("operation", i, f"{said} should be {words}", lambda _, xs, r=run: [r(*xs)])
         if step.name == "dot_general":
-            yield Edit("order of factors", i, "the two factors of the product should be swapped", lambda _, xs, s=step: s(xs[::-1]))
+            yield Edit(
+                "order of factors",
+                i,
+                "the two factors of the product should be swapped",
+                lambda _, xs, s=step: s(xs[::-1]),
+            )
         if step.name == "integer_pow":
             for power in (-2, -1, 1, 2, 3, 4):
                 if power != step.eqn.params["y"]:
-                    yield Edit("power", i, f"the power should be {power}", lambda _, xs, e=power: [xs[0] ** float(e)])
+                    yield Edit(
+                        "power",
+                        i,
+                        f"the power should be {power}",
+                        lambda _, xs, e=power: [xs[0] ** float(e)],
+                    )
 
 
 def _pool(search: Search, i: int) -> list[tuple[str, ValueOf]]:
-    """Return the values that may stand at step i, as (words, function): inputs, moments, and what other steps computed."""
+    """Return the values that may stand at step i, as (words, function): inputs, moments, and what
+    other steps computed.
+    """
     flat, below = search.flat, search.flat.below[i] | {i}
     case = search.tries[0].case
     found: list[tuple[str, ValueOf]] = []
@@ -106,18 +132,28 @@ def _pool(search: Search, i: int) -> list[tuple[str, ValueOf]]:
         found.append((f"1 − the mask's {kind}", lambda t, k=kind: 1 - t.known[k]))
     found += _grams(search)
     for k, step in enumerate(flat.steps):
-        if k not in below and not step.eqn.primitive.multiple_results and step.name not in ("broadcast_in_dim", "reshape"):
+        if (
+            k not in below
+            and not step.eqn.primitive.multiple_results
+            and step.name not in ("broadcast_in_dim", "reshape")
+        ):
             found.append((value_of(step), lambda t, s=step.outputs[0]: t.run.env[s]))
     return found
 
 
-def _fitting(search: Search, i: int, shape: tuple[int, ...], *, exact: bool) -> Iterator[tuple[str, ValueOf]]:
+def _fitting(
+    search: Search, i: int, shape: tuple[int, ...], *, exact: bool
+) -> Iterator[tuple[str, ValueOf]]:
     first, seen = search.tries[0], []
     for words, of in _pool(search, i):
         v = _known(of(first))
         for suffix, turn in _TURNS:
             turned = turn(v)
-            if turned is None or turned.dtype.kind != "f" or not (turned.shape == shape if exact else _spreads(turned.shape, shape)):
+            if (
+                turned is None
+                or turned.dtype.kind != "f"
+                or not (turned.shape == shape if exact else _spreads(turned.shape, shape))
+            ):
                 continue
             if any(turned.shape == other.shape and np.array_equal(turned, other) for other in seen):
                 continue
@@ -130,7 +166,12 @@ def other_values(search: Search) -> Iterator[Edit]:
     for i, step, j in search.uses():
         shape = search.tries[0].run.env[step.inputs[j]].shape
         for words, of in _fitting(search, i, shape, exact=True):
-            yield Edit("another value", i, f"{ordinal(j, step)} should be {words}", on(step, j, lambda t, x, of=of: of(t)))
+            yield Edit(
+                "another value",
+                i,
+                f"{ordinal(j, step)} should be {words}",
+                on(step, j, lambda t, x, of=of: of(t)),
+            )
 
 
 def more_factors(search: Search) -> Iterator[Edit]:
@@ -139,8 +180,18 @@ def more_factors(search: Search) -> Iterator[Edit]:
         shape = search.tries[0].run.env[step.inputs[j]].shape
         for words, of in _fitting(search, i, shape, exact=False):
             place = ordinal(j, step)
-            yield Edit("missing factor", i, f"{place} lacks the factor {words}", on(step, j, lambda t, x, of=of: x * of(t)))
-            yield Edit("surplus factor", i, f"{place} should be divided by {words}", on(step, j, lambda t, x, of=of: x / of(t)))
+            yield Edit(
+                "missing factor",
+                i,
+                f"{place} lacks the factor {words}",
+                on(step, j, lambda t, x, of=of: x * of(t)),
+            )
+            yield Edit(
+                "surplus factor",
+                i,
+                f"{place} should be divided by {words}",
+                on(step, j, lambda t, x, of=of: x / of(t)),
+            )
 
 
 def matrix_factors(search: Search) -> Iterator[Edit]:
@@ -151,7 +202,9 @@ def matrix_factors(search: Search) -> Iterator[Edit]:
             for words, of in _fitting(search, i, (extent, extent), exact=True):
                 for what, turn in (("", np.asarray), ("the inverse of ", np.linalg.inv)):
 
-                    def times(t: Try, x: np.ndarray, of: ValueOf = of, turn: Any = turn, side: str = side) -> np.ndarray:
+                    def times(
+                        t: Try, x: np.ndarray, of: ValueOf = of, turn: Any = turn, side: str = side
+                    ) -> np.ndarray:
                         return x @ turn(of(t)) if side == "right" else turn(of(t)) @ x
 
                     said = f"{ordinal(j, step)} lacks {what}{words} as its factor on the {side}"
@@ -177,7 +230,9 @@ def more_terms(search: Search) -> Iterator[Edit | None]:
     return _terms(search, lambda i, shape: _fitting(search, i, shape, exact=False))
 
 
-def _terms(search: Search, at_hand: Callable[[int, tuple[int, ...]], Iterable[tuple[str, Any]]]) -> Iterator[Edit | None]:
+def _terms(
+    search: Search, at_hand: Callable[[int, tuple[int, ...]], Iterable[tuple[str, Any]]]
+) -> Iterator[Edit | None]:
     for i, step, j in search.uses(smooth=True):
         shape = search.tries[0].run.env[step.inputs[j]].shape
         for words, of in at_hand(i, shape):
@@ -189,12 +244,18 @@ def _terms(search: Search, at_hand: Callable[[int, tuple[int, ...]], Iterable[tu
             named = None if values is None else search.name([k - 1 for k in values])
             if named is None:
                 continue
-            amount = named.text if words == "1" else {"1": words, "−1": f"−{words}"}.get(named.text, f"{named.text}·{words}")
+            amount = (
+                named.text
+                if words == "1"
+                else {"1": words, "−1": f"−{words}"}.get(named.text, f"{named.text}·{words}")
+            )
 
             def right(t: Try, x: np.ndarray, of: Any = of, named: Factor = named) -> np.ndarray:
                 return x + named.value(symbols(t.case)) * _term(of, t, x)
 
-            yield Edit("missing term", i, f"{ordinal(j, step)} lacks the term {amount}", on(step, j, right))
+            yield Edit(
+                "missing term", i, f"{ordinal(j, step)} lacks the term {amount}", on(step, j, right)
+            )
 
 
 def _known(x: np.ndarray | None) -> np.ndarray:
@@ -204,7 +265,9 @@ def _known(x: np.ndarray | None) -> np.ndarray:
 
 def _spreads(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:
     """Say whether an array of a shape multiplies one of another without changing that."""
-    return len(shape) <= len(onto) and all(a in (1, b) for a, b in zip(shape[::-1], onto[::-1], strict=False))
+    return len(shape) <= len(onto) and all(
+        a in (1, b) for a, b in zip(shape[::-1], onto[::-1], strict=False)
+    )
 
 
 def _input_names(case: Case) -> list[str]:
@@ -233,23 +296,45 @@ _TURNS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray | None]], ...] = (
 _FORMS: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray | None]], ...] = (
     ("inner transpose", "should be transposed", lambda x: x.T if _square(x) else None),
     ("complement", "should be 1 minus what it is", lambda x: 1 - x),
-    ("index shift", "should be shifted by one along its first axis", lambda x: np.roll(x, 1, 0) if x.ndim and len(x) > 1 else None),
-    ("index shift", "should be shifted back by one along its first axis",
-     lambda x: np.roll(x, -1, 0) if x.ndim and len(x) > 2 else None),
-    ("index shift", "should be shifted by one along its last axis",
-     lambda x: np.roll(x, 1, -1) if x.ndim > 1 and x.shape[-1] > 1 else None),
-    ("index shift", "should be shifted back by one along its last axis",
-     lambda x: np.roll(x, -1, -1) if x.ndim > 1 and x.shape[-1] > 2 else None),
-    ("index shift", "should be in reverse order along its first axis", lambda x: x[::-1] if x.ndim and len(x) > 2 else None),
+    (
+        "index shift",
+        "should be shifted by one along its first axis",
+        lambda x: np.roll(x, 1, 0) if x.ndim and len(x) > 1 else None,
+    ),
+    (
+        "index shift",
+        "should be shifted back by one along its first axis",
+        lambda x: np.roll(x, -1, 0) if x.ndim and len(x) > 2 else None,
+    ),
+    (
+        "index shift",
+        "should be shifted by one along its last axis",
+        lambda x: np.roll(x, 1, -1) if x.ndim > 1 and x.shape[-1] > 1 else None,
+    ),
+    (
+        "index shift",
+        "should be shifted back by one along its last axis",
+        lambda x: np.roll(x, -1, -1) if x.ndim > 1 and x.shape[-1] > 2 else None,
+    ),
+    (
+        "index shift",
+        "should be in reverse order along its first axis",
+        lambda x: x[::-1] if x.ndim and len(x) > 2 else None,
+    ),
     ("power", "should be squared", lambda x: x * x),
     ("power", "should be its square root", lambda x: np.sqrt(x) if np.all(x >= 0) else None),
     ("power", "should be inverted", lambda x: 1 / x if np.all(x != 0) else None),
-)  # fmt: skip
+)
 _SIGNS = {"gt": ">", "lt": "<", "ge": "≥", "le": "≤", "eq": "=", "ne": "≠"}
 _OTHERWISE: dict[str, tuple[tuple[str, Callable[..., np.ndarray]], ...]] = {
     "add": (("a product", np.multiply), ("a difference", np.subtract)),
     "sub": (("a sum", np.add), ("a product", np.multiply)),
-    "mul": (("a quotient", np.divide), ("a sum", np.add), ("a difference", np.subtract), ("a quotient", lambda a, b: b / a)),
+    "mul": (
+        ("a quotient", np.divide),
+        ("a sum", np.add),
+        ("a difference", np.subtract),
+        ("a quotient", lambda a, b: b / a),
+    ),
     "div": (("a product", np.multiply), ("a quotient the other way round", lambda a, b: b / a)),
     "max": (("a minimum", np.minimum),),
     "min": (("a maximum", np.maximum),),
@@ -261,5 +346,13 @@ _OTHERWISE: dict[str, tuple[tuple[str, Callable[..., np.ndarray]], ...]] = {
     "ne": (("=", np.equal),),
 }
 
-STAGES: tuple[Stage, ...] = (factors_solved, other_forms, fixed_terms, other_values, more_factors, matrix_factors, more_terms)
+STAGES: tuple[Stage, ...] = (
+    factors_solved,
+    other_forms,
+    fixed_terms,
+    other_values,
+    more_factors,
+    matrix_factors,
+    more_terms,
+)
 """Kinds of changes, simple ones first."""

@@ -1,8 +1,9 @@
 """Where derivatives are a matter of convention, or of a rule that the loss brings along.
 
-At a kink a loss has two one-sided derivatives; they are measured by extrapolated one-sided differences, and it is told which of
-them the closed form and autodiff take. And a loss whose own differentiation rule contradicts its value makes autodiff, and a closed
-form copied from it, wrong together.
+At a kink a loss has two one-sided derivatives; they are measured by extrapolated one-sided
+differences, and it is told which of them the closed form and autodiff take. And a loss whose own
+differentiation rule contradicts its value makes autodiff, and a closed form copied from it, wrong
+together.
 """
 
 from collections.abc import Iterator
@@ -26,25 +27,34 @@ MOST = 12
 
 
 def own_rule(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is what autodiff returns, and the rule by which it differentiates the loss contradicts the loss's value."""
+    """C is what autodiff returns, and the rule by which it differentiates the loss contradicts the
+    loss's value.
+    """
     setting = cases.plain[0].setting
     if not setting.own_rules:
         return
     program = jax.make_jaxpr(setting.loss)(setting.example, setting.mask)
     rule = next((eqn for eqn in equations(program.jaxpr) if is_own_rule(eqn)), None)
-    debug = getattr(getattr(getattr(rule, "params", {}).get("call_jaxpr"), "jaxpr", None), "debug_info", None)
+    debug = getattr(
+        getattr(getattr(rule, "params", {}).get("call_jaxpr"), "jaxpr", None), "debug_info", None
+    )
     name = str(getattr(debug, "func_src_info", "") or "a function").split(" at ")[0]
 
     def predict(case: Case) -> np.ndarray:
         return case.setting.autodiff(case.inputs, case.mask)[label]
 
     if not same(predict(cases.plain[0]), cases.plain[0].truth[label]):
-        words = f"{label} is what autodiff makes of the loss, but the loss's own rule, that of `{name}`, contradicts its value"
+        words = (
+            f"{label} is what autodiff makes of the loss, but the loss's own rule, that of "
+            f"`{name}`, contradicts its value"
+        )
         yield Explanation("own rule", words, predict)
 
 
 def kinks(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is right but at kinks, where it takes another of the one-sided derivatives than autodiff does."""
+    """C is right but at kinks, where it takes another of the one-sided derivatives than autodiff
+    does.
+    """
     told: tuple[tuple[int, ...], float, float, float, float] | None = None
     for case in cases.plain:
         if case.setting.value(case.inputs, case.mask)["value"].ndim:
@@ -60,41 +70,63 @@ def kinks(label: str, cases: Cases) -> Iterator[Explanation]:
             if not np.isfinite(left + right) or abs(right - left) <= CLEAR * off:
                 return
             if told is None:
-                ruled = case.setting.autodiff(case.inputs, case.mask) if case.setting.own_rules else case.truth
-                told = index, float(case.claimed[label][index]), float(ruled[label][index]), left, right
+                ruled = (
+                    case.setting.autodiff(case.inputs, case.mask)
+                    if case.setting.own_rules
+                    else case.truth
+                )
+                told = (
+                    index,
+                    float(case.claimed[label][index]),
+                    float(ruled[label][index]),
+                    left,
+                    right,
+                )
     if told is None:
         return
     index, claimed, true, left, right = told
     place = f"[{', '.join(map(str, index))}]"
     words = (
-        f"{label} is right but at kinks: in entry {place}, where the one-sided derivatives are {left:.4g} (left) and "
-        f"{right:.4g} (right), the closed form takes {_side(claimed, left, right)} and autodiff {_side(true, left, right)}"
+        f"{label} is right but at kinks: in entry {place}, where the one-sided derivatives are "
+        f"{left:.4g} (left) and "
+        f"{right:.4g} (right), the closed form takes {_side(claimed, left, right)} and autodiff "
+        f"{_side(true, left, right)}"
     )
     yield Explanation("kink", words, lambda case: case.claimed[label])
 
 
 def _side(value: float, left: float, right: float) -> str:
     near = CLEAR * abs(right - left)
-    for name, number in (("the left one", left), ("the right one", right), ("their mean", (left + right) / 2)):
+    for name, number in (
+        ("the left one", left),
+        ("the right one", right),
+        ("their mean", (left + right) / 2),
+    ):
         if abs(value - number) <= near:
             return name
     return f"{value:.4g}"
 
 
 def _sides(case: Case, label: str, index: tuple[int, ...]) -> tuple[float, float]:
-    """Return the left and right derivative of the loss in one entry, by differences that are extrapolated once."""
+    """Return the left and right derivative of the loss in one entry, by differences that are
+    extrapolated once.
+    """
     at = float(np.asarray(labelled(case.inputs)[label])[index])
     h = STEP * max(abs(at), 1.0)
 
     def value(step: float) -> float:
-        return float(case.setting.value(_moved(case.inputs, label, index, step), case.mask)["value"])
+        return float(
+            case.setting.value(_moved(case.inputs, label, index, step), case.mask)["value"]
+        )
 
     base = value(0.0)
     right, left = ([(value(s * h / k) - base) / (s * h / k) for k in (1, 2)] for s in (1, -1))
     return 2 * left[1] - left[0], 2 * right[1] - right[0]
 
 
-def _moved(inputs: dict[str, Any], label: str, index: tuple[int, ...], step: float) -> dict[str, Any]:
+def _moved(
+    inputs: dict[str, Any], label: str, index: tuple[int, ...], step: float
+) -> dict[str, Any]:
     leaves, tree = jax.tree.flatten(inputs)
     place = list(labelled(inputs)).index(label)
     x = np.array(leaves[place], np.float64)

@@ -1,4 +1,6 @@
-"""What is said of a change that makes the closed form right: the expression, its line, and what should stand there."""
+"""What is said of a change that makes the closed form right: the expression, its line, and what
+should stand there.
+"""
 
 from collections.abc import Sequence
 
@@ -13,7 +15,8 @@ from jaxgrad.diagnosis.search import Edit, Search, Try
 def explanations(search: Search, edit: Edit, labels: Sequence[str]) -> dict[str, Explanation]:
     """Return, for each array that a change mends, what is wrong.
 
-    Where the programs differ in their steps from one choice of sizes to another, nothing is predicted at the others.
+    Where the programs differ in their steps from one choice of sizes to another, nothing is
+    predicted at the others.
     """
     where, text = search.flat.steps[edit.step].place
     tries = {t.case: t for t in search.tries}
@@ -26,14 +29,29 @@ def explanations(search: Search, edit: Edit, labels: Sequence[str]) -> dict[str,
         changed = outputs[case]
         if changed is None:
             return None
-        return changed[label] if search.mirrored else case.claimed[label] - changed[label] + case.truth[label]
+        return (
+            changed[label]
+            if search.mirrored
+            else case.claimed[label] - changed[label] + case.truth[label]
+        )
 
     def sentence(label: str) -> str:
         if search.mirrored:
-            return f"in {label}, {edit.words}" if edit.kind == "sum not taken" else f"{label} {edit.words}"
-        return f"{label} is wrong in `{text}` ({where}): {edit.words}" if text else f"{label} is wrong: {edit.words}"
+            return (
+                f"in {label}, {edit.words}"
+                if edit.kind == "sum not taken"
+                else f"{label} {edit.words}"
+            )
+        return (
+            f"{label} is wrong in `{text}` ({where}): {edit.words}"
+            if text
+            else f"{label} is wrong: {edit.words}"
+        )
 
-    return {label: Explanation(edit.kind, sentence(label), lambda case, k=label: predict(case, k)) for label in labels}
+    return {
+        label: Explanation(edit.kind, sentence(label), lambda case, k=label: predict(case, k))
+        for label in labels
+    }
 
 
 def _fresh(search: Search, case: Case) -> Try | None:

@@ -1,9 +1,11 @@
-"""Factors that are exact: what a refutation over finite fields tells of the ratio of closed form and gradient.
+"""Factors that are exact: what a refutation over finite fields tells of the ratio of closed form
+and gradient.
 
-Where a certificate refutes, and closed form and gradient are proportional, their ratio is a fraction that is known without
-rounding (`jaxgrad.evidence.certificates.fields.identity`), at every choice of sizes that the certificate took. It confirms the name that was fitted to
-floating-point numbers, writes a decimal as the fraction that it is, and names a factor where rounding, or an error too small,
-hides it.
+Where a certificate refutes, and closed form and gradient are proportional, their ratio is a
+fraction that is known without rounding (`jaxgrad.evidence.certificates.fields.identity`), at every
+choice of sizes that the certificate took. It confirms the name that was fitted to floating-point
+numbers, writes a decimal as the fraction that it is, and names a factor where rounding, or an error
+too small, hides it.
 """
 
 import dataclasses
@@ -12,7 +14,14 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from jaxgrad.diagnosis import factors
-from jaxgrad.diagnosis.cases import DEBUG, LossOf, choices, symbols, symbols_of_mask, symbols_of_sizes
+from jaxgrad.diagnosis.cases import (
+    DEBUG,
+    LossOf,
+    choices,
+    symbols,
+    symbols_of_mask,
+    symbols_of_sizes,
+)
 from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.factors import Factor
 from jaxgrad.evidence.certificates.evidence import certificate
@@ -21,13 +30,18 @@ from jaxgrad.evidence.problem import Problem
 KINDS = ("factor", "sign")
 """Diagnoses that an exact ratio is about."""
 ENOUGH = 3
-"""Where floating point names no factor, it is named by its exact values at so many choices of sizes, where there are so many."""
+"""Where floating point names no factor, it is named by its exact values at so many choices of
+sizes, where there are so many.
+"""
 PLAIN = 10_000
 """A fraction whose numerator times denominator is larger is shown with its decimal beside it."""
 
 
-def exact(problem: Problem, label: str, found: Diagnosis | None, loss_of: LossOf) -> Diagnosis | None:
-    """Return the diagnosis of one array with its factor made exact, or what exact arithmetic alone says of it.
+def exact(
+    problem: Problem, label: str, found: Diagnosis | None, loss_of: LossOf
+) -> Diagnosis | None:
+    """Return the diagnosis of one array with its factor made exact, or what exact arithmetic alone
+    says of it.
 
     Args:
         problem: the claim, which remembers the ratios that certificates found.
@@ -36,13 +50,21 @@ def exact(problem: Problem, label: str, found: Diagnosis | None, loss_of: LossOf
         loss_of: as of `jaxgrad.diagnosis.diagnose`.
     """
     ratios = problem.ratios(label)
-    if not ratios or all(ratio == 1 for _, ratio in ratios) or (found is not None and found.kind not in KINDS):
+    if (
+        not ratios
+        or all(ratio == 1 for _, ratio in ratios)
+        or (found is not None and found.kind not in KINDS)
+    ):
         return found
     if found is None:
         named = _named(problem, label, loss_of)
         return None if named is None else _said(label, named, None, problem.ratios(label))
     if found.factor is None or not found.factor.powers:
-        return _said(label, factors.constant(ratios[0][1]), found, ratios) if _constant(ratios) else found
+        return (
+            _said(label, factors.constant(ratios[0][1]), found, ratios)
+            if _constant(ratios)
+            else found
+        )
     agrees = all(found.factor.exact(_symbols(problem, sizes)) == ratio for sizes, ratio in ratios)
     return dataclasses.replace(found, exact=len(ratios)) if agrees else found
 
@@ -51,16 +73,25 @@ def _constant(ratios: list[tuple[dict[str, int], Fraction]]) -> bool:
     return len({ratio for _, ratio in ratios}) == 1
 
 
-def _said(label: str, factor: Factor, found: Diagnosis | None, ratios: list[tuple[dict[str, int], Fraction]]) -> Diagnosis:
+def _said(
+    label: str,
+    factor: Factor,
+    found: Diagnosis | None,
+    ratios: list[tuple[dict[str, int], Fraction]],
+) -> Diagnosis:
     fraction = factor.fraction
     if abs(fraction.numerator) * fraction.denominator > PLAIN:
         factor = dataclasses.replace(factor, text=f"{factor.text} (≈ {float(fraction):.12g})")
     sentence = f"{label} is {factors.said(factor, ratios[0][0])}"
     kind = "sign" if fraction == -1 and not factor.powers else "factor"
-    explanation = Explanation(kind, sentence, lambda case: factor.value(symbols(case)) * case.truth[label], factor)
+    explanation = Explanation(
+        kind, sentence, lambda case: factor.value(symbols(case)) * case.truth[label], factor
+    )
     if found is None:
         return Diagnosis(label, kind, sentence, 0.0, explanation=explanation, exact=len(ratios))
-    return dataclasses.replace(found, kind=kind, sentence=sentence, explanation=explanation, exact=len(ratios))
+    return dataclasses.replace(
+        found, kind=kind, sentence=sentence, explanation=explanation, exact=len(ratios)
+    )
 
 
 def _prove(problem: Problem, sizes: dict[str, int], loss_of: LossOf) -> None:
@@ -80,8 +111,14 @@ def _symbols(problem: Problem, sizes: Mapping[str, int]) -> dict[str, float]:
 
 
 def _named(problem: Problem, label: str, loss_of: LossOf) -> Factor | None:
-    """Name a ratio by its values at several choices of sizes, after proving at further ones where there are too few."""
-    further = [sizes for sizes in choices(problem) if sizes not in [seen for seen, _ in problem.ratios(label)]]
+    """Name a ratio by its values at several choices of sizes, after proving at further ones where
+    there are too few.
+    """
+    further = [
+        sizes
+        for sizes in choices(problem)
+        if sizes not in [seen for seen, _ in problem.ratios(label)]
+    ]
     for sizes in further:
         if len(problem.ratios(label)) < ENOUGH:
             _prove(problem, sizes, loss_of)
@@ -92,4 +129,9 @@ def _named(problem: Problem, label: str, loss_of: LossOf) -> Factor | None:
         return factors.constant(ratios[0][1])
     known = [_symbols(problem, sizes) for sizes, _ in ratios]
     named = factors.name([float(ratio) for _, ratio in ratios], known)
-    return named if named is not None and all(named.exact(s) == r for s, (_, r) in zip(known, ratios, strict=True)) else None
+    return (
+        named
+        if named is not None
+        and all(named.exact(s) == r for s, (_, r) in zip(known, ratios, strict=True))
+        else None
+    )

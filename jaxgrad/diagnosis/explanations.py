@@ -12,10 +12,14 @@ from jaxgrad.diagnosis.factors import Factor
 EXPLAINS = 1e-6
 """Largest part of the error that an explanation may leave."""
 TOO_SMALL = 1e-9
-"""Errors below this part of the largest entry cannot be told from rounding well enough to be named."""
+"""Errors below this part of the largest entry cannot be told from rounding well enough to be
+named.
+"""
 
 Prediction = Callable[[Case], "np.ndarray | None"]
-"""What the closed form returns in a case if the explanation is right; None where it says nothing."""
+"""What the closed form returns in a case if the explanation is right; None where it says
+nothing.
+"""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Explanation:
         kind: what sort of mistake it is, such as "factor" or "transposed".
         sentence: what is wrong, in words.
         predict: the closed form as it would be if the explanation were right.
-        factor: the factor that the sentence names, where it says that the whole array is off by one.
+        factor: the factor that the sentence names, where it says that the whole array is off by
+            one.
     """
 
     kind: str
@@ -47,7 +52,8 @@ class Diagnosis:
         runner_up: what explains the error second best; empty where nothing else was tried.
         runner_up_residual: the part of the error that this leaves.
         explanation: what the sentence predicts.
-        exact: number of choices of sizes at which exact arithmetic in finite fields says the same; 0 where it says nothing.
+        exact: number of choices of sizes at which exact arithmetic in finite fields says the same;
+            0 where it says nothing.
     """
 
     label: str
@@ -66,27 +72,44 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """Return the sentence with the residual and the runner-up."""
-        told = f"explains all but {self.residual:.0e} of the error" if self.residual else "explains all of the error"
+        told = (
+            f"explains all but {self.residual:.0e} of the error"
+            if self.residual
+            else "explains all of the error"
+        )
         if self.exact:
-            told += f", exactly, over finite fields, at {self.exact} choice{'s' * (self.exact > 1)} of sizes"
+            told += (
+                f", exactly, over finite fields, at {self.exact} "
+                f"choice{'s' * (self.exact > 1)} of sizes"
+            )
         if self.runner_up and np.isfinite(self.runner_up_residual):
             told += f"; next best, “{self.runner_up}”, leaves {self.runner_up_residual:.1g}"
         return f"{self.sentence} ({told})"
 
 
-def residual(explanation: Explanation, label: str, cases: Sequence[Case], stop: float = np.inf) -> float:
-    """Return the largest part of the error that an explanation leaves in any case; infinite where it says nothing.
+def residual(
+    explanation: Explanation, label: str, cases: Sequence[Case], stop: float = np.inf
+) -> float:
+    """Return the largest part of the error that an explanation leaves in any case; infinite where
+    it says nothing.
 
     Cases after one in which more than `stop` is left are not looked at.
     """
     worst = 0.0
     for case in cases:
         predicted = explanation.predict(case)
-        if predicted is None or np.shape(predicted) != case.claimed[label].shape or not np.all(np.isfinite(predicted)):
+        if (
+            predicted is None
+            or np.shape(predicted) != case.claimed[label].shape
+            or not np.all(np.isfinite(predicted))
+        ):
             return np.inf
         left = float(np.abs(predicted - case.claimed[label]).max(initial=0.0))
         if left:
-            worst = max(worst, left / max(case.error(label), TOO_SMALL * case.scale(label), np.finfo(float).tiny))
+            worst = max(
+                worst,
+                left / max(case.error(label), TOO_SMALL * case.scale(label), np.finfo(float).tiny),
+            )
         if worst > stop:
             return worst
     return worst
@@ -101,7 +124,9 @@ class Trial:
         stands: says of what explains them whether it stands elsewhere too.
     """
 
-    def __init__(self, label: str, cases: Sequence[Case], stands: Callable[[Explanation], bool]) -> None:
+    def __init__(
+        self, label: str, cases: Sequence[Case], stands: Callable[[Explanation], bool]
+    ) -> None:
         """Nothing is tried yet."""
         self.label, self.cases, self.stands = label, cases, stands
         self.best: tuple[float, Explanation] | None = None
@@ -125,7 +150,9 @@ class Trial:
         if self.best is None:
             return None
         left, found = self.best
-        return Diagnosis(self.label, found.kind, found.sentence, left, self.second[1], self.second[0], found)
+        return Diagnosis(
+            self.label, found.kind, found.sentence, left, self.second[1], self.second[0], found
+        )
 
 
 def differs(case: Case, label: str) -> bool:
@@ -134,11 +161,19 @@ def differs(case: Case, label: str) -> bool:
 
 
 def denied(explanation: Explanation, label: str, case: Case) -> bool:
-    """Say whether a case speaks against an explanation, which may also say nothing of it, or call right what is."""
+    """Say whether a case speaks against an explanation, which may also say nothing of it, or call
+    right what is.
+    """
     predicted = explanation.predict(case)
-    if predicted is None or np.shape(predicted) != case.claimed[label].shape or not np.all(np.isfinite(predicted)):
+    if (
+        predicted is None
+        or np.shape(predicted) != case.claimed[label].shape
+        or not np.all(np.isfinite(predicted))
+    ):
         return False
-    room = 10 * EXPLAINS * case.error(label) if differs(case, label) else EXPLAINS * case.scale(label)
+    room = (
+        10 * EXPLAINS * case.error(label) if differs(case, label) else EXPLAINS * case.scale(label)
+    )
     return not bool(np.all(np.abs(predicted - case.claimed[label]) <= room))
 
 

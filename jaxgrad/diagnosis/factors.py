@@ -18,7 +18,9 @@ from jaxgrad.jaxprs.rationals import rational
 TIGHT = 1e-9
 """Relative difference up to which two numbers are the same."""
 LARGEST = 12
-"""Numerators and denominators of a fraction beside symbols are at most so large, and a thousand times that standing alone."""
+"""Numerators and denominators of a fraction beside symbols are at most so large, and a thousand
+times that standing alone.
+"""
 _ALONE = 1000 * LARGEST
 
 
@@ -40,20 +42,36 @@ class Factor:
 
     def value(self, symbols: Mapping[str, float]) -> float:
         """Evaluate it."""
-        return float(self.fraction) * float(np.prod([symbols[s] ** e for s, e in self.powers.items()]))
+        return float(self.fraction) * float(
+            np.prod([symbols[s] ** e for s, e in self.powers.items()])
+        )
 
     def exact(self, symbols: Mapping[str, float]) -> Fraction | None:
-        """Evaluate it as a fraction, where decimals mean the fractions that they show; None where a symbol is not known."""
+        """Evaluate it as a fraction, where decimals mean the fractions that they show; None where a
+        symbol is not known.
+        """
         if not all(s in symbols for s in self.powers):
             return None
-        return self.fraction * math.prod((rational(symbols[s])[0] ** e for s, e in self.powers.items()), start=Fraction(1))
+        return self.fraction * math.prod(
+            (rational(symbols[s])[0] ** e for s, e in self.powers.items()), start=Fraction(1)
+        )
 
     def meaning(self, sizes: Collection[str]) -> str:
-        """Say what such a factor usually comes from, given the names of sizes; empty where there is no saying."""
-        if self.fraction != 1 or not all(part in sizes or part.isdigit() for s in self.powers for part in s.split("·")):
+        """Say what such a factor usually comes from, given the names of sizes; empty where there is
+        no saying.
+        """
+        if self.fraction != 1 or not all(
+            part in sizes or part.isdigit() for s in self.powers for part in s.split("·")
+        ):
             return ""
         exponents = set(self.powers.values())
-        return "a sum where a mean belongs" if exponents == {1} else "a mean where a sum belongs" if exponents == {-1} else ""
+        return (
+            "a sum where a mean belongs"
+            if exponents == {1}
+            else "a mean where a sum belongs"
+            if exponents == {-1}
+            else ""
+        )
 
 
 def fraction_of(value: float, largest: int = _ALONE, tolerance: float = TIGHT) -> Fraction | None:
@@ -71,7 +89,9 @@ def fraction_of(value: float, largest: int = _ALONE, tolerance: float = TIGHT) -
     return None
 
 
-def name(values: Sequence[float], symbols: Sequence[Mapping[str, float]], tolerance: float = TIGHT) -> Factor | None:
+def name(
+    values: Sequence[float], symbols: Sequence[Mapping[str, float]], tolerance: float = TIGHT
+) -> Factor | None:
     """Name a factor that takes these values in cases in which the symbols have those.
 
     >>> name([2 / 3, 2 / 5], [{"m": 3, "n": 4}, {"m": 5, "n": 2}]).text
@@ -92,13 +112,19 @@ def name(values: Sequence[float], symbols: Sequence[Mapping[str, float]], tolera
     for parts, exponents in ((1, (1, -1, 2, -2)), (2, (1, -1, 2, -2)), (3, (1, -1))):
         for chosen in combinations(table, parts):
             for powers in product(exponents, repeat=parts):
-                rest = k / np.prod([table[s] ** e for s, e in zip(chosen, powers, strict=True)], axis=0)
+                rest = k / np.prod(
+                    [table[s] ** e for s, e in zip(chosen, powers, strict=True)], axis=0
+                )
                 if not _constant(rest, tolerance):
                     continue
                 fraction = fraction_of(float(np.median(rest)), LARGEST, tolerance)
                 if fraction is not None:
                     exponent = dict(zip(chosen, powers, strict=True))
-                    cost = sum(abs(e) for e in powers) + 0.4 * sum("−" in s for s in chosen) + _weight(fraction) / 4
+                    cost = (
+                        sum(abs(e) for e in powers)
+                        + 0.4 * sum("−" in s for s in chosen)
+                        + _weight(fraction) / 4
+                    )
                     found.append(Factor(_text(fraction, exponent), cost, exponent, fraction))
         if found:
             break
@@ -116,14 +142,22 @@ def _constant(x: np.ndarray, tolerance: float) -> bool:
 
 
 def _weight(fraction: Fraction) -> float:
-    return 0.0 if fraction == 1 else 0.5 if fraction == -1 else 1.0 + math.log10(abs(fraction.numerator) * fraction.denominator)
+    return (
+        0.0
+        if fraction == 1
+        else 0.5
+        if fraction == -1
+        else 1.0 + math.log10(abs(fraction.numerator) * fraction.denominator)
+    )
 
 
 def _text(fraction: Fraction, powers: Mapping[str, int]) -> str:
     above = [s + "²" * (e == 2) for s, e in powers.items() if e > 0]
     below = [s + "²" * (e == -2) for s, e in powers.items() if e < 0]
     sign = "−" if fraction < 0 else ""
-    above = ([str(abs(fraction.numerator))] if abs(fraction.numerator) != 1 or not above else []) + above
+    above = (
+        [str(abs(fraction.numerator))] if abs(fraction.numerator) != 1 or not above else []
+    ) + above
     below = ([str(fraction.denominator)] if fraction.denominator != 1 else []) + below
     bottom = "·".join(below) if len(below) == 1 else f"({'·'.join(below)})"
     return sign + "·".join(above) + (f"/{bottom}" if below else "")
@@ -139,4 +173,6 @@ def said(factor: Factor, sizes: Collection[str] = ()) -> str:
     if factor.text == "−1":
         return "the negative of what it should be: the sign is wrong"
     meaning = factor.meaning(sizes)
-    return f"{alone or factor.text + ' times'} what it should be" + (f" ({meaning})" if meaning else "")
+    return f"{alone or factor.text + ' times'} what it should be" + (
+        f" ({meaning})" if meaning else ""
+    )

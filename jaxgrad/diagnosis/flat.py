@@ -1,6 +1,7 @@
 """A traced closed form as a flat list of steps that can be run again with one value changed.
 
-Nested calls are inlined. A run keeps every intermediate value, so that a change costs no more than the steps that depend on it.
+Nested calls are inlined. A run keeps every intermediate value, so that a change costs no more than
+the steps that depend on it.
 """
 
 import functools
@@ -31,10 +32,19 @@ _INLINED = {
 }
 HEAVY = 10
 """Cost of a loop, or of a factorisation of a matrix, in units of a simple step."""
-_HEAVY = frozenset(("lu", "lu_pivots_to_permutation", "cholesky", "qr", "eigh", "svd", "scan", "while", "cond"))
+_HEAVY = frozenset(
+    ("lu", "lu_pivots_to_permutation", "cholesky", "qr", "eigh", "svd", "scan", "while", "cond")
+)
 LONGEST = 72
 """Longer expressions are cut."""
-_FAILURES = (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError, IndexError, NotImplementedError)
+_FAILURES = (
+    UnsupportedError,
+    np.linalg.LinAlgError,
+    ValueError,
+    TypeError,
+    IndexError,
+    NotImplementedError,
+)
 
 
 class _Numbers(Domain):
@@ -42,15 +52,21 @@ class _Numbers(Domain):
 
 
 def _expression(eqn: Any, file: str, line: int) -> str:
-    """Return the expression that an equation comes from, or its line, on one line and not too long."""
+    """Return the expression that an equation comes from, or its line, on one line and not too
+    long.
+    """
     text = linecache.getline(file, line).strip()
     traceback = eqn.source_info.traceback
-    for code, offset in zip(*traceback.raw_frames(), strict=True) if hasattr(traceback, "raw_frames") else ():
+    for code, offset in (
+        zip(*traceback.raw_frames(), strict=True) if hasattr(traceback, "raw_frames") else ()
+    ):
         if code.co_filename != file:
             continue
         first, last, begin, end = list(code.co_positions())[offset // 2]
         if first == line and last is not None and begin is not None and end is not None:
-            lines = [linecache.getline(file, n).rstrip("\n").encode() for n in range(first, last + 1)]
+            lines = [
+                linecache.getline(file, n).rstrip("\n").encode() for n in range(first, last + 1)
+            ]
             lines[-1] = lines[-1][:end]
             lines[0] = lines[0][begin:]
             text = " ".join(part.decode(errors="replace").strip() for part in lines)
@@ -60,7 +76,9 @@ def _expression(eqn: Any, file: str, line: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One operation: outputs = eqn(inputs), the arrays named by their slots; `calls` are the equations it is nested in."""
+    """One operation: outputs = eqn(inputs), the arrays named by their slots; `calls` are the
+    equations it is nested in.
+    """
 
     eqn: Any
     inputs: tuple[int, ...]
@@ -78,7 +96,11 @@ class Step:
         if self.name in IDENTITIES:
             return list(operands)
         if self.name in NESTED or self.name == "platform_index":
-            given = {v: x for v, x in zip(self.eqn.invars, operands, strict=True) if isinstance(v, core.Var)}
+            given = {
+                v: x
+                for v, x in zip(self.eqn.invars, operands, strict=True)
+                if isinstance(v, core.Var)
+            }
             jaxpr = core.Jaxpr([], list(given), self.eqn.outvars, [self.eqn], debug_info=self.debug)
             return walk(core.ClosedJaxpr(jaxpr, ()), list(given.values()), _Numbers())
         outputs = evaluate(self.eqn, operands)
@@ -86,7 +108,9 @@ class Step:
 
     @functools.cached_property
     def place(self) -> tuple[str, str]:
-        """Where it stands in the user's code: "file:line" and the expression, both empty where that is not known."""
+        """Where it stands in the user's code: "file:line" and the expression, both empty where that
+        is not known.
+        """
         for made in (self.eqn, *reversed(self.calls)):
             file, _, line = location(made).rpartition(":")
             if file and line.isdigit():
@@ -104,7 +128,8 @@ class Flat:
         outputs: slots of the outputs.
         constants: {slot: array} of literals and constants.
         count: number of slots.
-        smooth: numbers of the steps whose results reach an output as numbers, and not by comparisons and indices alone.
+        smooth: numbers of the steps whose results reach an output as numbers, and not by
+            comparisons and indices alone.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -137,18 +162,28 @@ class Flat:
         self.constants[slot] = np.asarray(value)
         return slot
 
-    def _inline(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[int], calls: tuple[Any, ...]) -> list[int]:
+    def _inline(
+        self, jaxpr: Any, consts: Sequence[Any], args: Sequence[int], calls: tuple[Any, ...]
+    ) -> list[int]:
         env = dict(zip(jaxpr.invars, args, strict=True))
         env |= {v: self._constant(c) for v, c in zip(jaxpr.constvars, consts, strict=True)}
 
         def read(atom: Any) -> int:
-            return self._constant(np.asarray(atom.val, dtype_of(atom))) if isinstance(atom, core.Literal) else env[atom]
+            return (
+                self._constant(np.asarray(atom.val, dtype_of(atom)))
+                if isinstance(atom, core.Literal)
+                else env[atom]
+            )
 
         for eqn in jaxpr.eqns:
             operands = tuple(read(atom) for atom in eqn.invars)
             if eqn.primitive.name in _INLINED:
                 inner = eqn.params[_INLINED[eqn.primitive.name]]
-                body, held = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
+                body, held = (
+                    (inner.jaxpr, inner.consts)
+                    if isinstance(inner, core.ClosedJaxpr)
+                    else (inner, ())
+                )
                 results = self._inline(body, held, operands, (*calls, eqn))
             else:
                 results = [self._slot() for _ in eqn.outvars]
@@ -173,9 +208,16 @@ class Flat:
             step = self.steps[i]
             if wanted.intersection(step.outputs):
                 smooth.add(i)
-                wanted.update(s for s, atom in zip(step.inputs, step.eqn.invars, strict=True) if dtype_of(atom).kind == "f")
+                wanted.update(
+                    s
+                    for s, atom in zip(step.inputs, step.eqn.invars, strict=True)
+                    if dtype_of(atom).kind == "f"
+                )
         self.smooth = frozenset(smooth)
-        own = [HEAVY if step.name in NESTED or "solve" in step.name or step.name in _HEAVY else 1 for step in self.steps]
+        own = [
+            HEAVY if step.name in NESTED or "solve" in step.name or step.name in _HEAVY else 1
+            for step in self.steps
+        ]
         self.costs = [own[i] + sum(own[j] for j in self.below[i]) for i in range(len(self.steps))]
 
     def depends_on(self, slots: Sequence[int]) -> frozenset[int]:
@@ -213,14 +255,18 @@ class Run:
         """Return the outputs with some values replaced; None where an operation then fails."""
         first = {i for slot in changed for i in self.flat.readers.get(slot, ())}
         return self._again(
-            dict(changed), sorted(first.union(*(self.flat.below[i] for i in first))) if first else [], frozenset(changed)
+            dict(changed),
+            sorted(first.union(*(self.flat.below[i] for i in first))) if first else [],
+            frozenset(changed),
         )
 
     def cost(self, index: int) -> int:
         """Return how many steps run when one is replaced, in units of a simple one."""
         return self.flat.costs[index]
 
-    def with_step(self, index: int, run: Callable[[list[np.ndarray]], list[np.ndarray]]) -> list[np.ndarray] | None:
+    def with_step(
+        self, index: int, run: Callable[[list[np.ndarray]], list[np.ndarray]]
+    ) -> list[np.ndarray] | None:
         """Return the outputs with one step replaced by a function of its operands."""
         step = self.flat.steps[index]
         try:
@@ -228,18 +274,30 @@ class Run:
                 results = run([self.env[s] for s in step.inputs])
         except _FAILURES:
             return None
-        if any(np.shape(new) != self.env[s].shape for s, new in zip(step.outputs, results, strict=True)):
+        if any(
+            np.shape(new) != self.env[s].shape for s, new in zip(step.outputs, results, strict=True)
+        ):
             return None
-        return self._again(dict(zip(step.outputs, results, strict=True)), sorted(self.flat.below[index]), frozenset())
+        return self._again(
+            dict(zip(step.outputs, results, strict=True)),
+            sorted(self.flat.below[index]),
+            frozenset(),
+        )
 
-    def _again(self, changed: dict[int, np.ndarray], steps: Sequence[int], kept: frozenset[int]) -> list[np.ndarray] | None:
+    def _again(
+        self, changed: dict[int, np.ndarray], steps: Sequence[int], kept: frozenset[int]
+    ) -> list[np.ndarray] | None:
         env = self.env
         try:
             with np.errstate(all="ignore"):
                 for i in steps:
                     step = self.flat.steps[i]
                     operands = [changed[s] if s in changed else env[s] for s in step.inputs]
-                    changed.update((s, x) for s, x in zip(step.outputs, step(operands), strict=True) if s not in kept)
+                    changed.update(
+                        (s, x)
+                        for s, x in zip(step.outputs, step(operands), strict=True)
+                        if s not in kept
+                    )
         except _FAILURES:
             return None
         return [changed[s] if s in changed else env[s] for s in self.flat.outputs]

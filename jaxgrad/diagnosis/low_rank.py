@@ -1,8 +1,10 @@
-"""A term of low complexity too much or too little: an outer product, or the same amount along an axis.
+"""A term of low complexity too much or too little: an outer product, or the same amount along an
+axis.
 
-The error D = C − G of the closed form C is compared with u vᵀ, where u and v are vectors that are at hand: inputs, the sums of
-their rows and columns, products of a matrix and a vector, ones. What has rank one and no such name is told as just that. A gradient
-that has rank one itself, or sizes at which everything has, say nothing.
+The error D = C − G of the closed form C is compared with u vᵀ, where u and v are vectors that are
+at hand: inputs, the sums of their rows and columns, products of a matrix and a vector, ones. What
+has rank one and no such name is told as just that. A gradient that has rank one itself, or sizes at
+which everything has, say nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,15 +40,21 @@ def outer_products(label: str, cases: Cases) -> Iterator[Explanation]:
                 continue
             factor = named[1]
 
-            def predict(case: Case, factor: Factor = factor, product: ArrayOf = product) -> np.ndarray:
+            def predict(
+                case: Case, factor: Factor = factor, product: ArrayOf = product
+            ) -> np.ndarray:
                 return case.truth[label] + factor.value(symbols(case)) * np.asarray(product(case))
 
             verb = "lacks the term" if factor.fraction < 0 else "has too much: the term"
-            yield Explanation("term", f"{label} {verb} {_written(factor.text.removeprefix('−'), u, v)}", predict)
+            yield Explanation(
+                "term", f"{label} {verb} {_written(factor.text.removeprefix('−'), u, v)}", predict
+            )
 
 
 def _written(amount: str, u: str, v: str) -> str:
-    product = f"{v} in every row" if u == ONES else f"{u} in every column" if v == ONES else f"{u} {v}ᵀ"
+    product = (
+        f"{v} in every row" if u == ONES else f"{u} in every column" if v == ONES else f"{u} {v}ᵀ"
+    )
     return product if amount == "1" else f"{amount}·{product}"
 
 
@@ -58,18 +66,29 @@ def same_along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
         return
     whole, *parts = [tuple(range(ndim)), *([(0,), (1,)] if ndim == 2 else [])]
     for axes in (whole, *parts):
-        if not all(_constant(e, axes, case.scale(label)) for e, case in zip(errors, cases.plain, strict=True)):
+        if not all(
+            _constant(e, axes, case.scale(label))
+            for e, case in zip(errors, cases.plain, strict=True)
+        ):
             continue
         if all(_constant(case.truth[label], axes, case.scale(label)) for case in cases.plain):
             continue  # then this is how such gradients are, and not how the error is
         where = "entry" if axes == whole else ("row", "column")[axes[0]]
         text = (
-            f"{label} is off by a term that is the same in every {where}, such as a mean that is not subtracted"
+            f"{label} is off by a term that is the same in every {where}, such as a mean that is "
+            f"not subtracted"
             if where == "entry"
-            else f"{label} is off by a term that is the same in every {where}: a sum or mean over its {where}s that is left out, "
+            else f"{label} is off by a term that is the same in every {where}: a sum or mean over "
+            f"its {where}s that is left out, "
             "or should not be there"
         )
-        yield Explanation("term", text, lambda case, a=axes: case.truth[label] + _mean(case.claimed[label] - case.truth[label], a))
+        yield Explanation(
+            "term",
+            text,
+            lambda case, a=axes: (
+                case.truth[label] + _mean(case.claimed[label] - case.truth[label], a)
+            ),
+        )
         return
 
 
@@ -78,13 +97,27 @@ def rank_one(label: str, cases: Cases) -> Iterator[Explanation]:
     factored = _factored(label, cases)
     if factored is None:
         return
-    if all(min(np.count_nonzero(~zero(vector, float(np.abs(vector).max()))) for vector in pair) == 1 for pair in factored):
+    if all(
+        min(np.count_nonzero(~zero(vector, float(np.abs(vector).max()))) for vector in pair) == 1
+        for pair in factored
+    ):
         return  # one row or column is of rank one whatever is wrong with it
     known = [next(_alike(cases, [pair[side] for pair in factored]), None) for side in (0, 1)]
-    sides = [f"whose {line}s are multiples of {name}" for line, name in zip(("column", "row"), known, strict=True) if name]
+    sides = [
+        f"whose {line}s are multiples of {name}"
+        for line, name in zip(("column", "row"), known, strict=True)
+        if name
+    ]
     made = f", {' and '.join(sides)}," if sides else ""
-    text = f"{label} is off by a term of rank one: an outer product{made} is left out, or should not be there"
-    yield Explanation("term", text, lambda case: case.truth[label] + _nearest(case.claimed[label] - case.truth[label]))
+    text = (
+        f"{label} is off by a term of rank one: an outer product{made} is left out, or should "
+        f"not be there"
+    )
+    yield Explanation(
+        "term",
+        text,
+        lambda case: case.truth[label] + _nearest(case.claimed[label] - case.truth[label]),
+    )
 
 
 def vectors(case: Case) -> Vectors:
@@ -92,7 +125,12 @@ def vectors(case: Case) -> Vectors:
     inputs = uniform_inputs(case)
     found: Vectors = {}
     plain = {name: x for name, x in inputs.items() if x.ndim == 1}
-    matrices = {f"{name}{t}": x for name, y in inputs.items() if y.ndim == 2 for t, x in (("", y), ("ᵀ", y.T))}
+    matrices = {
+        f"{name}{t}": x
+        for name, y in inputs.items()
+        if y.ndim == 2
+        for t, x in (("", y), ("ᵀ", y.T))
+    }
     found |= plain
     found |= {f"({name} 1)": x.sum(1) for name, x in matrices.items()}
     for (a, x), (b, v) in ((m, p) for m in matrices.items() for p in plain.items()):
@@ -111,9 +149,13 @@ def _vector(case: Case, name: str, length: int) -> np.ndarray:
 
 def _alike(cases: Cases, seen: Sequence[np.ndarray]) -> Iterator[str]:
     """Yield the names of the vectors that, in every case, are multiples of what was seen there."""
-    known = [{ONES: np.ones(len(x)), **vectors(case)} for x, case in zip(seen, cases.plain, strict=True)]
+    known = [
+        {ONES: np.ones(len(x)), **vectors(case)} for x, case in zip(seen, cases.plain, strict=True)
+    ]
     for name in known[0]:
-        if all(fitted(x, table.get(name)) is not None for x, table in zip(seen, known, strict=True)):
+        if all(
+            fitted(x, table.get(name)) is not None for x, table in zip(seen, known, strict=True)
+        ):
             yield name
 
 
@@ -126,7 +168,9 @@ def _mean(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def _factored(label: str, cases: Cases) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Return the error as (u, v) with D = u vᵀ in every case, or None where its rank is not one, or that says nothing."""
+    """Return the error as (u, v) with D = u vᵀ in every case, or None where its rank is not one, or
+    that says nothing.
+    """
     found = []
     for case in cases.plain:
         if case.truth[label].ndim != 2 or min(case.truth[label].shape) < 2:
@@ -135,7 +179,11 @@ def _factored(label: str, cases: Cases) -> list[tuple[np.ndarray, np.ndarray]] |
         if pair is None:
             return None
         found.append(pair)
-    if all(_singular(side[label]) is not None or not side[label].any() for case in cases.plain for side in (case.truth, case.claimed)):
+    if all(
+        _singular(side[label]) is not None or not side[label].any()
+        for case in cases.plain
+        for side in (case.truth, case.claimed)
+    ):
         return None
     return found or None
 

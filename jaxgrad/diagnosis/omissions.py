@@ -1,4 +1,5 @@
-"""What a closed form has left out of the true gradient: a term of the product rule, a factor of the chain rule, or a sum over rows.
+"""What a closed form has left out of the true gradient: a term of the product rule, a factor of the
+chain rule, or a sum over rows.
 
 Here it is the traced TRUE gradient that is changed until it is what the closed form says.
 """
@@ -34,8 +35,15 @@ def factors_left_out(search: Search) -> Iterator[Edit]:
                 if _known(search, step, chosen):
                     words = f"lacks a factor: {_through(search, step, chosen)} is left out"
                     yield Edit("left out", i, words, on(step, chosen, lambda _, x: np.ones_like(x)))
-                words = f"lacks the gate of `{text}` ({where}): one of its two cases is always taken"
-                yield Edit("left out", i, words, lambda _, xs, c=chosen: [np.broadcast_to(xs[c], np.shape(xs[1]))])
+                words = (
+                    f"lacks the gate of `{text}` ({where}): one of its two cases is always taken"
+                )
+                yield Edit(
+                    "left out",
+                    i,
+                    words,
+                    lambda _, xs, c=chosen: [np.broadcast_to(xs[c], np.shape(xs[1]))],
+                )
 
 
 def _known(search: Search, step: Step, j: int) -> bool:
@@ -45,7 +53,11 @@ def _known(search: Search, step: Step, j: int) -> bool:
 
 
 def _through(search: Search, step: Step, j: int) -> str:
-    other = search.flat.steps[search.flat.maker[step.inputs[j]]] if step.inputs[j] in search.flat.maker else step
+    other = (
+        search.flat.steps[search.flat.maker[step.inputs[j]]]
+        if step.inputs[j] in search.flat.maker
+        else step
+    )
     where, text = other.place
     return f"what comes through `{text}` ({where})" if text else ordinal(j, step)
 
@@ -64,11 +76,15 @@ def sums(search: Search) -> Iterator[Edit]:
             ("its mean is taken", lambda x, a=axes: x.mean(axis=a)),
             ("its largest term is taken", lambda x, a=axes: x.max(axis=a)),
         ):
-            yield Edit("sum not taken", i, f"{what} is not taken: {words}", lambda _, xs, r=run: [r(xs[0])])
+            yield Edit(
+                "sum not taken", i, f"{what} is not taken: {words}", lambda _, xs, r=run: [r(xs[0])]
+            )
         for axis in axes if len(axes) > 1 else ():
             rest = tuple(a for a in axes if a != axis)
 
-            def partly(xs: list[np.ndarray], axis: int = axis, rest: tuple[int, ...] = rest) -> list[np.ndarray]:
+            def partly(
+                xs: list[np.ndarray], axis: int = axis, rest: tuple[int, ...] = rest
+            ) -> list[np.ndarray]:
                 return [_first(xs[0].sum(axis=rest, keepdims=True), (axis, *rest))]
 
             said = f"{what} is not taken over axis {axis}: only its first term is taken"

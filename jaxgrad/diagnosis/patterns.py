@@ -1,4 +1,5 @@
-"""Where in an array two arrays differ, in words: the diagonal, blocks, a triangle, a row, a column, an entry.
+"""Where in an array two arrays differ, in words: the diagonal, blocks, a triangle, a row, a column,
+an entry.
 
 The same words serve for a gradient and for a second moment of the mask.
 """
@@ -32,10 +33,17 @@ def places(shape: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
             block = row // size == column // size
             if not block.all():
                 yield f"in the diagonal blocks of size {size}", block
-                yield f"in the diagonal blocks of size {size}, the diagonal itself left out", block & (row != column)
+                yield (
+                    f"in the diagonal blocks of size {size}, the diagonal itself left out",
+                    block & (row != column),
+                )
                 yield f"outside the diagonal blocks of size {size}", ~block
     for axis, extent in enumerate(shape):
-        kind = ("entry" if len(shape) == 1 else ("row", "column")[axis]) if len(shape) < 3 else f"slice along axis {axis}"
+        kind = (
+            ("entry" if len(shape) == 1 else ("row", "column")[axis])
+            if len(shape) < 3
+            else f"slice along axis {axis}"
+        )
         for i in range(extent) if extent > 1 else ():
             mask = np.zeros(shape, bool)
             np.moveaxis(mask, axis, 0)[i] = True
@@ -49,7 +57,8 @@ def places(shape: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def placed(wrong: Sequence[np.ndarray]) -> str | None:
-    """Name the place at which arrays of possibly different shapes are wrong; None where it has no one name.
+    """Name the place at which arrays of possibly different shapes are wrong; None where it has no
+    one name.
 
     >>> placed([np.eye(3, dtype=bool), np.eye(4, dtype=bool)])
     'on the diagonal'
@@ -61,11 +70,16 @@ def placed(wrong: Sequence[np.ndarray]) -> str | None:
 
 
 def _is(words: str, wrong: np.ndarray) -> bool:
-    return any(words == other and np.array_equal(mask, wrong) for other, mask in (*places(wrong.shape), *_block(wrong)))
+    return any(
+        words == other and np.array_equal(mask, wrong)
+        for other, mask in (*places(wrong.shape), *_block(wrong))
+    )
 
 
 def _block(wrong: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the smallest block of neighbouring entries that holds all that is wrong, if it is no whole row or column."""
+    """Yield the smallest block of neighbouring entries that holds all that is wrong, if it is no
+    whole row or column.
+    """
     if wrong.ndim not in (1, 2) or not wrong.any():
         return
     ranges = [(int(i.min()), int(i.max())) for i in np.nonzero(wrong)]
@@ -74,13 +88,17 @@ def _block(wrong: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     names = ("entry", "entries") if wrong.ndim == 1 else None
     told = [
         f"{one} {a}" if a == b else f"{many} {a} to {b}"
-        for (a, b), (one, many) in zip(ranges, [names] if names else [("row", "rows"), ("column", "columns")], strict=True)
+        for (a, b), (one, many) in zip(
+            ranges, [names] if names else [("row", "rows"), ("column", "columns")], strict=True
+        )
     ]
     yield "in " + " and ".join(told) if names else f"in the block of {' and '.join(told)}", mask
 
 
 def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanation]:
-    """C differs from G in one place alone: there it is a factor times G (zero: missing, two: doubled), or anything."""
+    """C differs from G in one place alone: there it is a factor times G (zero: missing, two:
+    doubled), or anything.
+    """
     groups: dict[tuple[int, ...], np.ndarray] = {}
     for case in cases.plain:
         shape = case.truth[label].shape
@@ -91,7 +109,9 @@ def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanati
         return
 
     def inside(case: Case) -> np.ndarray | None:
-        """Know nothing of shapes that were not seen, where the words tell only which entries it was in those that were."""
+        """Know nothing of shapes that were not seen, where the words tell only which entries it was
+        in those that were.
+        """
         shape = case.truth[label].shape
         return next((mask for words, mask in places(shape) if words == place), groups.get(shape))
 
@@ -103,9 +123,11 @@ FEWEST = 3
 
 
 def at_a_value(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C differs from G wherever an input that is not differentiated, such as a label, has one value, and nowhere else.
+    """C differs from G wherever an input that is not differentiated, such as a label, has one
+    value, and nowhere else.
 
-    It does so too where the input is moved on by one entry, so that it is this input's values and no other's that tell.
+    It does so too where the input is moved on by one entry, so that it is this input's values and
+    no other's that tell.
     """
 
     def wrong(of: Case) -> np.ndarray:
@@ -120,45 +142,77 @@ def at_a_value(label: str, cases: Cases) -> Iterator[Explanation]:
 
         def at(of: Case, n: str = name, value: float = value) -> np.ndarray:
             y, true = np.asarray(of.inputs[n]), of.truth[label]
-            return np.broadcast_to((y == value).reshape(y.shape + (1,) * (true.ndim - y.ndim)), true.shape)
+            return np.broadcast_to(
+                (y == value).reshape(y.shape + (1,) * (true.ndim - y.ndim)), true.shape
+            )
 
-        moved = [evaluated(c.setting, {**c.inputs, name: np.roll(c.inputs[name], 1, axis=0)}, c.mask) for c in cases.plain]
+        moved = [
+            evaluated(c.setting, {**c.inputs, name: np.roll(c.inputs[name], 1, axis=0)}, c.mask)
+            for c in cases.plain
+        ]
         looked = [*cases.plain, *moved, *cases.right]
         masks = [at(c) for c in looked]
         if all(np.array_equal(mask, wrong(c)) for mask, c in zip(masks, looked, strict=True)):
-            if sum(map(np.count_nonzero, masks)) >= FEWEST and not all(mask.all() for mask in masks):
+            if sum(map(np.count_nonzero, masks)) >= FEWEST and not all(
+                mask.all() for mask in masks
+            ):
                 yield from _part(label, cases, at, f"where {name} is {value:g}", named=False)
 
 
-def _part(label: str, cases: Cases, inside: Callable[[Case], "np.ndarray | None"], place: str, *, named: bool) -> Iterator[Explanation]:
-    """C differs from G in one part alone: there it is a factor times G, or where it need not be named, anything."""
+def _part(
+    label: str,
+    cases: Cases,
+    inside: Callable[[Case], "np.ndarray | None"],
+    place: str,
+    *,
+    named: bool,
+) -> Iterator[Explanation]:
+    """C differs from G in one part alone: there it is a factor times G, or where it need not be
+    named, anything.
+    """
 
     def there(case: Case, side: str) -> np.ndarray:
         mask = inside(case)
         return np.where(False if mask is None else mask, getattr(case, side)[label], 0.0)
 
     def predict(of: Callable[[Case], np.ndarray]) -> Callable[[Case], "np.ndarray | None"]:
-        return lambda case: None if (mask := inside(case)) is None else np.where(mask, of(case), case.truth[label])
+        return lambda case: (
+            None if (mask := inside(case)) is None else np.where(mask, of(case), case.truth[label])
+        )
 
     if all(zero(there(case, "claimed"), case.scale(label)).all() for case in cases.plain):
         text = f"{label} is zero {place}, where it should not be: that part is missing"
         yield Explanation("place", text, predict(lambda case: np.zeros_like(case.truth[label])))
         return
-    found = cases.factor(lambda case: there(case, "claimed"), lambda case: there(case, "truth"), wrong=True)
+    found = cases.factor(
+        lambda case: there(case, "claimed"), lambda case: there(case, "truth"), wrong=True
+    )
     factor = found[1] if found else None
     if factor is not None:
-        text = f"{label} is {factors.said(factor, cases.plain[0].sizes)} {place}, and right elsewhere"
-        yield Explanation("place", text, predict(lambda case: factor.value(symbols(case)) * case.truth[label]))
+        text = (
+            f"{label} is {factors.said(factor, cases.plain[0].sizes)} {place}, and right elsewhere"
+        )
+        yield Explanation(
+            "place", text, predict(lambda case: factor.value(symbols(case)) * case.truth[label])
+        )
     elif not named:
         text = f"{label} is wrong only {place}"
         yield Explanation("place", text, predict(lambda case: case.claimed[label]))
 
 
 def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is G with a factor for each row, or for each column, that is an input or a moment of the mask."""
+    """C is G with a factor for each row, or for each column, that is an input or a moment of the
+    mask.
+    """
     ndim = cases.plain[0].truth[label].ndim
     for axis in range(ndim):
-        line = "entry" if ndim == 1 else ("row", "column")[axis] if ndim == 2 else f"slice along axis {axis}"
+        line = (
+            "entry"
+            if ndim == 1
+            else ("row", "column")[axis]
+            if ndim == 2
+            else f"slice along axis {axis}"
+        )
         vectors = [_profile(case, label, axis) for case in cases.plain]
         if any(v is None for v in vectors):
             continue
@@ -169,7 +223,9 @@ def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
             factor = named[1]
             amount = words if factor.text == "1" else f"{factor.text}·{words}"
 
-            def predict(case: Case, a: int = axis, f: factors.Factor = factor, of: ArrayOf = of) -> np.ndarray | None:
+            def predict(
+                case: Case, a: int = axis, f: factors.Factor = factor, of: ArrayOf = of
+            ) -> np.ndarray | None:
                 vector = of(case)
                 if vector is None:
                     return None
@@ -177,12 +233,18 @@ def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
                 shape[a] = -1
                 return f.value(symbols(case)) * np.reshape(vector, shape) * case.truth[label]
 
-            yield Explanation("row or column", f"each {line} of {label} is multiplied by {amount}, and should not be", predict)
+            yield Explanation(
+                "row or column",
+                f"each {line} of {label} is multiplied by {amount}, and should not be",
+                predict,
+            )
             return
 
 
 def _profile(case: Case, label: str, axis: int) -> np.ndarray | None:
-    """Return the factor of each slice along an axis, where C is G times one factor per slice and they are not all equal."""
+    """Return the factor of each slice along an axis, where C is G times one factor per slice and
+    they are not all equal.
+    """
     c, g = (np.moveaxis(x[label], axis, 0) for x in (case.claimed, case.truth))
     ratios = [fitted(a, b) for a, b in zip(c, g, strict=True)]
     if len(ratios) < 2 or any(r is None for r in ratios):

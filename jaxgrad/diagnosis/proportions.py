@@ -1,8 +1,10 @@
-"""Wrong by a factor, transposed, taken from another input, or off by a multiple of something at hand.
+"""Wrong by a factor, transposed, taken from another input, or off by a multiple of something at
+hand.
 
-Each of these says that the closed form C, or its difference D = C − G from the true gradient G, is k times an array T that is
-known: G itself, its transpose, the gradient in another input, an input, ones, the identity. The factor k is measured by least
-squares in every case and then named (`jaxgrad.diagnosis.factors`).
+Each of these says that the closed form C, or its difference D = C − G from the true gradient G, is
+k times an array T that is known: G itself, its transpose, the gradient in another input, an input,
+ones, the identity. The factor k is measured by least squares in every case and then named
+(`jaxgrad.diagnosis.factors`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,18 +24,22 @@ SLACK = 1e-7
 
 @dataclass(frozen=True)
 class Cases:
-    """The cases that an explanation must hold in, and some with other probabilities of the mask, by which p is told from a number.
+    """The cases that an explanation must hold in, and some with other probabilities of the mask, by
+    which p is told from a number.
 
-    A loss or a closed form may hold a probability as a number of its own; then the others say nothing. In those that are `right` an
-    array has no error to explain.
+    A loss or a closed form may hold a probability as a number of its own; then the others say
+    nothing. In those that are `right` an array has no error to explain.
     """
 
     plain: Sequence[Case]
     varied: Sequence[Case] = ()
     right: Sequence[Case] = ()
 
-    def factor(self, of: ArrayOf, against: ArrayOf, *, wrong: bool = False) -> tuple[list[float], Factor | None] | None:
-        """Fit `of` = k · `against` in every case; return k in the plain ones, and its name where it has one.
+    def factor(
+        self, of: ArrayOf, against: ArrayOf, *, wrong: bool = False
+    ) -> tuple[list[float], Factor | None] | None:
+        """Fit `of` = k · `against` in every case; return k in the plain ones, and its name where it
+        has one.
 
         Where k is `wrong` it is not 1, and is told from its name by far less than from 1.
         """
@@ -46,17 +52,23 @@ class Cases:
         named = None
         if more and all(k is not None for k, _ in more):
             both = values + [k for k, _ in more if k is not None]
-            named = factors.name(both, [*map(symbols, self.plain), *(s for _, s in more)], near(both))
+            named = factors.name(
+                both, [*map(symbols, self.plain), *(s for _, s in more)], near(both)
+            )
         return values, named or factors.name(values, list(map(symbols, self.plain)), near(values))
 
 
 def tolerance(values: Sequence[float]) -> float:
-    """Return how far factors may be from the number that names them: far less than they are from 1."""
+    """Return how far factors may be from the number that names them: far less than they are from
+    1.
+    """
     return SLACK * min(1.0, max(abs(k - 1) for k in values) or 1.0)
 
 
 def fitted(of: np.ndarray | None, against: np.ndarray | None) -> float | None:
-    """Return k where `of` = k · `against`, or None where there is no such k or the arrays are zero."""
+    """Return k where `of` = k · `against`, or None where there is no such k or the arrays are
+    zero.
+    """
     if of is None or against is None or np.shape(of) != np.shape(against):
         return None
     square = float(np.vdot(against, against))
@@ -85,7 +97,11 @@ def error(label: str) -> ArrayOf:
 def factor(label: str, cases: Cases) -> Iterator[Explanation]:
     """C = k G."""
     if not any(case.claimed[label].any() for case in cases.plain):
-        yield Explanation("zero", f"{label} is zero throughout, and should not be", lambda case: np.zeros_like(case.truth[label]))
+        yield Explanation(
+            "zero",
+            f"{label} is zero throughout, and should not be",
+            lambda case: np.zeros_like(case.truth[label]),
+        )
         return
     found = cases.factor(claimed(label), truth(label), wrong=True)
     if found is None:
@@ -94,10 +110,16 @@ def factor(label: str, cases: Cases) -> Iterator[Explanation]:
     if named is not None:
         kind = "sign" if named.text == "−1" else "factor"
         sentence = f"{label} is {factors.said(named, cases.plain[0].sizes)}"
-        yield Explanation(kind, sentence, lambda case: named.value(symbols(case)) * case.truth[label], named)
+        yield Explanation(
+            kind, sentence, lambda case: named.value(symbols(case)) * case.truth[label], named
+        )
     elif max(values) - min(values) <= tolerance(values) * max(map(abs, values)):
         k = values[0]
-        yield Explanation("factor", f"{label} is {k:.12g} times what it should be", lambda case: k * case.truth[label])
+        yield Explanation(
+            "factor",
+            f"{label} is {k:.12g} times what it should be",
+            lambda case: k * case.truth[label],
+        )
 
 
 def unnamed_factor(label: str, cases: Cases) -> Iterator[Explanation]:
@@ -107,8 +129,15 @@ def unnamed_factor(label: str, cases: Cases) -> Iterator[Explanation]:
         return
     if max(found[0]) - min(found[0]) <= SLACK * max(map(abs, found[0])):
         return
-    shown = ", ".join(dict.fromkeys(f"{k:.4g} at {_sizes(case)}" for k, case in zip(found[0], cases.plain, strict=True)))
-    sentence = f"{label} is a factor times what it should be, the same for all entries, which changes with sizes or inputs: {shown}"
+    shown = ", ".join(
+        dict.fromkeys(
+            f"{k:.4g} at {_sizes(case)}" for k, case in zip(found[0], cases.plain, strict=True)
+        )
+    )
+    sentence = (
+        f"{label} is a factor times what it should be, the same for all entries, which "
+        f"changes with sizes or inputs: {shown}"
+    )
 
     def predict(case: Case) -> np.ndarray | None:
         k = fitted(case.claimed[label], case.truth[label])
@@ -130,29 +159,61 @@ def rearranged(label: str, cases: Cases) -> Iterator[Explanation]:
             axes = list(range(len(shape)))
             axes[i], axes[j] = j, i
             words = "transposed" if len(shape) == 2 else f"transposed in its axes {j} and {i}"
-            targets.append(("transposed", f"{label} is {words}", lambda case, a=tuple(axes): np.transpose(case.truth[label], a)))
+            targets.append(
+                (
+                    "transposed",
+                    f"{label} is {words}",
+                    lambda case, a=tuple(axes): np.transpose(case.truth[label], a),
+                )
+            )
     for other in cases.plain[0].truth:
         if other != label:
             targets.append(("another input", f"{label} is the gradient in {other}", truth(other)))
             words = f"{label} is the gradient in {other}, transposed"
-            targets.append(("another input", words, lambda case, o=other: case.truth[o].T if case.truth[o].ndim == 2 else None))
+            targets.append(
+                (
+                    "another input",
+                    words,
+                    lambda case, o=other: case.truth[o].T if case.truth[o].ndim == 2 else None,
+                )
+            )
     for kind, words, target in targets:
         if any(same(target(case), case.truth[label]) for case in cases.plain):
             continue
-        yield from scaled(kind, words, claimed(label), target, cases, lambda case: np.zeros_like(case.claimed[label]))
+        yield from scaled(
+            kind,
+            words,
+            claimed(label),
+            target,
+            cases,
+            lambda case: np.zeros_like(case.claimed[label]),
+        )
 
 
 def same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     """Say whether two arrays are equal, to rounding."""
     if a is None or b is None or np.shape(a) != np.shape(b):
         return False
-    return bool(np.all(np.abs(a - b) <= SLACK * max(float(np.abs(b).max(initial=0.0)), np.finfo(float).tiny)))
+    return bool(
+        np.all(
+            np.abs(a - b) <= SLACK * max(float(np.abs(b).max(initial=0.0)), np.finfo(float).tiny)
+        )
+    )
 
 
 def scaled(
-    kind: str, words: str, of: ArrayOf, target: ArrayOf, cases: Cases, base: ArrayOf, *, said: bool = False
+    kind: str,
+    words: str,
+    of: ArrayOf,
+    target: ArrayOf,
+    cases: Cases,
+    base: ArrayOf,
+    *,
+    said: bool = False,
 ) -> Iterator[Explanation]:
-    """Explain C = base + k·T where `of` = C − base is k times the target in every case and k has a name, `said` or to be added."""
+    """Explain C = base + k·T where `of` = C − base is k times the target in every case and k has a
+    name, `said` or to be added.
+    """
     found = cases.factor(of, target)
     if found is None or found[1] is None:
         return
@@ -160,9 +221,19 @@ def scaled(
 
     def predict(case: Case) -> np.ndarray | None:
         start, direction = base(case), target(case)
-        return None if start is None or direction is None else start + named.value(symbols(case)) * direction
+        return (
+            None
+            if start is None or direction is None
+            else start + named.value(symbols(case)) * direction
+        )
 
-    suffix = "" if said or named.text == "1" else ", with the sign reversed" if named.text == "−1" else f", times {named.text}"
+    suffix = (
+        ""
+        if said or named.text == "1"
+        else ", with the sign reversed"
+        if named.text == "−1"
+        else f", times {named.text}"
+    )
     yield Explanation(kind, words + suffix, predict)
 
 
@@ -186,6 +257,14 @@ def terms(label: str, cases: Cases) -> Iterator[Explanation]:
             continue
         named = found[1]
         text = named.text.removeprefix("−")
-        amount = words if text == "1" else f"{text}·{words}" if words[0] != "1" else f"{text} in every entry"
+        amount = (
+            words
+            if text == "1"
+            else f"{text}·{words}"
+            if words[0] != "1"
+            else f"{text} in every entry"
+        )
         verb = "lacks the term" if named.fraction < 0 else "has too much: the term"
-        yield from scaled("term", f"{label} {verb} {amount}", error(label), target, cases, truth(label), said=True)
+        yield from scaled(
+            "term", f"{label} {verb} {amount}", error(label), target, cases, truth(label), said=True
+        )

@@ -1,12 +1,15 @@
-"""What can be said where no exact expectation is known: simple hypotheses against sampled gradients.
+"""What can be said where no exact expectation is known: simple hypotheses against sampled
+gradients.
 
-The true gradient G is known here as a mean Ĝ over sampled masks with its standard error s, entry by entry. That the closed form C is
-the gradient at the mean mask, or with everything kept, needs no sampling and is tested to rounding. That C = k G, for a k that has
-a name, or C = Gᵀ, is said only where
+The true gradient G is known here as a mean Ĝ over sampled masks with its standard error s, entry by
+entry. That the closed form C is the gradient at the mean mask, or with everything kept, needs no
+sampling and is tested to rounding. That C = k G, for a k that has a name, or C = Gᵀ, is said only
+where
 
     |C − k Ĝ| ≤ z |k| s    in every entry, at every choice of sizes,
 
-while every other name, and k = 1, violates it somewhere, and k is known to `SHARP`. Anything else is not said.
+while every other name, and k = 1, violates it somewhere, and k is known to `SHARP`. Anything else
+is not said.
 """
 
 import functools
@@ -30,7 +33,9 @@ from jaxgrad.masks.threefry import key_of
 SAMPLES = 2**16
 """Masks that are sampled at each choice of sizes."""
 SURE = 8.0
-"""Standard errors beyond which an entry is off: one in 10¹² would be by chance, and far fewer than 10⁵ are looked at."""
+"""Standard errors beyond which an entry is off: one in 10¹² would be by chance, and far fewer than
+10⁵ are looked at.
+"""
 SHARP = 4e-3
 """The largest relative standard error of a factor that is named."""
 NEAR = 5.0
@@ -40,7 +45,9 @@ NUMBERS = ("2", "1/2", "−1", "−2", "−1/2", "3", "1/3", "4", "1/4")
 
 @dataclass(frozen=True)
 class Sample:
-    """Both sides at one draw of the inputs: the closed form, the sampled gradient and its standard error."""
+    """Both sides at one draw of the inputs: the closed form, the sampled gradient and its standard
+    error.
+    """
 
     case: Case
     mean: Mapping[str, np.ndarray]
@@ -59,7 +66,9 @@ def sampled(problem: Problem, labels: Sequence[str]) -> dict[str, Diagnosis]:
         labels: the arrays that are wrong.
     """
     samples = list(_samples(problem))
-    found = {label: _told(label, samples) for label in labels if samples and label in samples[0].mean}
+    found = {
+        label: _told(label, samples) for label in labels if samples and label in samples[0].mean
+    }
     return {label: diagnosis for label, diagnosis in found.items() if diagnosis is not None}
 
 
@@ -79,33 +88,55 @@ def _samples(problem: Problem) -> Iterator[Sample]:
         fixed = {name: x for name, x in inputs.items() if name not in problem.wrt}
         key = key_of(problem.seed)
         found = estimate(loss, distribution, shape, argnums=0)(key, moving, fixed, samples=SAMPLES)
-        drawn = case(_at_mean(problem, sizes, shape, inputs), inputs, jax.tree.map(np.asarray, distribution))
+        drawn = case(
+            _at_mean(problem, sizes, shape, inputs), inputs, jax.tree.map(np.asarray, distribution)
+        )
         if drawn.usable():
             yield Sample(drawn, labelled(found.mean), labelled(found.standard_error))
 
 
-def _at_mean(problem: Problem, sizes: dict[str, int], shape: tuple[int, ...], inputs: dict[str, Any]) -> Setting:
-    """Return the claim at some sizes with the loss at the mean mask, whose gradient stands where the truth does elsewhere."""
+def _at_mean(
+    problem: Problem, sizes: dict[str, int], shape: tuple[int, ...], inputs: dict[str, Any]
+) -> Setting:
+    """Return the claim at some sizes with the loss at the mean mask, whose gradient stands where
+    the truth does elsewhere.
+    """
     at_mean = functools.partial(_loss_at_mean, problem.derivation, shape)
     return Setting(problem, sizes, at_mean, problem.derivation.distribution(sizes), inputs)
 
 
-def _loss_at_mean(derivation: Derivation, shape: tuple[int, ...], inputs: dict[str, Any], mask: Any) -> Any:
-    return derivation.loss(**derivation.in_order({**inputs, "mask": jnp.broadcast_to(mask.mean(shape[-1]), shape)}))
+def _loss_at_mean(
+    derivation: Derivation, shape: tuple[int, ...], inputs: dict[str, Any], mask: Any
+) -> Any:
+    return derivation.loss(
+        **derivation.in_order({**inputs, "mask": jnp.broadcast_to(mask.mean(shape[-1]), shape)})
+    )
 
 
 def _told(label: str, samples: Sequence[Sample]) -> Diagnosis | None:
     if all(_fits(s.claimed(label), s.mean[label], s.error[label]) for s in samples):
         return None  # sampling does not see that it is wrong
     if all(same(s.claimed(label), s.case.truth[label]) for s in samples):
-        words = f"the variance of the mask is forgotten: {label} is the gradient of the loss at the mean mask"
-        return _diagnosis(label, "mean mask", words, [s.case.truth[label] for s in samples], samples)
+        words = (
+            f"the variance of the mask is forgotten: {label} is the gradient of the loss at "
+            f"the mean mask"
+        )
+        return _diagnosis(
+            label, "mean mask", words, [s.case.truth[label] for s in samples], samples
+        )
     kept = [_kept(s)[label] for s in samples]
     if all(same(s.claimed(label), k) for s, k in zip(samples, kept, strict=True)):
         words = f"the mask is forgotten: {label} is the gradient of the loss with everything kept"
         return _diagnosis(label, "no mask", words, kept, samples)
     hypotheses = [*_factors(label, samples), *_transposes(label, samples)]
-    standing = [h for h in hypotheses if all(_fits(s.claimed(label), m, e) for s, m, e in zip(samples, h.means, h.errors, strict=True))]
+    standing = [
+        h
+        for h in hypotheses
+        if all(
+            _fits(s.claimed(label), m, e)
+            for s, m, e in zip(samples, h.means, h.errors, strict=True)
+        )
+    ]
     if len(standing) != 1:
         return None
     (only,) = standing
@@ -122,7 +153,9 @@ class _Hypothesis:
 
 def _fits(claimed: np.ndarray, mean: np.ndarray, error: np.ndarray) -> bool:
     """Say whether the closed form lies within the sampling error of a mean, entry by entry."""
-    rounding = 1e-9 * max(float(np.abs(claimed).max(initial=0.0)), float(np.abs(mean).max(initial=0.0)))
+    rounding = 1e-9 * max(
+        float(np.abs(claimed).max(initial=0.0)), float(np.abs(mean).max(initial=0.0))
+    )
     return bool(np.all(np.abs(claimed - mean) <= SURE * error + rounding))
 
 
@@ -132,24 +165,37 @@ def _factors(label: str, samples: Sequence[Sample]) -> Iterator[_Hypothesis]:
         return
     tables = [symbols(s.case) for s in samples]
     for text, values in _names(tables):
-        if any(abs(value - k) > NEAR * spread for value, (k, spread) in zip(values, measured, strict=True) if k is not None):
+        if any(
+            abs(value - k) > NEAR * spread
+            for value, (k, spread) in zip(values, measured, strict=True)
+            if k is not None
+        ):
             continue
         means = [k * s.mean[label] for k, s in zip(values, samples, strict=True)]
         errors = [abs(k) * s.error[label] for k, s in zip(values, samples, strict=True)]
         said = {"2": "twice", "1/2": "half of", "−1": "the negative of"}.get(text, f"{text} times")
         words = f"{label} is {said} what it should be"
-        seen = " and ".join(f"{k:.4g} ± {spread:.1g}" for k, spread in measured if k is not None).replace("-", "−")
+        seen = " and ".join(
+            f"{k:.4g} ± {spread:.1g}" for k, spread in measured if k is not None
+        ).replace("-", "−")
         words += f", as far as {SAMPLES} samples tell: measured {seen}"
         yield _Hypothesis("sign" if text == "−1" else "factor", words, means, errors)
 
 
-def _measured(claimed: np.ndarray, mean: np.ndarray, error: np.ndarray) -> tuple[float | None, float]:
-    """Return k with C = k Ĝ by least squares in units of the standard errors, and the standard error of k at its largest.
+def _measured(
+    claimed: np.ndarray, mean: np.ndarray, error: np.ndarray
+) -> tuple[float | None, float]:
+    """Return k with C = k Ĝ by least squares in units of the standard errors, and the standard
+    error of k at its largest.
 
-    That is what it is if the errors of all entries are one and the same, as they nearly are where one sum over the mask is behind them.
+    That is what it is if the errors of all entries are one and the same, as they nearly are where
+    one sum over the mask is behind them.
     """
     error = np.maximum(error, 1e-9 * np.abs(mean).max(initial=0.0) + np.finfo(float).tiny)
-    square, product = float(np.sum((claimed / error) ** 2)), float(np.sum(claimed * mean / error**2))
+    square, product = (
+        float(np.sum((claimed / error) ** 2)),
+        float(np.sum(claimed * mean / error**2)),
+    )
     if not square or not product:
         return None, np.inf
     inverse = product / square  # Ĝ = C / k, the side with the noise on the left
@@ -157,19 +203,33 @@ def _measured(claimed: np.ndarray, mean: np.ndarray, error: np.ndarray) -> tuple
 
 
 def _names(tables: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, list[float]]]:
-    """Yield factors with a name, each once: numbers, symbols of the problem, their squares, and products and quotients of two."""
+    """Yield factors with a name, each once: numbers, symbols of the problem, their squares, and
+    products and quotients of two.
+    """
     shared = [s for s in tables[0] if all(s in table for table in tables)]
-    candidates: list[tuple[str, list[float]]] = [(text, [_number(text)] * len(tables)) for text in NUMBERS]
+    candidates: list[tuple[str, list[float]]] = [
+        (text, [_number(text)] * len(tables)) for text in NUMBERS
+    ]
     of = {s: np.array([table[s] for table in tables]) for s in shared}
     for s in shared:
-        candidates += [(s, list(of[s])), (f"1/{s}", list(1 / of[s])), (f"2·{s}", list(2 * of[s])), (f"2/{s}", list(2 / of[s]))]
+        candidates += [
+            (s, list(of[s])),
+            (f"1/{s}", list(1 / of[s])),
+            (f"2·{s}", list(2 * of[s])),
+            (f"2/{s}", list(2 / of[s])),
+        ]
         candidates += [(f"{s}²", list(of[s] ** 2)), (f"1/{s}²", list(1 / of[s] ** 2))]
     for a, b in combinations(shared, 2):
-        candidates += [(f"{a}·{b}", list(of[a] * of[b])), (f"1/({a}·{b})", list(1 / (of[a] * of[b])))]
+        candidates += [
+            (f"{a}·{b}", list(of[a] * of[b])),
+            (f"1/({a}·{b})", list(1 / (of[a] * of[b]))),
+        ]
         candidates += [(f"{a}/{b}", list(of[a] / of[b])), (f"{b}/{a}", list(of[b] / of[a]))]
     seen: list[list[float]] = [[1.0] * len(tables)]
     for text, values in candidates:
-        if np.all(np.isfinite(values)) and not any(np.allclose(values, other, rtol=1e-9, atol=0) for other in seen):
+        if np.all(np.isfinite(values)) and not any(
+            np.allclose(values, other, rtol=1e-9, atol=0) for other in seen
+        ):
             seen.append(values)
             yield text, [float(v) for v in values]
 
@@ -180,21 +240,38 @@ def _number(text: str) -> float:
 
 
 def _transposes(label: str, samples: Sequence[Sample]) -> Iterator[_Hypothesis]:
-    if all(s.mean[label].ndim == 2 and s.mean[label].shape[0] == s.mean[label].shape[1] for s in samples):
+    if all(
+        s.mean[label].ndim == 2 and s.mean[label].shape[0] == s.mean[label].shape[1]
+        for s in samples
+    ):
         words = f"{label} is transposed, as far as {SAMPLES} samples tell"
-        yield _Hypothesis("transposed", words, [s.mean[label].T for s in samples], [s.error[label].T for s in samples])
+        yield _Hypothesis(
+            "transposed",
+            words,
+            [s.mean[label].T for s in samples],
+            [s.error[label].T for s in samples],
+        )
 
 
 def _kept(sample: Sample) -> dict[str, np.ndarray]:
     setting, derivation = sample.case.setting, sample.case.setting.problem.derivation
     shape = derivation.mask_shape(setting.sizes)
-    program = setting.gradient_program(lambda x, _: derivation.loss(**derivation.in_order({**x, "mask": jnp.ones(shape)})))
+    program = setting.gradient_program(
+        lambda x, _: derivation.loss(**derivation.in_order({**x, "mask": jnp.ones(shape)}))
+    )
     return program(sample.case.inputs, sample.case.mask)
 
 
-def _diagnosis(label: str, kind: str, words: str, means: Sequence[np.ndarray], samples: Sequence[Sample]) -> Diagnosis:
-    left = max(float(np.abs(s.claimed(label) - m).max(initial=0.0)) / _off(s, label) for s, m in zip(samples, means, strict=True))
-    return Diagnosis(label, kind, words, left, explanation=Explanation(kind, words, lambda case: None))
+def _diagnosis(
+    label: str, kind: str, words: str, means: Sequence[np.ndarray], samples: Sequence[Sample]
+) -> Diagnosis:
+    left = max(
+        float(np.abs(s.claimed(label) - m).max(initial=0.0)) / _off(s, label)
+        for s, m in zip(samples, means, strict=True)
+    )
+    return Diagnosis(
+        label, kind, words, left, explanation=Explanation(kind, words, lambda case: None)
+    )
 
 
 def _off(sample: Sample, label: str) -> float:

@@ -1,7 +1,8 @@
 """The search for one change of one step of a program: how a change is run, solved for and judged.
 
-The traced closed form is run again and again with one operand of one step changed. A change that gives the true gradient in every
-case IS the difference between what stands there and what should; where the change is a factor, it is solved for in each case.
+The traced closed form is run again and again with one operand of one step changed. A change that
+gives the true gradient in every case IS the difference between what stands there and what should;
+where the change is a factor, it is solved for in each case.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,9 +40,13 @@ class Edit:
 
 
 class Try:
-    """A program in one case, and what it should return: the closed form and the truth, or, mirrored, the other way round."""
+    """A program in one case, and what it should return: the closed form and the truth, or,
+    mirrored, the other way round.
+    """
 
-    def __init__(self, flat: Flat, case: Case, labels: Sequence[str], *, mirrored: bool = False) -> None:
+    def __init__(
+        self, flat: Flat, case: Case, labels: Sequence[str], *, mirrored: bool = False
+    ) -> None:
         """Run it."""
         self.flat, self.case, self.labels = flat, case, labels
         is_, ought = (case.truth, case.claimed) if mirrored else (case.claimed, case.truth)
@@ -57,10 +62,14 @@ class Try:
         self.known = case.setting.moments
 
     def _vector(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.ravel(a).astype(float) / unit for a, unit in zip(arrays, self.units, strict=True)])
+        return np.concatenate(
+            [np.ravel(a).astype(float) / unit for a, unit in zip(arrays, self.units, strict=True)]
+        )
 
     def left(self, step: int, change: Change) -> np.ndarray | None:
-        """Return what remains of the error after a change, in units of the error; None where it cannot be run."""
+        """Return what remains of the error after a change, in units of the error; None where it
+        cannot be run.
+        """
         outputs = self.run.with_step(step, lambda operands: change(self, operands))
         if outputs is None:
             return None
@@ -70,17 +79,23 @@ class Try:
     def outputs(self, edit: Edit) -> dict[str, np.ndarray] | None:
         """Return what the changed closed form returns."""
         found = self.run.with_step(edit.step, lambda operands: edit.change(self, operands))
-        return None if found is None else dict(zip(self.case.setting.closed.labels, found, strict=True))
+        return (
+            None
+            if found is None
+            else dict(zip(self.case.setting.closed.labels, found, strict=True))
+        )
 
 
 class Search:
-    """The search for one change that mends the arrays `labels` in all cases whose programs have the same steps.
+    """The search for one change that mends the arrays `labels` in all cases whose programs have the
+    same steps.
 
     Args:
         cases: the cases.
         flats: {setting: program}.
         labels: the arrays.
-        mirrored: whether it is the true gradient that is changed until it is what the closed form says.
+        mirrored: whether it is the true gradient that is changed until it is what the closed form
+            says.
         varied: cases with other probabilities of the mask, by which factors are named.
         most: the most steps to run.
     """
@@ -100,7 +115,9 @@ class Search:
         self.labels, self.mirrored = labels, mirrored
 
         def tries(given: Sequence[Case]) -> list[Try]:
-            alike = [c for c in given if c.setting in flats and flats[c.setting].names == first.names]
+            alike = [
+                c for c in given if c.setting in flats and flats[c.setting].names == first.names
+            ]
             return [Try(flats[case.setting], case, labels, mirrored=mirrored) for case in alike]
 
         self.tries = tries(cases)
@@ -137,7 +154,8 @@ class Search:
     def uses(self, *, smooth: bool = False) -> Iterator[tuple[int, Step, int]]:
         """Yield every operand of every step that computes, the last steps first.
 
-        With `smooth` only those that the result varies with: one that is compared may be changed by much and nothing is seen.
+        With `smooth` only those that the result varies with: one that is compared may be changed by
+        much and nothing is seen.
         """
         for i in reversed(range(len(self.flat.steps))):
             step = self.flat.steps[i]
@@ -158,14 +176,18 @@ class Search:
         return found
 
     def name(self, values: Sequence[float]) -> factors.Factor | None:
-        """Name a factor, by its values with other probabilities of the mask too where all have one."""
+        """Name a factor, by its values with other probabilities of the mask too where all have
+        one.
+        """
         known = [symbols(t.case) for t in self.tries]
         named = None
         if len(values) == len(self.tries) > self.count:
             named = factors.name(values, known, 1e-7)
         return named or factors.name(values[: self.count], known[: self.count], 1e-7)
 
-    def _solve(self, number: int, step: int, of: Callable[[float], Change], hint: float | None) -> float | None:
+    def _solve(
+        self, number: int, step: int, of: Callable[[float], Change], hint: float | None
+    ) -> float | None:
         base, left = self.tries[number].base, self._left(number, step, of(2.0))
         if left is None or not np.any(slope := left - base):
             return None
@@ -180,7 +202,9 @@ class Search:
                 return self._polished(number, step, of, k)
         return None
 
-    def _polished(self, number: int, step: int, of: Callable[[float], Change], k: float) -> float | None:
+    def _polished(
+        self, number: int, step: int, of: Callable[[float], Change], k: float
+    ) -> float | None:
         """Improve a factor by Newton's method until it mends the case."""
         for _ in range(8):
             now = self._left(number, step, of(k))

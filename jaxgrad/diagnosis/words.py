@@ -31,7 +31,11 @@ def ordinal(j: int, step: Step) -> str:
     if step.name == "div":
         return f"the {'numerator' if j == 0 else 'denominator'} of the quotient"
     if step.name == "select_n" and len(step.inputs) == 3:
-        return "the case of the choice where the condition holds" if j == 2 else "the other case of the choice"
+        return (
+            "the case of the choice where the condition holds"
+            if j == 2
+            else "the other case of the choice"
+        )
     if len(step.inputs) == 1:
         return f"the {operand} of the {name}"
     return f"the {_COUNTED[j] if j < len(_COUNTED) else f'{j + 1}th'} {operand} of the {name}"
@@ -40,4 +44,10 @@ def ordinal(j: int, step: Step) -> str:
 def value_of(step: Step) -> str:
     """Say what a step computed: the expression that stands there."""
     where, text = step.place
-    return f"`{text}`" if text else f"{operation(step)} of {where}" if where else f"{operation(step)} that is computed elsewhere"
+    return (
+        f"`{text}`"
+        if text
+        else f"{operation(step)} of {where}"
+        if where
+        else f"{operation(step)} that is computed elsewhere"
+    )

@@ -1,7 +1,8 @@
-"""A claim made ready to be checked: its options and data validated, its functions as functions of arrays alone.
+"""A claim made ready to be checked: its options and data validated, its functions as functions of
+arrays alone.
 
-Every piece of evidence starts from a `Problem` and asks it for inputs at some sizes and for two functions of them: the
-closed form, and the loss, or the loss's exact expectation over the mask.
+Every piece of evidence starts from a `Problem` and asks it for inputs at some sizes and for two
+functions of them: the closed form, and the loss, or the loss's exact expectation over the mask.
 """
 
 import functools
@@ -38,7 +39,8 @@ class Problem:
         given: {input name: float64 array}, the inputs that the user supplied.
         sizes: sizes that the user or the given inputs fix.
         false_alarm: probability, at most, that sampling refutes a right closed form.
-        resolution: largest error, relative to the gradient's largest entry, that sampling may leave open.
+        resolution: largest error, relative to the gradient's largest entry, that sampling may leave
+            open.
         max_samples: number of mask samples at which sampling gives up.
         progress: called with (evidence, fraction done, text).
         chosen: names of the sizes that the user chose, not only gave data for.
@@ -65,7 +67,9 @@ class Problem:
             self.progress(evidence, fraction, text)
 
     def once(self, name: Any, make: Callable[[], Any]) -> Any:
-        """Return what `make` made when this name was first asked for: evidence shares draws, and functions that are traced."""
+        """Return what `make` made when this name was first asked for: evidence shares draws, and
+        functions that are traced.
+        """
         if name not in self._known:
             self._known[name] = make()
         return self._known[name]
@@ -76,7 +80,9 @@ class Problem:
 
     @functools.cached_property
     def first_sizes(self) -> dict[str, int]:
-        """Sizes at which most evidence is gathered, and so those at which what holds at any sizes is read off."""
+        """Sizes at which most evidence is gathered, and so those at which what holds at any sizes
+        is read off.
+        """
         return self.choose_sizes(0, few_masks=self.derivation.mask is not None)
 
     def discrete(self, sizes: Mapping[str, int]) -> set[str]:
@@ -85,27 +91,41 @@ class Problem:
 
     @functools.cached_property
     def likely_labels(self) -> set[str]:
-        """The names of the inputs that are given in few values, not differentiated, and have no domain that says what they are."""
-        real = [name for name in self.given if self.derivation.domains.get(name, "real") == "real" and name not in self.wrt]
+        """The names of the inputs that are given in few values, not differentiated, and have no
+        domain that says what they are.
+        """
+        real = [
+            name
+            for name in self.given
+            if self.derivation.domains.get(name, "real") == "real" and name not in self.wrt
+        ]
         return {name for name in real if has_few_values(jax.tree.leaves(self.given[name]))}
 
-    def draw(self, sizes: Mapping[str, int], number: int, *, special: bool = False) -> dict[str, Tree]:
+    def draw(
+        self, sizes: Mapping[str, int], number: int, *, special: bool = False
+    ) -> dict[str, Tree]:
         """Draw the inputs that are not given; equal arguments give equal draws."""
 
         def drawn() -> dict[str, Tree]:
-            arrays = self.derivation.drawn([self.seed, number, int(special), *sizes.values()], sizes, special=special)
+            arrays = self.derivation.drawn(
+                [self.seed, number, int(special), *sizes.values()], sizes, special=special
+            )
             return {name: self.given.get(name, array) for name, array in arrays.items()}
 
         return dict(self.once(("draw", *sizes.items(), number, special), drawn))
 
     @functools.cached_property
     def loss(self) -> TracedOnce:
-        """The loss as a function of the inputs and, where there is a mask, of a draw; it is traced once for each of their shapes."""
+        """The loss as a function of the inputs and, where there is a mask, of a draw; it is traced
+        once for each of their shapes.
+        """
         return TracedOnce(lambda inputs, *mask: self._call("loss", inputs, *mask))
 
     @functools.cached_property
     def gradient(self) -> TracedOnce:
-        """The closed form as a function of the inputs and, where there is a mask, of its distribution; traced likewise."""
+        """The closed form as a function of the inputs and, where there is a mask, of its
+        distribution; traced likewise.
+        """
         return TracedOnce(lambda inputs, *mask: self._call("gradient", inputs, *mask))
 
     def _call(self, argument: str, inputs: dict[str, Tree], *mask: Any) -> Any:
@@ -131,15 +151,23 @@ class Problem:
         return self.once(("at mask", function, *sizes.items()), filled)
 
     def is_general(self, function: TracedOnce, sizes: Mapping[str, int]) -> bool:
-        """Say whether a function of the inputs and the mask's distribution can be traced for all probabilities."""
+        """Say whether a function of the inputs and the mask's distribution can be traced for all
+        probabilities.
+        """
         try:
-            function.program(self.derivation.drawn([self.seed], sizes), probabilities(self.derivation.distribution(sizes)))
-        except Exception:  # a mask of the user's own may be no pytree, and a function may ask for the value of a probability
+            function.program(
+                self.derivation.drawn([self.seed], sizes),
+                probabilities(self.derivation.distribution(sizes)),
+            )
+        except Exception:
+            # a mask of the user's own may be no pytree, and a function may ask for the value of a
+            # probability
             return False
         return True
 
     def differentiated(self, function: Traceable) -> Traceable:
-        """Return a loss with its gradient, or Jacobian, in the inputs that the closed form gives, traced once.
+        """Return a loss with its gradient, or Jacobian, in the inputs that the closed form gives,
+        traced once.
 
         Args:
             function: of the inputs, and of further arguments, such as the mask's distribution.
@@ -153,26 +181,49 @@ class Problem:
 
         return self.once(("differentiated", function), lambda: TracedOnce(both))
 
-    def remember(self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]) -> None:
-        """Keep the labelled values of the closed form at a draw, so that other evidence need not compile it again."""
+    def remember(
+        self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]
+    ) -> None:
+        """Keep the labelled values of the closed form at a draw, so that other evidence need not
+        compile it again.
+        """
         self._known["claimed", *sizes.items(), number] = claimed
 
     def claimed(self, sizes: Mapping[str, int], number: int) -> dict[str, np.ndarray]:
         """Return the labelled values of the closed form at a draw."""
         if ("claimed", *sizes.items(), number) not in self._known:
-            closed = self.once(("compiled", *sizes.items()), lambda: Program(self.closed_form(sizes), check_options()))
+            closed = self.once(
+                ("compiled", *sizes.items()),
+                lambda: Program(self.closed_form(sizes), check_options()),
+            )
             for other in dict.fromkeys((number, 0, 1)):
-                self.remember(sizes, other, jax.tree.map(np.asarray, labelled(closed(self.draw(sizes, other)))))
+                self.remember(
+                    sizes,
+                    other,
+                    jax.tree.map(np.asarray, labelled(closed(self.draw(sizes, other)))),
+                )
         return self._known["claimed", *sizes.items(), number]
 
     def remember_ratio(self, sizes: Mapping[str, int], label: str, ratio: Fraction | None) -> None:
-        """Keep what exact arithmetic found an array of the closed form to be in units of the gradient; None where it is no multiple."""
+        """Keep what exact arithmetic found an array of the closed form to be in units of the
+        gradient; None where it is no multiple.
+        """
         self.all_ratios[(label, tuple(sizes.items()))] = ratio
 
     def ratios(self, label: str) -> list[tuple[dict[str, int], Fraction]]:
-        """Return the exact ratio of closed form and gradient at each choice of sizes; empty where at one it is no multiple."""
-        found = [(dict(sizes), ratio) for (name, sizes), ratio in self.all_ratios.items() if name == label]
-        return [(sizes, ratio) for sizes, ratio in found if ratio is not None] if all(r is not None for _, r in found) else []
+        """Return the exact ratio of closed form and gradient at each choice of sizes; empty where
+        at one it is no multiple.
+        """
+        found = [
+            (dict(sizes), ratio)
+            for (name, sizes), ratio in self.all_ratios.items()
+            if name == label
+        ]
+        return (
+            [(sizes, ratio) for sizes, ratio in found if ratio is not None]
+            if all(r is not None for _, r in found)
+            else []
+        )
 
     @functools.cached_property
     def wrt(self) -> tuple[str, ...]:
@@ -186,67 +237,103 @@ def probabilities(mask: Any) -> Any:
 
 
 def labelled(tree: dict[str, Tree]) -> dict[str, Any]:
-    """Flatten {input name: pytree} to {label: array}, with labels such as ``w`` and ``params['w']``."""
+    """Flatten {input name: pytree} to {label: array}, with labels such as ``w`` and
+    ``params['w']``.
+    """
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {path[0].key + jax.tree_util.keystr(path[1:]): leaf for path, leaf in flat}
 
 
-def check_given(derivation: Derivation, inputs: Mapping[str, Any] | None, sizes: Mapping[str, int]) -> tuple[dict, dict]:
-    """Check the user's data against the claim; return them as numpy arrays, with the sizes they fix."""
+def check_given(
+    derivation: Derivation, inputs: Mapping[str, Any] | None, sizes: Mapping[str, int]
+) -> tuple[dict, dict]:
+    """Check the user's data against the claim; return them as numpy arrays, with the sizes they
+    fix.
+    """
     given: dict[str, Any] = {}
     fixed = dict(sizes)
     for name, value in (inputs or {}).items():
         if name == "mask":
-            raise ValueError("`inputs` holds 'mask'; masks are drawn from the derivation's distribution: leave it out")
+            raise ValueError(
+                "`inputs` holds 'mask'; masks are drawn from the derivation's distribution: leave "
+                "it out"
+            )
         if name not in derivation.shapes:
             raise ValueError(
-                f"`inputs` holds {name!r}, which is no input of {derivation.name}; its inputs are {', '.join(derivation.input_names)}"
+                f"`inputs` holds {name!r}, which is no input of {derivation.name}; its inputs are "
+                f"{', '.join(derivation.input_names)}"
             )
         declared, tree = jax.tree.flatten(derivation.shapes[name])
         try:
             arrays = tree.flatten_up_to(value)
         except ValueError as error:
-            raise ValueError(f"`inputs`: {name!r} has not the structure of its declared shapes: {error}") from None
+            raise ValueError(
+                f"`inputs`: {name!r} has not the structure of its declared shapes: {error}"
+            ) from None
         for text, array in zip(declared, arrays, strict=True):
             try:
                 array = np.asarray(array)
-                array = array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array  # bfloat16 is numpy's no float
+                array = (
+                    array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+                )  # bfloat16 is numpy's no float
             except ValueError as error:
-                raise ValueError(f"`inputs`: {name!r} is ragged; give an array, all of whose rows are equally long") from error
+                raise ValueError(
+                    f"`inputs`: {name!r} is ragged; give an array, all of whose rows are "
+                    f"equally long"
+                ) from error
             shapes.solve(shapes.parse(text, name), array.shape, fixed, f"inputs[{name!r}]")
             _check_numbers(derivation, name, array)
         whole = kind(derivation.domains.get(name, "real")) in WHOLE
-        given[name] = tree.unflatten([_whole(a) if whole else np.asarray(a, np.float64) for a in arrays])
+        given[name] = tree.unflatten(
+            [_whole(a) if whole else np.asarray(a, np.float64) for a in arrays]
+        )
     return given, fixed
 
 
 def _whole(array: Any) -> np.ndarray:
-    """Return whole numbers as int64, as they are drawn, whatever the file's type; what holds others is left as it is."""
+    """Return whole numbers as int64, as they are drawn, whatever the file's type; what holds others
+    is left as it is.
+    """
     array = np.asarray(array)
     return array.astype(np.int64) if np.all(array == np.round(array)) else array
 
 
 def _check_numbers(derivation: Derivation, name: str, array: np.ndarray) -> None:
     domain = kind(derivation.domains.get(name, "real"))
-    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
-        raise ValueError(f"`inputs`: {name!r} has dtype {array.dtype}; give an array of real numbers")
+    if not (
+        np.issubdtype(array.dtype, np.floating)
+        or np.issubdtype(array.dtype, np.integer)
+        or array.dtype == bool
+    ):
+        raise ValueError(
+            f"`inputs`: {name!r} has dtype {array.dtype}; give an array of real numbers"
+        )
     if not np.issubdtype(array.dtype, np.floating) and domain not in DISCRETE:
         raise ValueError(
-            f"`inputs`: {name!r} has integer dtype {array.dtype}, but a real array is wanted; convert it with {name}.astype('float64')"
+            f"`inputs`: {name!r} has integer dtype {array.dtype}, but a real array is wanted; "
+            f"convert it with {name}.astype('float64')"
         )
     if not np.all(np.isfinite(array)):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"`inputs`: {name!r} has {array[where]} at index {where}; remove or replace what is not finite")
+        raise ValueError(
+            f"`inputs`: {name!r} has {array[where]} at index {where}; remove or replace what is "
+            f"not finite"
+        )
 
 
 def check_functions(problem: Problem) -> tuple[str, ...]:
-    """Trace loss and closed form once; raise a ValueError where keys, shapes or types cannot be right."""
+    """Trace loss and closed form once; raise a ValueError where keys, shapes or types cannot be
+    right.
+    """
     derivation, sizes = problem.derivation, problem.first_sizes
     inputs = problem.draw(sizes, 0)
     shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), inputs)
     claimed = problem.closed_form(sizes).program(shaped)[1]
     if not isinstance(claimed, Mapping) or not claimed:
-        raise ValueError(f"`gradient` of {derivation.name} must return {{input name: array}}, but returns {_describe(claimed)}")
+        raise ValueError(
+            f"`gradient` of {derivation.name} must return {{input name: array}}, but returns "
+            f"{_describe(claimed)}"
+        )
     for name in claimed:
         if name not in derivation.input_names:
             raise ValueError(
@@ -256,18 +343,30 @@ def check_functions(problem: Problem) -> tuple[str, ...]:
         for leaf in jax.tree.leaves(shaped[name]):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 raise ValueError(
-                    f"`gradient` of {derivation.name} differentiates {name!r}, which is of type {leaf.dtype}; "
+                    f"`gradient` of {derivation.name} differentiates {name!r}, which is of type "
+                    f"{leaf.dtype}; "
                     "only real arrays have gradients: choose another domain, or leave the key out"
                 )
-    mask = () if derivation.mask is None else (jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float)),)
+    mask = (
+        ()
+        if derivation.mask is None
+        else (jax.ShapeDtypeStruct(derivation.mask_shape(sizes), jnp.result_type(float)),)
+    )
     value = problem.loss.program(shaped, *mask)[1]
     if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(f"`loss` of {derivation.name} must return a real scalar or array, but returns {_describe(value)}")
+        raise ValueError(
+            f"`loss` of {derivation.name} must return a real scalar or array, but returns "
+            f"{_describe(value)}"
+        )
     if derivation.mask is not None and value.shape != ():
         raise ValueError(
-            f"`loss` of {derivation.name} must be a scalar where there is a mask, but has shape {value.shape}; sum or average it"
+            f"`loss` of {derivation.name} must be a scalar where there is a mask, but has shape "
+            f"{value.shape}; sum or average it"
         )
-    wanted = {name: jax.tree.map(lambda leaf: (*value.shape, *leaf.shape), shaped[name]) for name in claimed}
+    wanted = {
+        name: jax.tree.map(lambda leaf: (*value.shape, *leaf.shape), shaped[name])
+        for name in claimed
+    }
     _check_shapes(derivation.name, dict(claimed), wanted, value.shape)
     return tuple(claimed)
 
@@ -280,25 +379,42 @@ def _arrays(argument: str, result: Any) -> Any:
     return result
 
 
-def _check_shapes(name: str, claimed: dict[str, Tree], wanted: dict[str, Tree], loss_shape: tuple[int, ...]) -> None:
+def _check_shapes(
+    name: str, claimed: dict[str, Tree], wanted: dict[str, Tree], loss_shape: tuple[int, ...]
+) -> None:
     for key, tree in claimed.items():
         targets, treedef = jax.tree.flatten(wanted[key], is_leaf=lambda x: isinstance(x, tuple))
         leaves, found = jax.tree.flatten(tree)
         if found != treedef:
-            raise ValueError(f"`gradient` of {name} gives {key!r} the structure {found}, but the input has {treedef}")
+            raise ValueError(
+                f"`gradient` of {name} gives {key!r} the structure {found}, but the input has "
+                f"{treedef}"
+            )
         for leaf, target in zip(leaves, targets, strict=True):
             shape = tuple(np.shape(leaf))
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-                raise ValueError(f"`gradient` of {name} returns {key!r} with dtype {jnp.result_type(leaf)}; it must be floating-point")
+                raise ValueError(
+                    f"`gradient` of {name} returns {key!r} with dtype {jnp.result_type(leaf)}; it "
+                    f"must be floating-point"
+                )
             if shape == target:
                 continue
             if loss_shape:
                 raise ValueError(
-                    f"`gradient` of {name} returns {key!r} with shape {shape}, but `loss` is no scalar: it has shape "
-                    f"{loss_shape}, so its Jacobian in {key!r} has shape {target}; return that, or make the loss a scalar"
+                    f"`gradient` of {name} returns {key!r} with shape {shape}, but `loss` is no "
+                    f"scalar: it has shape "
+                    f"{loss_shape}, so its Jacobian in {key!r} has shape {target}; return that, "
+                    f"or make the loss a scalar"
                 )
-            raise ValueError(f"`gradient` of {name} returns {key!r} with shape {shape}; the shape of the input is {target}")
+            raise ValueError(
+                f"`gradient` of {name} returns {key!r} with shape {shape}; the shape of the input "
+                f"is {target}"
+            )
 
 
 def _describe(value: Any) -> str:
-    return f"shape {value.shape} of {value.dtype}" if hasattr(value, "shape") and hasattr(value, "dtype") else repr(value)
+    return (
+        f"shape {value.shape} of {value.dtype}"
+        if hasattr(value, "shape") and hasattr(value, "dtype")
+        else repr(value)
+    )

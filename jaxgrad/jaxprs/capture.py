@@ -1,12 +1,15 @@
-"""Named values inside a function, and the cotangents at them: what torch's hooks see, for JAX functions.
+"""Named values inside a function, and the cotangents at them: what torch's hooks see, for JAX
+functions.
 
-A value has a name where `jax.ad_checkpoint.checkpoint_name` gave it one, or where it leaves a `jax.named_scope`. Flax linen
-and Equinox set scopes by themselves. With ŷ the value at a tap and L = ⟨c, f(x)⟩, the cotangent there is ∂L/∂ŷ, which is found
-by adding a zero to ŷ and differentiating in it.
+A value has a name where `jax.ad_checkpoint.checkpoint_name` gave it one, or where it leaves a
+`jax.named_scope`. Flax linen and Equinox set scopes by themselves. With ŷ the value at a tap and L
+= ⟨c, f(x)⟩, the cotangent there is ∂L/∂ŷ, which is found by adding a zero to ŷ and differentiating
+in it.
 
-The function is traced and its program run again, so all transforms compose with `capture`. Calls that hold no tap are run as
-they are; calls that do are opened, and scans with taps are unrolled. A function with a derivative rule of its own keeps
-it: taps inside are seen forward, and no cotangent reaches them.
+The function is traced and its program run again, so all transforms compose with `capture`. Calls
+that hold no tap are run as they are; calls that do are opened, and scans with taps are unrolled. A
+function with a derivative rule of its own keeps it: taps inside are seen forward, and no cotangent
+reaches them.
 """
 
 from collections import Counter
@@ -23,7 +26,9 @@ from jax.extend import core, source_info_util
 from jaxgrad.jaxprs.walker import NESTED, Domain, UnsupportedError, describe, walk
 
 LONGEST = 64
-"""Scans of more steps are not opened for the sake of scopes; `checkpoint_name` inside always opens them."""
+"""Scans of more steps are not opened for the sake of scopes; `checkpoint_name` inside always opens
+them.
+"""
 
 Visit = Callable[[str, Any], Any]
 
@@ -32,27 +37,36 @@ _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
 class Program:
-    """A function, traced once for arguments of some shapes, that can be run with a visitor at every tap.
+    """A function, traced once for arguments of some shapes, that can be run with a visitor at every
+    tap.
 
     Args:
-        function: any function of arrays; leaves of its arguments that are no arrays stay as they are.
+        function: any function of arrays; leaves of its arguments that are no arrays stay as they
+            are.
         *args: its arguments.
         **kwargs: its keyword arguments.
         scopes: whether values that leave a `jax.named_scope` are taps too.
     """
 
-    def __init__(self, function: Callable[..., Any], *args: Any, scopes: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *args: Any, scopes: bool = True, **kwargs: Any
+    ) -> None:
         """Trace the function."""
         leaves, tree = jax.tree.flatten((args, kwargs))
         arrays = [isinstance(leaf, _ARRAYS) for leaf in leaves]
 
         def on_arrays(given: list[Any]) -> Any:
             filled = iter(given)
-            whole = [next(filled) if is_array else leaf for leaf, is_array in zip(leaves, arrays, strict=True)]
+            whole = [
+                next(filled) if is_array else leaf
+                for leaf, is_array in zip(leaves, arrays, strict=True)
+            ]
             positional, named = jax.tree.unflatten(tree, whole)
             return function(*positional, **named)
 
-        self.closed, shape = jax.make_jaxpr(on_arrays, return_shape=True)(self.flat(*args, **kwargs))
+        self.closed, shape = jax.make_jaxpr(on_arrays, return_shape=True)(
+            self.flat(*args, **kwargs)
+        )
         self.tree = jax.tree.structure(shape)
         self.plan = _Plan(self.closed.jaxpr, scopes)
 
@@ -62,7 +76,9 @@ class Program:
         return [leaf for leaf in jax.tree.leaves((args, kwargs)) if isinstance(leaf, _ARRAYS)]
 
     def __call__(self, arrays: Sequence[Any], visit: Visit) -> Any:
-        """Run the program on its arrays; each tap's value becomes what ``visit(name, value)`` returns."""
+        """Run the program on its arrays; each tap's value becomes what ``visit(name, value)``
+        returns.
+        """
         outputs = walk(self.closed, [jnp.asarray(x) for x in arrays], _Taps(self.plan, visit))
         return jax.tree.unflatten(self.tree, outputs)
 
@@ -72,27 +88,32 @@ class Program:
         return self.plan.explicit
 
 
-def capture(f: Callable[..., Any], *, cotangents: Any = False, scopes: bool = True) -> Callable[..., Any]:
+def capture(
+    f: Callable[..., Any], *, cotangents: Any = False, scopes: bool = True
+) -> Callable[..., Any]:
     """Return a function that also gives the named values inside `f`, and the cotangents there.
 
     Equation:
         (f(x), {name: ŷ}) and, with `cotangents`, {name: ∂⟨c, f(x)⟩/∂ŷ}
 
     Args:
-        f: a function of arrays. Its values are named by `jax.ad_checkpoint.checkpoint_name`, or by the `jax.named_scope`
-            that they leave; of several values that leave a scope, the last is taken. A scope's name is its path, such as
-            ``"MLP/Dense_0"``; a name that comes again gets its occurrence: ``"a"``, ``"a#1"``, ``"a#2"``.
+        f: a function of arrays. Its values are named by `jax.ad_checkpoint.checkpoint_name`, or by
+            the `jax.named_scope` that they leave; of several values that leave a scope, the last is
+            taken. A scope's name is its path, such as ``"MLP/Dense_0"``; a name that comes again
+            gets its occurrence: ``"a"``, ``"a#1"``, ``"a#2"``.
         cotangents: True where `f` is a scalar; or c, a tree of arrays like `f`'s output.
         scopes: whether scopes count; with False only `checkpoint_name` does.
 
     Returns:
         A function of `f`'s arguments that returns ``(output, {name: value})``, or with `cotangents`
-        ``(output, {name: value}, {name: cotangent})``. Shapes and units are those of the values; inside `jax.vmap` a value has
-        its batch axis where JAX put it.
+        ``(output, {name: value}, {name: cotangent})``. Shapes and units are those of the values;
+        inside `jax.vmap` a value has its batch axis where JAX put it.
 
     Raises:
-        ValueError: when `cotangents=True` and the output is no scalar, or a tree of another structure than the output's.
-        UnsupportedError: for a `checkpoint_name` inside a while loop, or inside a branch that depends on the data.
+        ValueError: when `cotangents=True` and the output is no scalar, or a tree of another
+            structure than the output's.
+        UnsupportedError: for a `checkpoint_name` inside a while loop, or inside a branch that
+            depends on the data.
 
     >>> from jax.ad_checkpoint import checkpoint_name
     >>> def loss(w):
@@ -121,10 +142,18 @@ def capture(f: Callable[..., Any], *, cotangents: Any = False, scopes: bool = Tr
             return program(arrays, visit), seen
 
         shapes = jax.eval_shape(perturbed, {})[1]
-        zeros = {k: jnp.zeros(s.shape, s.dtype) for k, s in shapes.items() if jnp.issubdtype(s.dtype, jnp.inexact)}
+        zeros = {
+            k: jnp.zeros(s.shape, s.dtype)
+            for k, s in shapes.items()
+            if jnp.issubdtype(s.dtype, jnp.inexact)
+        }
         output, pull, activations = jax.vjp(perturbed, zeros, has_aux=True)
         (found,) = pull(_cotangent(output, cotangents))
-        return output, activations, {name: found[name] for name in found if name not in program.plan.opaque}
+        return (
+            output,
+            activations,
+            {name: found[name] for name in found if name not in program.plan.opaque},
+        )
 
     return captured
 
@@ -132,15 +161,24 @@ def capture(f: Callable[..., Any], *, cotangents: Any = False, scopes: bool = Tr
 def _cotangent(output: Any, given: Any) -> Any:
     if given is True:
         if jax.tree.structure(output) != jax.tree.structure(0) or jnp.shape(output) != ():
-            raise ValueError("`cotangents=True` needs a scalar output; pass the output's cotangent, a tree like it, instead")
+            raise ValueError(
+                "`cotangents=True` needs a scalar output; pass the output's cotangent, a tree "
+                "like it, instead"
+            )
         return jnp.ones_like(output)
-    if jax.tree.structure(output) != jax.tree.structure(given) or jax.tree.map(jnp.shape, output) != jax.tree.map(jnp.shape, given):
-        raise ValueError(f"`cotangents` must be a tree like the output, {jax.tree.map(jnp.shape, output)}")
+    if jax.tree.structure(output) != jax.tree.structure(given) or jax.tree.map(
+        jnp.shape, output
+    ) != jax.tree.map(jnp.shape, given):
+        raise ValueError(
+            f"`cotangents` must be a tree like the output, {jax.tree.map(jnp.shape, output)}"
+        )
     return jax.tree.map(lambda y, c: jnp.asarray(c, y.dtype), output, given)
 
 
 class _Exit(NamedTuple):
-    """Result number `output` of an equation leaves the scopes whose paths are given, the innermost first."""
+    """Result number `output` of an equation leaves the scopes whose paths are given, the innermost
+    first.
+    """
 
     output: int
     paths: tuple[tuple[str, ...], ...]
@@ -162,7 +200,9 @@ class _Plan:
         return frozenset(self.named)
 
     def _look(self, jaxpr: core.Jaxpr) -> tuple[bool, bool]:
-        """Note the taps of a program; say whether it has named values, and whether it has scopes."""
+        """Note the taps of a program; say whether it has named values, and whether it has
+        scopes.
+        """
         named = scoped = False
         for eqn in jaxpr.eqns:
             if eqn.primitive.name == "name":
@@ -170,7 +210,9 @@ class _Plan:
                 named = True
             found = [self._look(inner) for inner in programs_of(eqn)]
             within = any(n for n, _ in found), any(s for _, s in found)
-            short = eqn.primitive.name != "while" and not (eqn.primitive.name == "scan" and eqn.params["length"] > LONGEST)
+            short = eqn.primitive.name != "while" and not (
+                eqn.primitive.name == "scan" and eqn.params["length"] > LONGEST
+            )
             self.inside[id(eqn)] = within[0] or (within[1] and short)
             named, scoped = named or within[0], scoped or (within[1] and short)
         if self.scopes:
@@ -211,7 +253,12 @@ def _exits(jaxpr: core.Jaxpr) -> dict[int, list[_Exit]]:
             while end < len(paths) and paths[end][:depth] == path:
                 end += 1
             if len(path) == depth:
-                out = [(i, k) for i in range(start, end) for k, v in enumerate(jaxpr.eqns[i].outvars) if last_use.get(v, -1) >= end]
+                out = [
+                    (i, k)
+                    for i in range(start, end)
+                    for k, v in enumerate(jaxpr.eqns[i].outvars)
+                    if last_use.get(v, -1) >= end
+                ]
                 if out:
                     leaving.setdefault(out[-1], []).append(path)
             start = end
@@ -236,7 +283,11 @@ class _Taps(Domain):
         return array if isinstance(array, (jax.Array, Tracer)) else jnp.asarray(array)
 
     def rearrange(self, operands: Sequence[Any], index: np.ndarray) -> Any:
-        flat = jnp.ravel(operands[0]) if len(operands) == 1 else jnp.concatenate([jnp.ravel(x) for x in operands])
+        flat = (
+            jnp.ravel(operands[0])
+            if len(operands) == 1
+            else jnp.concatenate([jnp.ravel(x) for x in operands])
+        )
         return flat[index]
 
     def rule(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Callable[..., Any]:
@@ -266,14 +317,18 @@ class _Taps(Domain):
             return True  # the branch is known when the program is traced
         if not self.plan.inside[id(eqn)]:
             return False
-        steered = eqn.primitive.name == "while" or (eqn.primitive.name == "cond" and isinstance(operands[0], Tracer))
+        steered = eqn.primitive.name == "while" or (
+            eqn.primitive.name == "cond" and isinstance(operands[0], Tracer)
+        )
         if steered:
             inner = [e for program in programs_of(eqn) for e in program.eqns]
             names = [e.params["name"] for e in inner if e.primitive.name == "name"]
             if names:
                 raise UnsupportedError(
-                    f"{describe(eqn)} holds the name {names[0]!r}, but whether and how often it is reached depends on the data; "
-                    "take the name out, or write the loop with lax.scan and the branch with jnp.where"
+                    f"{describe(eqn)} holds the name {names[0]!r}, but whether and how often it "
+                    f"is reached depends on the data; "
+                    "take the name out, or write the loop with lax.scan and the branch with "
+                    "jnp.where"
                 )
         return not steered
 
@@ -293,6 +348,8 @@ class _Taps(Domain):
 def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     """Run one equation with JAX's own meaning, and return its results as a list."""
     operands = [jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in operands]
-    with source_info_util.user_context(eqn.source_info.traceback):  # so that it keeps the user's line
+    with source_info_util.user_context(
+        eqn.source_info.traceback
+    ):  # so that it keeps the user's line
         outputs = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return list(outputs) if eqn.primitive.multiple_results else [outputs]

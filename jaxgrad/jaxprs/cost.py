@@ -1,8 +1,9 @@
 """How much a proof costs, known before it is tried: so that none takes for ever.
 
-The unit is one operation on one residue of one draw, some nanoseconds. A run of a program costs what its equations cost,
-times the draws; loops as often as they run. `estimate` adds that up from the program alone, and a `Meter` counts what has
-been spent while a program runs, since the length of a while loop is known only then.
+The unit is one operation on one residue of one draw, some nanoseconds. A run of a program costs
+what its equations cost, times the draws; loops as often as they run. `estimate` adds that up from
+the program alone, and a `Meter` counts what has been spent while a program runs, since the length
+of a while loop is known only then.
 """
 
 import math
@@ -26,9 +27,14 @@ SECONDS = 120.0
 _CALL = 20_000
 _INVERSE = 64
 _PER_ENTRY = {
-    **dict.fromkeys("div tanh logistic rsqrt sqrt cbrt sin cos tan sinh cosh erf log log1p".split(), 2 * _INVERSE),
+    **dict.fromkeys(
+        "div tanh logistic rsqrt sqrt cbrt sin cos tan sinh cosh erf log log1p".split(),
+        2 * _INVERSE,
+    ),
     "pow": 3 * _INVERSE,
-    **dict.fromkeys("max min gt ge lt le abs sign clamp reduce_max reduce_min cummax cummin".split(), _INVERSE),
+    **dict.fromkeys(
+        "max min gt ge lt le abs sign clamp reduce_max reduce_min cummax cummin".split(), _INVERSE
+    ),
     **dict.fromkeys("exp exp2 expm1 integer_pow eq ne".split(), 16),
 }
 _FOLDED = frozenset("reduce_max reduce_min reduce_prod cumsum cumprod cummax cummin".split())
@@ -53,7 +59,10 @@ class Meter:
         """Raise `ExhaustedError` when so many operations more would be too many."""
         if self.spent + further > BUDGET:
             about = f"{self.spent + further:.0e}".replace("e+", "·10^")
-            raise ExhaustedError(f"a proof takes about {about} operations, more than the {BUDGET} that are spent on one; {_REMEDY}")
+            raise ExhaustedError(
+                f"a proof takes about {about} operations, more than the {BUDGET} that are spent "
+                f"on one; {_REMEDY}"
+            )
         if time.perf_counter() - self.start > SECONDS:
             raise ExhaustedError(f"a proof was not found in {SECONDS:.0f} s; {_REMEDY}")
 
@@ -79,8 +88,13 @@ def cost(eqn: core.JaxprEqn, draws: int) -> float:
         ((contract, _), _), first = eqn.params["dimension_numbers"], shapes[0]
         per_draw = 8 * entries + math.prod(shapes[-1]) * math.prod(first[i] for i in contract) / 6
     elif name == "conv_general_dilated":
-        inside = math.prod(shapes[1]) / max(1, shapes[1][eqn.params["dimension_numbers"].rhs_spec[0]])
-        per_draw, calls = 8 * entries + 2 * math.prod(shapes[2]) * inside, max(1, int(math.prod(shapes[1])))
+        inside = math.prod(shapes[1]) / max(
+            1, shapes[1][eqn.params["dimension_numbers"].rhs_spec[0]]
+        )
+        per_draw, calls = (
+            8 * entries + 2 * math.prod(shapes[2]) * inside,
+            max(1, int(math.prod(shapes[1]))),
+        )
     elif name in ("lu", "cholesky", "triangular_solve"):
         n = shapes[0][-1]
         per_draw, calls = 4 * n * entries + n * _INVERSE, 10 * n
@@ -94,14 +108,18 @@ def estimate(jaxpr: core.Jaxpr, draws: int) -> float:
     total = 0.0
     for eqn in jaxpr.eqns:
         times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        total += cost(eqn, draws) + times * sum(estimate(inner, draws) for inner in core.jaxprs_in_params(eqn.params))
+        total += cost(eqn, draws) + times * sum(
+            estimate(inner, draws) for inner in core.jaxprs_in_params(eqn.params)
+        )
     return total
 
 
 def size(jaxpr: core.Jaxpr) -> int:
     """Return the number of entries of all arrays that a program makes; in a loop, of one turn."""
     made = sum(math.prod(shape_of(v)) for eqn in jaxpr.eqns for v in eqn.outvars)
-    return made + sum(size(inner) for eqn in jaxpr.eqns for inner in core.jaxprs_in_params(eqn.params))
+    return made + sum(
+        size(inner) for eqn in jaxpr.eqns for inner in core.jaxprs_in_params(eqn.params)
+    )
 
 
 def most_draws(program: Any) -> int:
@@ -113,5 +131,8 @@ def most_draws(program: Any) -> int:
     per_draw = 32 * max(1, size(program.jaxpr))
     if per_draw * 8 > MEMORY:
         gigabytes = per_draw * 8 / 2**30
-        raise ExhaustedError(f"a proof takes about {gigabytes:.0f} GiB of memory, more than the {MEMORY // 2**30} for one; {_REMEDY}")
+        raise ExhaustedError(
+            f"a proof takes about {gigabytes:.0f} GiB of memory, more than the {MEMORY // 2**30} "
+            f"for one; {_REMEDY}"
+        )
     return MEMORY // per_draw

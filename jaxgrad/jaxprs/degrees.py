@@ -1,19 +1,21 @@
 """The degree of a function in some of its inputs, read off its jaxpr.
 
-Every array of the program gets a fraction N/D that bounds all its entries, all over the one denominator D:
+Every array of the program gets a fraction N/D that bounds all its entries, all over the one
+denominator D:
 
     deg(a + b) ≤ max(deg a, deg b)     deg(a·b) = deg a + deg b     (a/b) = N_a·D_b / (D_a·N_b)
 
-Denominators are kept factored, D = ∏ Dᵢ^eᵢ with one Dᵢ for each array that the program divides by, so that adding what
-has been divided by the same thing costs nothing. What is no fraction of polynomials (`exp`, a comparison, a root) is an
-*obstacle* unless its argument does not depend on the chosen inputs; the first one is remembered with its line.
+Denominators are kept factored, D = ∏ Dᵢ^eᵢ with one Dᵢ for each array that the program divides by,
+so that adding what has been divided by the same thing costs nothing. What is no fraction of
+polynomials (`exp`, a comparison, a root) is an *obstacle* unless its argument does not depend on
+the chosen inputs; the first one is remembered with its line.
 
     degree(f, *args, argnums=0)  bounds for the outputs of f: Degree.numerator, .denominator, .polynomial, .obstacle
     degrees(closed, varying)     the same for a jaxpr; varying[i] says whether its i-th input is chosen
     degrees(..., fresh=True)     obstacles count as fresh variables: for the bound of Schwartz and Zippel
 
-Sources: Schwartz, Fast probabilistic algorithms for verification of polynomial identities, J. ACM 27 (1980); Zippel,
-Probabilistic algorithms for sparse polynomials, EUROSAM 1979.
+Sources: Schwartz, Fast probabilistic algorithms for verification of polynomial identities, J. ACM
+27 (1980); Zippel, Probabilistic algorithms for sparse polynomials, EUROSAM 1979.
 """
 
 import math
@@ -35,7 +37,9 @@ from jaxgrad.jaxprs.walker import Domain, describe, known, walk
 
 @dataclass(frozen=True)
 class Divisor:
-    """What a division divides by: the entries of one array. Divisions by the same array have equal divisors."""
+    """What a division divides by: the entries of one array. Divisions by the same array have equal
+    divisors.
+    """
 
     key: int
     source: "Degree" = field(compare=False, repr=False)  # held so that `key`, its id, stays its own
@@ -52,7 +56,8 @@ class Degree:
 
     Attributes:
         shape: shape of the array.
-        numerator: the degree of every entry's numerator N over the common denominator is at most this.
+        numerator: the degree of every entry's numerator N over the common denominator is at most
+            this.
         divisors: the factored denominator D, with exponents; empty for a polynomial.
         obstacle: "`exp` at file.py:12" where the array is no fraction of polynomials, else "".
     """
@@ -92,7 +97,8 @@ def degree(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0) 
         f's output tree with a `Degree` in place of every array.
 
     Raises:
-        UnsupportedError: when a loop or branch is steered by the chosen arguments, or an operation is not known at all.
+        UnsupportedError: when a loop or branch is steered by the chosen arguments, or an operation
+            is not known at all.
 
     >>> import jax.numpy as jnp
     >>> degree(lambda m, x: jnp.sum((m * x) ** 2), jnp.ones(3), jnp.ones(3))
@@ -107,14 +113,17 @@ def degree(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0) 
     return jax.tree.unflatten(jax.tree.structure(out), degrees(closed, varying))
 
 
-def degrees(closed: core.ClosedJaxpr, varying: Sequence[bool], *, fresh: bool = False) -> list[Degree]:
+def degrees(
+    closed: core.ClosedJaxpr, varying: Sequence[bool], *, fresh: bool = False
+) -> list[Degree]:
     """Bound the degrees of a program's outputs in the chosen inputs.
 
     Args:
         closed: the program.
-        varying: for each of its inputs, whether its entries are variables; the others are unknown constants.
-        fresh: count the result of an obstacle as variables of its own (as a root or a random value is one in a
-            certificate) instead of recording the obstacle.
+        varying: for each of its inputs, whether its entries are variables; the others are unknown
+            constants.
+        fresh: count the result of an obstacle as variables of its own (as a root or a random value
+            is one in a certificate) instead of recording the obstacle.
 
     Raises:
         UnsupportedError: when a loop or branch is steered by the chosen inputs.
@@ -123,13 +132,20 @@ def degrees(closed: core.ClosedJaxpr, varying: Sequence[bool], *, fresh: bool = 
 
 
 def bounds(closed: core.ClosedJaxpr, varying: Sequence[bool]) -> tuple[list[Degree], int]:
-    """Return `degrees` with fresh variables, and the largest degree of what an obstacle is applied to."""
+    """Return `degrees` with fresh variables, and the largest degree of what an obstacle is applied
+    to.
+    """
     return _analysed(closed, varying, True)
 
 
-def _analysed(closed: core.ClosedJaxpr, varying: Sequence[bool], fresh: bool) -> tuple[list[Degree], int]:
+def _analysed(
+    closed: core.ClosedJaxpr, varying: Sequence[bool], fresh: bool
+) -> tuple[list[Degree], int]:
     domain = _Degrees(fresh)
-    inputs = [Degree(v.aval.shape, int(chosen)) for v, chosen in zip(closed.jaxpr.invars, varying, strict=True)]
+    inputs = [
+        Degree(v.aval.shape, int(chosen))
+        for v, chosen in zip(closed.jaxpr.invars, varying, strict=True)
+    ]
     return [_lift(value) for value in walk(closed, inputs, domain)], domain.inner
 
 
@@ -141,7 +157,9 @@ def _lift(value: Any) -> Degree:
 
 
 def _over_common(values: Sequence[Degree]) -> tuple[int, Mapping[Divisor, int], str]:
-    """Bring fractions over one denominator: the largest numerator, the denominator, the first obstacle."""
+    """Bring fractions over one denominator: the largest numerator, the denominator, the first
+    obstacle.
+    """
     divisors: dict[Divisor, int] = {}
     for value in values:
         for d, e in value.divisors.items():
@@ -226,7 +244,9 @@ _RULES: dict[str, Callable[..., Degree]] = {
 
 
 def _convert(eqn: core.JaxprEqn, x: Degree) -> Degree | None:
-    rounds = jnp.issubdtype(dtype_of(eqn.invars[0]), jnp.inexact) and not jnp.issubdtype(dtype_of(eqn.outvars[0]), jnp.inexact)
+    rounds = jnp.issubdtype(dtype_of(eqn.invars[0]), jnp.inexact) and not jnp.issubdtype(
+        dtype_of(eqn.outvars[0]), jnp.inexact
+    )
     return None if rounds else replace(x, shape=_out(eqn))
 
 
@@ -234,7 +254,9 @@ def _scatter(eqn: core.JaxprEqn, x: Any, indices: Any, updates: Any) -> Degree |
     if not _lift(indices).constant:
         return None
     if eqn.primitive.name == "scatter-mul":
-        updates = _power(_lift(updates), math.prod(updates.shape))  # all updates may land on one entry
+        updates = _power(
+            _lift(updates), math.prod(updates.shape)
+        )  # all updates may land on one entry
         return _bilinear(eqn, x, updates)
     return _linear(eqn, x, updates)
 
@@ -261,7 +283,9 @@ _SOMETIMES: dict[str, Callable[..., Degree | None]] = {
 
 
 def _elimination(eqn: core.JaxprEqn, *operands: Any) -> Degree:
-    """LU, Cholesky and triangular solves: quotients of minors, whose degree is at most n times that of an entry."""
+    """LU, Cholesky and triangular solves: quotients of minors, whose degree is at most n times that
+    of an entry.
+    """
     a, rest = _lift(operands[0]), [_lift(x) for x in operands[1:]]
     minors = _power(a, a.shape[-1])
     minors = replace(minors, shape=(*a.shape[:-2], a.shape[-1]))
@@ -276,7 +300,9 @@ _FRESH: dict[str, Callable[..., Degree]] = {
     "cholesky": _elimination,
     "triangular_solve": _elimination,
 }
-"""What an obstacle counts as in a certificate; twice the degree of its operands where nothing better is known."""
+"""What an obstacle counts as in a certificate; twice the degree of its operands where nothing
+better is known.
+"""
 
 
 class _Degrees(Domain):
@@ -286,7 +312,9 @@ class _Degrees(Domain):
         self.fresh, self.inner = fresh, 1
 
     def constant(self, array: Any) -> Any:
-        if isinstance(array, Tracer) or (hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)):
+        if isinstance(array, Tracer) or (
+            hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)
+        ):
             return Degree(array.shape)  # a constant of unknown value
         return np.asarray(array)
 
@@ -319,7 +347,9 @@ class _Degrees(Domain):
         return all(_lift(x).constant for x in operands[: sum(eqn.params["const_lengths"])])
 
     def _solve(self, eqn: core.JaxprEqn, *operands: Any) -> Any:
-        return self._all(eqn, _join((), [_lift(x) for x in operands[sum(eqn.params["const_lengths"]) :]]))
+        return self._all(
+            eqn, _join((), [_lift(x) for x in operands[sum(eqn.params["const_lengths"]) :]])
+        )
 
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
         values = [_lift(x) for x in operands]
@@ -329,7 +359,10 @@ class _Degrees(Domain):
         name = eqn.primitive.name
         if name in MOVES:
             data = MOVES[name](eqn, operands)
-            moving, steering = [values[i] for i in data], [v for i, v in enumerate(values) if i not in data]
+            moving, steering = (
+                [values[i] for i in data],
+                [v for i, v in enumerate(values) if i not in data],
+            )
             if all(v.constant for v in steering):
                 return self._all(eqn, _join((), moving))
             if self.fresh:

@@ -1,4 +1,6 @@
-"""Differentiating a function: its value and gradient, and the function without the derivative rules that it brings along."""
+"""Differentiating a function: its value and gradient, and the function without the derivative rules
+that it brings along.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +11,18 @@ from jax.extend import core
 
 from jaxgrad.jaxprs.traced import has_own_rules, is_own_rule
 
-_BODY = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr"}
+_BODY = {
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+}
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
+}
 
 
 def value_and_gradient(
@@ -30,7 +42,8 @@ def value_and_gradient(
 def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the same function with its own custom rules replaced by what they stand for.
 
-    Rules that ship with JAX stay, since they choose derivatives at kinks; so do rules inside of loops.
+    Rules that ship with JAX stay, since they choose derivatives at kinks; so do rules inside of
+    loops.
 
     >>> import jax.numpy as jnp
     >>> @jax.custom_jvp
@@ -50,7 +63,9 @@ def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+    env: dict[Any, Any] = dict(
+        zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True)
+    )
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, core.Literal) else env[atom]

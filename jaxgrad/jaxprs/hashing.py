@@ -6,7 +6,9 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(
 
 
 def scramble(words: np.ndarray) -> np.ndarray:
-    """Mix 64-bit words (the finaliser of SplitMix64, Steele et al. 2014): equal words stay equal, others part."""
+    """Mix 64-bit words (the finaliser of SplitMix64, Steele et al. 2014): equal words stay equal,
+    others part.
+    """
     with np.errstate(over="ignore"):
         words = words + _MIX[2]
         words = (words ^ (words >> np.uint64(30))) * _MIX[0]

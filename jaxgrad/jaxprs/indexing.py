@@ -1,8 +1,8 @@
 """Where gather reads and scatter writes, as arrays of places.
 
-Both primitives put windows on an operand. The start of a window is a row of `indices`; `gather_places` and
-`scatter_places` return, for each entry of gather's result or of scatter's updates, its place in the flattened
-operand, −1 where it falls outside.
+Both primitives put windows on an operand. The start of a window is a row of `indices`;
+`gather_places` and `scatter_places` return, for each entry of gather's result or of scatter's
+updates, its place in the flattened operand, −1 where it falls outside.
 """
 
 import math
@@ -13,15 +13,23 @@ import numpy as np
 from jax.lax import GatherScatterMode
 
 
-def gather_places(params: dict[str, Any], shape: Sequence[int], indices: np.ndarray, out: Sequence[int]) -> np.ndarray:
-    """Return the place each entry of a gather's result comes from; an axis of a window that is collapsed has size 1."""
+def gather_places(
+    params: dict[str, Any], shape: Sequence[int], indices: np.ndarray, out: Sequence[int]
+) -> np.ndarray:
+    """Return the place each entry of a gather's result comes from; an axis of a window that is
+    collapsed has size 1.
+    """
     d = params["dimension_numbers"]
     removed = (*d.collapsed_slice_dims, *d.operand_batching_dims)
     steer = d.start_index_map, d.operand_batching_dims, d.start_indices_batching_dims
-    return _places(params["mode"], shape, indices, out, d.offset_dims, removed, *steer, params["slice_sizes"])
+    return _places(
+        params["mode"], shape, indices, out, d.offset_dims, removed, *steer, params["slice_sizes"]
+    )
 
 
-def scatter_places(params: dict[str, Any], shape: Sequence[int], indices: np.ndarray, out: Sequence[int]) -> np.ndarray:
+def scatter_places(
+    params: dict[str, Any], shape: Sequence[int], indices: np.ndarray, out: Sequence[int]
+) -> np.ndarray:
     """Return the place each entry of a scatter's updates goes to."""
     d = params["dimension_numbers"]
     removed = (*d.inserted_window_dims, *d.operand_batching_dims)
@@ -29,7 +37,9 @@ def scatter_places(params: dict[str, Any], shape: Sequence[int], indices: np.nda
     for axis in range(len(shape)):
         sizes.append(1 if axis in removed else out[next(window)])
     steer = d.scatter_dims_to_operand_dims, d.operand_batching_dims, d.scatter_indices_batching_dims
-    return _places(params["mode"], shape, indices, out, d.update_window_dims, removed, *steer, sizes)
+    return _places(
+        params["mode"], shape, indices, out, d.update_window_dims, removed, *steer, sizes
+    )
 
 
 def _places(
@@ -44,7 +54,9 @@ def _places(
     indices_batch: Sequence[int],
     sizes: Sequence[int],
 ) -> np.ndarray:
-    at = np.indices(out).reshape(len(out), math.prod(out))  # one column for each entry of the result or of the updates
+    at = np.indices(out).reshape(
+        len(out), math.prod(out)
+    )  # one column for each entry of the result or of the updates
     lookup = at[[axis for axis in range(len(out)) if axis not in window_axes]]
     starts = np.zeros((len(shape), at.shape[1]), np.int64)
     rows = np.broadcast_to(indices.astype(np.int64)[tuple(lookup)], (at.shape[1], len(targets)))
@@ -58,7 +70,9 @@ def _places(
         inside = ((starts >= 0) & (starts <= room)).all(0)
     for axis, other in zip(batch, indices_batch, strict=True):
         starts[axis] = lookup[other]
-    for axis, row in zip((a for a in range(len(shape)) if a not in removed), window_axes, strict=True):
+    for axis, row in zip(
+        (a for a in range(len(shape)) if a not in removed), window_axes, strict=True
+    ):
         starts[axis] += at[row]
     strides = np.array([math.prod(shape[i + 1 :]) for i in range(len(shape))]).reshape(-1, 1)
     return np.where(inside, (starts * strides).sum(0), -1).reshape(out)

@@ -19,7 +19,8 @@ class Traced:
 
     Attributes:
         program: the jaxpr.
-        values: for each input its value where it is taken as it is (integers, booleans), None where it varies.
+        values: for each input its value where it is taken as it is (integers, booleans), None where
+            it varies.
         paths: for each output of f its path in the tree.
         shapes: for each output of f its shape.
         primitives: names of all primitives in the program.
@@ -37,7 +38,8 @@ def trace(f: Callable[..., Any], g: Callable[..., Any], example_args: Sequence[A
 
     Raises:
         TypeError: when an argument is no array of real numbers.
-        ValueError: when outputs differ in tree or shape, or a function is random or has side effects.
+        ValueError: when outputs differ in tree or shape, or a function is random or has side
+            effects.
     """
     for name, function in (("f", f), ("g", g)):
         if not callable(function):
@@ -48,13 +50,19 @@ def trace(f: Callable[..., Any], g: Callable[..., Any], example_args: Sequence[A
     flat_f, tree_f = jax.tree_util.tree_flatten_with_path(out_f)
     flat_g, tree_g = jax.tree_util.tree_flatten_with_path(out_g)
     if tree_f != tree_g:
-        raise ValueError(f"`f` returns the tree {tree_f} but `g` returns {tree_g}; make both return the same tree")
+        raise ValueError(
+            f"`f` returns the tree {tree_f} but `g` returns {tree_g}; make both return the "
+            f"same tree"
+        )
     if not flat_f:
         raise ValueError("`f` and `g` return no arrays; make them return what is to be compared")
     for (path, a), (_, b) in zip(flat_f, flat_g, strict=True):
         if a.shape != b.shape:
             place = f" at {jax.tree_util.keystr(path)}" if path else ""
-            raise ValueError(f"`f` returns shape {a.shape}{place} but `g` returns {b.shape}; make both return the same shape")
+            raise ValueError(
+                f"`f` returns shape {a.shape}{place} but `g` returns {b.shape}; make both return "
+                f"the same shape"
+            )
     names = frozenset(eqn.primitive.name for eqn in equations(program.jaxpr))
     paths = tuple(jax.tree_util.keystr(path) for path, _ in flat_f)
     return Traced(program, values, paths, tuple(a.shape for _, a in flat_f), names)
@@ -67,25 +75,37 @@ def _arguments(example_args: Sequence[Any]) -> tuple[list[Any], tuple[np.ndarray
         shapes = []
         for path, leaf in leaves:
             name = f"example_args[{i}]{jax.tree_util.keystr(path)}"
-            if not isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct, np.ndarray, np.generic, int, float)):
-                raise TypeError(f"`{name}` must be an array or a jax.ShapeDtypeStruct, but is {leaf!r}")
+            if not isinstance(
+                leaf, (jax.Array, jax.ShapeDtypeStruct, np.ndarray, np.generic, int, float)
+            ):
+                raise TypeError(
+                    f"`{name}` must be an array or a jax.ShapeDtypeStruct, but is {leaf!r}"
+                )
             dtype = np.asarray(leaf).dtype if isinstance(leaf, (int, float)) else leaf.dtype
             if jax.numpy.issubdtype(dtype, np.floating):
                 values.append(None)
                 shapes.append(jax.ShapeDtypeStruct(np.shape(leaf), np.float64))
             elif dtype == np.bool_ or jax.numpy.issubdtype(dtype, np.integer):
                 if isinstance(leaf, jax.ShapeDtypeStruct):
-                    raise TypeError(f"`{name}` holds {dtype} and needs values, but is {leaf!r}; pass an array")
+                    raise TypeError(
+                        f"`{name}` holds {dtype} and needs values, but is {leaf!r}; pass an array"
+                    )
                 values.append(np.asarray(leaf))
                 shapes.append(values[-1])
             else:
-                raise TypeError(f"`{name}` must hold real numbers, integers or booleans, but holds {dtype}")
+                raise TypeError(
+                    f"`{name}` must hold real numbers, integers or booleans, but holds {dtype}"
+                )
         args.append(jax.tree.unflatten(tree, shapes))
     return args, tuple(values)
 
 
-def _both(f: Callable[..., Any], g: Callable[..., Any], args: Sequence[Any]) -> tuple[core.ClosedJaxpr, Any]:
-    """Return f and g as one program, and their results with shapes in place of arrays; refuse random draws and side effects."""
+def _both(
+    f: Callable[..., Any], g: Callable[..., Any], args: Sequence[Any]
+) -> tuple[core.ClosedJaxpr, Any]:
+    """Return f and g as one program, and their results with shapes in place of arrays; refuse
+    random draws and side effects.
+    """
     if isinstance(f, Traceable) and isinstance(g, Traceable):
         for role, function in (("f", f), ("g", g)):
             refuse(function.program(*args)[0], role)

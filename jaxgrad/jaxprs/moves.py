@@ -56,4 +56,6 @@ MOVES: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Sequence[int]]] = {
     "select_n": lambda eqn, operands: range(1, len(operands)),
     "sort": _sorted_data,
 }
-"""Primitives that only move elements, and which operands are moved; the others say whereto and must be known."""
+"""Primitives that only move elements, and which operands are moved; the others say whereto and must
+be known.
+"""

@@ -1,4 +1,6 @@
-"""Programs run in numpy, in floating point as they are or with each value moved as one pleases, without compiling them."""
+"""Programs run in numpy, in floating point as they are or with each value moved as one pleases,
+without compiling them.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,9 +14,12 @@ from jaxgrad.jaxprs.walker import Domain, Rule, UnsupportedError, walk
 Shake = Callable[[core.JaxprEqn, np.ndarray], np.ndarray]
 
 EXACT = frozenset(
-    "abs argmax argmin broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p cummax cummin device_put "
-    "dynamic_slice dynamic_update_slice eq expand_dims floor gather ge gt imag is_finite le lt max min ne neg not pad real "
-    "reduce_max reduce_min reduce_precision reshape rev round scatter select_n sign slice sort split squeeze stop_gradient "
+    "abs argmax argmin broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p "
+    "cummax cummin device_put "
+    "dynamic_slice dynamic_update_slice eq expand_dims floor gather ge gt imag is_finite le lt "
+    "max min ne neg not pad real "
+    "reduce_max reduce_min reduce_precision reshape rev round scatter select_n sign slice sort "
+    "split squeeze stop_gradient "
     "transpose".split()
 )
 """Operations that only move or choose values."""
@@ -24,7 +29,8 @@ FAILURES = (UnsupportedError, np.linalg.LinAlgError, ValueError, TypeError)
 _UNDERFLOWING = frozenset(("exp", "exp2", "logistic"))
 
 _OVERFLOWING = frozenset(
-    "add add_any cosh cumsum div dot_general exp exp2 expm1 integer_pow mul pow reduce_prod reduce_sum sinh square sub".split()
+    "add add_any cosh cumsum div dot_general exp exp2 expm1 integer_pow mul pow reduce_prod "
+    "reduce_sum sinh square sub".split()
 )
 """Operations that may make an infinite number of finite ones without a pole."""
 
@@ -35,7 +41,9 @@ class Floats(Domain):
     rules: Mapping[str, Rule] = {}
 
     def __init__(self, shake: Shake | None = None) -> None:
-        """Set up; `shake` is given each equation with its result, and returns what is taken for it."""
+        """Set up; `shake` is given each equation with its result, and returns what is taken for
+        it.
+        """
         self.shake = shake
 
     def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
@@ -59,7 +67,8 @@ class Ranges(Floats):
 
     Attributes:
         overflows: whether something became infinite, or an exponential zero, on the way.
-        left: whether finite numbers became infinite where there is no pole, or products of what is not 0 lost digits, or all.
+        left: whether finite numbers became infinite where there is no pole, or products of what is
+            not 0 lost digits, or all.
     """
 
     def __init__(self, shake: Shake | None = None) -> None:
@@ -71,7 +80,9 @@ class Ranges(Floats):
         """Take note of a result in floating point."""
         name = eqn.primitive.name
         if name not in EXACT:
-            self.overflows |= bool((name in _UNDERFLOWING and (value == 0).any()) or np.isinf(value).any())
+            self.overflows |= bool(
+                (name in _UNDERFLOWING and (value == 0).any()) or np.isinf(value).any()
+            )
             self.left |= _leaves_range(name, operands, value)
 
 
@@ -80,7 +91,9 @@ def _leaves_range(name: str, operands: Sequence[np.ndarray], value: np.ndarray) 
         return False
     zero = [x == 0 for x in operands]
     if np.isinf(value).any():
-        return not (name == "div" and zero[1].any()) and not (name in ("integer_pow", "pow") and zero[0].any())
+        return not (name == "div" and zero[1].any()) and not (
+            name in ("integer_pow", "pow") and zero[0].any()
+        )
     if name not in ("mul", "div", "square", "integer_pow"):
         return False
     tiny = np.abs(value) < float(jnp.finfo(value.dtype).tiny)
@@ -99,12 +112,18 @@ def leaves_range(program: core.ClosedJaxpr, args: Sequence[Any]) -> bool:
     return ranges.left
 
 
-def floating(program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None = None) -> list[np.ndarray] | None:
-    """Run a program in numpy, without compiling it; None where it has an operation that is only JAX's."""
+def floating(
+    program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None = None
+) -> list[np.ndarray] | None:
+    """Run a program in numpy, without compiling it; None where it has an operation that is only
+    JAX's.
+    """
     return _walked(program, args, Floats(shake))
 
 
-def _walked(program: core.ClosedJaxpr, args: Sequence[Any], floats: Floats) -> list[np.ndarray] | None:
+def _walked(
+    program: core.ClosedJaxpr, args: Sequence[Any], floats: Floats
+) -> list[np.ndarray] | None:
     try:
         return walk(program, [np.asarray(x) for x in args], floats)
     except FAILURES:

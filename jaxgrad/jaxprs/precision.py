@@ -1,9 +1,10 @@
 """Tracing in float64 or float32, whatever the process's default is.
 
-A claim is compared in float64, and what rounding does to it is measured in float32 too, so the same functions are traced in both.
-JAX up to 0.10 remembers a numpy array that a function closes over in the precision in which it met it first: in a process that
-traced the function in float32, a trace in float64 gets the array rounded to float32, and programs of mixed types. `in_precision`
-has JAX remember such an array once for each precision.
+A claim is compared in float64, and what rounding does to it is measured in float32 too, so the same
+functions are traced in both. JAX up to 0.10 remembers a numpy array that a function closes over in
+the precision in which it met it first: in a process that traced the function in float32, a trace in
+float64 gets the array rounded to float32, and programs of mixed types. `in_precision` has JAX
+remember such an array once for each precision.
 """
 
 import functools
@@ -18,7 +19,8 @@ import numpy as np
 
 @contextmanager
 def in_precision(double: bool) -> Iterator[None]:
-    """Let JAX trace in float64, or in float32, where the user's constants may lie out of range without a warning: we chose it.
+    """Let JAX trace in float64, or in float32, where the user's constants may lie out of range
+    without a warning: we chose it.
 
     >>> with in_precision(True):
     ...     print(jax.numpy.ones(2).dtype)
@@ -31,7 +33,8 @@ def in_precision(double: bool) -> Iterator[None]:
 
 @functools.cache
 def tell_precisions_apart() -> bool:
-    """Have JAX canonicalize numpy arrays anew in each precision, where it does not; return whether that was needed.
+    """Have JAX canonicalize numpy arrays anew in each precision, where it does not; return whether
+    that was needed.
 
     No public name reaches this. With a JAX that has other private ones, all is left as it is.
     """
@@ -51,7 +54,9 @@ def tell_precisions_apart() -> bool:
 
 
 class Canonical:
-    """Numpy arrays in the types that JAX has for them in the present precision; the same object for the same array, while it lives."""
+    """Numpy arrays in the types that JAX has for them in the present precision; the same object for
+    the same array, while it lives.
+    """
 
     def __init__(self, kind: type) -> None:
         """Set up.

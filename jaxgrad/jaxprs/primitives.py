@@ -1,7 +1,8 @@
 """What primitives do to plain numpy arrays: to known numbers, and to the indices of unknown ones.
 
-Most run in numpy, which costs microseconds where a compiled call costs milliseconds the first time; the rest are
-handed to JAX. `evaluate` computes an equation, and `moved` runs one that only moves elements on arrays of indices.
+Most run in numpy, which costs microseconds where a compiled call costs milliseconds the first time;
+the rest are handed to JAX. `evaluate` computes an equation, and `moved` runs one that only moves
+elements on arrays of indices.
 """
 
 import importlib
@@ -22,12 +23,14 @@ _LARGE = 2**16
 
 def shape_of(atom: core.Var | core.Literal) -> tuple[int, ...]:
     """Return the shape of a variable or literal of a program."""
-    return atom.aval.shape  # pyright: ignore[reportAttributeAccessIssue]  # jax declares abstract values without shape and dtype
+    # jax declares abstract values without shape and dtype
+    return atom.aval.shape  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def dtype_of(atom: core.Var | core.Literal) -> np.dtype:
     """Return the dtype of a variable or literal of a program."""
-    return atom.aval.dtype  # pyright: ignore[reportAttributeAccessIssue]  # jax declares abstract values without shape and dtype
+    # jax declares abstract values without shape and dtype
+    return atom.aval.dtype  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _gather(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -35,14 +38,18 @@ def _gather(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray) -> np.
     return np.where(places < 0, -1, operand.ravel()[places])
 
 
-def _scatter(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+def _scatter(
+    eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray, updates: np.ndarray
+) -> np.ndarray:
     places = scatter_places(eqn.params, operand.shape, indices, updates.shape)
     result = operand.ravel().copy()
     result[places[places >= 0]] = updates[places >= 0]
     return result.reshape(operand.shape)
 
 
-def _scatter_add(eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+def _scatter_add(
+    eqn: core.JaxprEqn, operand: np.ndarray, indices: np.ndarray, updates: np.ndarray
+) -> np.ndarray:
     places = scatter_places(eqn.params, operand.shape, indices, updates.shape)
     result = operand.ravel().copy()
     np.add.at(result, places[places >= 0], updates[places >= 0])
@@ -53,13 +60,17 @@ def _dynamic_slice(eqn: core.JaxprEqn, x: np.ndarray, *starts: np.ndarray) -> np
     return x[_window(x.shape, eqn.params["slice_sizes"], starts)]
 
 
-def _dynamic_update_slice(eqn: core.JaxprEqn, x: np.ndarray, update: np.ndarray, *starts: np.ndarray) -> np.ndarray:
+def _dynamic_update_slice(
+    eqn: core.JaxprEqn, x: np.ndarray, update: np.ndarray, *starts: np.ndarray
+) -> np.ndarray:
     result = x.copy()
     result[_window(x.shape, update.shape, starts)] = update
     return result
 
 
-def _window(shape: Sequence[int], sizes: Sequence[int], starts: Sequence[np.ndarray]) -> tuple[slice, ...]:
+def _window(
+    shape: Sequence[int], sizes: Sequence[int], starts: Sequence[np.ndarray]
+) -> tuple[slice, ...]:
     at = [min(max(int(s), 0), n - k) for s, n, k in zip(starts, shape, sizes, strict=True)]
     return tuple(slice(a, a + k) for a, k in zip(at, sizes, strict=True))
 
@@ -68,9 +79,20 @@ def _pad(eqn: core.JaxprEqn, x: np.ndarray, value: np.ndarray) -> np.ndarray:
     config = eqn.params["padding_config"]
     low, high = [max(c[0], 0) for c in config], [max(c[1], 0) for c in config]
     inside = [n + max(n - 1, 0) * c[2] for n, c in zip(x.shape, config, strict=True)]
-    result = np.full([a + n + b for a, n, b in zip(low, inside, high, strict=True)], value, np.result_type(x, value))
-    result[tuple(slice(a, a + n, c[2] + 1) for a, n, c in zip(low, inside, config, strict=True))] = x
-    return result[tuple(slice(max(-c[0], 0), n - max(-c[1], 0)) for c, n in zip(config, result.shape, strict=True))]
+    result = np.full(
+        [a + n + b for a, n, b in zip(low, inside, high, strict=True)],
+        value,
+        np.result_type(x, value),
+    )
+    result[
+        tuple(slice(a, a + n, c[2] + 1) for a, n, c in zip(low, inside, config, strict=True))
+    ] = x
+    return result[
+        tuple(
+            slice(max(-c[0], 0), n - max(-c[1], 0))
+            for c, n in zip(config, result.shape, strict=True)
+        )
+    ]
 
 
 def _select(eqn: core.JaxprEqn, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
@@ -78,7 +100,9 @@ def _select(eqn: core.JaxprEqn, which: np.ndarray, *cases: np.ndarray) -> np.nda
     return np.take_along_axis(np.stack(cases), choice[None], axis=0)[0]
 
 
-def _reshape(x: np.ndarray, *, new_sizes: Sequence[int], dimensions: Sequence[int] | None, **_: Any) -> np.ndarray:
+def _reshape(
+    x: np.ndarray, *, new_sizes: Sequence[int], dimensions: Sequence[int] | None, **_: Any
+) -> np.ndarray:
     return (x if dimensions is None else x.transpose(dimensions)).reshape(new_sizes)
 
 
@@ -93,7 +117,9 @@ def _broadcast(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
 def _slice(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
     p = eqn.params
     strides = p["strides"] or (1,) * x.ndim
-    return x[tuple(slice(*s) for s in zip(p["start_indices"], p["limit_indices"], strides, strict=True))]
+    return x[
+        tuple(slice(*s) for s in zip(p["start_indices"], p["limit_indices"], strides, strict=True))
+    ]
 
 
 def _dot_general(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -104,15 +130,21 @@ def _dot_general(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray
     shared = [left[i] for i in batch_a]
     summed = {left[i] for i in contract_a}
     out = [*shared, *(i for i in (*left, *right) if i not in shared and i not in summed)]
-    wide = np.result_type(a, b, dtype_of(eqn.outvars[0]))  # small integers would wrap before they are widened
-    return np.einsum(a.astype(wide), left, b.astype(wide), right, out, optimize=a.size * b.size > _LARGE)
+    wide = np.result_type(
+        a, b, dtype_of(eqn.outvars[0])
+    )  # small integers would wrap before they are widened
+    return np.einsum(
+        a.astype(wide), left, b.astype(wide), right, out, optimize=a.size * b.size > _LARGE
+    )
 
 
 def _convert(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
     target = np.dtype(eqn.params["new_dtype"])
     if x.dtype.kind == "c" and target.kind in "fiu":
         x = np.real(x)  # as numpy would do with a warning
-    if x.dtype.kind == "f" and target.kind in "iu":  # outside of its range XLA clamps, and numpy does not
+    if (
+        x.dtype.kind == "f" and target.kind in "iu"
+    ):  # outside of its range XLA clamps, and numpy does not
         limits = np.iinfo(target)
         if not np.all((x > limits.min - 1.0) & (x < limits.max) & np.isfinite(x)):
             return _bind(eqn, [x])
@@ -126,7 +158,12 @@ def _triangular_solve(eqn: core.JaxprEqn, a: np.ndarray, b: np.ndarray) -> Any:
 
 
 def _lu(eqn: core.JaxprEqn, a: np.ndarray) -> Any:
-    if a.ndim != 2 or len(a) > linear_algebra.SMALL or a.dtype.kind != "f" or not np.isfinite(a).all():
+    if (
+        a.ndim != 2
+        or len(a) > linear_algebra.SMALL
+        or a.dtype.kind != "f"
+        or not np.isfinite(a).all()
+    ):
         return _bind(eqn, [a])
     return linear_algebra.lu(a)
 
@@ -147,7 +184,9 @@ def _cumulative(f: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 
 
 def _special(name: str) -> Any:
-    """Return a function of scipy.special, imported when it is first called: that takes a quarter of a second."""
+    """Return a function of scipy.special, imported when it is first called: that takes a quarter of
+    a second.
+    """
     return lambda *xs: getattr(importlib.import_module("scipy.special"), name)(*xs)
 
 
@@ -175,7 +214,9 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "empty": lambda eqn: _empty(eqn.outvars[0].aval),
     "empty2": lambda eqn: _empty(eqn.outvars[0].aval),
     "convert_element_type": _convert,
-    "integer_pow": lambda eqn, x: np.power(x, float(eqn.params["y"])) if x.dtype.kind == "f" else _bind(eqn, [x]),
+    "integer_pow": lambda eqn, x: (
+        np.power(x, float(eqn.params["y"])) if x.dtype.kind == "f" else _bind(eqn, [x])
+    ),
     "div": lambda eqn, a, b: a / b if a.dtype.kind == "f" else _bind(eqn, [a, b]),
     "sign": lambda eqn, x: np.sign(x),
     "clamp": lambda eqn, low, x, high: np.minimum(np.maximum(x, low), high),
@@ -188,7 +229,9 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "sort": _sort,
     "stop_gradient": lambda eqn, x: x,
     "copy": lambda eqn, x: x,
-    "rem": lambda eqn, a, b: np.fmod(a, b) if (b != 0).all() and np.isfinite(a).all() else _bind(eqn, [a, b]),
+    "rem": lambda eqn, a, b: (
+        np.fmod(a, b) if (b != 0).all() and np.isfinite(a).all() else _bind(eqn, [a, b])
+    ),
     "cumsum": _cumulative(np.cumsum),
     "cumprod": _cumulative(np.cumprod),
     "cummax": _cumulative(np.maximum.accumulate),
@@ -196,26 +239,68 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     **{
         name: (lambda eqn, x, f=f: f(x, axis=tuple(eqn.params["axes"])))
         for name, f in {
-            "reduce_sum": np.sum, "reduce_prod": np.prod, "reduce_max": np.max, "reduce_min": np.min,
-            "reduce_and": np.bitwise_and.reduce, "reduce_or": np.bitwise_or.reduce,
+            "reduce_sum": np.sum,
+            "reduce_prod": np.prod,
+            "reduce_max": np.max,
+            "reduce_min": np.min,
+            "reduce_and": np.bitwise_and.reduce,
+            "reduce_or": np.bitwise_or.reduce,
         }.items()
     },
     **{
         name: (lambda eqn, *xs, f=f: f(*xs))
         for name, f in {
-            "add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative,
-            "max": np.maximum, "min": np.minimum,
-            "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-            "add_any": np.add, "pow": np.power, "square": np.square, "sqrt": np.sqrt, "cbrt": np.cbrt, "abs": np.abs,
-            "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sin": np.sin,
-            "cos": np.cos, "tan": np.tan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asin": np.arcsin,
-            "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-            "atan2": np.arctan2, "floor": np.floor, "ceil": np.ceil, "is_finite": np.isfinite, "erf": _special("erf"),
-            "erfc": _special("erfc"), "erf_inv": _special("erfinv"), "lgamma": _special("gammaln"), "digamma": _special("digamma"),
-            "ge": np.greater_equal, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
+            "add": np.add,
+            "sub": np.subtract,
+            "mul": np.multiply,
+            "neg": np.negative,
+            "max": np.maximum,
+            "min": np.minimum,
+            "eq": np.equal,
+            "ne": np.not_equal,
+            "lt": np.less,
+            "le": np.less_equal,
+            "gt": np.greater,
+            "add_any": np.add,
+            "pow": np.power,
+            "square": np.square,
+            "sqrt": np.sqrt,
+            "cbrt": np.cbrt,
+            "abs": np.abs,
+            "exp": np.exp,
+            "exp2": np.exp2,
+            "expm1": np.expm1,
+            "log": np.log,
+            "log1p": np.log1p,
+            "sin": np.sin,
+            "cos": np.cos,
+            "tan": np.tan,
+            "sinh": np.sinh,
+            "cosh": np.cosh,
+            "tanh": np.tanh,
+            "asin": np.arcsin,
+            "acos": np.arccos,
+            "atan": np.arctan,
+            "asinh": np.arcsinh,
+            "acosh": np.arccosh,
+            "atanh": np.arctanh,
+            "atan2": np.arctan2,
+            "floor": np.floor,
+            "ceil": np.ceil,
+            "is_finite": np.isfinite,
+            "erf": _special("erf"),
+            "erfc": _special("erfc"),
+            "erf_inv": _special("erfinv"),
+            "lgamma": _special("gammaln"),
+            "digamma": _special("digamma"),
+            "ge": np.greater_equal,
+            "and": np.bitwise_and,
+            "or": np.bitwise_or,
+            "xor": np.bitwise_xor,
+            "not": np.invert,
         }.items()
     },
-}  # fmt: skip
+}
 
 
 CREATED = frozenset({"iota", "empty", "empty2"})
@@ -234,13 +319,17 @@ def _iota(*, dtype: Any, shape: Sequence[int], dimension: int, **_: Any) -> np.n
 
 
 def moved(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
-    """Run an equation that moves elements on arrays of indices; −1 where a gather reaches outside."""
+    """Run an equation that moves elements on arrays of indices; −1 where a gather reaches
+    outside.
+    """
     run = _ON_ARRAYS.get(eqn.primitive.name)
     return run(eqn, *operands) if run is not None else _bind(eqn, operands)
 
 
 def evaluate(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
-    """Compute an equation whose operands are all known: an array, or a list of arrays where it has several results."""
+    """Compute an equation whose operands are all known: an array, or a list of arrays where it has
+    several results.
+    """
     run = _ON_ARRAYS.get(eqn.primitive.name)
     if eqn.primitive.name == "gather":  # what it finds outside depends on the mode
         places = gather_places(eqn.params, operands[0].shape, operands[1], shape_of(eqn.outvars[0]))
@@ -253,5 +342,9 @@ def evaluate(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
 
 def _bind(eqn: core.JaxprEqn, operands: Sequence[np.ndarray], **params: Any) -> Any:
     with jax.ensure_compile_time_eval(), in_precision(True):
-        outputs = eqn.primitive.bind(*(jax.numpy.asarray(x) for x in operands), **(eqn.params | params))
-    return [np.asarray(o) for o in outputs] if eqn.primitive.multiple_results else np.asarray(outputs)
+        outputs = eqn.primitive.bind(
+            *(jax.numpy.asarray(x) for x in operands), **(eqn.params | params)
+        )
+    return (
+        [np.asarray(o) for o in outputs] if eqn.primitive.multiple_results else np.asarray(outputs)
+    )

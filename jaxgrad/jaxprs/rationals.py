@@ -1,13 +1,15 @@
 """Floating-point constants as the rational numbers they were meant to be.
 
-A program says 0.6 and means 3/5, though no float is 3/5. `rational` returns the fraction with the smallest
-denominator that lies within two units in the last place of a float; 0.6**2 becomes 9/25 and 2/50/10 becomes 1/250,
-however they were rounded on the way. Such fractions are found by descending the continued fractions of the
-interval's ends. A fraction that is not small but is a decimal of at most twelve digits (1.000000001) is that
-decimal; what is neither is not what was meant. Even then a float's fraction is its sign and power of two times that of its
-significand, so that data and their doubles, as numpy computes them before a function is traced, stay in proportion.
+A program says 0.6 and means 3/5, though no float is 3/5. `rational` returns the fraction with the
+smallest denominator that lies within two units in the last place of a float; 0.6**2 becomes 9/25
+and 2/50/10 becomes 1/250, however they were rounded on the way. Such fractions are found by
+descending the continued fractions of the interval's ends. A fraction that is not small but is a
+decimal of at most twelve digits (1.000000001) is that decimal; what is neither is not what was
+meant. Even then a float's fraction is its sign and power of two times that of its significand, so
+that data and their doubles, as numpy computes them before a function is traced, stay in proportion.
 
-A number that float32 holds, and needs most of its digits for, was one: `numpy.float32(0.3)` means 3/10 as well.
+A number that float32 holds, and needs most of its digits for, was one: `numpy.float32(0.3)` means
+3/10 as well.
 """
 
 import math
@@ -39,7 +41,8 @@ def simplest(low: Fraction, high: Fraction) -> Fraction:
 
 @lru_cache(maxsize=4096)
 def rational(value: float) -> tuple[Fraction, bool]:
-    """Return a rational within 2 ulp of a float, and whether it is simple enough to be what was meant: then it is the simplest.
+    """Return a rational within 2 ulp of a float, and whether it is simple enough to be what was
+    meant: then it is the simplest.
 
     >>> rational(0.6**2)
     (Fraction(9, 25), True)
@@ -68,7 +71,8 @@ def rational(value: float) -> tuple[Fraction, bool]:
 
 
 def is_single(value: float) -> bool:
-    """Say whether a number shows that it was rounded to float32: that holds it, with many digits, binary and decimal.
+    """Say whether a number shows that it was rounded to float32: that holds it, with many digits,
+    binary and decimal.
 
     >>> is_single(float(np.float32(0.3))), is_single(0.3), is_single(0.75), is_single(1e9)
     (True, False, False, False)
@@ -81,7 +85,8 @@ def is_single(value: float) -> bool:
 
 @lru_cache(maxsize=1024)
 def surd(value: float) -> tuple[Fraction, int] | None:
-    """Return (r, k) with value² = r·πᵏ for a simple r and |k| ≤ 2, the constants of Gaussians, or None.
+    """Return (r, k) with value² = r·πᵏ for a simple r and |k| ≤ 2, the constants of Gaussians, or
+    None.
 
     >>> surd((2 / 3.141592653589793) ** 0.5)
     (Fraction(2, 1), -1)
@@ -98,12 +103,16 @@ def surd(value: float) -> tuple[Fraction, int] | None:
 
 
 def rationals(array: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return an array of fractions (infinities and NaN stay floats), and whether all are what was meant."""
+    """Return an array of fractions (infinities and NaN stay floats), and whether all are what was
+    meant.
+    """
     values, which = np.unique(np.asarray(array, float), return_inverse=True)
     found = [rational(float(x)) if math.isfinite(x) else (float(x), True) for x in values]
     result = np.empty(len(found), object)
     result[:] = [fraction for fraction, _ in found]
-    return np.asarray(result[which.reshape(array.shape)], object), all(simple for _, simple in found)
+    return np.asarray(result[which.reshape(array.shape)], object), all(
+        simple for _, simple in found
+    )
 
 
 def distinct(array: np.ndarray) -> tuple[list[Any], np.ndarray]:

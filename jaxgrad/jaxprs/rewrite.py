@@ -1,4 +1,6 @@
-"""A program evaluated equation by equation, some of which are computed in another way: how programs are rewritten here."""
+"""A program evaluated equation by equation, some of which are computed in another way: how programs
+are rewritten here.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +11,9 @@ Step = Callable[[core.Jaxpr, core.JaxprEqn, Sequence[Any]], Sequence[Any]]
 """Computes one equation of a program from its operands, such as `apply`."""
 
 
-def evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], step: Step) -> list[Any]:
+def evaluate(
+    jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], step: Step
+) -> list[Any]:
     """Evaluate a program, and the jitted ones in it, with `step` for every other equation.
 
     >>> import jax
@@ -38,5 +42,7 @@ def apply(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Seq
     variables = [atom for atom in eqn.invars if isinstance(atom, core.Var)]
     values = [x for atom, x in zip(eqn.invars, operands, strict=True) if isinstance(atom, core.Var)]
     debug = jaxpr.debug_info.with_unknown_names()
-    alone = jaxpr.replace(constvars=[], invars=variables, outvars=eqn.outvars, eqns=[eqn], debug_info=debug)
+    alone = jaxpr.replace(
+        constvars=[], invars=variables, outvars=eqn.outvars, eqns=[eqn], debug_info=debug
+    )
     return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*values)

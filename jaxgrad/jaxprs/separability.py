@@ -7,8 +7,9 @@ Let m_1, m_2, … be the rows of the mask. An entry of an array of the program i
     SUM         Σ_r g_r(m_r), a sum of functions of one row each
     MIXED       anything else: rows meet in a product, or in a function that is not linear
 
-and each operation says what its results are: linear ones make sums, the others mix unless all operands hang on one row. The
-rows of an expectation are independent, so a SUM needs the distribution of one row only.
+and each operation says what its results are: linear ones make sums, the others mix unless all
+operands hang on one row. The rows of an expectation are independent, so a SUM needs the
+distribution of one row only.
 
     dependence(closed, mask=…)    what each output of a program is: Dependence.separable, .meeting
 """
@@ -31,7 +32,9 @@ from jaxgrad.jaxprs.walker import Domain, describe, walk
 
 CONSTANT, SUM, MIXED = -1, -2, -3
 _PAIRS = 2**23
-"""So many products of entries are looked at one by one in a contraction; where there are more, it is judged as a whole."""
+"""So many products of entries are looked at one by one in a contraction; where there are more, it
+is judged as a whole.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Dependence:
 
 
 def dependence(closed: core.ClosedJaxpr, mask: int) -> list[Dependence]:
-    """Say how the outputs of a program depend on the rows of its input number `mask`, which run along all axes but the last.
+    """Say how the outputs of a program depend on the rows of its input number `mask`, which run
+    along all axes but the last.
 
     Raises:
         UnsupportedError: when a loop or branch is steered by the mask, or by data.
@@ -71,7 +75,10 @@ def dependence(closed: core.ClosedJaxpr, mask: int) -> list[Dependence]:
     >>> import jax.numpy as jnp
     >>> def separable(f):
     ...     return dependence(jax.make_jaxpr(f)(jnp.ones((3, 2))), mask=0)[0].separable
-    >>> separable(lambda m: jnp.sum(jnp.exp(m.sum(axis=1)) ** 2)), separable(lambda m: jnp.sum(m.T @ m))
+    >>> (
+    ...     separable(lambda m: jnp.sum(jnp.exp(m.sum(axis=1)) ** 2)),
+    ...     separable(lambda m: jnp.sum(m.T @ m)),
+    ... )
     (True, True)
     >>> separable(lambda m: jnp.sum(m) ** 2), separable(lambda m: jnp.sum(m @ m.T))
     (False, False)
@@ -87,7 +94,11 @@ def dependence(closed: core.ClosedJaxpr, mask: int) -> list[Dependence]:
 
 
 def _lift(value: Any) -> Dependence:
-    return value if isinstance(value, Dependence) else Dependence(np.full(np.shape(value), CONSTANT, np.int32))
+    return (
+        value
+        if isinstance(value, Dependence)
+        else Dependence(np.full(np.shape(value), CONSTANT, np.int32))
+    )
 
 
 # --- how entries combine
@@ -96,7 +107,9 @@ def _lift(value: Any) -> Dependence:
 def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Combine entries linearly, with unknown but constant coefficients."""
     mixed = (a == MIXED) | (b == MIXED)
-    return np.where(a == CONSTANT, b, np.where((b == CONSTANT) | (a == b), a, np.where(mixed, MIXED, SUM)))
+    return np.where(
+        a == CONSTANT, b, np.where((b == CONSTANT) | (a == b), a, np.where(mixed, MIXED, SUM))
+    )
 
 
 def _multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -114,9 +127,15 @@ def _reduce(rows: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     axes = tuple(axes)
     depends = rows != CONSTANT
     high = np.max(np.where(depends, rows, -9), axis=axes, initial=-9)
-    low = np.min(np.where(depends, rows, np.iinfo(rows.dtype).max), axis=axes, initial=np.iinfo(rows.dtype).max)
+    low = np.min(
+        np.where(depends, rows, np.iinfo(rows.dtype).max),
+        axis=axes,
+        initial=np.iinfo(rows.dtype).max,
+    )
     mixed, any_depends = low == MIXED, high != -9
-    return np.where(~any_depends, CONSTANT, np.where(mixed, MIXED, np.where(high == low, high, SUM))).astype(np.int32)
+    return np.where(
+        ~any_depends, CONSTANT, np.where(mixed, MIXED, np.where(high == low, high, SUM))
+    ).astype(np.int32)
 
 
 def _all_of(rows: np.ndarray) -> np.ndarray:
@@ -143,7 +162,9 @@ def _reduction(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
 
 
 def _cumulative(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(np.expand_dims(_reduce(x, (eqn.params["axis"],)), eqn.params["axis"]), x.shape)
+    return np.broadcast_to(
+        np.expand_dims(_reduce(x, (eqn.params["axis"],)), eqn.params["axis"]), x.shape
+    )
 
 
 def _convert(eqn: core.JaxprEqn, x: np.ndarray) -> np.ndarray:
@@ -182,15 +203,19 @@ def _convolution(eqn: core.JaxprEqn, x: np.ndarray, kernel: np.ndarray) -> np.nd
     return np.broadcast_to(_multiply(sample, _all_of(kernel)).reshape(spread), _shape(eqn))
 
 
-def _scatter_add(eqn: core.JaxprEqn, x: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+def _scatter_add(
+    eqn: core.JaxprEqn, x: np.ndarray, indices: np.ndarray, updates: np.ndarray
+) -> np.ndarray:
     landing = _multiply(_bend(_all_of(indices)), _all_of(updates))
     return _add(_multiply(_bend(_all_of(indices)), x), landing)
 
 
 _LINEAR = "add sub add_any neg real imag".split()
 _ELEMENTWISE = (
-    "square integer_pow pow exp exp2 expm1 log log1p tanh logistic sin cos tan sqrt rsqrt cbrt abs sign floor ceil round erf erfc "
-    "erf_inv lgamma digamma max min rem atan2 eq ne lt le gt ge and or xor not is_finite clamp nextafter asin acos atan sinh cosh "
+    "square integer_pow pow exp exp2 expm1 log log1p tanh logistic sin cos tan sqrt rsqrt cbrt "
+    "abs sign floor ceil round erf erfc "
+    "erf_inv lgamma digamma max min rem atan2 eq ne lt le gt ge and or xor not is_finite clamp "
+    "nextafter asin acos atan sinh cosh "
     "asinh acosh atanh"
 ).split()
 _REDUCTIONS = "reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin".split()
@@ -203,7 +228,9 @@ _RULES: dict[str, Callable[..., np.ndarray]] = {
     "div": lambda eqn, a, b: _multiply(a, _bend(b)),
     "reduce_sum": _linear_reduction,
     "cumsum": _cumulative,
-    **dict.fromkeys("cumprod cummax cummin cumlogsumexp".split(), lambda eqn, x: _bend(_cumulative(eqn, x))),
+    **dict.fromkeys(
+        "cumprod cummax cummin cumlogsumexp".split(), lambda eqn, x: _bend(_cumulative(eqn, x))
+    ),
     "convert_element_type": _convert,
     "select_n": _select,
     "dot_general": _dot,
@@ -217,7 +244,9 @@ class _Rows(Domain):
     rules: Mapping[str, Callable[..., Any]] = _RULES
 
     def constant(self, array: Any) -> Any:
-        if isinstance(array, Tracer) or (hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)):
+        if isinstance(array, Tracer) or (
+            hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)
+        ):
             return Dependence(np.full(array.shape, CONSTANT, np.int32))  # of unknown value
         return np.asarray(array)
 
@@ -231,12 +260,18 @@ class _Rows(Domain):
         if unknown and all(x.constant for x in unknown):
             return lambda eqn, *_: self._results(eqn, operands, np.int32(CONSTANT))
         rule = self.rules.get(eqn.primitive.name)
-        if rule is None or (eqn.primitive.name == "select_n" and not isinstance(operands[0], Dependence)):
+        if rule is None or (
+            eqn.primitive.name == "select_n" and not isinstance(operands[0], Dependence)
+        ):
             return None  # a choice that is known only moves entries
-        return lambda eqn, *xs: self._results(eqn, operands, rule(eqn, *(_lift(x).rows for x in xs)))
+        return lambda eqn, *xs: self._results(
+            eqn, operands, rule(eqn, *(_lift(x).rows for x in xs))
+        )
 
     def choose(self, eqn: core.JaxprEqn, which: Any, cases: Sequence[Any]) -> Dependence:
-        """Return the case that an unknown number chooses: all its entries hang on that number, and on every case."""
+        """Return the case that an unknown number chooses: all its entries hang on that number, and
+        on every case.
+        """
         operands = [_lift(x) for x in (which, *cases)]
         steering, *rows = (x.rows for x in operands)
         result = _multiply(_bend(_all_of(steering)), reduce(_add, rows))
@@ -244,11 +279,17 @@ class _Rows(Domain):
         return Dependence(np.asarray(result, np.int32), _meeting(operands) or mixed)
 
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
-        """Take any operation for a function of all its operands' entries; one that moves them, to unknown places, is linear."""
+        """Take any operation for a function of all its operands' entries; one that moves them, to
+        unknown places, is linear.
+        """
         values = [_lift(x) for x in operands]
-        moving = list(MOVES[eqn.primitive.name](eqn, operands)) if eqn.primitive.name in MOVES else []
+        moving = (
+            list(MOVES[eqn.primitive.name](eqn, operands)) if eqn.primitive.name in MOVES else []
+        )
         steering = [_bend(_all_of(v.rows)) for i, v in enumerate(values) if i not in moving]
-        moved = reduce(_add, (_all_of(values[i].rows) for i in moving), np.asarray(CONSTANT, np.int32))
+        moved = reduce(
+            _add, (_all_of(values[i].rows) for i in moving), np.asarray(CONSTANT, np.int32)
+        )
         return self._results(eqn, operands, reduce(_multiply, steering, moved))
 
     def _results(self, eqn: core.JaxprEqn, operands: Sequence[Any], rows: Any) -> Any:

@@ -11,7 +11,8 @@ _LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "jaxtyping", "torch")
 
 
 def is_own(filename: str) -> bool:
-    """Say whether a file belongs to jaxgrad; the catalogue counts as a user's, since it holds claims.
+    """Say whether a file belongs to jaxgrad; the catalogue counts as a user's, since it holds
+    claims.
 
     >>> is_own(__file__), is_own("/home/somebody/claims.py")
     (True, False)
@@ -31,7 +32,15 @@ def room(filename: str) -> str:
 def is_library(filename: str) -> bool:
     """Say whether a file belongs to jaxgrad or to what it is built on, or is no file.
 
-    >>> is_library("/venv/site-packages/numpy/linalg.py"), is_library("<string>"), is_library("claims.py")
+    >>> (
+    ...     is_library("/venv/site-packages/numpy/linalg.py"),
+    ...     is_library("<string>"),
+    ...     is_library("claims.py"),
+    ... )
     (True, True, False)
     """
-    return is_own(filename) or filename.startswith("<") or any(name in Path(filename).parts for name in _LIBRARIES)
+    return (
+        is_own(filename)
+        or filename.startswith("<")
+        or any(name in Path(filename).parts for name in _LIBRARIES)
+    )

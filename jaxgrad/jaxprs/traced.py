@@ -22,12 +22,16 @@ def equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def has_stop_gradient(program: core.ClosedJaxpr) -> bool:
-    """Say whether a program uses stop_gradient, so that its gradient need not be the derivative of its value."""
+    """Say whether a program uses stop_gradient, so that its gradient need not be the derivative of
+    its value.
+    """
     return any(eqn.primitive.name == "stop_gradient" for eqn in equations(program.jaxpr))
 
 
 def is_own_rule(eqn: Any) -> bool:
-    """Say whether an equation brings a differentiation rule that is neither a JAX primitive's nor shipped with JAX."""
+    """Say whether an equation brings a differentiation rule that is neither a JAX primitive's nor
+    shipped with JAX.
+    """
     if eqn.primitive.name not in ("custom_jvp_call", "custom_vjp_call"):
         return False
     debug = getattr(getattr(eqn.params.get("call_jaxpr"), "jaxpr", None), "debug_info", None)
@@ -40,17 +44,22 @@ def has_rule(eqn: Any) -> bool:
 
 
 def has_own_rules(program: core.ClosedJaxpr) -> bool:
-    """Say whether a program is differentiated by rules that are neither JAX's primitives' nor shipped with JAX."""
+    """Say whether a program is differentiated by rules that are neither JAX's primitives' nor
+    shipped with JAX.
+    """
     return any(is_own_rule(eqn) for eqn in equations(program.jaxpr))
 
 
 def by_jax_alone(program: core.ClosedJaxpr) -> bool:
-    """Say whether a program is differentiated by JAX's own rules, and its gradient is meant to be the derivative of its value."""
+    """Say whether a program is differentiated by JAX's own rules, and its gradient is meant to be
+    the derivative of its value.
+    """
     return not has_own_rules(program) and not has_stop_gradient(program)
 
 
 _EXACT = frozenset(
-    "abs broadcast_in_dim clamp concatenate copy dynamic_slice dynamic_update_slice expand_dims gather max min neg pad reduce_max "
+    "abs broadcast_in_dim clamp concatenate copy dynamic_slice dynamic_update_slice expand_dims "
+    "gather max min neg pad reduce_max "
     "reduce_min reshape rev select_n sign slice sort split squeeze stop_gradient transpose".split()
 )
 """Operations that return numbers that they were given, or such with another sign."""
@@ -67,13 +76,18 @@ def working_unit(program: core.ClosedJaxpr) -> float:
     (2.220446049250313e-16, 1.1920928955078125e-07)
     """
     units = (
-        _unit_of(out.aval, eqn.params.get("mantissa_bits")) for eqn in equations(program.jaxpr) if _rounds(eqn) for out in eqn.outvars
+        _unit_of(out.aval, eqn.params.get("mantissa_bits"))
+        for eqn in equations(program.jaxpr)
+        if _rounds(eqn)
+        for out in eqn.outvars
     )
     return max(units, default=0.0) or float(np.finfo(np.float64).eps)
 
 
 def _unit_of(aval: Any, bits: int | None = None) -> float:
-    """Return the unit roundoff of a floating type, of which so many bits are kept, and 0 of other types."""
+    """Return the unit roundoff of a floating type, of which so many bits are kept, and 0 of other
+    types.
+    """
     dtype = getattr(aval, "dtype", np.dtype(int))
     if not jax.numpy.issubdtype(dtype, np.floating):
         return 0.0
@@ -86,12 +100,15 @@ def _rounds(eqn: Any) -> bool:
     if name == "convert_element_type":
         before = eqn.invars[0].aval
         whole = not jax.numpy.issubdtype(before.dtype, np.floating)
-        return bool(whole and before.dtype != bool) or 0 < _unit_of(before) < _unit_of(eqn.outvars[0].aval)
+        return bool(whole and before.dtype != bool) or 0 < _unit_of(before) < _unit_of(
+            eqn.outvars[0].aval
+        )
     return name not in _EXACT and name not in CALLS
 
 
 def constants(program: core.ClosedJaxpr) -> Iterator[Any]:
-    """Walk over all constants of a program and of those nested in it: arrays, and numbers that are written down.
+    """Walk over all constants of a program and of those nested in it: arrays, and numbers that are
+    written down.
 
     >>> [float(x) for x in constants(jax.make_jaxpr(lambda x: 2 * x + 0.5)(1.0))]
     [2.0, 0.5]
@@ -111,8 +128,15 @@ def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any] = ()) -> Iterator[Any]:
                     yield from _constants(inner)
 
 
-CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "checkpoint": "jaxpr",
-          "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
 """Operations that do what the program in one of their parameters does."""
 
 
@@ -128,14 +152,19 @@ def reached(jaxpr: core.Jaxpr, inputs: Sequence[bool]) -> list[bool]:
         inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
         inner = getattr(inner, "jaxpr", inner)
         if inner is not None and len(inner.invars) == len(marked):
-            moved.update(var for var, marked in zip(eqn.outvars, reached(inner, marked), strict=True) if marked)
+            moved.update(
+                var
+                for var, marked in zip(eqn.outvars, reached(inner, marked), strict=True)
+                if marked
+            )
         elif any(marked):
             moved.update(eqn.outvars)
     return [not isinstance(atom, core.Literal) and atom in moved for atom in jaxpr.outvars]
 
 
 class Traceable(ABC):
-    """A function that is known as a program for each structure, shape and type of its arguments, and is evaluated by its jaxpr.
+    """A function that is known as a program for each structure, shape and type of its arguments,
+    and is evaluated by its jaxpr.
 
     Unlike an inlined `jax.jit`, it keeps the user's line of every operation.
     """
@@ -143,7 +172,9 @@ class Traceable(ABC):
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Evaluate."""
         closed, shape = self.program(*args, **named)
-        return jax.tree.unflatten(jax.tree.structure(shape), core.jaxpr_as_fun(closed)(*jax.tree.leaves((args, named))))
+        return jax.tree.unflatten(
+            jax.tree.structure(shape), core.jaxpr_as_fun(closed)(*jax.tree.leaves((args, named)))
+        )
 
     @abstractmethod
     def program(self, *args: Any, **named: Any) -> tuple[core.ClosedJaxpr, Any]:
@@ -167,18 +198,25 @@ class TracedOnce(Traceable):
         """Return the program for such arguments, and its result with shapes in place of arrays."""
         signature = self.signature(*jax.tree.flatten((args, named)))
         if signature not in self._programs:
-            self._programs[signature] = jax.make_jaxpr(self.function, return_shape=True)(*args, **named)
+            self._programs[signature] = jax.make_jaxpr(self.function, return_shape=True)(
+                *args, **named
+            )
         return self._programs[signature]
 
 
 def _in_default_precision(x: Any) -> Any:
     real = jax.numpy.issubdtype(jax.dtypes.result_type(x), np.floating)
-    return x.astype(jax.numpy.result_type(float)) if real and isinstance(x, (jax.Array, np.ndarray)) else x
+    return (
+        x.astype(jax.numpy.result_type(float))
+        if real and isinstance(x, (jax.Array, np.ndarray))
+        else x
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Unstopped(Traceable):
-    """A function without its stop_gradient, which is not traced anew: of the same values, with their slope as its gradient.
+    """A function without its stop_gradient, which is not traced anew: of the same values, with
+    their slope as its gradient.
 
     Attributes:
         function: the function.
@@ -197,7 +235,9 @@ class Unstopped(Traceable):
 
 
 def _without_stops(program: Any) -> Any:
-    """Return a program, or whatever else an equation has as a parameter, without stop_gradient in it and in what is nested in it."""
+    """Return a program, or whatever else an equation has as a parameter, without stop_gradient in
+    it and in what is nested in it.
+    """
     if type(program) in (tuple, list):
         return type(program)(map(_without_stops, program))
     if isinstance(program, core.ClosedJaxpr):
@@ -217,8 +257,16 @@ def _without_stops(program: Any) -> Any:
         elif has_rule(eqn):
             eqns.append(eqn.replace(invars=operands))
         else:
-            eqns.append(eqn.replace(invars=operands, params={k: _without_stops(v) for k, v in eqn.params.items()}))
-    return program.replace(eqns=eqns, outvars=list(map(after, program.outvars)), debug_info=program.debug_info.with_unknown_names())
+            eqns.append(
+                eqn.replace(
+                    invars=operands, params={k: _without_stops(v) for k, v in eqn.params.items()}
+                )
+            )
+    return program.replace(
+        eqns=eqns,
+        outvars=list(map(after, program.outvars)),
+        debug_info=program.debug_info.with_unknown_names(),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +282,9 @@ class Filled(Traceable):
     more: tuple[Any, ...] = ()
 
     def program(self, *args: Any) -> tuple[core.ClosedJaxpr, Any]:
-        """Return the program for such first arguments, and its result with shapes in place of arrays."""
+        """Return the program for such first arguments, and its result with shapes in place of
+        arrays.
+        """
         more = jax.tree.map(_in_default_precision, self.more)
         closed, shape = self.function.program(*args, *more)
         leaves = jax.tree.leaves(more)
@@ -242,20 +292,26 @@ class Filled(Traceable):
             return closed, shape
         free, filled = closed.jaxpr.invars[: -len(leaves)], closed.jaxpr.invars[-len(leaves) :]
         jaxpr = closed.jaxpr.replace(
-            constvars=[*closed.jaxpr.constvars, *filled], invars=free, debug_info=closed.jaxpr.debug_info.with_unknown_names()
+            constvars=[*closed.jaxpr.constvars, *filled],
+            invars=free,
+            debug_info=closed.jaxpr.debug_info.with_unknown_names(),
         )
         return core.ClosedJaxpr(jaxpr, [*closed.consts, *leaves]), shape
 
 
 @dataclass(frozen=True, eq=False)
 class Together(Traceable):
-    """Some functions of the same arguments as one, whose result is the tuple of theirs; they are not traced anew."""
+    """Some functions of the same arguments as one, whose result is the tuple of theirs; they are
+    not traced anew.
+    """
 
     functions: tuple[Traceable, ...]
 
     def program(self, *args: Any) -> tuple[core.ClosedJaxpr, Any]:
         """Return the program for such arguments, and its result with shapes in place of arrays."""
-        programs, shapes = zip(*(function.program(*args) for function in self.functions), strict=True)
+        programs, shapes = zip(
+            *(function.program(*args) for function in self.functions), strict=True
+        )
         return joined(programs), shapes
 
 
@@ -308,6 +364,10 @@ def joined(programs: Sequence[core.ClosedJaxpr]) -> core.ClosedJaxpr:
         consts += closed.consts
     effects = frozenset().union(*(closed.jaxpr.effects for closed in programs))
     whole = first.replace(
-        constvars=constvars, eqns=eqns, outvars=outvars, effects=effects, debug_info=first.debug_info.with_unknown_names()
+        constvars=constvars,
+        eqns=eqns,
+        outvars=outvars,
+        effects=effects,
+        debug_info=first.debug_info.with_unknown_names(),
     )
     return core.ClosedJaxpr(whole, consts)

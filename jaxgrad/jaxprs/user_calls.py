@@ -1,4 +1,6 @@
-"""Calling the user's functions: what goes wrong in one is told by the argument's name, the user's line and the remedy."""
+"""Calling the user's functions: what goes wrong in one is told by the argument's name, the user's
+line and the remedy.
+"""
 
 import functools
 import inspect
@@ -22,23 +24,28 @@ from jaxgrad.jaxprs.walker import describe
 REMEDIES = {
     "TracerArrayConversionError": "use jax.numpy in place of numpy",
     "TracerBoolConversionError": "use jax.numpy.where or jax.lax.cond in place of if",
-    "TracerIntegerConversionError": "use a Python number that is known beforehand, such as x.shape[0]",
+    "TracerIntegerConversionError": "use a Python number that is known beforehand, such as "
+    "x.shape[0]",
     "NonConcreteBooleanIndexError": "use jax.numpy.where in place of a boolean index",
     "UnexpectedTracerError": "keep no arrays outside of the function from one call to the next",
     "ConcretizationTypeError": "use jax.numpy in place of functions that need the value",
 }
 """What to do about the errors that JAX raises while it traces a function, by their type."""
 _SAYINGS = {
-    "leaf Variable that requires grad": "it changes an input in place, so that its gradient has no meaning: x = x.clone() before",
+    "leaf Variable that requires grad": "it changes an input in place, so that its gradient has "
+    "no meaning: x = x.clone() before",
     "must have (equal|identical) (output )?types|arguments to have the same dtypes": (
-        "functions are traced in float64 here: give arrays that are closed over the type of the inputs, as jnp.zeros(3, x.dtype) "
+        "functions are traced in float64 here: give arrays that are closed over the type of the "
+        "inputs, as jnp.zeros(3, x.dtype) "
         "does, or close over numpy arrays"
     ),
     "must (have|be of) integer( or boolean)? type|indexer with type float": (
         "an input of whole numbers is one by its domain, as domains={'k': 'index n'} or 'integer'"
     ),
 }
-"""The same by what JAX says, where the types of its exceptions tell too little: regular expressions."""
+"""The same by what JAX says, where the types of its exceptions tell too little: regular
+expressions.
+"""
 
 
 _RANDOM = ("random_", "threefry", "rng_")
@@ -64,7 +71,9 @@ def frames(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
 
 
 def place(stack: Sequence[tuple[FrameType, int]]) -> str:
-    """Return file, line and function of the innermost frame that is no library's, or of the first."""
+    """Return file, line and function of the innermost frame that is no library's, or of the
+    first.
+    """
     own = [(frame, line) for frame, line in stack if not is_library(frame.f_code.co_filename)]
     frame, line = (own or stack[:1])[-1]
     path = Path(frame.f_code.co_filename)
@@ -89,13 +98,17 @@ def remedy(error: BaseException) -> str:
 
 @contextmanager
 def naming(role: str) -> Iterator[None]:
-    """Tell of an exception inside by the name of the argument whose call raised it; the exception stands as its cause."""
+    """Tell of an exception inside by the name of the argument whose call raised it; the exception
+    stands as its cause.
+    """
     try:
         yield
     except Exception as error:
         own = [at for at in frames(error.__traceback__) if not is_library(at[0].f_code.co_filename)]
         text = f"raised {summary(error)}" + (f" ({place(own)})" if own else "") + remedy(error)
-        raise (RefusedTypeError if isinstance(error, TypeError) else RefusedError)(role, text) from error
+        raise (RefusedTypeError if isinstance(error, TypeError) else RefusedError)(
+            role, text
+        ) from error
 
 
 def named(role: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,7 +127,10 @@ def named(role: str, function: Callable[..., Any]) -> Callable[..., Any]:
         for path, leaf in jax.tree_util.tree_leaves_with_path(result):
             if not _is_array(leaf):
                 at = f" at {jax.tree_util.keystr(path)}" if path else ""
-                raise TypeError(f"`{role}` returns {leaf!r:.60}{at}, which is no array of numbers; make it return arrays")
+                raise TypeError(
+                    f"`{role}` returns {leaf!r:.60}{at}, which is no array of numbers; make it "
+                    f"return arrays"
+                )
         return result
 
     return called
@@ -132,7 +148,10 @@ def check_arguments(role: str, args: Sequence[Any]) -> None:
     for (number, *path), leaf in jax.tree_util.tree_leaves_with_path(tuple(args)):
         if not _is_array(leaf):
             at = f" at {jax.tree_util.keystr(tuple(path))}" if path else ""
-            text = f"argument {number.idx} of `{role}` holds {leaf!r:.60}{at}, which is no array of numbers"
+            text = (
+                f"argument {number.idx} of `{role}` holds {leaf!r:.60}{at}, which is no array "
+                f"of numbers"
+            )
             raise TypeError(f"{text}; let `{role}` close over what is not a number")
         refuse_traced(f"argument {number.idx} of `{role}`", leaf)
 
@@ -140,26 +159,39 @@ def check_arguments(role: str, args: Sequence[Any]) -> None:
 def refuse_traced(what: str, tree: Any) -> None:
     """Refuse numbers that are not known yet, where compiled programs are called."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
-        raise TypeError(f"{what} is traced by jax.jit, grad or vmap; call the estimate outside of them")
+        raise TypeError(
+            f"{what} is traced by jax.jit, grad or vmap; call the estimate outside of them"
+        )
 
 
 def returning(role: str, function: Callable[..., Any], *, real: bool) -> Callable[..., Any]:
-    """Return the function, refused where it returns no array; or, where it is to be differentiated, integers or complex numbers."""
+    """Return the function, refused where it returns no array; or, where it is to be differentiated,
+    integers or complex numbers.
+    """
 
     @functools.wraps(function, updated=())
     def called(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
         dtypes = [jax.numpy.result_type(leaf) for leaf in jax.tree.leaves(result)]
         if not dtypes:
-            raise TypeError(f"`{role}` returns {result!r:.60}, which holds no array; make it return arrays")
-        if real and (other := [d for d in dtypes if not jax.numpy.issubdtype(d, jax.numpy.floating)]):
-            raise TypeError(f"`{role}` must return a floating-point number where `argnums` is given, but returns {other[0]}")
+            raise TypeError(
+                f"`{role}` returns {result!r:.60}, which holds no array; make it return arrays"
+            )
+        if real and (
+            other := [d for d in dtypes if not jax.numpy.issubdtype(d, jax.numpy.floating)]
+        ):
+            raise TypeError(
+                f"`{role}` must return a floating-point number where `argnums` is given, but "
+                f"returns {other[0]}"
+            )
         return result
 
     return called
 
 
-def _check_arity(role: str, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+def _check_arity(
+    role: str, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin tells nothing
@@ -169,16 +201,22 @@ def _check_arity(role: str, function: Callable[..., Any], args: Sequence[Any], k
     except TypeError as error:
         given = [f"{len(args)} argument{'s' * (len(args) != 1)}"] if args or not kwargs else []
         given += [f"the keyword `{name}`" for name in kwargs]
-        raise TypeError(f"`{role}` takes {signature}, but is called with {' and '.join(given)}: {error}") from error
+        raise TypeError(
+            f"`{role}` takes {signature}, but is called with {' and '.join(given)}: {error}"
+        ) from error
 
 
 def check_seed(seed: Any) -> None:
     """Refuse what seeds no random numbers."""
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise ValueError(f"`seed` must be an integer of at least 0 and below 2**63, but is {seed!r}")
+        raise ValueError(
+            f"`seed` must be an integer of at least 0 and below 2**63, but is {seed!r}"
+        )
 
 
-def refuse(program: core.ClosedJaxpr, role: str, remedy: str = "make what is drawn an argument") -> None:
+def refuse(
+    program: core.ClosedJaxpr, role: str, remedy: str = "make what is drawn an argument"
+) -> None:
     """Refuse a program that draws random numbers or has side effects.
 
     Raises:
@@ -188,12 +226,19 @@ def refuse(program: core.ClosedJaxpr, role: str, remedy: str = "make what is dra
         if eqn.primitive.name.startswith(_RANDOM):
             raise RefusedError(role, f"draws random numbers ({describe(eqn)}); {remedy}")
         if eqn.primitive.name in _EFFECTS:
-            raise RefusedError(role, f"has a side effect ({describe(eqn)}); give a function without it")
+            raise RefusedError(
+                role, f"has a side effect ({describe(eqn)}); give a function without it"
+            )
     if program.effects:
-        raise RefusedError(role, f"has side effects {set(program.effects)}; give a function without them")
+        raise RefusedError(
+            role, f"has side effects {set(program.effects)}; give a function without them"
+        )
 
 
 def holds_keys(tree: Any) -> bool:
     """Say whether a pytree holds keys of random numbers, so that a function of it may draw."""
     dtypes = [getattr(leaf, "dtype", None) for leaf in jax.tree.leaves(tree)]
-    return any(d is not None and (d == np.uint32 or jax.numpy.issubdtype(d, jax.dtypes.prng_key)) for d in dtypes)
+    return any(
+        d is not None and (d == np.uint32 or jax.numpy.issubdtype(d, jax.dtypes.prng_key))
+        for d in dtypes
+    )

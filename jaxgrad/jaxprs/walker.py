@@ -1,14 +1,16 @@
 """One walker over jaxprs, for every analysis that gives an operation another meaning.
 
-A jaxpr is a list of equations ``out = primitive(operands)``. `walk` runs it with the values and rules of a `Domain`:
-residues modulo a prime, degrees, floating-point numbers, recorded activations. What all of them share stands here:
+A jaxpr is a list of equations ``out = primitive(operands)``. `walk` runs it with the values and
+rules of a `Domain`: residues modulo a prime, degrees, floating-point numbers, recorded activations.
+What all of them share stands here:
 
-- nested programs: jit, custom_jvp, custom_vjp, checkpoint, closed calls, the solve of custom_linear_solve; scan; while
-  and cond as long as what steers them is known;
-- known values. A value that is a plain ``numpy.ndarray`` is known. An equation whose operands are all known is computed
-  by `evaluate` and offered to `Domain.constant`, which may keep it or turn it into a value of its own;
-- moves. Primitives that only move elements (transpose, reshape, gather with known indices, …) are run once on arrays of
-  indices, by `moved`, and the domain only has to gather: `Domain.rearrange`.
+- nested programs: jit, custom_jvp, custom_vjp, checkpoint, closed calls, the solve of
+  custom_linear_solve; scan; while and cond as long as what steers them is known;
+- known values. A value that is a plain ``numpy.ndarray`` is known. An equation whose operands are
+  all known is computed by `evaluate` and offered to `Domain.constant`, which may keep it or turn it
+  into a value of its own;
+- moves. Primitives that only move elements (transpose, reshape, gather with known indices, …) are
+  run once on arrays of indices, by `moved`, and the domain only has to gather: `Domain.rearrange`.
 
 How to use it::
 
@@ -20,9 +22,10 @@ How to use it::
 
     outputs = walk(jax.make_jaxpr(f)(*args), args, Mine())
 
-Operands of a rule are values of the domain or ``numpy.ndarray``; values must have a ``.shape``. A rule for a nested
-primitive (``"scan"``, ``"jit"``) takes precedence over what is built in, and `Domain.rule` may choose by operands
-instead of by name. `location` names the line of the user's code an equation comes from.
+Operands of a rule are values of the domain or ``numpy.ndarray``; values must have a ``.shape``. A
+rule for a nested primitive (``"scan"``, ``"jit"``) takes precedence over what is built in, and
+`Domain.rule` may choose by operands instead of by name. `location` names the line of the user's
+code an equation comes from.
 """
 
 import math
@@ -51,7 +54,9 @@ _CALLS: ContextVar[tuple[core.JaxprEqn, ...]] = ContextVar("calls", default=())
 
 
 class UnsupportedError(ValueError):
-    """An operation that an analysis has no rule for; the message names it and the line it comes from."""
+    """An operation that an analysis has no rule for; the message names it and the line it comes
+    from.
+    """
 
 
 class SteeredLoopError(UnsupportedError):
@@ -61,7 +66,8 @@ class SteeredLoopError(UnsupportedError):
 def location(eqn: core.JaxprEqn) -> str:
     """Return ``file:line`` of the user's code that made the equation, or "an unknown line".
 
-    Equations of a program that JAX traced earlier have no line of their own; then it is that of the call they stand in.
+    Equations of a program that JAX traced earlier have no line of their own; then it is that of the
+    call they stand in.
     """
     for made in (eqn, *reversed(_CALLS.get())):
         traceback = made.source_info.traceback
@@ -86,25 +92,37 @@ class Domain:
         return self.rules.get(eqn.primitive.name)
 
     def constant(self, array: Any) -> Value:
-        """Return the value of a literal, a constant, or a known result; a `numpy.ndarray` stays known."""
+        """Return the value of a literal, a constant, or a known result; a `numpy.ndarray` stays
+        known.
+        """
         if isinstance(array, np.ndarray):
             return array
         concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
-        return np.asarray(array) if concrete and not jax.numpy.issubdtype(array.dtype, jax.dtypes.extended) else array
+        return (
+            np.asarray(array)
+            if concrete and not jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)
+            else array
+        )
 
     def computed(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], array: Any) -> Value:
         """Return the value of one result of an equation whose operands are all known."""
         return self.constant(array)
 
     def rearrange(self, operands: Sequence[Value], index: np.ndarray) -> Value:
-        """Return the entries at `index` of the operands, flattened and concatenated; −1 is an entry outside (NaN)."""
+        """Return the entries at `index` of the operands, flattened and concatenated; −1 is an entry
+        outside (NaN).
+        """
         raise NotImplementedError
 
     def choose(self, eqn: core.JaxprEqn, which: Value, cases: Sequence[Value]) -> Value:
-        """Return the case that an unknown value chooses, of the outputs of the branches of a cond."""
+        """Return the case that an unknown value chooses, of the outputs of the branches of a
+        cond.
+        """
         select = self.rules.get("select_n")
         if select is None:
-            raise UnsupportedError(f"{describe(eqn)} is a branch that depends on the data; write it with jnp.where")
+            raise UnsupportedError(
+                f"{describe(eqn)} is a branch that depends on the data; write it with jnp.where"
+            )
         return select(eqn, which, *cases)
 
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Value]) -> Any:
@@ -126,13 +144,16 @@ def walk(closed: core.ClosedJaxpr, args: Sequence[Value], domain: Domain) -> lis
         domain: what values are and what operations do.
 
     Raises:
-        UnsupportedError: when an operation has no rule, or a loop or branch depends on an unknown value.
+        UnsupportedError: when an operation has no rule, or a loop or branch depends on an unknown
+            value.
     """
     with np.errstate(all="ignore"):  # as XLA, which does not warn
         return _run(closed.jaxpr, [domain.constant(c) for c in closed.consts], args, domain)
 
 
-def _run(jaxpr: core.Jaxpr, consts: Sequence[Value], args: Sequence[Value], domain: Domain) -> list[Value]:
+def _run(
+    jaxpr: core.Jaxpr, consts: Sequence[Value], args: Sequence[Value], domain: Domain
+) -> list[Value]:
     env: dict[core.Var, Value] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
 
@@ -144,7 +165,9 @@ def _run(jaxpr: core.Jaxpr, consts: Sequence[Value], args: Sequence[Value], doma
     for eqn in _live(jaxpr):
         operands = [read(atom) for atom in eqn.invars]
         outputs = _apply(eqn, operands, domain)
-        env.update(zip(eqn.outvars, outputs if eqn.primitive.multiple_results else [outputs], strict=True))
+        env.update(
+            zip(eqn.outvars, outputs if eqn.primitive.multiple_results else [outputs], strict=True)
+        )
     return [read(atom) for atom in jaxpr.outvars]
 
 
@@ -197,14 +220,19 @@ def _platform(eqn: core.JaxprEqn) -> np.ndarray:
     """Return the branch of `jax.lax.platform_dependent` that runs here, or its default."""
     here = jax.default_backend()
     platforms = eqn.params["platforms"]
-    return np.asarray(next((i for i, p in enumerate(platforms) if p is None or here in p), len(platforms) - 1), np.int32)
+    return np.asarray(
+        next((i for i, p in enumerate(platforms) if p is None or here in p), len(platforms) - 1),
+        np.int32,
+    )
 
 
 # --- nested programs ---
 
 
 def _inner(program: Any) -> tuple[core.Jaxpr, Sequence[Any]]:
-    return (program.jaxpr, program.consts) if isinstance(program, core.ClosedJaxpr) else (program, ())
+    return (
+        (program.jaxpr, program.consts) if isinstance(program, core.ClosedJaxpr) else (program, ())
+    )
 
 
 def _call(program: Any, args: Sequence[Value], domain: Domain) -> list[Value]:
@@ -218,12 +246,18 @@ def _subprogram(param: str) -> Callable[[core.JaxprEqn, list[Value], Domain], li
 
 def _scan(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> list[Value]:
     fixed, carried = eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, xs = operands[:fixed], operands[fixed : fixed + carried], operands[fixed + carried :]
+    consts, carry, xs = (
+        operands[:fixed],
+        operands[fixed : fixed + carried],
+        operands[fixed + carried :],
+    )
     length = eqn.params["length"]
     order = range(length)[::-1] if eqn.params["reverse"] else range(length)
     steps: list[list[Value]] = [[] for _ in order]
     for i in order:
-        outputs = _call(eqn.params["jaxpr"], [*consts, *carry, *(_row(x, i, domain) for x in xs)], domain)
+        outputs = _call(
+            eqn.params["jaxpr"], [*consts, *carry, *(_row(x, i, domain) for x in xs)], domain
+        )
         carry, steps[i] = outputs[:carried], outputs[carried:]
     avals = [v.aval for v in eqn.outvars[carried:]]
     return [*carry, *(_stack([s[k] for s in steps], aval, domain) for k, aval in enumerate(avals))]
@@ -243,17 +277,24 @@ def _stack(values: Sequence[Value], aval: Any, domain: Domain) -> Value:
 
 def _while(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> list[Value]:
     test, body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    test_consts, body_consts, carry = operands[:test], operands[test : test + body], operands[test + body :]
+    test_consts, body_consts, carry = (
+        operands[:test],
+        operands[test : test + body],
+        operands[test + body :],
+    )
     for _ in range(_STEPS):
         (going,) = _call(eqn.params["cond_jaxpr"], [*test_consts, *carry], domain)
         if not known(going):
             raise SteeredLoopError(
-                f"{describe(eqn)} is a loop whose length depends on the data; write it with a fixed length (lax.scan)"
+                f"{describe(eqn)} is a loop whose length depends on the data; write it with a "
+                f"fixed length (lax.scan)"
             )
         if not going:
             return list(carry)
         carry = _call(eqn.params["body_jaxpr"], [*body_consts, *carry], domain)
-    raise UnsupportedError(f"{describe(eqn)} is a loop of more than {_STEPS} steps; write a shorter one")
+    raise UnsupportedError(
+        f"{describe(eqn)} is a loop of more than {_STEPS} steps; write a shorter one"
+    )
 
 
 def _cond(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> list[Value]:

@@ -1,4 +1,6 @@
-"""Masks whose rows are one of finitely many, all equally likely: a fixed number of entries, or one span."""
+"""Masks whose rows are one of finitely many, all equally likely: a fixed number of entries, or one
+span.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +15,20 @@ from jaxtyping import Array, Float
 
 from jaxgrad.masks.coins import Bernoulli
 from jaxgrad.masks.noise import interpolatory_weights
-from jaxgrad.masks.rows import SUPPORT_LIMIT, check_integer, check_key, check_shape, every_row, registered
+from jaxgrad.masks.rows import (
+    SUPPORT_LIMIT,
+    check_integer,
+    check_key,
+    check_shape,
+    every_row,
+    registered,
+)
 from jaxgrad.masks.threefry import words
 
 RANKED = 32
-"""In rows of up to so many entries the k smallest words are found by counting, in longer ones by their bits."""
+"""In rows of up to so many entries the k smallest words are found by counting, in longer ones by
+their bits.
+"""
 
 
 @registered
@@ -46,11 +57,15 @@ class FixedCount:
 
     def _count(self, n: int) -> int:
         if self.count > check_integer("n", n, 1):
-            raise ValueError(f"`count` {self.count} exceeds the {n} columns of the mask; keep at most {n}")
+            raise ValueError(
+                f"`count` {self.count} exceeds the {n} columns of the mask; keep at most {n}"
+            )
         return self.count
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
-        """Draw a mask of `shape` with ``key``: kept are the entries with the k smallest of n random words."""
+        """Draw a mask of `shape` with ``key``: kept are the entries with the k smallest of n random
+        words.
+        """
         shape = check_shape(shape)
         check_key(key)
         return smallest(words(key, shape), self._count(shape[-1])).astype(float)
@@ -62,16 +77,23 @@ class FixedCount:
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: k/n on the diagonal, k(k−1)/(n(n−1)) elsewhere."""
         k = self._count(n)
-        return jnp.where(np.eye(n, dtype=bool), k / n, k * (k - 1) / (n * max(n - 1, 1))).astype(float)
+        return jnp.where(np.eye(n, dtype=bool), k / n, k * (k - 1) / (n * max(n - 1, 1))).astype(
+            float
+        )
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
         """List all C(n, k) choices in each row, equally likely."""
         shape = check_shape(shape)
         n, choices = shape[-1], self.support_size(shape[-1])
         if choices * n > SUPPORT_LIMIT:
-            raise ValueError(f"`shape` {shape} has C({n}, {self.count}) masks a row, too many to list; use a smaller shape")
+            raise ValueError(
+                f"`shape` {shape} has C({n}, {self.count}) masks a row, too many to list; use a "
+                f"smaller shape"
+            )
         rows = np.zeros((choices, n))
-        kept = np.array(list(combinations(range(n), self.count)), dtype=int).reshape(choices, self.count)
+        kept = np.array(list(combinations(range(n), self.count)), dtype=int).reshape(
+            choices, self.count
+        )
         np.put_along_axis(rows, kept, 1, axis=-1)
         return every_row(rows, jnp.full((choices,), 1 / choices, dtype=float), shape)
 
@@ -80,24 +102,29 @@ class FixedCount:
         return math.comb(n, self._count(n))
 
     def mixture(self, n: int, degree: int) -> list[tuple[float, Bernoulli]]:
-        """Return coins at evenly spaced ratios, with signed weights; none up to degree 2, where the moments are enough.
+        """Return coins at evenly spaced ratios, with signed weights; none up to degree 2, where the
+        moments are enough.
 
-        The product of t different entries has the expectation k(k−1)…(k−t+1)/(n(n−1)…(n−t+1)) here and θᵗ under coins that
-        keep with probability θ, so weights that give these numbers as the moments of θ make polynomials agree.
+        The product of t different entries has the expectation k(k−1)…(k−t+1)/(n(n−1)…(n−t+1)) here
+        and θᵗ under coins that keep with probability θ, so weights that give these numbers as the
+        moments of θ make polynomials agree.
         """
         if degree <= 2:
             return []
         k, last = self._count(n), min(degree, n)
         falling = [Fraction(math.perm(k, t), math.perm(n, t)) for t in range(last + 1)]
-        weights = interpolatory_weights(range(last + 1), [last**t * e for t, e in enumerate(falling)])
+        weights = interpolatory_weights(
+            range(last + 1), [last**t * e for t, e in enumerate(falling)]
+        )
         return [(float(w), Bernoulli(i / last)) for i, w in enumerate(weights)]
 
 
 def smallest(words: Array, k: int) -> Array:
     """Say which entries of each row are its k smallest; of equal ones the first are.
 
-    Rows are not sorted, which is slow. In short rows each entry counts those before it, n² comparisons. In long ones the k-th
-    smallest word is found bit by bit, as the largest t that fewer than k words are below, 32 n comparisons.
+    Rows are not sorted, which is slow. In short rows each entry counts those before it, n²
+    comparisons. In long ones the k-th smallest word is found bit by bit, as the largest t that
+    fewer than k words are below, 32 n comparisons.
     """
     n = words.shape[-1]
     if n <= RANKED:
@@ -120,11 +147,12 @@ def smallest(words: Array, k: int) -> Array:
 @registered
 @dataclass(frozen=True)
 class Spans:
-    """One span of `length` neighbouring entries is dropped in each row, every place equally likely; the rest is kept.
+    """One span of `length` neighbouring entries is dropped in each row, every place equally likely;
+    the rest is kept.
 
-    With N_j and N_jk how many of the n−k+1 places of the span cover entry j, or both j and k, and N the number of places:
-    in the span E s_j = N_j/N and E s_j s_k = N_jk/N. With `keep` the mask is s, else 1 − s, so
-    μ_j = 1 − N_j/N and S_jk = 1 − (N_j + N_k − N_jk)/N.
+    With N_j and N_jk how many of the n−k+1 places of the span cover entry j, or both j and k, and N
+    the number of places: in the span E s_j = N_j/N and E s_j s_k = N_jk/N. With `keep` the mask is
+    s, else 1 − s, so μ_j = 1 − N_j/N and S_jk = 1 − (N_j + N_k − N_jk)/N.
 
     Args:
         length: number k of entries in the span, 1 ≤ k ≤ n.
@@ -152,7 +180,10 @@ class Spans:
     def support_size(self, n: int) -> int:
         """Return the number n−k+1 of places, each of which gives another row."""
         if self.length > check_integer("n", n, 1):
-            raise ValueError(f"`length` {self.length} exceeds the {n} columns of the mask; use a span of at most {n}")
+            raise ValueError(
+                f"`length` {self.length} exceeds the {n} columns of the mask; use a span of at "
+                f"most {n}"
+            )
         return n - self.length + 1
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
@@ -164,10 +195,19 @@ class Spans:
         return (((entry >= start) & (entry < start + self.length)) == self.keep).astype(float)
 
     def _places(self, n: int) -> np.ndarray:
-        """Return N_jk, the number of places of the span that cover both entries; N_j stands on the diagonal."""
-        last = self.support_size(n) - 1  # a span covers j from the places j−k+1 … j, as far as they are places
+        """Return N_jk, the number of places of the span that cover both entries; N_j stands on the
+        diagonal.
+        """
+        last = (
+            self.support_size(n) - 1
+        )  # a span covers j from the places j−k+1 … j, as far as they are places
         j, k = np.indices((n, n))
-        return np.maximum(0, np.minimum(np.minimum(j, k), last) - np.maximum(np.maximum(j, k) - self.length + 1, 0) + 1)
+        return np.maximum(
+            0,
+            np.minimum(np.minimum(j, k), last)
+            - np.maximum(np.maximum(j, k) - self.length + 1, 0)
+            + 1,
+        )
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], by counting places."""

@@ -29,7 +29,9 @@ from jaxgrad.masks.rows import (
 
 
 class _Coins:
-    """What follows from `_coin_of`, the coin c(j) of each column, and `_chances`, the probability of each coin."""
+    """What follows from `_coin_of`, the coin c(j) of each column, and `_chances`, the probability
+    of each coin.
+    """
 
     def _coin_of(self, n: int) -> np.ndarray:
         return np.arange(n)
@@ -50,14 +52,18 @@ class _Coins:
         return chances if len(chances) == n else chances[self._coin_of(n)]
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
-        """Return E[m mᵀ]: p where two entries share a coin, the product of their probabilities elsewhere."""
+        """Return E[m mᵀ]: p where two entries share a coin, the product of their probabilities
+        elsewhere.
+        """
         p, coin_of = self.mean(n), self._coin_of(n)
         return jnp.where(coin_of[:, None] == coin_of, p, p[:, None] * p)
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
         """List all 2^(coins) masks and their probabilities."""
         shape = check_shape(shape)
-        chances = jax.lax.optimization_barrier(self._chances(shape[-1]))  # XLA takes long to fold the products of known chances
+        chances = jax.lax.optimization_barrier(
+            self._chances(shape[-1])
+        )  # XLA takes long to fold the products of known chances
         outcomes = every_outcome(len(chances))
         probabilities = jnp.prod(jnp.where(outcomes == 1, chances, 1 - chances), axis=-1)
         return every_row(outcomes[:, self._coin_of(shape[-1])], probabilities, shape)
@@ -128,7 +134,10 @@ class FeatureBernoulli(_Coins):
     def _chances(self, n: int) -> Array:
         probs = jnp.asarray(self.probs, float)
         if probs.shape != (n,):
-            raise ValueError(f"`probs` has shape {probs.shape}, but the mask has {n} columns; give one probability per column")
+            raise ValueError(
+                f"`probs` has shape {probs.shape}, but the mask has {n} columns; give one "
+                f"probability per column"
+            )
         return probs
 
 
@@ -144,7 +153,8 @@ class Patches(_Coins):
         patch_size: number s of entries in a patch; it must divide the number of columns.
 
     Raises:
-        ValueError: when `prob` is no probability, or `patch_size` is not positive or does not divide a size.
+        ValueError: when `prob` is no probability, or `patch_size` is not positive or does not
+            divide a size.
 
     >>> Patches(0.5, 2).second_moment(4)[0].tolist()
     [0.5, 0.5, 0.25, 0.25]
@@ -161,7 +171,8 @@ class Patches(_Coins):
     def _coin_of(self, n: int) -> np.ndarray:
         if n % self.patch_size:
             raise ValueError(
-                f"`patch_size` {self.patch_size} does not divide the {n} columns of the mask; use a patch size that divides {n}"
+                f"`patch_size` {self.patch_size} does not divide the {n} columns of the mask; use "
+                f"a patch size that divides {n}"
             )
         return np.arange(n) // self.patch_size
 
@@ -172,20 +183,24 @@ class Patches(_Coins):
 @registered
 @dataclass(frozen=True)
 class GridPatches(_Coins):
-    """Rectangles of an image are kept or dropped together, each by its own coin; a row is an image, scanned line by line.
+    """Rectangles of an image are kept or dropped together, each by its own coin; a row is an image,
+    scanned line by line.
 
     μ_j = p;  S_jk = p when pixels j and k lie in the same patch, and p² otherwise.
 
     Args:
         prob: probability p in [0, 1] that a patch is kept; a leaf.
-        image: height and width (h, w) of the image; the mask has h·w columns, and pixel (y, x) is column y·w + x.
+        image: height and width (h, w) of the image; the mask has h·w columns, and pixel (y, x) is
+            column y·w + x.
         patch: height and width (a, b) of a patch; a must divide h, and b must divide w.
 
     Raises:
-        ValueError: when `prob` is no probability, `patch` does not divide `image`, or a size is not h·w.
+        ValueError: when `prob` is no probability, `patch` does not divide `image`, or a size is not
+            h·w.
         TypeError: when `image` or `patch` is no pair of integers.
 
-    Source: the patches of D. Dosovitskiy et al. 2021, arXiv 2010.11929, and of He et al. 2022, arXiv 2111.06377.
+    Source: the patches of D. Dosovitskiy et al. 2021, arXiv 2010.11929, and of He et al. 2022,
+    arXiv 2111.06377.
 
     >>> GridPatches(0.5, image=(2, 4), patch=(2, 2)).second_moment(8)[0].tolist()
     [0.5, 0.5, 0.25, 0.25, 0.5, 0.5, 0.25, 0.25]
@@ -201,12 +216,18 @@ class GridPatches(_Coins):
         object.__setattr__(self, "image", check_pair("image", self.image))
         object.__setattr__(self, "patch", check_pair("patch", self.patch))
         if self.image[0] % self.patch[0] or self.image[1] % self.patch[1]:
-            raise ValueError(f"`patch` {self.patch} does not divide the `image` {self.image}; use sides that divide its sides")
+            raise ValueError(
+                f"`patch` {self.patch} does not divide the `image` {self.image}; use sides that "
+                f"divide its sides"
+            )
 
     def _coin_of(self, n: int) -> np.ndarray:
         (height, width), (a, b) = self.image, self.patch
         if n != height * width:
-            raise ValueError(f"`image` {self.image} has {height * width} pixels, but the mask has {n} columns; make them equal")
+            raise ValueError(
+                f"`image` {self.image} has {height * width} pixels, but the mask has {n} columns; "
+                f"make them equal"
+            )
         y, x = np.divmod(np.arange(n), width)
         return y // a * (width // b) + x // b
 

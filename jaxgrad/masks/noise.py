@@ -1,4 +1,6 @@
-"""Masks with another kind of randomness: a keeping ratio that is itself drawn, and noise that is not 0 or 1."""
+"""Masks with another kind of randomness: a keeping ratio that is itself drawn, and noise that is
+not 0 or 1.
+"""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +30,9 @@ from jaxgrad.masks.rows import (
 )
 
 
-def interpolatory_weights(nodes: Sequence[int], moments: Sequence[Fraction | int]) -> list[Fraction]:
+def interpolatory_weights(
+    nodes: Sequence[int], moments: Sequence[Fraction | int]
+) -> list[Fraction]:
     """Return weights w with Σ_i w_i nodes_i^d = moments_d for d = 0 … len(nodes) − 1, exactly.
 
     >>> interpolatory_weights([0, 1, 2], [2, 2, Fraction(8, 3)])  # Simpson's rule, on [0, 2]
@@ -49,7 +53,8 @@ def interpolatory_weights(nodes: Sequence[int], moments: Sequence[Fraction | int
 @registered
 @dataclass(frozen=True)
 class RandomRatio:
-    """Each row draws its own probability p, uniform on [low, high], and keeps each entry by a coin of that probability.
+    """Each row draws its own probability p, uniform on [low, high], and keeps each entry by a coin
+    of that probability.
 
     μ_j = S_jj = (a + b)/2;  S_jk = (a² + ab + b²)/3 for j ≠ k, with a = `low` and b = `high`: entries of a row are
     positively correlated, since they share p.
@@ -74,7 +79,11 @@ class RandomRatio:
         """Refuse what is no interval of probabilities."""
         check_probabilities("low", self.low, 0)
         check_probabilities("high", self.high, 0)
-        if is_known(self.low) and is_known(self.high) and np.any(np.asarray(self.low) > np.asarray(self.high)):
+        if (
+            is_known(self.low)
+            and is_known(self.high)
+            and np.any(np.asarray(self.low) > np.asarray(self.high))
+        ):
             raise ValueError(f"`low` {self.low!r} must not exceed `high` {self.high!r}; swap them")
 
     def _at(self, fraction: Any) -> Array:
@@ -86,7 +95,11 @@ class RandomRatio:
         shape = check_shape(shape)
         check_key(key)
         for_ratio, for_coins = jax.random.split(key)
-        return toss(for_coins, self._at(jax.random.uniform(for_ratio, (*shape[:-1], 1), dtype=jnp.float32)), shape)
+        return toss(
+            for_coins,
+            self._at(jax.random.uniform(for_ratio, (*shape[:-1], 1), dtype=jnp.float32)),
+            shape,
+        )
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], the vector of (a + b)/2."""
@@ -95,13 +108,19 @@ class RandomRatio:
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: (a + b)/2 on the diagonal, (a² + ab + b²)/3 elsewhere."""
         a, b = number("low", self.low), number("high", self.high)
-        return jnp.where(np.eye(check_integer("n", n, 1), dtype=bool), (a + b) / 2, (a * a + a * b + b * b) / 3)
+        return jnp.where(
+            np.eye(check_integer("n", n, 1), dtype=bool), (a + b) / 2, (a * a + a * b + b * b) / 3
+        )
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
-        """List all masks; a row with k of n entries kept has the probability ∫ p^k (1−p)^(n−k) dp / (b − a)."""
+        """List all masks; a row with k of n entries kept has the probability ∫ p^k (1−p)^(n−k) dp /
+        (b − a).
+        """
         shape = check_shape(shape)
         outcomes = every_outcome(shape[-1])
-        nodes, weights = np.polynomial.legendre.leggauss(shape[-1] // 2 + 1)  # exact up to the degree n of the integrand
+        nodes, weights = np.polynomial.legendre.leggauss(
+            shape[-1] // 2 + 1
+        )  # exact up to the degree n of the integrand
         p = self._at((nodes[:, None] + 1) / 2)
         kept = outcomes.sum(-1)
         return every_row(outcomes, weights / 2 @ (p**kept * (1 - p) ** (shape[-1] - kept)), shape)
@@ -111,9 +130,13 @@ class RandomRatio:
         return 2 ** check_integer("n", n, 1)
 
     def mixture(self, n: int, degree: int) -> list[tuple[float, Bernoulli]]:
-        """Return coins at evenly spaced ratios, with the Newton–Cotes weights that integrate this degree exactly in p."""
+        """Return coins at evenly spaced ratios, with the Newton–Cotes weights that integrate this
+        degree exactly in p.
+        """
         last = max(degree // 2 * 2, 2)
-        weights = interpolatory_weights(range(last + 1), [Fraction(last**d, d + 1) for d in range(last + 1)])
+        weights = interpolatory_weights(
+            range(last + 1), [Fraction(last**d, d + 1) for d in range(last + 1)]
+        )
         return [(float(w), Bernoulli(self._at(i / last))) for i, w in enumerate(weights)]
 
 
@@ -125,7 +148,8 @@ class MultiplicativeGaussian:
     μ_j = 1;  S_jk = 1 for j ≠ k, S_jj = 1 + σ².
 
     Args:
-        variance: σ² ≥ 0, a leaf; (1 − p)/p has the moments of inverted dropout that keeps with probability p.
+        variance: σ² ≥ 0, a leaf; (1 − p)/p has the moments of inverted dropout that keeps with
+            probability p.
 
     Raises:
         ValueError: when `variance` is negative.
@@ -145,7 +169,9 @@ class MultiplicativeGaussian:
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
         """Draw a mask of `shape` with ``key``."""
         check_key(key)
-        return 1 + jnp.sqrt(number("variance", self.variance)) * jax.random.normal(key, check_shape(shape), dtype=float)
+        return 1 + jnp.sqrt(number("variance", self.variance)) * jax.random.normal(
+            key, check_shape(shape), dtype=float
+        )
 
     def mean(self, n: int) -> Float[Array, " n"]:
         """Return E[m], ones."""
@@ -153,19 +179,24 @@ class MultiplicativeGaussian:
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
         """Return E[m mᵀ]: 1 + σ² on the diagonal, 1 elsewhere."""
-        return jnp.where(np.eye(check_integer("n", n, 1), dtype=bool), 1 + number("variance", self.variance), 1.0)
+        return jnp.where(
+            np.eye(check_integer("n", n, 1), dtype=bool), 1 + number("variance", self.variance), 1.0
+        )
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
         """Refuse: a normal number takes every value."""
         raise ValueError(
-            f"`shape` {check_shape(shape)}: a MultiplicativeGaussian takes every value, so its masks cannot be listed; "
+            f"`shape` {check_shape(shape)}: a MultiplicativeGaussian takes every value, so its "
+            f"masks cannot be listed; "
             "use the moments from `mean` and `second_moment`, or sample"
         )
 
     def factors(self, n: int, degree: int) -> Factors:
-        """Return the n normal numbers, at the places 1, 1 ± 1, 1 ± 2, … with weights that give their moments exactly.
+        """Return the n normal numbers, at the places 1, 1 ± 1, 1 ± 2, … with weights that give
+        their moments exactly.
 
-        The d-th central moment is (d−1)!! σ^d for even d and 0 for odd d, so the weights are polynomials in σ².
+        The d-th central moment is (d−1)!! σ^d for even d and 0 for odd d, so the weights are
+        polynomials in σ².
         """
         n, half = check_integer("n", n, 1), max(degree // 2, 1)
         nodes = list(range(-half, half + 1))
@@ -175,4 +206,6 @@ class MultiplicativeGaussian:
             unit = [int(k == 2 * d) for k in range(len(nodes))]
             column = np.array([float(w) for w in interpolatory_weights(nodes, unit)])
             weights = weights + column * math.prod(range(1, 2 * d, 2)) * variance**d
-        return Factors(np.eye(n, dtype=bool), 1.0 + np.array(nodes), jnp.broadcast_to(weights, (n, len(nodes))))
+        return Factors(
+            np.eye(n, dtype=bool), 1.0 + np.array(nodes), jnp.broadcast_to(weights, (n, len(nodes)))
+        )

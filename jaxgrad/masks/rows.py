@@ -1,4 +1,6 @@
-"""What a mask distribution must offer, and what all of them need: checks, coin tosses, and lists of rows."""
+"""What a mask distribution must offer, and what all of them need: checks, coin tosses, and lists of
+rows.
+"""
 
 import math
 import operator
@@ -23,11 +25,13 @@ SUPPORT_LIMIT = 2**24
 
 @runtime_checkable
 class Mask(Protocol):
-    """What a mask distribution must offer. Its rows, along all axes but the last, are independent and alike.
+    """What a mask distribution must offer. Its rows, along all axes but the last, are independent
+    and alike.
 
-    Three further methods are optional, and make more expectations exact: ``support_size(n)``, the number of different rows;
-    ``factors(n, degree)``, the `Factors` of a row; ``mixture(n, degree)``, pairs of a weight and a mask, such that a polynomial
-    of that degree in ONE row has the weighted sum of its expectations under those masks as its expectation.
+    Three further methods are optional, and make more expectations exact: ``support_size(n)``, the
+    number of different rows; ``factors(n, degree)``, the `Factors` of a row; ``mixture(n,
+    degree)``, pairs of a weight and a mask, such that a polynomial of that degree in ONE row has
+    the weighted sum of its expectations under those masks as its expectation.
     """
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
@@ -53,7 +57,8 @@ class Factors(NamedTuple):
     Attributes:
         members: which entries of the row are t_k; each entry is one of them.
         values: places at which each t is evaluated.
-        weights: of those places, such that Σ_i weights_ki g(values_i) = E g(t_k) for every polynomial g of the degree asked for.
+        weights: of those places, such that Σ_i weights_ki g(values_i) = E g(t_k) for every
+            polynomial g of the degree asked for.
     """
 
     members: Bool[np.ndarray, "c n"]
@@ -64,18 +69,24 @@ class Factors(NamedTuple):
 def registered(cls: type[M]) -> type[M]:
     """Register the dataclass of a mask as a pytree of its fields, the static ones apart.
 
-    It is put together unchecked: in a tree may stand gradients, shapes or placeholders in the place of probabilities.
+    It is put together unchecked: in a tree may stand gradients, shapes or placeholders in the place
+    of probabilities.
     """
     all_of_them = fields(cls)  # type: ignore[arg-type]  # a dataclass, which `type` does not say
     static = [f.name for f in all_of_them if f.metadata.get("static")]
     leaves = [f.name for f in all_of_them if f.name not in static]
 
     def flatten(mask: M) -> tuple[list[Any], tuple[Any, ...]]:
-        return [getattr(mask, name) for name in leaves], tuple(getattr(mask, name) for name in static)
+        return [getattr(mask, name) for name in leaves], tuple(
+            getattr(mask, name) for name in static
+        )
 
     def flatten_with_keys(mask: M) -> tuple[list[Any], tuple[Any, ...]]:
         children, rest = flatten(mask)
-        return [(jax.tree_util.GetAttrKey(name), child) for name, child in zip(leaves, children, strict=True)], rest
+        return [
+            (jax.tree_util.GetAttrKey(name), child)
+            for name, child in zip(leaves, children, strict=True)
+        ], rest
 
     def unflatten(rest: tuple[Any, ...], children: Iterable[Any]) -> M:
         mask = object.__new__(cls)
@@ -87,10 +98,16 @@ def registered(cls: type[M]) -> type[M]:
 
 
 def check_probabilities(name: str, value: Any, ndim: int) -> None:
-    """Refuse what is known, and is no probability (`ndim` 0) or vector of probabilities (1), or several in an array."""
-    array = _known(name, value, ndim, "a vector with one probability per feature" if ndim else "a number")
+    """Refuse what is known, and is no probability (`ndim` 0) or vector of probabilities (1), or
+    several in an array.
+    """
+    array = _known(
+        name, value, ndim, "a vector with one probability per feature" if ndim else "a number"
+    )
     if array is not None and not np.all((array >= 0) & (array <= 1)):
-        raise ValueError(f"`{name}` must be a probability in [0, 1] (that an entry is KEPT), but is {value!r}")
+        raise ValueError(
+            f"`{name}` must be a probability in [0, 1] (that an entry is KEPT), but is {value!r}"
+        )
 
 
 def check_variance(name: str, value: Any) -> None:
@@ -102,29 +119,45 @@ def check_variance(name: str, value: Any) -> None:
 
 
 def _known(name: str, value: Any, ndim: int, what: str) -> np.ndarray | None:
-    """Return real numbers as an array, of so many axes at least; None for those that are not known yet; refuse all else."""
+    """Return real numbers as an array, of so many axes at least; None for those that are not known
+    yet; refuse all else.
+    """
     if isinstance(value, (Tracer, jax.ShapeDtypeStruct)):
         return None
     try:
-        array = np.asarray(value) if is_known(value) or (ndim and isinstance(value, (list, tuple))) else None
+        array = (
+            np.asarray(value)
+            if is_known(value) or (ndim and isinstance(value, (list, tuple)))
+            else None
+        )
     except (TypeError, ValueError):  # keys, ragged lists
         array = None
-    real = array is not None and (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer))
+    real = array is not None and (
+        jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    )
     if array is None or not real or array.ndim < ndim or not array.size:
         raise ValueError(f"`{name}` must be {what}, but is {value!r}")
     return array
 
 
 def is_known(value: Any) -> bool:
-    """Say whether a leaf is a number or numbers: not traced, and no placeholder of a tree transformation."""
-    return isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)) and not isinstance(value, Tracer)
+    """Say whether a leaf is a number or numbers: not traced, and no placeholder of a tree
+    transformation.
+    """
+    return isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)) and not isinstance(
+        value, Tracer
+    )
 
 
 def number(name: str, value: Any) -> Array:
-    """Return one number, known or traced, in the default precision; refuse several of them in an array."""
+    """Return one number, known or traced, in the default precision; refuse several of them in an
+    array.
+    """
     if np.shape(value):
         several = f"an array of shape {np.shape(value)}, of several masks"
-        raise ValueError(f"`{name}` holds {several}; give one number, or map over the mask with jax.vmap")
+        raise ValueError(
+            f"`{name}` holds {several}; give one number, or map over the mask with jax.vmap"
+        )
     return jnp.asarray(value, float)
 
 
@@ -146,7 +179,9 @@ def check_pair(name: str, value: Any) -> tuple[int, int]:
     try:
         first, second = value
     except (TypeError, ValueError):
-        raise TypeError(f"`{name}` must be a pair of integers (height, width), but is {value!r}") from None
+        raise TypeError(
+            f"`{name}` must be a pair of integers (height, width), but is {value!r}"
+        ) from None
     return check_integer(name, first, 1), check_integer(name, second, 1)
 
 
@@ -155,7 +190,9 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     try:
         shape = tuple(operator.index(s) for s in shape)
     except TypeError:
-        raise TypeError(f"`shape` must be a sequence of integers such as (m, n), but is {shape!r}") from None
+        raise TypeError(
+            f"`shape` must be a sequence of integers such as (m, n), but is {shape!r}"
+        ) from None
     if not shape or min(shape) < 1:
         raise ValueError(f"`shape` must have at least one axis and no empty one, but is {shape!r}")
     return shape
@@ -172,14 +209,20 @@ def check_key(key: Any) -> None:
 
 
 def toss(key: Array, prob: Any, shape: tuple[int, ...]) -> Array:
-    """Toss coins that are 1 with probability ⌊2³² p⌋/2³²: a random word is compared, so that rare events keep their odds."""
+    """Toss coins that are 1 with probability ⌊2³² p⌋/2³²: a random word is compared, so that rare
+    events keep their odds.
+    """
     check_key(key)
     threshold = jnp.asarray(prob, float) * 2.0**32
     certain = threshold >= 2.0**32
-    return (certain | (words(key, shape) < jnp.where(certain, 0.0, threshold).astype(jnp.uint32))).astype(float)
+    return (
+        certain | (words(key, shape) < jnp.where(certain, 0.0, threshold).astype(jnp.uint32))
+    ).astype(float)
 
 
-def every_row(rows: np.ndarray, probabilities: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+def every_row(
+    rows: np.ndarray, probabilities: Array, shape: tuple[int, ...]
+) -> tuple[Array, Array]:
     """Combine the support of one row into that of independent rows stacked to `shape`."""
     count = math.prod(shape[:-1])
     total = len(rows) ** count
@@ -191,11 +234,16 @@ def every_row(rows: np.ndarray, probabilities: Array, shape: tuple[int, ...]) ->
     places = len(rows) ** np.arange(count)[::-1] if len(rows) > 1 else np.ones(count, int)
     index = np.arange(total)[:, None] // places % len(rows)
     dtype = jnp.result_type(float)
-    return jnp.asarray(rows[index].reshape(total, *shape), dtype), jnp.prod(probabilities[index], axis=-1)
+    return jnp.asarray(rows[index].reshape(total, *shape), dtype), jnp.prod(
+        probabilities[index], axis=-1
+    )
 
 
 def every_outcome(count: int) -> np.ndarray:
     """List the 2^count outcomes of `count` coins, one a row."""
     if count * 2**count > SUPPORT_LIMIT:
-        raise ValueError(f"`shape` asks for all masks of {count} independent coins a row, 2^{count} of them; use a smaller one")
+        raise ValueError(
+            f"`shape` asks for all masks of {count} independent coins a row, 2^{count} of them; "
+            f"use a smaller one"
+        )
     return np.arange(2**count)[:, None] >> np.arange(count)[::-1] & 1

@@ -1,9 +1,11 @@
 """Keys and random words for masks: those of `jax.random`, bit for bit, in less time on a CPU.
 
-JAX evaluates Threefry-2x32 on a CPU as a loop over groups of rounds, each of which reads all words from memory and writes them
-back. Here the twenty rounds of a block of counters are one operation, so that a word is written once. A loop runs over the blocks:
-without it XLA fuses the rounds into whatever uses the words, which may be several times slower. The two words that a counter gives
-leave it as one of 64 bits: of an operation with two results XLA would make two, and each would go through all rounds.
+JAX evaluates Threefry-2x32 on a CPU as a loop over groups of rounds, each of which reads all words
+from memory and writes them back. Here the twenty rounds of a block of counters are one operation,
+so that a word is written once. A loop runs over the blocks: without it XLA fuses the rounds into
+whatever uses the words, which may be several times slower. The two words that a counter gives leave
+it as one of 64 bits: of an operation with two results XLA would make two, and each would go through
+all rounds.
 
 Salmon et al., SC (2011) 16, "Parallel random numbers: as easy as 1, 2, 3".
 """
@@ -20,7 +22,9 @@ BLOCK = 2**16
 """Counters in a block, at most; each gives two words."""
 
 FEWEST = 2**13
-"""Draws of fewer words are left to JAX, whose program is a fraction of the size and so is sooner compiled, or read."""
+"""Draws of fewer words are left to JAX, whose program is a fraction of the size and so is sooner
+compiled, or read.
+"""
 
 _MOST = 2**32 - 1
 """Draws of more words than there are counters are left to JAX, which splits the key."""
@@ -30,7 +34,8 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def words(key: Array, shape: tuple[int, ...]) -> Array:
-    """Draw 32 random bits for each entry; both words of a Threefry block are used, which halves the cost of a draw.
+    """Draw 32 random bits for each entry; both words of a Threefry block are used, which halves the
+    cost of a draw.
 
     >>> with jax.threefry_partitionable(False):
     ...     bits = jax.random.bits(jax.random.key(1), (99, 99), jnp.uint32)
@@ -39,8 +44,11 @@ def words(key: Array, shape: tuple[int, ...]) -> Array:
     """
     ours = FEWEST <= math.prod(shape) <= _MOST and jax.default_backend() == "cpu"
     if ours and str(jax.random.key_impl(key)) == "threefry2x32":
-        # a raw key is wrapped, as JAX does, and so leaves a sign in programs by which a function that draws is known
-        typed = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+        # a raw key is wrapped, as JAX does, and so leaves a sign in programs by which a function
+        # that draws is known
+        typed = (
+            key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+        )
         if typed.shape == ():  # JAX says what is wrong with an array of keys
             return _in_blocks(jax.random.key_data(typed), shape)
     with jax.threefry_partitionable(False):
@@ -54,30 +62,44 @@ def key_of(seed: int) -> Array:
     Array(True, dtype=bool)
     """
     if 0 <= seed < 2**32 and jax.config.values["jax_default_prng_impl"] == "threefry2x32":
-        return jax.random.wrap_key_data(jax.device_put(np.array([0, seed], np.uint32)), impl="threefry2x32")
+        return jax.random.wrap_key_data(
+            jax.device_put(np.array([0, seed], np.uint32)), impl="threefry2x32"
+        )
     return jax.random.key(seed)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _in_blocks(key: Array, shape: tuple[int, ...]) -> Array:
-    """Return the words of the counters (i, i + half), first all first words and then all second ones."""
+    """Return the words of the counters (i, i + half), first all first words and then all second
+    ones.
+    """
     size = math.prod(shape)
     half = -(-size // 2)
     fewest = max(2, -(-half // BLOCK))  # XLA would dissolve a loop of one step
-    blocks = next((n for n in range(fewest, 2 * fewest) if half % n == 0), fewest)  # else words are copied once more
+    blocks = next(
+        (n for n in range(fewest, 2 * fewest) if half % n == 0), fewest
+    )  # else words are copied once more
     length = -(-half // blocks)
 
     def block(_: None, number: Array) -> tuple[None, Array]:
         first = number * np.uint32(length) + jax.lax.iota(np.uint32, length)
         second = first + np.uint32(half)
-        if size % 2:  # the last of the counters is none of the 0 … size − 1, and JAX takes 0 in its place
+        if (
+            size % 2
+        ):  # the last of the counters is none of the 0 … size − 1, and JAX takes 0 in its place
             second = jnp.where(first == np.uint32(half - 1), np.uint32(0), second)
-        first, second = (jax.lax.convert_element_type(word, np.uint64) for word in _threefry(key, first, second))
+        first, second = (
+            jax.lax.convert_element_type(word, np.uint64) for word in _threefry(key, first, second)
+        )
         return None, first | jax.lax.shift_left(second, jnp.full_like(second, 32))
 
     with jax.enable_x64(True):  # for integers of 64 bits
         both = jax.lax.scan(block, None, jax.lax.iota(np.uint32, blocks))[1]
-        return jax.lax.bitcast_convert_type(both.ravel()[:half], np.uint32).T.ravel()[:size].reshape(shape)
+        return (
+            jax.lax.bitcast_convert_type(both.ravel()[:half], np.uint32)
+            .T.ravel()[:size]
+            .reshape(shape)
+        )
 
 
 def _threefry(key: Array, first: Array, second: Array) -> tuple[Array, Array]:

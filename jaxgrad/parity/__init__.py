@@ -1,11 +1,13 @@
-"""Is this JAX function the torch function it was ported from, in value and in gradient, and where not, which layer is it?
+"""Is this JAX function the torch function it was ported from, in value and in gradient, and where
+not, which layer is it?
 
     golden = parity.record(torch_module, {"x": x})      # once, where torch is
     golden.save("model.npz")
     print(parity.check(jax_function, "model.npz"))      # anywhere; torch is not needed
 
-`record` runs torch in float64 and float32. `check` runs the JAX function on the same numbers, compares values, gradients,
-activations and cotangents entry by entry, and where they differ runs every named block alone on torch's own activations.
+`record` runs torch in float64 and float32. `check` runs the JAX function on the same numbers,
+compares values, gradients, activations and cotangents entry by entry, and where they differ runs
+every named block alone on torch's own activations.
 """
 
 from jaxgrad.parity.checking import Checker, check

@@ -1,11 +1,13 @@
 """A function cut at its taps: each block as a program of its own, run on torch's activations.
 
-With torch's value T at every tap in place of ours, block k maps (T, parameters, inputs) to our value at tap k, and its error is
-its own: none of an earlier block's reaches it. Backward likewise: block k's VJP at torch's cotangent of tap k gives its
-part of the cotangents of the taps, parameters and inputs that it reads; the parts add up to torch's own cotangents.
+With torch's value T at every tap in place of ours, block k maps (T, parameters, inputs) to our
+value at tap k, and its error is its own: none of an earlier block's reaches it. Backward likewise:
+block k's VJP at torch's cotangent of tap k gives its part of the cotangents of the taps, parameters
+and inputs that it reads; the parts add up to torch's own cotangents.
 
-The traced function is written out once as a flat list of equations; a block is what one tap's value depends on. Blocks
-with equal equations share one compiled program, and only one block's values are in memory at a time.
+The traced function is written out once as a flat list of equations; a block is what one tap's value
+depends on. Blocks with equal equations share one compiled program, and only one block's values are
+in memory at a time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +89,9 @@ class Blocks:
         results = dict(zip(names, inlined.jaxpr.outvars, strict=True))
         order = [k for k in golden.manifest["order"] if k in results] + [k for k in outputs]
         constants = dict(zip(inlined.jaxpr.constvars, inlined.consts, strict=True))
-        self.blocks = {name: _slice(name, inlined.jaxpr, results[name], variables, constants) for name in order}
+        self.blocks = {
+            name: _slice(name, inlined.jaxpr, results[name], variables, constants) for name in order
+        }
         self.names = {v: k for k, v in taps.items()}
         self._compiled: dict[str, Any] = {}
         self._ready: dict[tuple[str, bool], tuple[Any, Any]] = {}
@@ -97,28 +101,52 @@ class Blocks:
         return np.transpose(array, np.argsort(self.side.permutations[name]))
 
     def numbers(self, given: Given, taps: Mapping[str, np.ndarray]) -> dict[Key, np.ndarray]:
-        """Return every array that blocks may read: the given numbers, and torch's value at every tap."""
-        found = {Key(kind, name): np.asarray(v) for kind, group in given.items() for name, v in group.items()}
-        return found | {Key("tap", k): self._raw(self.names[k], v) for k, v in taps.items() if k in self.names}
+        """Return every array that blocks may read: the given numbers, and torch's value at every
+        tap.
+        """
+        found = {
+            Key(kind, name): np.asarray(v)
+            for kind, group in given.items()
+            for name, v in group.items()
+        }
+        return found | {
+            Key("tap", k): self._raw(self.names[k], v) for k, v in taps.items() if k in self.names
+        }
 
-    def value(self, block: Block, numbers: Mapping[Key, Any], substitutes: Substitutes | None = None) -> np.ndarray:
+    def value(
+        self, block: Block, numbers: Mapping[Key, Any], substitutes: Substitutes | None = None
+    ) -> np.ndarray:
         """Return a block's value, in torch's order of axes."""
         return self.both(block, numbers, None, substitutes)[0]
 
     def both(
-        self, block: Block, numbers: Mapping[Key, Any], cotangent: np.ndarray | None, substitutes: Substitutes | None = None
+        self,
+        block: Block,
+        numbers: Mapping[Key, Any],
+        cotangent: np.ndarray | None,
+        substitutes: Substitutes | None = None,
     ) -> tuple[np.ndarray, dict[Key, np.ndarray]]:
         """Return a block's value, and its parts of the cotangents of all that it reads."""
         given = {k: np.asarray(numbers[k]) for k in block.reads}
-        moving = [k for k, v in given.items() if v.dtype.kind == "f" and k.kind in ("tap", "parameter", "input")]
+        moving = [
+            k
+            for k, v in given.items()
+            if v.dtype.kind == "f" and k.kind in ("tap", "parameter", "input")
+        ]
         fixed = [k for k in given if k not in moving]
         tapped = block.name in self.names
-        c = None if cotangent is None else (self._raw(self.names[block.name], cotangent) if tapped else cotangent)
+        c = (
+            None
+            if cotangent is None
+            else (self._raw(self.names[block.name], cotangent) if tapped else cotangent)
+        )
 
         def run(consts: Sequence[Any], x: Sequence[Any], rest: Sequence[Any], c: Any) -> Any:
             def forward(x: Sequence[Any]) -> Any:
                 env = dict(zip(block.constants, consts, strict=True))
-                env |= {block.reads[k]: v for k, v in zip((*moving, *fixed), (*x, *rest), strict=True)}
+                env |= {
+                    block.reads[k]: v for k, v in zip((*moving, *fixed), (*x, *rest), strict=True)
+                }
                 return evaluate(block.equations, [block.output], env, substitutes or {})[0]
 
             if c is None or not jnp.issubdtype(jax.eval_shape(forward, x).dtype, jnp.floating):
@@ -127,34 +155,66 @@ class Blocks:
             return value, pull(c.astype(value.dtype))[0]
 
         if substitutes:
-            value, parts = run(list(block.constants.values()), [jnp.asarray(given[k]) for k in moving], [given[k] for k in fixed], c)
+            value, parts = run(
+                list(block.constants.values()),
+                [jnp.asarray(given[k]) for k in moving],
+                [given[k] for k in fixed],
+                c,
+            )
             value = np.asarray(value)
-            value = np.transpose(value, self.side.permutations[self.names[block.name]]) if tapped else value
-            return value, {k: self.ordered(k, np.asarray(p)) for k, p in zip(moving, parts, strict=False)}
-        arguments = (list(block.constants.values()), [given[k] for k in moving], [given[k] for k in fixed], c)
+            value = (
+                np.transpose(value, self.side.permutations[self.names[block.name]])
+                if tapped
+                else value
+            )
+            return value, {
+                k: self.ordered(k, np.asarray(p)) for k, p in zip(moving, parts, strict=False)
+            }
+        arguments = (
+            list(block.constants.values()),
+            [given[k] for k in moving],
+            [given[k] for k in fixed],
+            c,
+        )
         ready = self._ready.get((block.name, c is None))
         if ready is None:
             program = jax.make_jaxpr(run)(*arguments)
-            compiled = self._compiled.setdefault(str(program.jaxpr), jax.jit(_runner(program.jaxpr), compiler_options=check_options()))
+            compiled = self._compiled.setdefault(
+                str(program.jaxpr),
+                jax.jit(_runner(program.jaxpr), compiler_options=check_options()),
+            )
             ready = self._ready[block.name, c is None] = compiled, program.consts
         value, *parts = [np.asarray(o) for o in ready[0](ready[1], jax.tree.leaves(arguments))]
-        value = np.transpose(value, self.side.permutations[self.names[block.name]]) if tapped else value
+        value = (
+            np.transpose(value, self.side.permutations[self.names[block.name]]) if tapped else value
+        )
         return value, {k: self.ordered(k, p) for k, p in zip(moving, parts, strict=False)}
 
     def ordered(self, key: Key, array: np.ndarray) -> np.ndarray:
         """Bring an array like that of a key into torch's order of axes."""
-        return np.transpose(array, self.side.permutations[self.names[key.name]]) if key.kind == "tap" else array
+        return (
+            np.transpose(array, self.side.permutations[self.names[key.name]])
+            if key.kind == "tap"
+            else array
+        )
 
 
 def _runner(jaxpr: core.Jaxpr) -> Callable[..., list[Any]]:
     return lambda consts, args: jax.core.eval_jaxpr(jaxpr, consts, *args)
 
 
-def evaluate(equations: Sequence[core.JaxprEqn], outputs: Sequence[Any], env: dict[Any, Any], substitutes: Substitutes) -> list[Any]:
+def evaluate(
+    equations: Sequence[core.JaxprEqn],
+    outputs: Sequence[Any],
+    env: dict[Any, Any],
+    substitutes: Substitutes,
+) -> list[Any]:
     """Run some equations; those with a substitute by their number give what it gives."""
 
     def read(atom: Any) -> Any:
-        return jnp.asarray(atom.val, dtype_of(atom)) if isinstance(atom, core.Literal) else env[atom]
+        return (
+            jnp.asarray(atom.val, dtype_of(atom)) if isinstance(atom, core.Literal) else env[atom]
+        )
 
     for i, eqn in enumerate(equations):
         operands = [read(atom) for atom in eqn.invars]
@@ -181,18 +241,33 @@ class _Open(Domain):
         return self._equation
 
     def _equation(self, eqn: core.JaxprEqn, *operands: Any) -> Any:
-        call = eqn.primitive.name in ("jit", "pjit", "closed_call", "core_call") and eqn.params.get("name") not in KEPT
-        outputs = list(NESTED[eqn.primitive.name](eqn, list(operands), self)) if call else bind(eqn, operands)
+        call = (
+            eqn.primitive.name in ("jit", "pjit", "closed_call", "core_call")
+            and eqn.params.get("name") not in KEPT
+        )
+        outputs = (
+            list(NESTED[eqn.primitive.name](eqn, list(operands), self))
+            if call
+            else bind(eqn, operands)
+        )
         return outputs if eqn.primitive.multiple_results else outputs[0]
 
 
 def _inlined(function: Callable[..., Any], *args: Any) -> _Flat:
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-    flat = jax.make_jaxpr(lambda arrays: walk(closed, arrays, _Open()))([jnp.asarray(x) for x in jax.tree.leaves(args)])
+    flat = jax.make_jaxpr(lambda arrays: walk(closed, arrays, _Open()))(
+        [jnp.asarray(x) for x in jax.tree.leaves(args)]
+    )
     return _Flat(flat.jaxpr, flat.consts, shape)
 
 
-def _slice(name: str, jaxpr: core.Jaxpr, output: Any, variables: Mapping[Key, core.Var], constants: Mapping[core.Var, Any]) -> Block:
+def _slice(
+    name: str,
+    jaxpr: core.Jaxpr,
+    output: Any,
+    variables: Mapping[Key, core.Var],
+    constants: Mapping[core.Var, Any],
+) -> Block:
     needed = {output} if isinstance(output, core.Var) else set()
     equations = []
     for eqn in reversed(jaxpr.eqns):

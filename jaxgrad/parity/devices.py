@@ -1,8 +1,9 @@
 """Is the precision that is claimed the precision in force? A canary for matrix products.
 
-On a GPU, products of float32 may be rounded to TF32's 11 bits or to bfloat16's 8 without a word, and a port is then compared
-with something else than was asked for. So a product is measured against float64, and its error must lie between two
-bounds: neither too wrong (fewer bits than claimed) nor too right (another precision than claimed).
+On a GPU, products of float32 may be rounded to TF32's 11 bits or to bfloat16's 8 without a word,
+and a port is then compared with something else than was asked for. So a product is measured against
+float64, and its error must lie between two bounds: neither too wrong (fewer bits than claimed) nor
+too right (another precision than claimed).
 """
 
 from collections.abc import Callable
@@ -46,14 +47,21 @@ class Canary(NamedTuple):
         return f"{self.claimed} products on {self.device}: {state} (error {self.error:.1e})"
 
 
-def canary(multiply: Callable[[np.ndarray, np.ndarray], Any] | None = None, *, claimed: str = "float32", device: str = "") -> Canary:
+def canary(
+    multiply: Callable[[np.ndarray, np.ndarray], Any] | None = None,
+    *,
+    claimed: str = "float32",
+    device: str = "",
+) -> Canary:
     """Measure the precision of a matrix product.
 
     Equation:
-        error = ‖fl(AB) − AB‖ / ‖AB‖ for normal A, B of shape 128 × 128, against 2^−bits of each precision on a logarithmic scale
+        error = ‖fl(AB) − AB‖ / ‖AB‖ for normal A, B of shape 128 × 128, against 2^−bits of each
+        precision on a logarithmic scale
 
     Args:
-        multiply: multiplies two float32 (or float64) arrays; by default JAX does, at the precision that is set.
+        multiply: multiplies two float32 (or float64) arrays; by default JAX does, at the precision
+            that is set.
         claimed: "float64", "float32", "tf32" or "bfloat16".
         device: name of the place, for the message.
 

@@ -1,17 +1,21 @@
 """Golden files: what torch computed once, kept so that a check needs no torch.
 
-A golden is one .npz: arrays without pickle, and a member ``manifest.json`` that says in words what they are
-(``unzip -p golden.npz manifest.json``). Arrays have names of two or more parts:
+A golden is one .npz: arrays without pickle, and a member ``manifest.json`` that says in words what
+they are (``unzip -p golden.npz manifest.json``). Arrays have names of two or more parts:
 
-- ``input/x``, ``state/fc.weight``, ``noise/dropout``, ``seed/output``: what went in; `seed` is the cotangent c of the output;
-- ``double/KIND/NAME``, ``single/KIND/NAME``: what came out in float64 and in float32; ``bfloat16/KIND/NAME``, ``float16/KIND/NAME``
-  where these were recorded;
-- ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last place on inputs and state;
-- ``probe/MODULE``, ``probe_seed/MODULE``: an input of many sizes that a module ran on alone, and the cotangent of its output.
+- ``input/x``, ``state/fc.weight``, ``noise/dropout``, ``seed/output``: what went in; `seed` is the
+  cotangent c of the output;
+- ``double/KIND/NAME``, ``single/KIND/NAME``: what came out in float64 and in float32;
+  ``bfloat16/KIND/NAME``, ``float16/KIND/NAME`` where these were recorded;
+- ``move/KIND/NAME``: how far the float64 result moves under noise of about one unit in the last
+  place on inputs and state;
+- ``probe/MODULE``, ``probe_seed/MODULE``: an input of many sizes that a module ran on alone, and
+  the cotangent of its output.
 
-KIND is value, loss, outlet (the gradient of a loss in each output), parameter, input (gradients), activation, cotangent, probe,
-probe_vjp, inlet (named ``MODULE<SOURCE``: the part of SOURCE's cotangent that comes through MODULE), buffer, or with ``order=2``
-curvature_parameter and curvature_input.
+KIND is value, loss, outlet (the gradient of a loss in each output), parameter, input (gradients),
+activation, cotangent, probe, probe_vjp, inlet (named ``MODULE<SOURCE``: the part of SOURCE's
+cotangent that comes through MODULE), buffer, or with ``order=2`` curvature_parameter and
+curvature_input.
 """
 
 import hashlib
@@ -36,9 +40,18 @@ HALVES = ("bfloat16", "float16")
 
 _MANIFEST = "manifest.json"
 _ENTRIES = {
-    "name": str, "torch": str, "seed": int, "train": bool, "loss": bool, "order": list, "inlets": list, "parameters": list,
-    "noise": list, "aliases": dict, "modules": dict,
-}  # fmt: skip
+    "name": str,
+    "torch": str,
+    "seed": int,
+    "train": bool,
+    "loss": bool,
+    "order": list,
+    "inlets": list,
+    "parameters": list,
+    "noise": list,
+    "aliases": dict,
+    "modules": dict,
+}
 _AGAIN = "record it anew with jaxgrad.parity.record(…).save(path)"
 
 
@@ -47,7 +60,8 @@ class Golden:
     """What `jaxgrad.parity.record` saw of a torch function.
 
     Attributes:
-        manifest: name, versions, modules, the order in which they ran, the draws of noise, and how it was recorded.
+        manifest: name, versions, modules, the order in which they ran, the draws of noise, and how
+            it was recorded.
         arrays: the numbers, by the names that the module's docstring lists.
     """
 
@@ -66,12 +80,16 @@ class Golden:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """Parameters and buffers by their name in torch's ``state_dict``, each number exact in float32."""
+        """Parameters and buffers by their name in torch's ``state_dict``, each number exact in
+        float32.
+        """
         return self.group("state")
 
     @property
     def noise(self) -> dict[str, np.ndarray]:
-        """The draws of dropout and other noise, by the name under which `jaxgrad.parity.noise` hands them out."""
+        """The draws of dropout and other noise, by the name under which `jaxgrad.parity.noise`
+        hands them out.
+        """
         return self.group("noise")
 
     @property
@@ -87,7 +105,11 @@ class Golden:
 
     def group(self, prefix: str) -> dict[str, np.ndarray]:
         """Return the arrays whose names begin with ``prefix/``, by the rest of their name."""
-        return {name[len(prefix) + 1 :]: array for name, array in self.arrays.items() if name.startswith(prefix + "/")}
+        return {
+            name[len(prefix) + 1 :]: array
+            for name, array in self.arrays.items()
+            if name.startswith(prefix + "/")
+        }
 
     def __str__(self) -> str:
         """Return a few lines that say what the golden holds."""
@@ -98,7 +120,8 @@ class Golden:
         how = "in training" if self.manifest["train"] else "in evaluation"
         return (
             f"{self.name}, recorded with torch {self.manifest['torch']} {how}\n"
-            f"  inputs: {shown(self.inputs)}\n  state:  {shown(self.state)}\n  noise:  {shown(self.noise)}\n"
+            f"  inputs: {shown(self.inputs)}\n  state:  {shown(self.state)}\n  noise:  "
+            f"{shown(self.noise)}\n"
             f"  taps:   {', '.join(self.manifest['order']) or 'none'}"
         )
 
@@ -110,7 +133,12 @@ class Golden:
         """
         target = check_writable(path, "path")
         buffer = io.BytesIO()
-        manifest = {**self.manifest, "format": FORMAT, "schema": SCHEMA, "digest": digest(self.arrays)}
+        manifest = {
+            **self.manifest,
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "digest": digest(self.arrays),
+        }
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             _add(archive, _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
             for name, array in self.arrays.items():
@@ -128,7 +156,10 @@ class Golden:
             ValueError: when the file is missing, damaged, no golden, or of a newer jaxgrad.
         """
         if not isinstance(path, (str, os.PathLike)):
-            raise ValueError(f"a golden is a jaxgrad.parity.Golden or the name of a file, but this is {path!r:.60}; {_AGAIN}")
+            raise ValueError(
+                f"a golden is a jaxgrad.parity.Golden or the name of a file, but this is "
+                f"{path!r:.60}; {_AGAIN}"
+            )
         file = Path(path).expanduser()
         if not file.is_file():
             raise ValueError(f"there is no golden file {path}; {_AGAIN}")
@@ -138,23 +169,42 @@ class Golden:
                     raise ValueError(f"{path} is no golden file: it holds no {_MANIFEST}; {_AGAIN}")
                 manifest = json.loads(archive.read(_MANIFEST))
                 if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-                    raise ValueError(f"{path} is no golden file: its {_MANIFEST} is another program's; {_AGAIN}")
+                    raise ValueError(
+                        f"{path} is no golden file: its {_MANIFEST} is another program's; {_AGAIN}"
+                    )
                 if manifest.get("schema") != SCHEMA:
                     raise ValueError(
-                        f"{path} has schema {manifest.get('schema')}, and this jaxgrad reads {SCHEMA}; update jaxgrad, or {_AGAIN}"
+                        f"{path} has schema {manifest.get('schema')}, and this jaxgrad reads "
+                        f"{SCHEMA}; update jaxgrad, or {_AGAIN}"
                     )
-                strange = [k for k, kind in _ENTRIES.items() if not isinstance(manifest.get(k), kind)]
+                strange = [
+                    k for k, kind in _ENTRIES.items() if not isinstance(manifest.get(k), kind)
+                ]
                 if strange:
-                    raise ValueError(f"{path} is damaged: its {_MANIFEST} has no proper {strange[0]!r}; {_AGAIN}")
+                    raise ValueError(
+                        f"{path} is damaged: its {_MANIFEST} has no proper {strange[0]!r}; {_AGAIN}"
+                    )
                 arrays = {
-                    member[:-4]: np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
+                    member[:-4]: np.lib.format.read_array(
+                        io.BytesIO(archive.read(member)), allow_pickle=False
+                    )
                     for member in archive.namelist()
                     if member.endswith(".npy")
                 }
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, json.JSONDecodeError, UnicodeDecodeError):
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            NotImplementedError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+        ):
             raise ValueError(f"{path} is damaged or no golden file; {_AGAIN}") from None
         if digest(arrays) != manifest.get("digest"):
-            raise ValueError(f"{path} is damaged: its arrays are not those that were recorded; {_AGAIN}")
+            raise ValueError(
+                f"{path} is damaged: its arrays are not those that were recorded; {_AGAIN}"
+            )
         return cls(manifest, arrays)
 
 
@@ -167,7 +217,10 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 def digest(arrays: dict[str, np.ndarray]) -> str:
     """Return a checksum of names, shapes, dtypes and numbers.
 
-    >>> digest({"a": np.zeros(2)}) == digest({"a": np.zeros(2)}), digest({"a": np.zeros(2)}) == digest({"a": np.ones(2)})
+    >>> (
+    ...     digest({"a": np.zeros(2)}) == digest({"a": np.zeros(2)}),
+    ...     digest({"a": np.zeros(2)}) == digest({"a": np.ones(2)}),
+    ... )
     (True, False)
     """
     total = hashlib.sha256()

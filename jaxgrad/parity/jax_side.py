@@ -1,7 +1,8 @@
-"""The JAX function, run on a golden's numbers, with the same things written down as on torch's side.
+"""The JAX function, run on a golden's numbers, with the same things written down as on torch's
+side.
 
-Gradients are taken in torch's own parameters: a weight map is part of what is differentiated, so that a kernel that is stored
-transposed in the port is compared in torch's layout.
+Gradients are taken in torch's own parameters: a weight map is part of what is differentiated, so
+that a kernel that is stored transposed in the port is compared in torch's layout.
 """
 
 import difflib
@@ -30,7 +31,9 @@ _UNIT = float(np.finfo(np.float64).eps)
 
 Arrays = dict[str, Any]
 Given = dict[str, Arrays]
-"""All that the function runs on: parameter, input (real), fixed (other state), whole (other inputs), noise."""
+"""All that the function runs on: parameter, input (real), fixed (other state), whole (other
+inputs), noise.
+"""
 
 
 class JaxSide:
@@ -56,7 +59,9 @@ class JaxSide:
         """Take a golden; what was compiled for one of the same shapes serves again."""
         self.golden = golden
         self.trainable = [k for k in golden.manifest["parameters"] if k in golden.state]
-        arrays = {k: v for k, v in golden.arrays.items() if not k.startswith("move/")}  # moves stand in float32 or float64
+        arrays = {
+            k: v for k, v in golden.arrays.items() if not k.startswith("move/")
+        }  # moves stand in float32 or float64
         shapes = golden.manifest["modules"], {k: (v.shape, v.dtype.str) for k, v in arrays.items()}
         if shapes != self.shapes:
             self.programs: dict[str, Program] = {}
@@ -68,19 +73,28 @@ class JaxSide:
             self.permutations: dict[str, tuple[int, ...]] = {}
 
     def given(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> Given:
-        """Return all numbers that the function runs on, in a precision; what is differentiated stands apart."""
+        """Return all numbers that the function runs on, in a precision; what is differentiated
+        stands apart.
+        """
         golden = self.golden
 
         def cast(group: Mapping[str, Any]) -> Arrays:
             arrays = {k: np.asarray(v) for k, v in group.items()}
-            return {k: v.astype(jnp.dtype(dtype)) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+            return {
+                k: v.astype(jnp.dtype(dtype)) if v.dtype.kind == "f" else v
+                for k, v in arrays.items()
+            }
 
         real = {k for k, v in inputs.items() if np.asarray(v).dtype.kind == "f"}
         state, inputs = cast(state), cast(inputs)
         return {
             "parameter": {k: state[k] for k in self.trainable},
             "input": {k: inputs[k] for k in inputs if k in real},
-            "fixed": {k: v for k, v in state.items() if k not in self.trainable and k not in golden.manifest["aliases"]},
+            "fixed": {
+                k: v
+                for k, v in state.items()
+                if k not in self.trainable and k not in golden.manifest["aliases"]
+            },
             "whole": {k: v for k, v in inputs.items() if k not in real},
             "noise": cast(golden.noise),
         }
@@ -90,7 +104,9 @@ class JaxSide:
         golden = self.golden
         params = {k: jnp.asarray(v) for k, v in {**given["fixed"], **given["parameter"]}.items()}
         params |= {alias: params[name] for alias, name in golden.manifest["aliases"].items()}
-        inputs = {k: jnp.asarray(given["input"].get(k, given["whole"].get(k))) for k in golden.inputs}
+        inputs = {
+            k: jnp.asarray(given["input"].get(k, given["whole"].get(k))) for k in golden.inputs
+        }
         tape = Tape(given["noise"])
         updated: Any = {}
         with tape.replay():
@@ -109,14 +125,21 @@ class JaxSide:
 
         def loss(values: Sequence[Any]) -> Any:
             moving = dict(zip(real, values, strict=True))
-            value = jnp.asarray(self.loss(jax.tree.unflatten(tree, [moving.get(i, v) for i, v in enumerate(flat)])))  # type: ignore[misc]  # there is one
+            value = jnp.asarray(
+                self.loss(jax.tree.unflatten(tree, [moving.get(i, v) for i, v in enumerate(flat)]))
+            )  # type: ignore[misc]  # there is one
             if value.size != 1:
-                raise ValueError(f"`loss` must give one number, and gives shape {list(value.shape)}; reduce it with .mean() or .sum()")
+                raise ValueError(
+                    f"`loss` must give one number, and gives shape {list(value.shape)}; reduce it "
+                    f"with .mean() or .sum()"
+                )
             return value.reshape(())
 
         value, slopes = jax.value_and_grad(loss)([jnp.asarray(flat[i]) for i in real])
         slope = dict(zip(real, slopes, strict=True))
-        return {"loss": value}, leaves(jax.tree.unflatten(tree, [slope.get(i) for i in range(len(flat))]), "output")
+        return {"loss": value}, leaves(
+            jax.tree.unflatten(tree, [slope.get(i) for i in range(len(flat))]), "output"
+        )
 
     def _call(self, params: Arrays, given: Arrays) -> Any:
         with naming("weights"):
@@ -133,16 +156,23 @@ class JaxSide:
             near = difflib.get_close_matches(name, params, n=1, cutoff=0.3)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(
-                f"`jax_function` takes the parameter {name!r}, which torch's state_dict has not; {hint}"
+                f"`jax_function` takes the parameter {name!r}, which torch's state_dict has not; "
+                f"{hint}"
                 f"it has {', '.join(params) or 'none'}"
             ) from cause
 
     def _split(self, output: Any) -> tuple[Any, dict[str, Any]]:
         if not (isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], Mapping)):
-            raise ValueError("with `buffers=True` the JAX function must return (output, {torch's buffer name: array})")
+            raise ValueError(
+                "with `buffers=True` the JAX function must return (output, {torch's buffer name: "
+                "array})"
+            )
         unknown = [k for k in output[1] if k not in self.golden.state]
         if unknown:
-            raise ValueError(f"`buffers`: torch has no buffer {unknown[0]!r}; it has {', '.join(self.golden.state)}")
+            raise ValueError(
+                f"`buffers`: torch has no buffer {unknown[0]!r}; it has "
+                f"{', '.join(self.golden.state)}"
+            )
         return output[0], dict(output[1])
 
     def program(self, dtype: str) -> Program:
@@ -161,20 +191,25 @@ class JaxSide:
         theirs = self.golden.group("double/value")
         if shapes.keys() != theirs.keys():
             raise ValueError(
-                f"`jax_function` returns {', '.join(shapes) or 'nothing'}, and torch {', '.join(theirs) or 'nothing'}; "
+                f"`jax_function` returns {', '.join(shapes) or 'nothing'}, and torch "
+                f"{', '.join(theirs) or 'nothing'}; "
                 "return the same structure of tuples and dictionaries"
             )
         for label, shape in shapes.items():
             if shape.shape != theirs[label].shape:
                 raise ValueError(
-                    f"`jax_function`: {label} has shape {list(shape.shape)}, and torch's {list(theirs[label].shape)}, "
-                    "on the recorded inputs " + ", ".join(f"{k} {list(v.shape)}" for k, v in self.golden.inputs.items())
+                    f"`jax_function`: {label} has shape {list(shape.shape)}, and torch's "
+                    f"{list(theirs[label].shape)}, "
+                    "on the recorded inputs "
+                    + ", ".join(f"{k} {list(v.shape)}" for k, v in self.golden.inputs.items())
                 )
 
     def _match(self, program: Program, given: Given) -> dict[str, str]:
         """Find for each of our taps torch's; refuse what has no partner and is not ignored."""
         seen: list[str] = []
-        jax.eval_shape(lambda: program(Program.flat(given), lambda name, v: (seen.append(name), v)[1]))
+        jax.eval_shape(
+            lambda: program(Program.flat(given), lambda name, v: (seen.append(name), v)[1])
+        )
         theirs = self.golden.manifest["order"]
         partners = {}
         for name, partner in self.taps.items():
@@ -184,58 +219,91 @@ class JaxSide:
                 raise ValueError(f"`taps`: {_hint(partner, theirs, 'torch has no module output')}")
             partners[name] = _label(partner, theirs)
         for name in seen:
-            if name in partners or name.partition("#")[0] not in program.explicit or self._ignored(name):
+            if (
+                name in partners
+                or name.partition("#")[0] not in program.explicit
+                or self._ignored(name)
+            ):
                 continue
             label = _label(name, theirs)
             if label is None:
                 raise ValueError(
-                    f"{_hint(name, theirs, 'torch has no module output')}; give `taps={{{name!r}: torch name}}`, or leave it out by "
+                    f"{_hint(name, theirs, 'torch has no module output')}; give `taps={{{name!r}: "
+                    f"torch name}}`, or leave it out by "
                     f"`ignore=[{name!r}]`"
                 )
             partners[name] = label
         covered = {str(k).partition("[")[0] for k in partners.values()}
-        alone = [k for k in self._with_parameters() if k.partition("[")[0] not in covered and not self._ignored(k)]
+        alone = [
+            k
+            for k in self._with_parameters()
+            if k.partition("[")[0] not in covered and not self._ignored(k)
+        ]
         if partners and alone:
             raise ValueError(
-                f"torch's {', '.join(map(repr, alone[:6]))}{' and others' * (len(alone) > 6)} have parameters and no partner "
-                "among the JAX function's taps; name them by jax.ad_checkpoint.checkpoint_name(value, name), or leave them out by "
+                f"torch's {', '.join(map(repr, alone[:6]))}{' and others' * (len(alone) > 6)} "
+                f"have parameters and no partner "
+                "among the JAX function's taps; name them by "
+                "jax.ad_checkpoint.checkpoint_name(value, name), or leave them out by "
                 f"`ignore=[{alone[0]!r}]` (patterns such as '*' too)"
             )
         return {k: v for k, v in partners.items() if v is not None}
 
     def _with_parameters(self) -> list[str]:
         modules = self.golden.manifest["modules"]
-        return [k for k in self.golden.manifest["order"] if modules.get(k.partition("[")[0].partition("#")[0], {}).get("parameters")]
+        return [
+            k
+            for k in self.golden.manifest["order"]
+            if modules.get(k.partition("[")[0].partition("#")[0], {}).get("parameters")
+        ]
 
     def _ignored(self, name: str) -> bool:
         return any(
-            fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.partition("[")[0], pattern) for pattern in self.ignore
+            fnmatch.fnmatchcase(name, pattern)
+            or fnmatch.fnmatchcase(name.partition("[")[0], pattern)
+            for pattern in self.ignore
         )
 
-    def __call__(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    def __call__(
+        self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, dict[str, np.ndarray]]:
         """Run forward and backward and return the results by kind and name, in torch's names."""
-        return self._named(jax.tree.map(_widened, self._runner(dtype)(*self._arguments(dtype, state, inputs))))
+        return self._named(
+            jax.tree.map(_widened, self._runner(dtype)(*self._arguments(dtype, state, inputs)))
+        )
 
     @property
     def unit(self) -> float:
-        """Distance from 1 to the next number in the run in float64: float32's where torch casts to float32, and our function too."""
+        """Distance from 1 to the next number in the run in float64: float32's where torch casts to
+        float32, and our function too.
+        """
         cast = self.golden.manifest.get("widened") and "f32[" in str(self.program("float64").closed)
         return unit_of("float32" if cast else "float64")
 
-    def shaken(self, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]] | None:
-        """Return how far random rounding in float64 moves each of these results; None where that would take long, or is not known."""
+    def shaken(
+        self, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, dict[str, np.ndarray]] | None:
+        """Return how far random rounding in float64 moves each of these results; None where that
+        would take long, or is not known.
+        """
         moves = movement_in_numpy(
-            TracedOnce(self._backward(self.program("float64"))), _UNIT, *self._arguments("float64", state, inputs)
+            TracedOnce(self._backward(self.program("float64"))),
+            _UNIT,
+            *self._arguments("float64", state, inputs),
         )
         return None if moves is None else self._named(moves)
 
     def _runner(self, dtype: str) -> Any:
         program = self.program(dtype)
         if dtype not in self._compiled:
-            self._compiled[dtype] = jax.jit(self._backward(program), compiler_options=check_options())
+            self._compiled[dtype] = jax.jit(
+                self._backward(program), compiler_options=check_options()
+            )
         return self._compiled[dtype]
 
-    def _arguments(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[Given, Arrays, Arrays, Arrays]:
+    def _arguments(
+        self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> tuple[Given, Arrays, Arrays, Arrays]:
         program, given = self.program(dtype), self.given(dtype, state, inputs)
         if self._taps is None:
             shapes = jax.eval_shape(lambda: self._seen(program, given, {}, self.golden.seed)[1][2])
@@ -243,7 +311,8 @@ class JaxSide:
             self._taps = {k: shape for k, shape in real.items() if k not in program.plan.opaque}
         zeros = {k: np.zeros(shape, jnp.dtype(dtype)) for k, shape in self._taps.items()}
         seed, direction = (
-            {k: v.astype(jnp.dtype(dtype)) for k, v in self.golden.group(part).items()} for part in ("seed", "direction")
+            {k: v.astype(jnp.dtype(dtype)) for k, v in self.golden.group(part).items()}
+            for part in ("seed", "direction")
         )
         return given, zeros, seed, direction
 
@@ -251,10 +320,15 @@ class JaxSide:
         if not self.permutations:
             self.permutations = {k: self._permutation(k, v) for k, v in found["activation"].items()}
         for kind in ("activation", "cotangent"):
-            found[kind] = {self.partners[k]: np.transpose(v, self.permutations[k]) for k, v in found[kind].items()}  # type: ignore[index]  # both are set together
+            found[kind] = {
+                self.partners[k]: np.transpose(v, self.permutations[k])
+                for k, v in found[kind].items()
+            }  # type: ignore[index]  # both are set together
         return found
 
-    def _seen(self, program: Program, given: Given, zeros: Arrays, seeds: Arrays) -> tuple[Any, tuple[Any, Any, Any, Any, Any]]:
+    def _seen(
+        self, program: Program, given: Given, zeros: Arrays, seeds: Arrays
+    ) -> tuple[Any, tuple[Any, Any, Any, Any, Any]]:
         seen: Arrays = {}
         partners = self.partners or {}
 
@@ -265,48 +339,81 @@ class JaxSide:
             return value + zeros[name] if name in zeros else value
 
         values, updated, loss, outlets = program(Program.flat(given), visit)
-        total = sum((jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v) for k, v in values.items() if k in seeds), jnp.zeros(()))
+        total = sum(
+            (
+                jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v)
+                for k, v in values.items()
+                if k in seeds
+            ),
+            jnp.zeros(()),
+        )
         return total, (values, updated, seen, loss, outlets)
 
     def _backward(self, program: Program) -> Callable[..., Any]:
         def run(given: Given, zeros: Arrays, seeds: Arrays, directions: Arrays) -> dict[str, Any]:
             def total(theta: Arrays, moving: Arrays, zeros: Arrays) -> Any:
-                return self._seen(program, {**given, "parameter": theta, "input": moving}, zeros, seeds)
+                return self._seen(
+                    program, {**given, "parameter": theta, "input": moving}, zeros, seeds
+                )
 
             at = given["parameter"], given["input"]
             differentiate = jax.grad(total, argnums=(0, 1, 2), has_aux=True)
-            (by_parameter, by_input, by_tap), (values, updated, seen, loss, outlets) = differentiate(*at, zeros)
+            (by_parameter, by_input, by_tap), (values, updated, seen, loss, outlets) = (
+                differentiate(*at, zeros)
+            )
             found = {
-                "value": values, "loss": loss, "outlet": outlets, "parameter": by_parameter, "input": by_input, "activation": seen,
-                "cotangent": by_tap, "buffer": updated,
-            }  # fmt: skip
+                "value": values,
+                "loss": loss,
+                "outlet": outlets,
+                "parameter": by_parameter,
+                "input": by_input,
+                "activation": seen,
+                "cotangent": by_tap,
+                "buffer": updated,
+            }
             if directions:
-                along = tuple({k: directions[f"{kind}/{k}"] for k in given[kind]} for kind in ("parameter", "input"))
+                along = tuple(
+                    {k: directions[f"{kind}/{k}"] for k in given[kind]}
+                    for kind in ("parameter", "input")
+                )
                 slope = jax.grad(lambda t, m: total(t, m, {})[0], argnums=(0, 1))
-                found["curvature_parameter"], found["curvature_input"] = jax.jvp(slope, at, along)[1]
+                found["curvature_parameter"], found["curvature_input"] = jax.jvp(slope, at, along)[
+                    1
+                ]
             return found
 
         return run
 
     def _permutation(self, name: str, raw: np.ndarray) -> tuple[int, ...]:
-        """Return the order of axes that brings one of our taps into torch's: `jax.vmap` may have moved its batch axis."""
+        """Return the order of axes that brings one of our taps into torch's: `jax.vmap` may have
+        moved its batch axis.
+        """
         partner = (self.partners or {})[name]
         theirs = self.golden.activations[partner]
         same = tuple(range(raw.ndim))
         if raw.ndim != theirs.ndim or sorted(raw.shape) != sorted(theirs.shape):
             raise ValueError(
-                f"the tap {name!r} has shape {list(raw.shape)}, and torch's {partner!r} {list(theirs.shape)}; name the value "
+                f"the tap {name!r} has shape {list(raw.shape)}, and torch's {partner!r} "
+                f"{list(theirs.shape)}; name the value "
                 "that corresponds, or leave it out by `ignore`"
             )
         if raw.ndim < 2:
             return same
         moved = [(k, *(i for i in same if i != k)) for k in range(1, raw.ndim)]
-        fitting = [p for p in dict.fromkeys((same, *moved)) if np.transpose(raw, p).shape == theirs.shape]
-        fitting = fitting or [p for p in itertools.permutations(same) if np.transpose(raw, p).shape == theirs.shape]
+        fitting = [
+            p for p in dict.fromkeys((same, *moved)) if np.transpose(raw, p).shape == theirs.shape
+        ]
+        fitting = fitting or [
+            p for p in itertools.permutations(same) if np.transpose(raw, p).shape == theirs.shape
+        ]
 
         def gap(order: tuple[int, ...]) -> float:
             with np.errstate(invalid="ignore"):
-                return float(np.nan_to_num(np.abs(np.transpose(raw, order) - theirs), nan=0.0).max(initial=0.0))
+                return float(
+                    np.nan_to_num(np.abs(np.transpose(raw, order) - theirs), nan=0.0).max(
+                        initial=0.0
+                    )
+                )
 
         best = min(fitting, key=gap)  # of wrong values any order may lie nearest
         right = gap(best) <= _SAME * float(np.abs(np.nan_to_num(theirs)).max(initial=0.0))
@@ -314,7 +421,9 @@ class JaxSide:
 
 
 def _widened(array: Any) -> np.ndarray:
-    """Return an array as numpy's; numpy knows bfloat16 by no kind of its own, and its numbers are all exact in float32."""
+    """Return an array as numpy's; numpy knows bfloat16 by no kind of its own, and its numbers are
+    all exact in float32.
+    """
     half = jnp.issubdtype(array.dtype, jnp.floating) and jnp.dtype(array.dtype).itemsize < 4
     return np.asarray(array).astype(np.float32) if half else np.asarray(array)
 
@@ -326,4 +435,7 @@ def _label(name: str, theirs: Sequence[str]) -> str | None:
 def _hint(name: str, known: Sequence[str], what: str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     listed = ", ".join(list(known)[:12]) + (", …" if len(known) > 12 else "")
-    return f"{what} {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}there are {listed or 'none'}"
+    return (
+        f"{what} {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}there are "
+        f"{listed or 'none'}"
+    )

@@ -1,15 +1,18 @@
 """From two arrays to a verdict: the same function (semantic), and as accurate as torch (numerical).
 
-Semantic. Both sides in float64. Entry by entry the bound is SAFETY times the largest of what rounding was measured to do:
-the move of either side under noise of one unit in the last place on inputs and state, the unit roundoff of the entry, and,
-where these do not explain a difference, the move of either side between float32 and float64, scaled by the ratio of their
-units. Beyond GAP bounds it is a difference; in between nothing is said. Entries that stand on a kink or tie, which noise moves by
-a visible part of the array, must agree to the unit roundoff of the entry itself, or nothing is said of them either.
+Semantic. Both sides in float64. Entry by entry the bound is SAFETY times the largest of what
+rounding was measured to do: the move of either side under noise of one unit in the last place on
+inputs and state, the unit roundoff of the entry, and, where these do not explain a difference, the
+move of either side between float32 and float64, scaled by the ratio of their units. Beyond GAP
+bounds it is a difference; in between nothing is said. Entries that stand on a kink or tie, which
+noise moves by a visible part of the array, must agree to the unit roundoff of the entry itself, or
+nothing is said of them either.
 
-Numerical. In float32, or the precision asked for, each side's root-mean-square distance e from the float64 result. A port is
-worse when e(ours) exceeds LIMIT times the largest of e(torch), of what noise of one unit in the last place there does to torch's,
-and of the unit roundoff, at every one of several noisy copies: a gate that rounding flips at one of them is bad luck and no
-property of the port.
+Numerical. In float32, or the precision asked for, each side's root-mean-square distance e from the
+float64 result. A port is worse when e(ours) exceeds LIMIT times the largest of e(torch), of what
+noise of one unit in the last place there does to torch's, and of the unit roundoff, at every one of
+several noisy copies: a gate that rounding flips at one of them is bad luck and no property of the
+port.
 """
 
 from collections.abc import Sequence
@@ -28,7 +31,10 @@ LIMIT = 10.0
 NO_REFERENCE = 0.1
 """Where torch itself is off by this part of the array in float32, nobody's accuracy is judged."""
 
-UNIT = {np.dtype(np.float64): float(np.finfo(np.float64).eps), np.dtype(np.float32): float(np.finfo(np.float32).eps)}
+UNIT = {
+    np.dtype(np.float64): float(np.finfo(np.float64).eps),
+    np.dtype(np.float32): float(np.finfo(np.float32).eps),
+}
 _TINY = float(np.finfo(np.float32).tiny)
 _RATIO = UNIT[np.dtype(np.float64)] / UNIT[np.dtype(np.float32)]
 
@@ -81,7 +87,9 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
     strange = _not_finite(ours, theirs)
     if strange:
         same = strange.startswith("both")
-        return Finding(**finding, verdict=Verdict.UNDECIDED if same else Verdict.REFUTED, detail=strange)
+        return Finding(
+            **finding, verdict=Verdict.UNDECIDED if same else Verdict.REFUTED, detail=strange
+        )
     with np.errstate(invalid="ignore", over="ignore"):
         magnitude = np.maximum(np.abs(ours), np.abs(theirs))
         error = np.abs(ours - theirs)
@@ -93,7 +101,9 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
             bound = np.maximum(bound, SAFETY * _RATIO * np.maximum(between, _rms(between)))
     scale = float(magnitude.max(initial=0.0)) or 1.0
     known = pair.theirs_single is not None or pair.ours_single is not None
-    vacuous = bool(np.all(magnitude <= bound) and np.all(np.isfinite(bound)))  # where noise leaves the domain nothing is known
+    vacuous = bool(
+        np.all(magnitude <= bound) and np.all(np.isfinite(bound))
+    )  # where noise leaves the domain nothing is known
     vacuous = vacuous and bool(not known or np.all(magnitude <= SAFETY * between.max(initial=0.0)))
     shaky = (bound > INSENSITIVE * scale) & (not vacuous)
     strict = np.where(shaky, roundoff, bound)
@@ -107,7 +117,11 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         "bound": float(used[worst]) / scale if error.size else 0.0,
         "detectable": None if vacuous else float(used.max(initial=0.0)) / scale,
     }
-    where = f"entry {_index(worst)}: ours {ours[worst]:.8g}, torch {theirs[worst]:.8g}" if error.size else "no entries"
+    where = (
+        f"entry {_index(worst)}: ours {ours[worst]:.8g}, torch {theirs[worst]:.8g}"
+        if error.size
+        else "no entries"
+    )
     beyond = error > GAP * bound
     if np.any(beyond & ~_out_of_range(pair)):
         at = largest(error, beyond & ~_out_of_range(pair))
@@ -116,31 +130,46 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         return Finding(**measured, verdict=Verdict.REFUTED, detail=told)
     if np.any(beyond):
         detail = (
-            f"{where}; float32 holds no numbers so small, so that what rounding does to them could not be measured; check at other "
+            f"{where}; float32 holds no numbers so small, so that what rounding does to them "
+            f"could not be measured; check at other "
             "inputs, or with another loss"
         )
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
     if np.any((error > bound) & ~shaky):
-        detail = f"{where}; that is more than rounding was seen to explain, but less than {GAP:g} times that"
+        detail = (
+            f"{where}; that is more than rounding was seen to explain, but less than {GAP:g} "
+            f"times that"
+        )
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
     if vacuous and np.any(error > narrow):
-        detail = f"{where}; that is more than noise moves it, but it is smaller than what rounding in float32 makes of it"
+        detail = (
+            f"{where}; that is more than noise moves it, but it is smaller than what "
+            f"rounding in float32 makes of it"
+        )
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
     if vacuous:
         warning = "vacuous: it is zero, to rounding, on both sides, so nothing was compared"
         return Finding(**measured, verdict=Verdict.CONFIRMED, warning=warning)
     if not settled:
         detail = (
-            f"{where}; rounding alone moves it by up to {float(bound[worst]) / scale:.1g} of the largest entry: "
+            f"{where}; rounding alone moves it by up to {float(bound[worst]) / scale:.1g} of the "
+            f"largest entry: "
             "it stands on a kink or tie, or is badly conditioned; check at other inputs too"
         )
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
-    told = f"; {int(shaky.sum())} on a kink or tie, or badly conditioned, are the same to the last digits" if shaky.any() else ""
+    told = (
+        f"; {int(shaky.sum())} on a kink or tie, or badly conditioned, are the same to the last "
+        f"digits"
+        if shaky.any()
+        else ""
+    )
     return Finding(**measured, verdict=Verdict.CONFIRMED, detail=f"{ours.size} entries{told}")
 
 
 def unsettled(finding: Finding) -> bool:
-    """Say whether the sides differ where noise of one unit in the last place decides, as at a kink or tie."""
+    """Say whether the sides differ where noise of one unit in the last place decides, as at a kink
+    or tie.
+    """
     if finding.verdict != Verdict.UNDECIDED or finding.error is None or finding.bound is None:
         return False
     return finding.bound > INSENSITIVE and finding.error > SAFETY * UNIT[np.dtype(np.float64)]
@@ -148,12 +177,26 @@ def unsettled(finding: Finding) -> bool:
 
 def _exact(ours: np.ndarray, theirs: np.ndarray, finding: dict[str, Any]) -> Finding:
     if (ours.dtype.kind == "f") != (theirs.dtype.kind == "f"):
-        return Finding(**finding, verdict=Verdict.REFUTED, detail=f"ours holds {ours.dtype}, torch's {theirs.dtype}")
+        return Finding(
+            **finding,
+            verdict=Verdict.REFUTED,
+            detail=f"ours holds {ours.dtype}, torch's {theirs.dtype}",
+        )
     wrong = np.argwhere(ours != theirs)
     if len(wrong):
         at = tuple(wrong[0])
-        return Finding(**finding, verdict=Verdict.REFUTED, detail=f"entry {_index(at)}: ours {ours[at]}, torch {theirs[at]}")
-    return Finding(**finding, verdict=Verdict.CONFIRMED, error=0.0, bound=0.0, detail=f"{ours.size} whole numbers")
+        return Finding(
+            **finding,
+            verdict=Verdict.REFUTED,
+            detail=f"entry {_index(at)}: ours {ours[at]}, torch {theirs[at]}",
+        )
+    return Finding(
+        **finding,
+        verdict=Verdict.CONFIRMED,
+        error=0.0,
+        bound=0.0,
+        detail=f"{ours.size} whole numbers",
+    )
 
 
 def _not_finite(ours: np.ndarray, theirs: np.ndarray) -> str:
@@ -163,24 +206,46 @@ def _not_finite(ours: np.ndarray, theirs: np.ndarray) -> str:
         at = tuple(differing[0])
         return f"entry {_index(at)}: ours {ours[at]:.8g}, torch {theirs[at]:.8g}"
     count = int(patterns[0].any(axis=0).sum())
-    return f"both are not finite at the same {count} of {ours.size} entries, where nothing can be compared" if count else ""
+    return (
+        f"both are not finite at the same {count} of {ours.size} entries, where nothing can be "
+        f"compared"
+        if count
+        else ""
+    )
 
 
 def _between_precisions(pair: Pair) -> np.ndarray:
-    """Return how far apart float32 and float64 are; where float32's range is too small, that says nothing of rounding."""
-    moves = [np.abs(single.astype(np.float64) - double) for single, double in _both_precisions(pair)]
+    """Return how far apart float32 and float64 are; where float32's range is too small, that says
+    nothing of rounding.
+    """
+    moves = [
+        np.abs(single.astype(np.float64) - double) for single, double in _both_precisions(pair)
+    ]
     moves = [np.where(np.isfinite(m), m, 0.0) for m in moves]
-    return np.where(_out_of_range(pair), 0.0, np.max(moves, axis=0)) if moves else np.zeros(pair.ours.shape)
+    return (
+        np.where(_out_of_range(pair), 0.0, np.max(moves, axis=0))
+        if moves
+        else np.zeros(pair.ours.shape)
+    )
 
 
 def _both_precisions(pair: Pair) -> list[tuple[np.ndarray, np.ndarray]]:
     sides = (pair.ours_single, pair.ours), (pair.theirs_single, pair.theirs)
-    return [(single, double) for single, double in sides if single is not None and single.shape == double.shape]
+    return [
+        (single, double)
+        for single, double in sides
+        if single is not None and single.shape == double.shape
+    ]
 
 
 def _out_of_range(pair: Pair) -> np.ndarray:
-    """Say which entries are not 0, but smaller than float32 can hold, on every side and in both precisions."""
-    known = [np.maximum(np.abs(single.astype(np.float64)), np.abs(double)) for single, double in _both_precisions(pair)]
+    """Say which entries are not 0, but smaller than float32 can hold, on every side and in both
+    precisions.
+    """
+    known = [
+        np.maximum(np.abs(single.astype(np.float64)), np.abs(double))
+        for single, double in _both_precisions(pair)
+    ]
     magnitude = np.max([np.abs(pair.ours), np.abs(pair.theirs), *known], axis=0)
     return (magnitude > 0) & (magnitude < _TINY) & bool(known)
 
@@ -194,7 +259,8 @@ def numerical(
     precision: str = "float32",
     seconds: float = 0.0,
 ) -> Finding | None:
-    """Judge whether ours is as accurate as torch in a precision; None where there is nothing to judge.
+    """Judge whether ours is as accurate as torch in a precision; None where there is nothing to
+    judge.
 
     Args:
         pair: both sides; `theirs_single` is torch's in that precision.
@@ -205,17 +271,32 @@ def numerical(
         seconds: time spent.
     """
     theirs = pair.theirs_single
-    if not singles or theirs is None or not pair.theirs.size or not np.all(np.isfinite(theirs)) or pair.theirs.dtype.kind != "f":
+    if (
+        not singles
+        or theirs is None
+        or not pair.theirs.size
+        or not np.all(np.isfinite(theirs))
+        or pair.theirs.dtype.kind != "f"
+    ):
         return None
     finding: dict[str, Any] = {"evidence": precision, "wrt": wrt, "seconds": seconds}
     if not np.all(np.isfinite(singles[0])):
         at = tuple(np.argwhere(~np.isfinite(singles[0]))[0])
-        detail = f"entry {_index(at)}: ours is {singles[0][at]} in {precision}, where torch's is {theirs[at]:.6g}"
+        detail = (
+            f"entry {_index(at)}: ours is {singles[0][at]} in {precision}, where torch's is "
+            f"{theirs[at]:.6g}"
+        )
         return Finding(**finding, verdict=Verdict.REFUTED, detail=detail)
     size = _rms(pair.theirs)
     unit = unit_of(precision)
-    expected = max(_rms(theirs - pair.theirs), _rms(pair.their_move) * unit / UNIT[np.dtype(np.float64)], unit * size)
-    if size < _TINY / unit or expected == 0 or not np.isfinite(expected):  # XLA flushes to 0 what torch keeps below _TINY
+    expected = max(
+        _rms(theirs - pair.theirs),
+        _rms(pair.their_move) * unit / UNIT[np.dtype(np.float64)],
+        unit * size,
+    )
+    if (
+        size < _TINY / unit or expected == 0 or not np.isfinite(expected)
+    ):  # XLA flushes to 0 what torch keeps below _TINY
         return None
     ours = min(_rms(s - d) for s, d in zip(singles, doubles, strict=True))
     torchs = _rms(theirs - pair.theirs)
@@ -232,7 +313,9 @@ def numerical(
 def _rms(x: np.ndarray) -> float:
     x = np.asarray(x, np.float64)
     largest = float(np.abs(x).max(initial=0.0))
-    return largest * float(np.sqrt(np.mean((x / largest) ** 2))) if 0 < largest < np.inf else largest
+    return (
+        largest * float(np.sqrt(np.mean((x / largest) ** 2))) if 0 < largest < np.inf else largest
+    )
 
 
 def _index(index: Sequence[Any]) -> str:

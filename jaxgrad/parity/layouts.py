@@ -1,7 +1,7 @@
 """How one framework lays out a weight of the other: axes, shapes and thirds.
 
-A layout is written as words: ``"same"``, ``"axes 1 0"``, ``"rows 2/3, axes 1 0, shape 8 2 4"``. It is applied from left to
-right, to numpy and JAX arrays alike.
+A layout is written as words: ``"same"``, ``"axes 1 0"``, ``"rows 2/3, axes 1 0, shape 8 2 4"``. It
+is applied from left to right, to numpy and JAX arrays alike.
 """
 
 import itertools
@@ -11,7 +11,11 @@ from typing import Any
 
 SAME = "same"
 
-_CONVOLUTIONS = {3: [(2, 1, 0), (2, 0, 1)], 4: [(2, 3, 1, 0), (2, 3, 0, 1)], 5: [(2, 3, 4, 1, 0), (2, 3, 4, 0, 1)]}
+_CONVOLUTIONS = {
+    3: [(2, 1, 0), (2, 0, 1)],
+    4: [(2, 3, 1, 0), (2, 3, 0, 1)],
+    5: [(2, 3, 4, 1, 0), (2, 3, 4, 0, 1)],
+}
 
 
 def apply(layout: str, array: Any) -> Any:
@@ -35,7 +39,10 @@ def apply(layout: str, array: Any) -> Any:
             size = array.shape[0] // parts
             array = array[(part - 1) * size : part * size]
         elif word != SAME:
-            raise ValueError(f"{layout!r} is no layout; write 'same', or steps such as 'rows 1/3, axes 1 0, shape 8 2 4'")
+            raise ValueError(
+                f"{layout!r} is no layout; write 'same', or steps such as 'rows 1/3, axes 1 0, "
+                f"shape 8 2 4'"
+            )
     return array
 
 
@@ -82,7 +89,9 @@ def candidates(theirs: Sequence[int], ours: Sequence[int], *, third: int = 0) ->
 
 
 def _splits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
-    """Say whether an axis is split into several, as an attention's features into heads and theirs."""
+    """Say whether an axis is split into several, as an attention's features into heads and
+    theirs.
+    """
     if len(into) <= len(shape):
         return False
     for cuts in itertools.combinations(range(1, len(into)), len(shape) - 1):

@@ -1,8 +1,9 @@
 """Which torch parameter is which array of the port, and in which layout.
 
-Names and shapes propose a map. Where they leave a choice (a square matrix may be transposed, two layers may have one shape)
-the function is run with each choice, block by block on torch's own activations, and the choice that agrees with torch is
-taken. Where none or several agree, the map is refused: it would be a guess.
+Names and shapes propose a map. Where they leave a choice (a square matrix may be transposed, two
+layers may have one shape) the function is run with each choice, block by block on torch's own
+activations, and the choice that agrees with torch is taken. Where none or several agree, the map is
+refused: it would be a guess.
 """
 
 import difflib
@@ -35,10 +36,25 @@ _CHOICE = "choice of "
 _FITS = 1e6
 """A cost that no pair whose shapes and kinds fit reaches."""
 _SAME_WORD = {
-    "kernel": "weight", "scale": "weight", "embedding": "weight", "w": "weight", "b": "bias", "q": "query", "k": "key", "v": "value",
-    "dense": "linear", "fc": "linear", "ln": "norm", "layernorm": "norm", "batchnorm": "norm", "bn": "norm", "attn": "attention",
-    "output": "out", "gamma": "weight", "beta": "bias",
-}  # fmt: skip
+    "kernel": "weight",
+    "scale": "weight",
+    "embedding": "weight",
+    "w": "weight",
+    "b": "bias",
+    "q": "query",
+    "k": "key",
+    "v": "value",
+    "dense": "linear",
+    "fc": "linear",
+    "ln": "norm",
+    "layernorm": "norm",
+    "batchnorm": "norm",
+    "bn": "norm",
+    "attn": "attention",
+    "output": "out",
+    "gamma": "weight",
+    "beta": "bias",
+}
 _TREES = re.compile(r"^\['(params|batch_stats)'\]")
 _CLASSES = ("weight", "bias", "mean", "var")
 
@@ -49,7 +65,8 @@ class WeightMap:
 
     Attributes:
         template: the port's tree; its arrays are replaced, all else is kept.
-        entries: {path in the tree: (torch's name, layout)}, where layouts are those of `jaxgrad.parity.layouts`.
+        entries: {path in the tree: (torch's name, layout)}, where layouts are those of
+            `jaxgrad.parity.layouts`.
 
     >>> import numpy as np
     >>> weights = WeightMap({"kernel": np.zeros((3, 2))}, {"['kernel']": ("weight", "axes 1 0")})
@@ -64,7 +81,9 @@ class WeightMap:
     def __call__(self, state: Mapping[str, Any]) -> Any:
         """Return the port's tree with torch's numbers."""
         leaves, tree = jax.tree_util.tree_flatten_with_path(self.template)
-        return jax.tree.unflatten(tree, [self._leaf(jax.tree_util.keystr(path), leaf, state) for path, leaf in leaves])
+        return jax.tree.unflatten(
+            tree, [self._leaf(jax.tree_util.keystr(path), leaf, state) for path, leaf in leaves]
+        )
 
     def _leaf(self, path: str, leaf: Any, state: Mapping[str, Any]) -> Any:
         if path in self.choices:
@@ -78,7 +97,8 @@ class WeightMap:
     def lines(self) -> list[str]:
         """Return the map in words, one line per array."""
         return [
-            f"{path} is {name}" + (f" ({layout})" if layout != layouts.SAME else "") for path, (name, layout) in self.entries.items()
+            f"{path} is {name}" + (f" ({layout})" if layout != layouts.SAME else "")
+            for path, (name, layout) in self.entries.items()
         ]
 
     def __str__(self) -> str:
@@ -88,7 +108,9 @@ class WeightMap:
     def save(self, path: str | Path) -> Path:
         """Write the map, without the template, as JSON."""
         target = check_writable(path, "path")
-        write_atomically(target, json.dumps({k: list(v) for k, v in self.entries.items()}, indent=1) + "\n")
+        write_atomically(
+            target, json.dumps({k: list(v) for k, v in self.entries.items()}, indent=1) + "\n"
+        )
         return target
 
     @classmethod
@@ -99,26 +121,38 @@ class WeightMap:
             ValueError: when the file is no map, or names paths that the tree has not.
         """
         try:
-            entries = {k: (str(name), str(layout)) for k, (name, layout) in json.loads(Path(path).read_text(encoding="utf-8")).items()}
+            entries = {
+                k: (str(name), str(layout))
+                for k, (name, layout) in json.loads(Path(path).read_text(encoding="utf-8")).items()
+            }
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"{path} is no weight map ({error}); write one with WeightMap.save") from None
+            raise ValueError(
+                f"{path} is no weight map ({error}); write one with WeightMap.save"
+            ) from None
         unknown = [k for k in entries if k not in _arrays(template)]
         if unknown:
-            raise ValueError(f"{path} maps {unknown[0]!r}, which the tree has not; it has {', '.join(_arrays(template))}")
+            raise ValueError(
+                f"{path} maps {unknown[0]!r}, which the tree has not; it has "
+                f"{', '.join(_arrays(template))}"
+            )
         return cls(template, entries)
 
 
-def map_weights(template: Any, golden: Golden, jax_function: Callable[..., Any], **options: Any) -> WeightMap:
+def map_weights(
+    template: Any, golden: Golden, jax_function: Callable[..., Any], **options: Any
+) -> WeightMap:
     """Find which of torch's parameters is which array of a tree, and how it is laid out.
 
     Args:
         template: the port's parameters; arrays of the right shapes, whose numbers do not matter.
         golden: what torch computed.
-        jax_function: called as ``jax_function(tree, **inputs)``; run where names and shapes leave a choice.
+        jax_function: called as ``jax_function(tree, **inputs)``; run where names and shapes leave a
+            choice.
         **options: ``taps``, ``ignore``, ``buffers`` and ``loss`` of `jaxgrad.parity.check`.
 
     Raises:
-        ValueError: when an array or a parameter has no partner, and when none or several choices agree with torch.
+        ValueError: when an array or a parameter has no partner, and when none or several choices
+            agree with torch.
 
     >>> from jaxgrad import parity
     >>> import torch
@@ -136,34 +170,49 @@ def map_weights(template: Any, golden: Golden, jax_function: Callable[..., Any],
     lost = [path for path, found in possible.items() if not found]
     if lost:
         raise ValueError(
-            f"`weights`: no parameter of torch fits {lost[0]}, of shape {list(ours[lost[0]])}; torch has "
-            + ", ".join(f"{k} {list(v.shape)}" for k, v in golden.state.items())
+            f"`weights`: no parameter of torch fits {lost[0]}, of shape {list(ours[lost[0]])}; "
+            f"torch has " + ", ".join(f"{k} {list(v.shape)}" for k, v in golden.state.items())
         )
     cost = _costs(list(ours), theirs, possible)
     rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, _FITS))
     names = list(theirs)
-    best = {list(ours)[r]: names[c] for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])}
+    best = {
+        list(ours)[r]: names[c]
+        for r, c in zip(rows, columns, strict=True)
+        if np.isfinite(cost[r, c])
+    }
     alone = [path for path in ours if path not in best]
     unused = [n for n in names if n not in best.values() and theirs[n].trainable]
     if alone or unused:
         what = f"{alone[0]} of the port" if alone else f"torch's {theirs[unused[0]].name}"
         raise ValueError(
-            f"`weights`: {what} has no partner; pass the map yourself, as a function of torch's {{name: array}} or a WeightMap"
+            f"`weights`: {what} has no partner; pass the map yourself, as a function of torch's "
+            f"{{name: array}} or a WeightMap"
         )
 
     def settled(margin: float) -> WeightMap:
         choices = {}
         for r, path in enumerate(ours):
-            near = [n for c, n in enumerate(names) if cost[r, c] <= min(cost[r, names.index(best[path])] + margin, _FITS)]
+            near = [
+                n
+                for c, n in enumerate(names)
+                if cost[r, c] <= min(cost[r, names.index(best[path])] + margin, _FITS)
+            ]
             near = [best[path], *(n for n in near if n != best[path])][:3]
-            choices[path] = [(theirs[n].name, layout) for n in near for layout in possible[path].get(n, ())]
+            choices[path] = [
+                (theirs[n].name, layout) for n in near for layout in possible[path].get(n, ())
+            ]
         open_choices = {path: found for path, found in choices.items() if len(found) > 1}
         found = WeightMap(template, {path: found[0] for path, found in choices.items()})
-        return _settled(found, open_choices, golden, jax_function, options) if open_choices else found
+        return (
+            _settled(found, open_choices, golden, jax_function, options) if open_choices else found
+        )
 
     try:
         return settled(MARGIN)
-    except _NoneAgreesError as error:  # flax numbers Dense(4)(Dense(4)(x)) from the outside, so that places mislead
+    except (
+        _NoneAgreesError
+    ) as error:  # flax numbers Dense(4)(Dense(4)(x)) from the outside, so that places mislead
         try:
             return settled(np.inf)
         except ValueError:
@@ -185,7 +234,11 @@ class _Partner:
 
 def _arrays(template: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_flatten_with_path(template)[0]
-    return {jax.tree_util.keystr(p): tuple(x.shape) for p, x in leaves if hasattr(x, "shape") and jnp.issubdtype(x.dtype, jnp.floating)}
+    return {
+        jax.tree_util.keystr(p): tuple(x.shape)
+        for p, x in leaves
+        if hasattr(x, "shape") and jnp.issubdtype(x.dtype, jnp.floating)
+    }
 
 
 def _words(name: str) -> tuple[str, ...]:
@@ -215,25 +268,35 @@ def _partners(golden: Golden, ours: Mapping[str, Any]) -> dict[str, _Partner]:
 
 
 def _possible(shape: tuple[int, ...], theirs: Mapping[str, _Partner]) -> dict[str, list[str]]:
-    found = {key: list(layouts.candidates(p.shape, shape, third=p.third)) for key, p in theirs.items()}
+    found = {
+        key: list(layouts.candidates(p.shape, shape, third=p.third)) for key, p in theirs.items()
+    }
     return {key: options for key, options in found.items() if options}
 
 
-def _costs(ours: list[str], theirs: Mapping[str, _Partner], possible: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
+def _costs(
+    ours: list[str], theirs: Mapping[str, _Partner], possible: Mapping[str, Mapping[str, Any]]
+) -> np.ndarray:
     """Return how unlike names and places are; infinite where shapes or kinds do not fit.
 
     Arrays of one module go together: a module fits another when all its arrays do.
     """
-    our_words, their_words = {p: _words(_TREES.sub("", p)) for p in ours}, {k: p.words for k, p in theirs.items()}
+    our_words, their_words = (
+        {p: _words(_TREES.sub("", p)) for p in ours},
+        {k: p.words for k, p in theirs.items()},
+    )
 
     def fits(path: str, key: str) -> bool:
         kinds = {_class(our_words[path]), _class(their_words[key])}
         return key in possible[path] and (len(kinds) == 1 or "" in kinds)
 
     our_groups = _grouped(
-        sorted(ours, key=_natural), lambda p: _TREES.sub("", p).rpartition("[")[0] or _TREES.sub("", p).rpartition(".")[0]
+        sorted(ours, key=_natural),
+        lambda p: _TREES.sub("", p).rpartition("[")[0] or _TREES.sub("", p).rpartition(".")[0],
     )
-    their_groups = _grouped(list(theirs), lambda k: f"{theirs[k].name.rpartition('.')[0]} {theirs[k].third or ''}")
+    their_groups = _grouped(
+        list(theirs), lambda k: f"{theirs[k].name.rpartition('.')[0]} {theirs[k].third or ''}"
+    )
     home = {key: group for group, keys in their_groups.items() for key in keys}
     partners = {
         group: [
@@ -254,7 +317,9 @@ def _costs(ours: list[str], theirs: Mapping[str, _Partner], possible: Mapping[st
             if fits(path, key) and home[key] in among:
                 alike = difflib.SequenceMatcher(None, our_words[path], their_words[key]).ratio()
                 apart = abs(place - among.index(home[key]) / max(1, len(among) - 1))
-                cost[r, c] = 0.0 if alike == 1 else 1 - alike + 0.5 * apart  # the same words need no place
+                cost[r, c] = (
+                    0.0 if alike == 1 else 1 - alike + 0.5 * apart
+                )  # the same words need no place
     return cost
 
 
@@ -275,7 +340,11 @@ def _part(choice: tuple[str, str]) -> tuple[str, str]:
 
 
 def _settled(
-    found: WeightMap, choices: Mapping[str, list[tuple[str, str]]], golden: Golden, function: Callable[..., Any], options: Any
+    found: WeightMap,
+    choices: Mapping[str, list[tuple[str, str]]],
+    golden: Golden,
+    function: Callable[..., Any],
+    options: Any,
 ) -> WeightMap:
     """Run each block with every choice that it reads, and keep the one that agrees with torch."""
     from jaxgrad.parity.blocks import Blocks, Key
@@ -291,15 +360,23 @@ def _settled(
         blocks = Blocks(side)
         numbers = blocks.numbers(given, golden.activations)
         chosen: dict[str, int] = {}
-        values, moves = (golden.group(f"{p}/activation") | golden.group(f"{p}/value") for p in ("double", "move"))
+        values, moves = (
+            golden.group(f"{p}/activation") | golden.group(f"{p}/value") for p in ("double", "move")
+        )
         for name, block in blocks.blocks.items():
-            left = [path for path in choices if Key("fixed", _CHOICE + path) in block.reads and path not in chosen]
+            left = [
+                path
+                for path in choices
+                if Key("fixed", _CHOICE + path) in block.reads and path not in chosen
+            ]
             if not left:
                 continue
             if math.prod(len(choices[path]) for path in left) > MOST:
                 raise ValueError(
-                    f"`weights`: {', '.join(left[:4])} and others are ambiguous all at once, since no value between them is named; "
-                    "name activations by jax.ad_checkpoint.checkpoint_name, or pass the map yourself"
+                    f"`weights`: {', '.join(left[:4])} and others are ambiguous all at once, "
+                    f"since no value between them is named; "
+                    "name activations by jax.ad_checkpoint.checkpoint_name, or pass the map "
+                    "yourself"
                 )
             fitting = []
             for combination in itertools.product(*(range(len(choices[path])) for path in left)):
@@ -307,21 +384,39 @@ def _settled(
                 picked = [_part(choices[path][i]) for path, i in trial.items()]
                 if len(set(picked)) < len(picked):
                     continue  # one parameter for two arrays
-                at = {Key("fixed", _CHOICE + path): np.int32(i) for path, i in {**chosen, **trial}.items()}
+                at = {
+                    Key("fixed", _CHOICE + path): np.int32(i)
+                    for path, i in {**chosen, **trial}.items()
+                }
                 value = blocks.value(block, {**numbers, **at})
                 move = moves.get(name, np.zeros(values[name].shape)).astype(np.float64)
-                if semantic(Pair(value, values[name], np.zeros(value.shape), move), name).verdict == Verdict.CONFIRMED:
+                if (
+                    semantic(Pair(value, values[name], np.zeros(value.shape), move), name).verdict
+                    == Verdict.CONFIRMED
+                ):
                     fitting.append(trial)
             if len(fitting) != 1:
                 what, then = "more than one of its layouts agrees with torch", ""
                 if not fitting:
-                    what, then = "the port may be wrong, for none of its layouts agrees with torch", ", and the check says where it is"
+                    what, then = (
+                        "the port may be wrong, for none of its layouts agrees with torch",
+                        ", and the check says where it is",
+                    )
                 raise (ValueError if fitting else _NoneAgreesError)(
-                    f"`weights`: {' and '.join(left)}: {what} at {name}, so that the map would be a guess; pass it yourself, as a "
-                    f"function from torch's state_dict, {{name: array}}, to the port's tree, or as a WeightMap{then}"
+                    f"`weights`: {' and '.join(left)}: {what} at {name}, so that the map would be "
+                    f"a guess; pass it yourself, as a "
+                    f"function from torch's state_dict, {{name: array}}, to the port's tree, or "
+                    f"as a WeightMap{then}"
                 )
             chosen |= fitting[0]
     unread = [path for path in choices if path not in chosen]
     if unread:
-        raise ValueError(f"`weights`: the function never reads {unread[0]}, so that its layout cannot be found; pass the map yourself")
-    return replace(found, entries={**found.entries, **{path: choices[path][i] for path, i in chosen.items()}}, choices={})
+        raise ValueError(
+            f"`weights`: the function never reads {unread[0]}, so that its layout cannot be "
+            f"found; pass the map yourself"
+        )
+    return replace(
+        found,
+        entries={**found.entries, **{path: choices[path][i] for path, i in chosen.items()}},
+        choices={},
+    )

@@ -1,7 +1,7 @@
 """The noise tape: what torch drew is handed to the JAX function, by name.
 
-Two frameworks never draw the same dropout mask. So the draws are recorded in torch, in order, and replayed: inside a check
-`noise` returns the recorded array, and everywhere else it draws.
+Two frameworks never draw the same dropout mask. So the draws are recorded in torch, in order, and
+replayed: inside a check `noise` returns the recorded array, and everywhere else it draws.
 """
 
 import contextlib
@@ -13,7 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_CONTEXT = jax.make_user_context(default_value=0)  # what is traced with a tape is never taken for what is traced without
+_CONTEXT = jax.make_user_context(
+    default_value=0
+)  # what is traced with a tape is never taken for what is traced without
 
 
 class Tape:
@@ -46,7 +48,8 @@ class Tape:
         unused = [name for name, times in self.used.items() if not times]
         if unused:
             raise ValueError(
-                f"torch drew {_listed(unused)}, but the JAX function never asked for it; take it with "
+                f"torch drew {_listed(unused)}, but the JAX function never asked for it; take it "
+                f"with "
                 f"jaxgrad.parity.noise({unused[0]!r}, shape, draw) where the draw is used"
             )
 
@@ -54,40 +57,57 @@ class Tape:
 _TAPE: ContextVar[Tape | None] = ContextVar("tape", default=None)
 
 
-def noise(name: str, shape: Sequence[int], draw: Callable[[tuple[int, ...]], Any] | None = None) -> jax.Array:
+def noise(
+    name: str, shape: Sequence[int], draw: Callable[[tuple[int, ...]], Any] | None = None
+) -> jax.Array:
     """Return torch's recorded draw inside a check, and ``draw(shape)`` everywhere else.
 
     Args:
-        name: the draw's name in the golden: the module's path, such as ``"encoder.dropout"``, ``"noise"`` in the outermost
-            module; several draws in one module are told apart as ``"attention"``, ``"attention#1"``. ``print(golden)`` lists them.
-        shape: the draw's shape, without units; for dropout it is the mask's, with 1 where an entry is kept.
-        draw: makes the draw outside of a check, as ``lambda shape: jax.random.bernoulli(key, 0.9, shape)``. Its dtype is that of
-            the result.
+        name: the draw's name in the golden: the module's path, such as ``"encoder.dropout"``,
+            ``"noise"`` in the outermost module; several draws in one module are told apart as
+            ``"attention"``, ``"attention#1"``. ``print(golden)`` lists them.
+        shape: the draw's shape, without units; for dropout it is the mask's, with 1 where an entry
+            is kept.
+        draw: makes the draw outside of a check, as ``lambda shape: jax.random.bernoulli(key, 0.9,
+            shape)``. Its dtype is that of the result.
 
     Returns:
         An array of that shape.
 
     Raises:
-        ValueError: when there is no such draw, when its shape differs, or when there is neither a check nor `draw`.
+        ValueError: when there is no such draw, when its shape differs, or when there is neither a
+            check nor `draw`.
 
     >>> noise("dropout", (2,), lambda shape: jnp.ones(shape)).shape
     (2,)
 
-    Source: the same mask on both sides is what Flax's parity tests of dropout lack; see jaxgrad's notes on ports.
+    Source: the same mask on both sides is what Flax's parity tests of dropout lack; see jaxgrad's
+    notes on ports.
     """
     shape, tape = tuple(shape), _TAPE.get()
     if tape is None:
         if draw is None:
-            raise ValueError(f"`draw` is missing: outside of a check, noise {name!r} must be drawn; pass a function of the shape")
+            raise ValueError(
+                f"`draw` is missing: outside of a check, noise {name!r} must be drawn; pass a "
+                f"function of the shape"
+            )
         return draw(shape)
     if name not in tape.draws:
         near = difflib.get_close_matches(name, tape.draws, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"torch drew no noise {name!r}; {hint}it drew {_listed(list(tape.draws)) or 'none'}")
+        raise ValueError(
+            f"torch drew no noise {name!r}; {hint}it drew {_listed(list(tape.draws)) or 'none'}"
+        )
     recorded = tape.draws[name]
     if recorded.shape != shape:
-        smaller = len(shape) == recorded.ndim and all(n in (1, m) for n, m in zip(shape, recorded.shape, strict=True))
-        hint = " (torch draws for each entry; in flax's attention that is broadcast_dropout=False)" if smaller else ""
+        smaller = len(shape) == recorded.ndim and all(
+            n in (1, m) for n, m in zip(shape, recorded.shape, strict=True)
+        )
+        hint = (
+            " (torch draws for each entry; in flax's attention that is broadcast_dropout=False)"
+            if smaller
+            else ""
+        )
         raise ValueError(
             f"noise {name!r} has shape {recorded.shape} in torch, and {shape} is asked for; "
             f"ask for torch's, outside of any vmap, and rearrange it{hint}"
@@ -99,4 +119,6 @@ def noise(name: str, shape: Sequence[int], draw: Callable[[tuple[int, ...]], Any
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return ", ".join(map(repr, names[:8])) + (
+        f" and {len(names) - 8} more" if len(names) > 8 else ""
+    )

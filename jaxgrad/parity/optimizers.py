@@ -1,8 +1,10 @@
-"""Steps of an optimizer as functions, so that optax can be checked against torch.optim like any other port.
+"""Steps of an optimizer as functions, so that optax can be checked against torch.optim like any
+other port.
 
-An optimizer is a function of parameters and gradients, w₁, …, wₖ = steps(w, g₁, …, gₖ), and where it differs from another
-(weight decay, the place of eps, an accumulator's first value) the first wᵢ does. Values alone are compared: torch detaches its
-state, so that the derivative of a step has no meaning.
+An optimizer is a function of parameters and gradients, w₁, …, wₖ = steps(w, g₁, …, gₖ), and where
+it differs from another (weight decay, the place of eps, an accumulator's first value) the first wᵢ
+does. Values alone are compared: torch detaches its state, so that the derivative of a step has no
+meaning.
 
     golden = parity.record(parity.torch_steps(torch.optim.AdamW), {"parameters": w, "gradients": g})
     parity.check(parity.optax_steps(optax.adamw(1e-3, weight_decay=1e-2)), golden)
@@ -13,18 +15,21 @@ from typing import Any
 
 
 def torch_steps(optimizer: Callable[[list[Any]], Any]) -> Callable[[Any, Any], dict[str, Any]]:
-    """Return the steps of a torch optimizer as a function of tensors that `jaxgrad.parity.record` takes.
+    """Return the steps of a torch optimizer as a function of tensors that `jaxgrad.parity.record`
+    takes.
 
     Equation:
         {"step i": wᵢ} with wᵢ the parameters after i steps, at the gradients g₁, …, gᵢ
 
     Args:
-        optimizer: makes it from a list of tensors: ``torch.optim.AdamW``, or ``lambda p: torch.optim.SGD(p, momentum=0.9)``.
+        optimizer: makes it from a list of tensors: ``torch.optim.AdamW``, or ``lambda p:
+            torch.optim.SGD(p, momentum=0.9)``.
 
     Returns:
-        A function of ``parameters``, one array of any shape, and of ``gradients``, which has one more axis in front, the steps.
-        Parameters as small as a step show the step most sharply, and what float32 does to it: optax's Adam is then found less accurate
-        than torch's, since it computes 1 − βⁱ in float32. Pass ``precision=None`` to `check` where that does not matter.
+        A function of ``parameters``, one array of any shape, and of ``gradients``, which has one
+        more axis in front, the steps. Parameters as small as a step show the step most sharply, and
+        what float32 does to it: optax's Adam is then found less accurate than torch's, since it
+        computes 1 − βⁱ in float32. Pass ``precision=None`` to `check` where that does not matter.
 
     >>> import torch
     >>> steps = torch_steps(lambda p: torch.optim.SGD(p, lr=0.5))

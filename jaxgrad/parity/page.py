@@ -1,7 +1,8 @@
-"""A parity report as one self-contained HTML page: where along the network the two sides part, and what restores parity.
+"""A parity report as one self-contained HTML page: where along the network the two sides part, and
+what restores parity.
 
-The page loads nothing and holds no script. Its figure shows every block in torch's order, with the error of its value and of its
-cotangent in units of the bound, on a logarithmic scale.
+The page loads nothing and holds no script. Its figure shows every block in torch's order, with the
+error of its value and of its cotangent in units of the bound, on a logarithmic scale.
 """
 
 import datetime
@@ -30,7 +31,9 @@ td.num, th.num { text-align: right; } h2 { margin-top: 2rem; } td.words { white-
 
 
 class Stop(NamedTuple):
-    """One block on the way through the network, with what was found of its value and of its cotangent."""
+    """One block on the way through the network, with what was found of its value and of its
+    cotangent.
+    """
 
     name: str
     value: Finding | None
@@ -50,13 +53,16 @@ def render(report: Report, command: str = "", *, made: datetime.date | None = No
     """
     context = report.context
     known = [
-        (made or datetime.date.today()).isoformat(), f"torch {context['torch']}" if "torch" in context else "",
-        f"jax {context['jax']}" if "jax" in context else "", str(context.get("device", "")),
-    ]  # fmt: skip
+        (made or datetime.date.today()).isoformat(),
+        f"torch {context['torch']}" if "torch" in context else "",
+        f"jax {context['jax']}" if "jax" in context else "",
+        str(context.get("device", "")),
+    ]
     parts = [
         f"<header><h1>{escape(report.name)}: is the port right?</h1>",
         f'<ul class="tally"><li>{badge(report.verdict)}</li></ul>',
-        f'<p class="soft">jaxgrad parity · {escape(" · ".join(filter(None, known)))}</p></header><main>',
+        f'<p class="soft">jaxgrad parity · '
+        f"{escape(' · '.join(filter(None, known)))}</p></header><main>",
         *_said(report),
         _flow(stops(report), _firsts(report)),
         _table(report),
@@ -69,14 +75,17 @@ def render(report: Report, command: str = "", *, made: datetime.date | None = No
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta '
+        'name="color-scheme" content="light dark">'
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_style()}{_STYLE}</style></head>\n'
         f"<body>{''.join(parts)}</body></html>\n"
     )
 
 
 def stops(report: Report) -> list[Stop]:
-    """Return the blocks in torch's order, each with the findings on the whole network's value and cotangent there."""
+    """Return the blocks in torch's order, each with the findings on the whole network's value and
+    cotangent there.
+    """
     found = {f.wrt: f for f in report.findings if f.evidence == "semantic"}
     taps = set(report.context.get("taps") or {}) and set(report.context["taps"].values())
     names = [wrt for wrt in found if wrt in taps or wrt == "output" or wrt.startswith("output[")]
@@ -88,16 +97,28 @@ def ratio(finding: Finding) -> float:
     """Return an error in units of its bound; infinite where it was not measured and differs."""
     if finding.error is None or finding.bound is None:
         return math.inf if finding.verdict == Verdict.REFUTED else 0.0
-    return finding.error / finding.bound if finding.bound > 0 else (math.inf if finding.error > 0 else 0.0)
+    return (
+        finding.error / finding.bound
+        if finding.bound > 0
+        else (math.inf if finding.error > 0 else 0.0)
+    )
 
 
 def _firsts(report: Report) -> dict[str, list[str]]:
     context = report.context
     names = context.get("first_vjp") or ()
     verb, also = ("is", "backward") if len(names) == 1 else ("may be", "perhaps backward")
-    firsts = {context["first_forward"]: ["is the first to differ by itself, forward"]} if context.get("first_forward") else {}
+    firsts = (
+        {context["first_forward"]: ["is the first to differ by itself, forward"]}
+        if context.get("first_forward")
+        else {}
+    )
     for name in names:
-        firsts[name] = [*firsts[name], also] if name in firsts else [f"{verb} the first to differ by itself, backward"]
+        firsts[name] = (
+            [*firsts[name], also]
+            if name in firsts
+            else [f"{verb} the first to differ by itself, backward"]
+        )
     return firsts
 
 
@@ -106,15 +127,36 @@ def _said(report: Report) -> list[str]:
     for name, words in _firsts(report).items():
         remedy = context.get("remedies", {}).get(name, "")
         told = f": <b>{escape(remedy)}</b>" if remedy else ""
-        said.append(f'<p class="diagnosis refuted"><code>{escape(name)}</code> {escape(" and ".join(words))}{told}</p>')
+        said.append(
+            f'<p class="diagnosis refuted"><code>{escape(name)}</code> '
+            f"{escape(' and '.join(words))}{told}</p>"
+        )
     rest = {k: v for k, v in context.get("remedies", {}).items() if k not in _firsts(report)}
-    rest |= {f.wrt: f.diagnosis for f in report.findings if f.diagnosis and f.verdict != Verdict.CONFIRMED and f.diagnosis not in
-             context.get("remedies", {}).values()}  # fmt: skip
-    said += [f'<p class="diagnosis refuted"><code>{escape(name)}</code>: {escape(words)}</p>' for name, words in rest.items() if words]
+    rest |= {
+        f.wrt: f.diagnosis
+        for f in report.findings
+        if f.diagnosis
+        and f.verdict != Verdict.CONFIRMED
+        and f.diagnosis not in context.get("remedies", {}).values()
+    }
+    said += [
+        f'<p class="diagnosis refuted"><code>{escape(name)}</code>: {escape(words)}</p>'
+        for name, words in rest.items()
+        if words
+    ]
     if not said and report.verdict != Verdict.CONFIRMED:
         worst = next((f for f in report.findings if f.verdict == report.verdict), None)
-        said += [f'<p class="diagnosis {worst.verdict}"><code>{escape(worst.wrt)}</code>: {escape(worst.detail)}</p>'] if worst else []
-    return said + [f'<p class="diagnosis undecided">{escape(warning)}</p>' for warning in report.warnings]
+        said += (
+            [
+                f'<p class="diagnosis {worst.verdict}"><code>{escape(worst.wrt)}</code>: '
+                f"{escape(worst.detail)}</p>"
+            ]
+            if worst
+            else []
+        )
+    return said + [
+        f'<p class="diagnosis undecided">{escape(warning)}</p>' for warning in report.warnings
+    ]
 
 
 def _flow(blocks: Sequence[Stop], firsts: dict[str, list[str]]) -> str:
@@ -124,34 +166,47 @@ def _flow(blocks: Sequence[Stop], firsts: dict[str, list[str]]) -> str:
     high = _TOP + _ROW * len(blocks)
     one = _NAMES + unit * -LEAST
     drawn = [
-        f'<rect class="beyond refuted" x="{one:.1f}" y="{_TOP - 6}" width="{_WIDE + LEAST * unit:.1f}" height="{high - _TOP + 6}"/>'
+        f'<rect class="beyond refuted" x="{one:.1f}" y="{_TOP - 6}" '
+        f'width="{_WIDE + LEAST * unit:.1f}" height="{high - _TOP + 6}"/>'
     ]
     for i, stop in enumerate(blocks):
         y = _TOP + i * _ROW
         mark = " ◀ " + " and ".join(map(_marked, firsts[stop.name])) if stop.name in firsts else ""
         kind = "name first" if mark else "name"
-        drawn.append(f'<text class="{kind}" x="0" y="{y + 12}">{escape(_short(stop.name))}{escape(mark)}</text>')
+        drawn.append(
+            f'<text class="{kind}" x="0" '
+            f'y="{y + 12}">{escape(_short(stop.name))}{escape(mark)}</text>'
+        )
         for k, finding in enumerate((stop.value, stop.cotangent)):
             if finding is None:
                 continue
             size = max(LEAST, min(MOST, math.log10(max(ratio(finding), 10.0**LEAST)))) - LEAST
             drawn.append(
-                f'<rect class="{"back" if k else "fore"} {finding.verdict}" x="{_NAMES}" y="{y + 3 + 8 * k}" height="7" '
+                f'<rect class="{"back" if k else "fore"} {finding.verdict}" x="{_NAMES}" '
+                f'y="{y + 3 + 8 * k}" height="7" '
                 f'width="{max(1.5, size * unit):.1f}"><title>{escape(_titled(finding))}</title></rect>'
             )
     ticks = "".join(
-        f'<text x="{_NAMES + (e - LEAST) * unit:.1f}" y="{_TOP - 12}" text-anchor="middle">{"1" if e == 0 else f"10{_power(e)}"}</text>'
+        f'<text x="{_NAMES + (e - LEAST) * unit:.1f}" y="{_TOP - 12}" '
+        f'text-anchor="middle">{"1" if e == 0 else f"10{_power(e)}"}</text>'
         for e in range(LEAST, MOST + 1, 4)
     )
-    line = f'<path class="bound" d="M{one:.1f} {_TOP - 6}V{high}"/><text x="{_NAMES}" y="10">error, in bounds</text>'
+    line = (
+        f'<path class="bound" d="M{one:.1f} {_TOP - 6}V{high}"/><text x="{_NAMES}" '
+        f'y="10">error, in bounds</text>'
+    )
     keys = (
-        '<figcaption class="keys"><span><i></i>value</span><span><i class="back"></i>cotangent</span><span>line: the bound, what '
-        "rounding may explain; shaded: beyond it. Every block in torch's order, in the whole network, where an early difference "
+        '<figcaption class="keys"><span><i></i>value</span><span><i '
+        'class="back"></i>cotangent</span><span>line: the bound, what '
+        "rounding may explain; shaded: beyond it. Every block in torch's order, in the whole "
+        "network, where an early difference "
         "moves all that follows; what differs by itself is marked.</span></figcaption>"
     )
     return (
-        f'<h2>Through the network</h2><figure class="flow"><svg class="flow" viewBox="0 0 {_NAMES + _WIDE + 20} {high + 6}" role="img" '
-        f'aria-label="Error of every block in units of its bound">{"".join(drawn)}{line}{ticks}</svg>{keys}</figure>'
+        f'<h2>Through the network</h2><figure class="flow"><svg class="flow" viewBox="0 0 '
+        f'{_NAMES + _WIDE + 20} {high + 6}" role="img" '
+        f'aria-label="Error of every block in units of its '
+        f'bound">{"".join(drawn)}{line}{ticks}</svg>{keys}</figure>'
     )
 
 
@@ -181,12 +236,15 @@ def _table(report: Report) -> str:
         cells = "".join(f'<td class="num">{_measured(found.get(kind))}</td>' for kind in kinds)
         words = next((f.detail for f in found.values() if f.verdict != Verdict.CONFIRMED), "")
         rows.append(
-            f'<tr><td><code>{escape(wrt)}</code></td><td>{badge(verdict)}</td>{cells}<td class="words">{escape(words)}</td></tr>'
+            f"<tr><td><code>{escape(wrt)}</code></td><td>{badge(verdict)}</td>{cells}<td "
+            f'class="words">{escape(words)}</td></tr>'
         )
     heads = "".join(f'<th class="num">{escape(kind)}</th>' for kind in kinds)
     return (
-        '<h2>Every array</h2><p class="soft">d x is the gradient or cotangent of x. Errors are relative to the largest entry; in a low '
-        'precision they are root mean squares.</p><div class="scroll"><table><thead><tr><th>Array</th><th>Verdict</th>'
+        '<h2>Every array</h2><p class="soft">d x is the gradient or cotangent of x. Errors are '
+        "relative to the largest entry; in a low "
+        "precision they are root mean squares.</p><div "
+        'class="scroll"><table><thead><tr><th>Array</th><th>Verdict</th>'
         f"{heads}<th></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -200,13 +258,15 @@ def _probes(report: Report) -> str:
     if not found:
         return ""
     rows = "".join(
-        f'<tr><td><code>{escape(f.wrt)}</code></td><td>{badge(f.verdict)}</td><td class="num">{magnitude(f.error, 1)}</td>'
+        f"<tr><td><code>{escape(f.wrt)}</code></td><td>{badge(f.verdict)}</td><td "
+        f'class="num">{magnitude(f.error, 1)}</td>'
         f'<td class="words">{escape(f.diagnosis or f.detail)}</td></tr>'
         for f in found
     )
     return (
         "<h2>Beyond the recorded activations</h2>"
-        '<p class="soft">Modules without parameters, alone, on values of 10<sup>−2</sup> to 10<sup>3</sup> in size.</p>'
+        '<p class="soft">Modules without parameters, alone, on values of 10<sup>−2</sup> to '
+        "10<sup>3</sup> in size.</p>"
         f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
     )
 
@@ -219,7 +279,8 @@ def _weights(lines: Sequence[str]) -> str:
         for ours, theirs, layout in (_split(line) for line in lines)
     )
     return (
-        '<h2>The map of weights</h2><div class="scroll"><table><thead><tr><th>The port</th><th>torch</th><th>Layout</th></tr></thead>'
+        '<h2>The map of weights</h2><div class="scroll"><table><thead><tr><th>The '
+        "port</th><th>torch</th><th>Layout</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -237,6 +298,13 @@ def _circumstances(report: Report, command: str) -> str:
         ("not seen", report.context.get("unseen")),
         ("time of the check", seconds(report.seconds)),
     ]
-    listed = "".join(f"<dt>{name}</dt><dd>{escape(str(text))}</dd>" for name, text in facts if text not in (None, ""))
+    listed = "".join(
+        f"<dt>{name}</dt><dd>{escape(str(text))}</dd>"
+        for name, text in facts
+        if text not in (None, "")
+    )
     typed = f"<pre><code>{escape(command)}</code></pre>" if command else ""
-    return f'<footer id="again"><h2>How to do it again</h2>{typed}<dl class="facts">{listed}</dl></footer>'
+    return (
+        f'<footer id="again"><h2>How to do it again</h2>{typed}<dl '
+        f'class="facts">{listed}</dl></footer>'
+    )

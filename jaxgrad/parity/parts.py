@@ -18,7 +18,9 @@ def spread(runs: list[np.ndarray]) -> np.ndarray:
 
 
 class Whole(NamedTuple):
-    """Torch's cotangent of a tap, parameter or input: in float64, how far it moves, and in float32."""
+    """Torch's cotangent of a tap, parameter or input: in float64, how far it moves, and in
+    float32.
+    """
 
     double: np.ndarray
     move: np.ndarray
@@ -35,5 +37,9 @@ def wholes(golden: Golden) -> dict[Key, Whole]:
     for kind, place in (("tap", "cotangent"), ("parameter", "parameter"), ("input", "input")):
         moves, singles = golden.group(f"move/{place}"), golden.group(f"single/{place}")
         for name, double in golden.group(f"double/{place}").items():
-            found[Key(kind, name)] = Whole(double, moves.get(name, np.zeros(double.shape)).astype(np.float64), singles.get(name))
+            found[Key(kind, name)] = Whole(
+                double,
+                moves.get(name, np.zeros(double.shape)).astype(np.float64),
+                singles.get(name),
+            )
     return found

@@ -1,11 +1,13 @@
 """Modules without parameters, alone, on numbers that no activation reaches.
 
-A ReLU6 whose inputs stay below 6 is a ReLU to every comparison. So each module that has neither parameters nor draws, takes
-one tensor and changes it, runs once more, alone, on values of both signs whose sizes lie between 10⁻² and 10³, forward and
-backward; and so does the port's block that stands for it, where that reads the module's input as a tap and nothing else.
+A ReLU6 whose inputs stay below 6 is a ReLU to every comparison. So each module that has neither
+parameters nor draws, takes one tensor and changes it, runs once more, alone, on values of both
+signs whose sizes lie between 10⁻² and 10³, forward and backward; and so does the port's block that
+stands for it, where that reads the module's input as a tap and nothing else.
 
-A softmax written as eˣ / Σ eˣ is right wherever it can be computed, and in float32 that is below 88. So what is the same in float64
-runs in float32 too, where it must be finite wherever torch's float32 is.
+A softmax written as eˣ / Σ eˣ is right wherever it can be computed, and in float32 that is below
+88. So what is the same in float64 runs in float32 too, where it must be finite wherever torch's
+float32 is.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,7 +56,8 @@ def probed(side: JaxSide, golden: Golden) -> list[Finding]:
         golden: what torch computed.
 
     Returns:
-        Two findings for each, of its value and of its VJP; none for modules whose block reads anything but the module's input.
+        Two findings for each, of its value and of its VJP; none for modules whose block reads
+        anything but the module's input.
     """
     recorded = golden.group("probe")
     partners = set((side.partners or {}).values())
@@ -68,37 +71,61 @@ def probed(side: JaxSide, golden: Golden) -> list[Finding]:
             side.blocks = Blocks(side)
         for label, x in recorded.items():
             block = side.blocks.blocks.get(label)
-            sources = {f"{label}<{key.name}" for key in block.reads if key.kind == "tap"} if block is not None else set()
-            if block is None or len(block.reads) != 1 or not sources & set(golden.manifest["inlets"]):
+            sources = (
+                {f"{label}<{key.name}" for key in block.reads if key.kind == "tap"}
+                if block is not None
+                else set()
+            )
+            if (
+                block is None
+                or len(block.reads) != 1
+                or not sources & set(golden.manifest["inlets"])
+            ):
                 continue
-            found += _compared(side, low, golden, label, next(iter(block.reads)), x.astype(np.float64))
+            found += _compared(
+                side, low, golden, label, next(iter(block.reads)), x.astype(np.float64)
+            )
     return found
 
 
-def _compared(side: JaxSide, low: Blocks, golden: Golden, label: str, key: Key, x: np.ndarray) -> Iterator[Finding]:
+def _compared(
+    side: JaxSide, low: Blocks, golden: Golden, label: str, key: Key, x: np.ndarray
+) -> Iterator[Finding]:
     blocks, block = side.blocks, side.blocks.blocks[label]
     raw = blocks._raw(blocks.names[key.name], x)
     c = golden.group("probe_seed")[label].astype(np.float64)
     copies = noisy_copies([raw], _UNIT, golden.manifest["seed"])[0]
     runs = [blocks.both(block, {key: copies[i]}, c) for i in range(COPIES + 1)]
-    scene = Scene(block, dict(golden.manifest["modules"].get(label.partition("#")[0], {}).get("options", {})), {})
+    scene = Scene(
+        block,
+        dict(golden.manifest["modules"].get(label.partition("#")[0], {}).get("options", {})),
+        {},
+    )
     sides = {"probe": [value for value, _ in runs], "probe_vjp": [parts[key] for _, parts in runs]}
     with in_precision(False), jax.default_matmul_precision("highest"):
-        value, parts = low.both(low.blocks[label], {key: raw.astype(np.float32)}, c.astype(np.float32))
+        value, parts = low.both(
+            low.blocks[label], {key: raw.astype(np.float32)}, c.astype(np.float32)
+        )
     singles = {"probe": value, "probe_vjp": parts[key]}
     for kind, ours in sides.items():
-        theirs, move, single = (golden.group(f"{part}/{kind}").get(label) for part in ("double", "move", "single"))
+        theirs, move, single = (
+            golden.group(f"{part}/{kind}").get(label) for part in ("double", "move", "single")
+        )
         if theirs is None or move is None:
             continue
         pair = Pair(ours[0], theirs, spread(ours), move.astype(np.float64), None, single)
-        finding = semantic(pair, f"{label} beyond" if kind == "probe" else f"d {label} beyond", evidence="probe")
+        finding = semantic(
+            pair, f"{label} beyond" if kind == "probe" else f"d {label} beyond", evidence="probe"
+        )
 
         def works(substitutes: Any, kind: str = kind, pair: Pair = pair) -> bool:
             value, parts = blocks.both(block, {key: raw}, c, substitutes)
             changed = pair._replace(ours=value if kind == "probe" else parts[key])
             return semantic(changed, "").verdict == Verdict.CONFIRMED
 
-        told = _told(finding, pair, _remedy(scene, works) if finding.verdict == Verdict.REFUTED else "")
+        told = _told(
+            finding, pair, _remedy(scene, works) if finding.verdict == Verdict.REFUTED else ""
+        )
         yield _in_single(told, singles[kind], single)
 
 
@@ -122,19 +149,46 @@ def _in_single(finding: Finding, ours: np.ndarray, theirs: np.ndarray | None) ->
         return finding
     at = tuple(int(i) for i in lost[0])
     entry = f"[{', '.join(map(str, at))}], {ours[at]:.8g} where torch's is {theirs[at]:.8g}"
-    detail = f"{_WHERE}, in float32: not finite in {len(lost)} of {ours.size} entries, first in {entry}; in float64 it is right"
+    detail = (
+        f"{_WHERE}, in float32: not finite in {len(lost)} of {ours.size} entries, first in "
+        f"{entry}; in float64 it is right"
+    )
     return replace(finding, verdict=Verdict.REFUTED, detail=detail, error=None, bound=None)
 
 
 def _told(finding: Finding, pair: Pair, remedy: str) -> Finding:
-    """Say where it was found. What float32 cannot resolve is no refutation, since it can hardly be meant; nor is it confirmed."""
-    verdict, bound, detail = finding.verdict, finding.bound, f"{_WHERE}: {finding.detail or finding.warning}"
-    if pair.ours.shape == pair.theirs.shape and np.isfinite(pair.ours).all() and finding.error is not None and bound is not None:
-        between = 0.0 if pair.theirs_single is None else SAFETY * np.abs(pair.theirs_single.astype(np.float64) - pair.theirs)
+    """Say where it was found. What float32 cannot resolve is no refutation, since it can hardly be
+    meant; nor is it confirmed.
+    """
+    verdict, bound, detail = (
+        finding.verdict,
+        finding.bound,
+        f"{_WHERE}: {finding.detail or finding.warning}",
+    )
+    if (
+        pair.ours.shape == pair.theirs.shape
+        and np.isfinite(pair.ours).all()
+        and finding.error is not None
+        and bound is not None
+    ):
+        between = (
+            0.0
+            if pair.theirs_single is None
+            else SAFETY * np.abs(pair.theirs_single.astype(np.float64) - pair.theirs)
+        )
         resolved = np.maximum(_SINGLE * np.maximum(np.abs(pair.theirs), _TINY), between)
         fine = bool(np.all(np.abs(pair.ours - pair.theirs) <= resolved))
         if verdict == Verdict.REFUTED and fine:
             verdict, detail = Verdict.UNDECIDED, f"{detail}; float32 would not show it"
-        elif verdict == Verdict.UNDECIDED and fine and not unsettled(finding) and finding.error <= GAP * bound:
-            verdict, bound, detail = Verdict.CONFIRMED, GAP * bound, f"{_WHERE}: {pair.ours.size} entries"
+        elif (
+            verdict == Verdict.UNDECIDED
+            and fine
+            and not unsettled(finding)
+            and finding.error <= GAP * bound
+        ):
+            verdict, bound, detail = (
+                Verdict.CONFIRMED,
+                GAP * bound,
+                f"{_WHERE}: {pair.ours.size} entries",
+            )
     return replace(finding, verdict=verdict, bound=bound, detail=detail, diagnosis=remedy)

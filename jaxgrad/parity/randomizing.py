@@ -1,14 +1,16 @@
 """Numbers in place of a fresh module's zeros and ones, at which half of all mistakes do not show.
 
-A bias of zero hides that it is missing, a scale of one that it is not applied, a running variance of one that its root was
-forgotten. Every parameter gets numbers of its own size; a buffer does only where it is a running statistic, since other
-buffers are tables that the formula fixes.
+A bias of zero hides that it is missing, a scale of one that it is not applied, a running variance
+of one that its root was forgotten. Every parameter gets numbers of its own size; a buffer does only
+where it is a running statistic, since other buffers are tables that the formula fixes.
 """
 
 import numpy as np
 
 
-def randomized(name: str, array: np.ndarray, rng: np.random.Generator, *, buffer: bool) -> np.ndarray:
+def randomized(
+    name: str, array: np.ndarray, rng: np.random.Generator, *, buffer: bool
+) -> np.ndarray:
     """Return numbers to test a parameter or buffer at, exact in float32.
 
     Args:

@@ -1,7 +1,9 @@
-"""What restores parity at a block that fails: known differences are tried, and the first that works is told.
+"""What restores parity at a block that fails: known differences are tried, and the first that works
+is told.
 
-An attempt changes a few equations of the block. It works when the block's value agrees with torch's, where the value was
-wrong; or when, with its new parts, all cotangents add up to torch's, where only the VJP was wrong.
+An attempt changes a few equations of the block. It works when the block's value agrees with
+torch's, where the value was wrong; or when, with its new parts, all cotangents add up to torch's,
+where only the VJP was wrong.
 """
 
 import itertools
@@ -22,7 +24,13 @@ MOST = 200
 """Attempts at one block."""
 
 
-def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str, wrong: Mapping[Key, Sequence[str]]) -> str:
+def remedy(
+    side: JaxSide,
+    blocks: Blocks,
+    suspects: Mapping[str, Any],
+    name: str,
+    wrong: Mapping[Key, Sequence[str]],
+) -> str:
     """Return what restores parity of a block, in words; empty where nothing that is known does.
 
     Args:
@@ -37,7 +45,11 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
     modules = golden.manifest["modules"]
     module = modules.get(owner, modules.get("", {}))
     inside = owner + "." if owner in modules else ""
-    vectors = {k: v.astype(np.float64) for k, v in golden.state.items() if k.startswith(inside) and v.ndim == 1 and v.dtype.kind == "f"}
+    vectors = {
+        k: v.astype(np.float64)
+        for k, v in golden.state.items()
+        if k.startswith(inside) and v.ndim == 1 and v.dtype.kind == "f"
+    }
     given = side.given("float64", golden.state, golden.inputs)
     numbers = blocks.numbers(given, golden.activations)
     forward = suspect.forward.verdict == Verdict.REFUTED
@@ -53,37 +65,63 @@ def remedy(side: JaxSide, blocks: Blocks, suspects: Mapping[str, Any], name: str
     def works(attempt: Attempt) -> bool:
         try:
             with np.errstate(all="ignore"):
-                value, parts = blocks.both(suspect.block, numbers, None if forward else suspect.cotangent, attempt.substitutes)
-        except Exception:  # a change that does not fit the shapes or types around it fails in whatever way JAX chooses
+                value, parts = blocks.both(
+                    suspect.block,
+                    numbers,
+                    None if forward else suspect.cotangent,
+                    attempt.substitutes,
+                )
+        except Exception:
+            # a change that does not fit the shapes or types around it fails in whatever way JAX
+            # chooses
             return False
         if semantic(suspect.pair(value), name).verdict != Verdict.CONFIRMED:
             return False
         return forward or _adds_up(golden, suspects, name, parts, own)
 
-    tried = itertools.islice(attempts(Scene(suspect.block, dict(module.get("options", {})), vectors)), MOST)
+    tried = itertools.islice(
+        attempts(Scene(suspect.block, dict(module.get("options", {})), vectors)), MOST
+    )
     return next((attempt.words for attempt in tried if works(attempt)), "")
 
 
-def _adds_up(golden: Any, suspects: Mapping[str, Any], name: str, parts: Mapping[Key, np.ndarray], wrong: Sequence[Key]) -> bool:
+def _adds_up(
+    golden: Any,
+    suspects: Mapping[str, Any],
+    name: str,
+    parts: Mapping[Key, np.ndarray],
+    wrong: Sequence[Key],
+) -> bool:
     theirs = wholes(golden)
     for key in wrong:
         others = [s for other, s in suspects.items() if other != name and key in s.parts]
-        total = sum((s.parts[key] for s in others), np.asarray(parts.get(key, np.zeros(theirs[key].double.shape))))
+        total = sum(
+            (s.parts[key] for s in others),
+            np.asarray(parts.get(key, np.zeros(theirs[key].double.shape))),
+        )
         none = np.zeros(theirs[key].double.shape)
-        shift = sum((np.nan_to_num(s.moves[key]) for s in suspects.values() if key in s.parts), none)
+        shift = sum(
+            (np.nan_to_num(s.moves[key]) for s in suspects.values() if key in s.parts), none
+        )
         if semantic(theirs[key].beside(total, shift), name).verdict != Verdict.CONFIRMED:
             return False
     return bool(wrong)
 
 
 def _missing_term(golden: Any, suspect: Any, name: str) -> str:
-    """Say so where the block lacks, or has too much of, one of the module's own parameters, such as a bias."""
+    """Say so where the block lacks, or has too much of, one of the module's own parameters, such as
+    a bias.
+    """
     theirs = suspect.torchs["value"][name]
     ours = suspect.value
     if ours.shape != theirs.shape or theirs.dtype.kind != "f":
         return ""
     for parameter, array in golden.state.items():
-        if parameter.rpartition(".")[0] != name.partition("[")[0].partition("#")[0] or array.dtype.kind != "f" or array.ndim != 1:
+        if (
+            parameter.rpartition(".")[0] != name.partition("[")[0].partition("#")[0]
+            or array.dtype.kind != "f"
+            or array.ndim != 1
+        ):
             continue
         for axis in range(theirs.ndim):
             if theirs.shape[axis] != array.size:
@@ -98,13 +136,24 @@ def _missing_term(golden: Any, suspect: Any, name: str) -> str:
 
 
 def buffer_remedy(golden: Any, name: str, ours: np.ndarray) -> str:
-    """Say which convention of running statistics explains a buffer that differs after the update."""
+    """Say which convention of running statistics explains a buffer that differs after the
+    update.
+    """
     if name not in golden.group("double/buffer"):
-        return "torch leaves it as it is, since it was recorded with train=False" if not golden.manifest["train"] else ""
+        return (
+            "torch leaves it as it is, since it was recorded with train=False"
+            if not golden.manifest["train"]
+            else ""
+        )
     module, _, which = name.rpartition(".")
     options = golden.manifest["modules"].get(module, {}).get("options", {})
     momentum, activation = options.get("momentum"), golden.activations.get(module)
-    if which not in ("running_mean", "running_var") or not isinstance(momentum, float) or not 0 < momentum < 1 or activation is None:
+    if (
+        which not in ("running_mean", "running_var")
+        or not isinstance(momentum, float)
+        or not 0 < momentum < 1
+        or activation is None
+    ):
         return ""
     old, new = golden.state[name].astype(np.float64), golden.group("double/buffer")[name]
     batch, count = (new - (1 - momentum) * old) / momentum, activation.size / max(1, old.size)
@@ -114,8 +163,13 @@ def buffer_remedy(golden: Any, name: str, ours: np.ndarray) -> str:
     for words, statistic in statistics.items():
         for weight in dict.fromkeys((momentum, 1 - momentum, 0.1, 0.01, 0.9, 0.99)):
             guess = (1 - weight) * old + weight * statistic
-            if np.allclose(guess, ours, rtol=1e-9, atol=1e-12 * float(np.abs(old).max(initial=1.0))):
+            if np.allclose(
+                guess, ours, rtol=1e-9, atol=1e-12 * float(np.abs(old).max(initial=1.0))
+            ):
                 if weight != momentum:
-                    return f"a weight of {momentum:g} for the batch, in place of {weight:g}, restores parity{words}"
+                    return (
+                        f"a weight of {momentum:g} for the batch, in place of {weight:g}, "
+                        f"restores parity{words}"
+                    )
                 return f"the variance times n/(n − 1) restores parity{words}" if words else ""
     return ""

@@ -1,4 +1,6 @@
-"""Outputs that are tuples, lists or dictionaries, as one dictionary of labelled leaves; the same for torch and JAX."""
+"""Outputs that are tuples, lists or dictionaries, as one dictionary of labelled leaves; the same
+for torch and JAX.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,14 +29,16 @@ def leaves(tree: Any, label: str = "") -> dict[str, Any]:
         return {label: tree}
     else:
         raise ValueError(
-            f"{label or 'the output'} is a {type(tree).__name__}; a parity check compares arrays, and tuples, lists and dictionaries "
+            f"{label or 'the output'} is a {type(tree).__name__}; a parity check compares arrays, "
+            f"and tuples, lists and dictionaries "
             "of them; return these"
         )
     return {k: v for part, item in items for k, v in leaves(item, label + part).items()}
 
 
 def real_parts(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return labelled arrays or tensors with the real and the imaginary part of each complex one in its place.
+    """Return labelled arrays or tensors with the real and the imaginary part of each complex one in
+    its place.
 
     >>> real_parts({"output": np.array([1 + 2j])})
     {'output.real': array([1.]), 'output.imag': array([2.])}
@@ -42,5 +46,9 @@ def real_parts(arrays: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for label, array in arrays.items():
         is_complex = isinstance(array, complex) or "complex" in str(getattr(array, "dtype", ""))
-        found |= {f"{label}.real": array.real, f"{label}.imag": array.imag} if is_complex else {label: array}
+        found |= (
+            {f"{label}.real": array.real, f"{label}.imag": array.imag}
+            if is_complex
+            else {label: array}
+        )
     return found

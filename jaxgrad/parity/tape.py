@@ -1,4 +1,5 @@
-"""What is changed in torch's dispatcher: random draws are recorded or handed out again, and casts to float32 are widened.
+"""What is changed in torch's dispatcher: random draws are recorded or handed out again, and casts
+to float32 are widened.
 
 Operations are seen there whichever function of torch they hide in.
 """
@@ -9,7 +10,8 @@ if TYPE_CHECKING:
     from jaxgrad.parity.torch_side import Run, TorchSide
 
 UNSTEADY = (
-    "`torch_module_or_function` does not do the same twice at the same numbers and draws; its randomness must come from torch "
+    "`torch_module_or_function` does not do the same twice at the same numbers and draws; its "
+    "randomness must come from torch "
     "(not from `random` or numpy), and it may keep no state but parameters and buffers"
 )
 
@@ -23,7 +25,9 @@ def tape_mode(torch: Any) -> Any:
             super().__init__()
             self.side, self.run, self.next = side, run, 0
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             kwargs = kwargs or {}
             if torch.Tag.nondeterministic_seeded not in func.tags:
                 return func(*args, **kwargs)
@@ -34,25 +38,32 @@ def tape_mode(torch: Any) -> Any:
                 return output  # such as attention whose dropout is 0
             if isinstance(output, tuple) or name == "rrelu_with_noise":
                 raise ValueError(
-                    f"torch's {name} draws and uses its draw in one step, so that it cannot be replayed; write it "
+                    f"torch's {name} draws and uses its draw in one step, so that it cannot be "
+                    f"replayed; write it "
                     "with torch.nn.Dropout, or with torch.rand and arithmetic"
                 )
             if output.numel() == 0:
                 return output
             if self.side.draws is not None:
-                if self.next >= len(self.side.draws) or self.side.draws[self.next]["array"].shape != tuple(output.shape):
+                if self.next >= len(self.side.draws) or self.side.draws[self.next][
+                    "array"
+                ].shape != tuple(output.shape):
                     raise ValueError(UNSTEADY)
                 output.copy_(torch.from_numpy(self.side.draws[self.next]["array"]))
             path = self.side.path[-1] if self.side.path else ""
             self.next += 1
-            self.run.draws.append({"path": path, "operation": name, "array": self.side._numpy(output)})
+            self.run.draws.append(
+                {"path": path, "operation": name, "array": self.side._numpy(output)}
+            )
             return output
 
     return Tape
 
 
 def widening_mode(torch: Any) -> Any:
-    """Return the dispatch mode of a run in float64 in which ``x.float()``, which changes nothing in float32, changes nothing either."""
+    """Return the dispatch mode of a run in float64 in which ``x.float()``, which changes nothing in
+    float32, changes nothing either.
+    """
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Widening(TorchDispatchMode):
@@ -60,7 +71,9 @@ def widening_mode(torch: Any) -> Any:
             super().__init__()
             self.side = side
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             kwargs = kwargs or {}
             if kwargs.get("dtype") is torch.float32:
                 self.side.widened = True

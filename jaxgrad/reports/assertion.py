@@ -1,4 +1,6 @@
-"""What an assertion says when a gradient is not confirmed: what is wrong first, then the table, within a terminal's width."""
+"""What an assertion says when a gradient is not confirmed: what is wrong first, then the table,
+within a terminal's width.
+"""
 
 import shutil
 import textwrap
@@ -18,19 +20,27 @@ def complaint(report: Report, width: int | None = None) -> str:
         width: columns to keep to; those of the terminal when None, and 100 at most.
 
     >>> from jaxgrad.reports.report import Finding
-    >>> wrong = Finding(evidence="autodiff", wrt="x", verdict=Verdict.REFUTED, diagnosis="x: the closed form is 2 times the gradient")
+    >>> wrong = Finding(
+    ...     evidence="autodiff",
+    ...     wrt="x",
+    ...     verdict=Verdict.REFUTED,
+    ...     diagnosis="x: the closed form is 2 times the gradient",
+    ... )
     >>> print(complaint(Report(name="square", findings=(wrong,)), 100).splitlines()[0])
     square: the gradient is refuted. x: the closed form is 2 times the gradient
     """
     width = min(width or shutil.get_terminal_size((100, 24)).columns, 100)
     width = max(60, width - MARGIN)
     told = f"{report.name}: the gradient is {report.verdict}. {reason(report)}"
-    head = textwrap.wrap(told, width, initial_indent=" " * len("AssertionError: "), break_on_hyphens=False)
+    head = textwrap.wrap(
+        told, width, initial_indent=" " * len("AssertionError: "), break_on_hyphens=False
+    )
     return "\n".join([head[0].lstrip(), *head[1:], "", plain_table([report], width)])
 
 
 def reason(report: Report) -> str:
-    """Return in words why a report has the verdict it has: the diagnoses, or else the strongest finding's detail.
+    """Return in words why a report has the verdict it has: the diagnoses, or else the strongest
+    finding's detail.
 
     >>> reason(Report(name="nothing", findings=()))
     'no evidence applies to it'
@@ -40,9 +50,15 @@ def reason(report: Report) -> str:
     if diagnoses:
         return "; ".join(diagnoses)
     if not against:
-        open_inputs = {wrt for wrt, verdict in report.by_input.items() if verdict == Verdict.UNDECIDED}
-        against = [f for f in report.findings if f.wrt in open_inputs and f.verdict == Verdict.UNDECIDED]
-    by_entry = sorted(against, key=lambda f: f.evidence == "certificate")  # the others name an entry and both values
+        open_inputs = {
+            wrt for wrt, verdict in report.by_input.items() if verdict == Verdict.UNDECIDED
+        }
+        against = [
+            f for f in report.findings if f.wrt in open_inputs and f.verdict == Verdict.UNDECIDED
+        ]
+    by_entry = sorted(
+        against, key=lambda f: f.evidence == "certificate"
+    )  # the others name an entry and both values
     told = next((f for f in by_entry if f.detail), None)
     if told is None:
         return "no evidence applies to it" if not report.findings else "no evidence confirms it"

@@ -1,7 +1,8 @@
 """What changed between two runs, read from their JSON.
 
-A verdict is worse in this order: confirmed, undecided, refuted, could not be verified. What is gone is worse too, since nothing
-watches over it any longer, and so is what is new and not confirmed; both hold of derivations and of the inputs of one.
+A verdict is worse in this order: confirmed, undecided, refuted, could not be verified. What is gone
+is worse too, since nothing watches over it any longer, and so is what is new and not confirmed;
+both hold of derivations and of the inputs of one.
 """
 
 import json
@@ -23,7 +24,9 @@ COARSER = 10.0
 
 @dataclass(frozen=True)
 class Run:
-    """What is compared of a run: its reports, and the messages of what could not be verified, by name."""
+    """What is compared of a run: its reports, and the messages of what could not be verified, by
+    name.
+    """
 
     reports: Mapping[str, Report]
     errors: Mapping[str, str]
@@ -48,12 +51,15 @@ def read(path: str) -> Run:
     """Read the JSON of a run, or of a single report.
 
     Raises:
-        ValueError: when there is no such file, or when it holds something else; the message says what to do.
+        ValueError: when there is no such file, or when it holds something else; the message says
+            what to do.
     """
     remedy = "write it anew with `jaxgrad verify --json`"
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ValueError(f"{path!r} {'is a folder' if file.is_dir() else 'does not exist'}; {remedy}")
+        raise ValueError(
+            f"{path!r} {'is a folder' if file.is_dir() else 'does not exist'}; {remedy}"
+        )
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -65,17 +71,23 @@ def read(path: str) -> Run:
         raise ValueError(f"{path} is no report of jaxgrad: it has no `schema`; {remedy}")
     if version not in READABLE:
         raise ValueError(
-            f"{path} has version {version!r} of the report, but this jaxgrad reads {' and '.join(map(str, READABLE))}; {remedy}"
+            f"{path} has version {version!r} of the report, but this jaxgrad reads "
+            f"{' and '.join(map(str, READABLE))}; {remedy}"
         )
     try:
-        found = [Report.from_dict(report) for report in (data["reports"] if "reports" in data else [data])]
+        found = [
+            Report.from_dict(report)
+            for report in (data["reports"] if "reports" in data else [data])
+        ]
         errors = {str(error["name"]): str(error["message"]) for error in data.get("errors", ())}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from None
     names = [report.name for report in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f"{path} holds two reports with the name {twice!r}; they cannot be told apart")
+        raise ValueError(
+            f"{path} holds two reports with the name {twice!r}; they cannot be told apart"
+        )
     return Run({report.name: report for report in found}, errors)
 
 
@@ -83,7 +95,10 @@ def compare(old: Run, new: Run) -> list[Change]:
     """Return what changed from one run to the next, the worse first.
 
     >>> from jaxgrad.reports.report import Finding, Report, Verdict
-    >>> right, wrong = (Report(name="d", findings=(Finding(evidence="autodiff", wrt="x", verdict=v),)) for v in list(Verdict)[:2])
+    >>> right, wrong = (
+    ...     Report(name="d", findings=(Finding(evidence="autodiff", wrt="x", verdict=v),))
+    ...     for v in list(Verdict)[:2]
+    ... )
     >>> [change.text for change in compare(Run({"d": right}, {}), Run({"d": wrong}, {}))]
     ['confirmed before, now refuted: x']
     """
@@ -91,12 +106,26 @@ def compare(old: Run, new: Run) -> list[Change]:
     for name in dict.fromkeys([*old.reports, *old.errors, *new.reports, *new.errors]):
         before, after = _verdict(old, name), _verdict(new, name)
         if after is None:
-            changes.append(Change(name, f"{_was(before)} before, now gone: the new run does not verify it", "worse"))
+            changes.append(
+                Change(
+                    name,
+                    f"{_was(before)} before, now gone: the new run does not verify it",
+                    "worse",
+                )
+            )
         elif before is None:
-            changes.append(Change(name, f"new, {_was(after)}{_why(new, name)}", "other" if after == "confirmed" else "worse"))
+            changes.append(
+                Change(
+                    name,
+                    f"new, {_was(after)}{_why(new, name)}",
+                    "other" if after == "confirmed" else "worse",
+                )
+            )
         elif before != after:
             kind = "worse" if RANKS.index(after) > RANKS.index(before) else "better"
-            changes.append(Change(name, f"{_was(before)} before, now {_was(after)}{_why(new, name)}", kind))
+            changes.append(
+                Change(name, f"{_was(before)} before, now {_was(after)}{_why(new, name)}", kind)
+            )
         if name in old.reports and name in new.reports:
             changes += _inside(old.reports[name], new.reports[name], told=before != after)
     return sorted(changes, key=lambda change: ("worse", "better", "other").index(change.kind))
@@ -113,7 +142,9 @@ def _was(verdict: str | None) -> str:
 
 
 def _why(run: Run, name: str) -> str:
-    """Return, behind a colon, the message of an error, the diagnosis, or the inputs that are not confirmed."""
+    """Return, behind a colon, the message of an error, the diagnosis, or the inputs that are not
+    confirmed.
+    """
     if name in run.errors:
         return f": {run.errors[name]}"
     report = run.reports[name]
@@ -126,15 +157,30 @@ def _why(run: Run, name: str) -> str:
 
 
 def _inside(old: Report, new: Report, *, told: bool) -> list[Change]:
-    """Return what changed inside of a report; verdicts of inputs only where the whole report's did not change."""
+    """Return what changed inside of a report; verdicts of inputs only where the whole report's did
+    not change.
+    """
     changes = []
     before, after = old.by_input, new.by_input
     for wrt in dict.fromkeys([*before, *after]):
         if wrt not in after or wrt not in before:
             if wrt in before:
-                changes.append(Change(new.name, f"{wrt}: {before[wrt]} before, now gone: its gradient is no longer verified", "worse"))
+                changes.append(
+                    Change(
+                        new.name,
+                        f"{wrt}: {before[wrt]} before, now gone: its gradient is no longer "
+                        f"verified",
+                        "worse",
+                    )
+                )
             else:
-                changes.append(Change(new.name, f"{wrt}: new, {after[wrt]}", "other" if after[wrt] == "confirmed" else "worse"))
+                changes.append(
+                    Change(
+                        new.name,
+                        f"{wrt}: new, {after[wrt]}",
+                        "other" if after[wrt] == "confirmed" else "worse",
+                    )
+                )
             continue
         if before[wrt] != after[wrt] and not told:
             kind = "worse" if RANKS.index(after[wrt]) > RANKS.index(before[wrt]) else "better"
@@ -143,9 +189,15 @@ def _inside(old: Report, new: Report, *, told: bool) -> list[Change]:
             changes += _evidence(new.name, wrt, old, new)
     if sorted(new.warnings) != sorted(old.warnings):
         changes += [
-            Change(new.name, f"no longer warned: {warning}", "other") for warning in old.warnings if warning not in new.warnings
+            Change(new.name, f"no longer warned: {warning}", "other")
+            for warning in old.warnings
+            if warning not in new.warnings
         ]
-        changes += [Change(new.name, f"now warned: {warning}", "other") for warning in new.warnings if warning not in old.warnings]
+        changes += [
+            Change(new.name, f"now warned: {warning}", "other")
+            for warning in new.warnings
+            if warning not in old.warnings
+        ]
     return changes
 
 
@@ -154,11 +206,22 @@ def _evidence(name: str, wrt: str, old: Report, new: Report) -> list[Change]:
     changes = []
     for kind in dict.fromkeys([*found[0], *found[1]]):
         before, after = found[0].get(kind), found[1].get(kind)
-        verdicts = [str(finding.verdict) if finding else "not gathered" for finding in (before, after)]
+        verdicts = [
+            str(finding.verdict) if finding else "not gathered" for finding in (before, after)
+        ]
         if verdicts[0] != verdicts[1]:
-            changes.append(Change(name, f"{wrt}, {kind}: {verdicts[0]} before, now {verdicts[1]}", "other"))
-        elif before and after and (before.detectable or math.inf) * COARSER <= (after.detectable or 0.0):
-            text = f"{wrt}, {kind}: saw errors from {before.detectable:.1g} on before, now from {after.detectable:.1g} on"
+            changes.append(
+                Change(name, f"{wrt}, {kind}: {verdicts[0]} before, now {verdicts[1]}", "other")
+            )
+        elif (
+            before
+            and after
+            and (before.detectable or math.inf) * COARSER <= (after.detectable or 0.0)
+        ):
+            text = (
+                f"{wrt}, {kind}: saw errors from {before.detectable:.1g} on before, now from "
+                f"{after.detectable:.1g} on"
+            )
             changes.append(Change(name, text, "other"))
     return changes
 
@@ -174,5 +237,8 @@ def lines(changes: Sequence[Change], old: Run, new: Run) -> list[list[tuple[str,
     concerned = len({change.name for change in changes})
     worse = len({change.name for change in changes if change.kind == "worse"})
     better = len({change.name for change in changes if change.kind == "better"})
-    counted = f"{total} derivation{'s' * (total != 1)}: {total - concerned} as before, {worse} worse, {better} better"
+    counted = (
+        f"{total} derivation{'s' * (total != 1)}: {total - concerned} as before, {worse} "
+        f"worse, {better} better"
+    )
     return [*out, *([[]] if out else []), [(counted, "")]]

@@ -1,7 +1,8 @@
-"""The columns of the table of reports: one row per derivation and input, one column per kind of evidence.
+"""The columns of the table of reports: one row per derivation and input, one column per kind of
+evidence.
 
-A line is a list of (text, style) pieces: plain text drops the styles, a terminal colours by them. The widths are fixed
-before the first row, so a table can grow while the work goes on.
+A line is a list of (text, style) pieces: plain text drops the styles, a terminal colours by them.
+The widths are fixed before the first row, so a table can grow while the work goes on.
 """
 
 import math
@@ -54,7 +55,9 @@ def power_of_two(probability: float | None) -> str:
     """
     if not probability:
         return ""
-    return "2" + str(math.ceil(math.log2(probability))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return "2" + str(math.ceil(math.log2(probability))).translate(
+        str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    )
 
 
 def seconds(value: float) -> str:
@@ -70,7 +73,12 @@ def seconds(value: float) -> str:
 
 def by_strength(evidence: Iterable[str]) -> tuple[str, ...]:
     """Return each kind of evidence once, the strongest first."""
-    return tuple(sorted(dict.fromkeys(evidence), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)))
+    return tuple(
+        sorted(
+            dict.fromkeys(evidence),
+            key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER),
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,13 @@ class Layout:
     time: bool = True
 
     @classmethod
-    def fit(cls, names: Iterable[str], inputs: Iterable[str], evidence: Sequence[str], width: int = WIDTH) -> "Layout":
+    def fit(
+        cls,
+        names: Iterable[str],
+        inputs: Iterable[str],
+        evidence: Sequence[str],
+        width: int = WIDTH,
+    ) -> "Layout":
         """Choose what fits into `width` columns, giving up the least important first."""
         longest = max(map(len, [*names, "derivation"]))
         wrt = min(max(map(len, [*inputs, "input"])), 16)
@@ -145,7 +159,9 @@ class Layout:
     def header(self) -> list[Line]:
         """Return the lines above the first row."""
         heads = [[(head[i], "head") for head, _, _ in self.columns] for i in (0, 1)]
-        return [self._line(cells) for cells in heads if any(text for text, _ in cells)] + [self.rule()]
+        return [self._line(cells) for cells in heads if any(text for text, _ in cells)] + [
+            self.rule()
+        ]
 
     def rows(self, report: Report) -> list[Line]:
         """Return one line per input of a report."""
@@ -161,25 +177,44 @@ class Layout:
                 (wrt if len(wrt) <= self.wrt else "…" + wrt[1 - self.wrt :], ""),
                 (f"{mark} {verdict}" if self.words else mark, style),
             ]
-            cells += [_evidence_cell([f for f in findings if f.evidence == name]) for name in self.evidence]
+            cells += [
+                _evidence_cell([f for f in findings if f.evidence == name])
+                for name in self.evidence
+            ]
             if self.detects:
-                found = [f.detectable for f in findings if f.detectable is not None and f.verdict != Verdict.UNDECIDED]
+                found = [
+                    f.detectable
+                    for f in findings
+                    if f.detectable is not None and f.verdict != Verdict.UNDECIDED
+                ]
                 cells.append((number(min(found, default=None)), ""))
             if self.time:
                 cells.append((seconds(report.seconds) if first else "", "dim"))
             lines.append(self._line(cells))
         if not lines:
             verdict = "? undecided" if self.words else "?"
-            lines.append(self._line([(_shorten(report.name, self.name), "name"), ("", ""), (verdict, "undecided")]))
+            lines.append(
+                self._line(
+                    [(_shorten(report.name, self.name), "name"), ("", ""), (verdict, "undecided")]
+                )
+            )
         return lines
 
     def failure(self, name: str) -> Line:
         """Return the line of a derivation that could not be verified."""
-        return self._line([(_shorten(name, self.name), "name"), ("", ""), ("✗ error" if self.words else "✗", "refuted")])
+        return self._line(
+            [
+                (_shorten(name, self.name), "name"),
+                ("", ""),
+                ("✗ error" if self.words else "✗", "refuted"),
+            ]
+        )
 
     def _line(self, cells: Sequence[tuple[str, str]]) -> Line:
         line: Line = []
-        for i, ((text, style), (_, width, align)) in enumerate(zip(cells, self.columns, strict=False)):
+        for i, ((text, style), (_, width, align)) in enumerate(
+            zip(cells, self.columns, strict=False)
+        ):
             pad = " " * (width - len(text))
             before, after = (pad, "") if align == ">" else ("", pad)
             line += [("  " * (i > 0) + before, ""), (text, style), (after, "")]
@@ -193,6 +228,9 @@ def _shorten(text: str, width: int) -> str:
 def _evidence_cell(findings: Sequence[Finding]) -> tuple[str, str]:
     if not findings:
         return "", ""
-    worst = max(findings, key=lambda f: (f.verdict == Verdict.REFUTED, f.verdict == Verdict.CONFIRMED, f.error or 0))
+    worst = max(
+        findings,
+        key=lambda f: (f.verdict == Verdict.REFUTED, f.verdict == Verdict.CONFIRMED, f.error or 0),
+    )
     shown = power_of_two(worst.bound) if worst.evidence == "certificate" else number(worst.error)
     return f"{MARKS[worst.verdict]} {shown}".rstrip(), str(worst.verdict)

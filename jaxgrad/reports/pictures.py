@@ -1,7 +1,8 @@
 """What a finding can show: the data of its pictures, small whatever the gradient's size.
 
-Three kinds: a `Heat` map of the errors of an array's entries, a `Closing` interval of a growing sample, and a `Histogram` of
-standardised errors. They hold numbers and no drawing, so that they can be written as JSON and drawn elsewhere.
+Three kinds: a `Heat` map of the errors of an array's entries, a `Closing` interval of a growing
+sample, and a `Histogram` of standardised errors. They hold numbers and no drawing, so that they can
+be written as JSON and drawn elsewhere.
 """
 
 import math
@@ -16,7 +17,9 @@ ROWS, COLUMNS = 48, 64
 LARGEST = 1e99
 """Errors in units of a bound that is zero, and all beyond, are shown as this."""
 REACH = 6.0
-"""A histogram runs from −REACH to REACH standard errors; its first and last bin take what lies beyond."""
+"""A histogram runs from −REACH to REACH standard errors; its first and last bin take what lies
+beyond.
+"""
 WIDTH = 0.5
 """Width of a histogram's bin, in standard errors."""
 KEPT = 2**22
@@ -27,12 +30,14 @@ Cells = tuple[tuple[float | None, ...], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Heat:
-    """The errors of an array's entries, as rows of cells; each cell shows the worst of the entries in it.
+    """The errors of an array's entries, as rows of cells; each cell shows the worst of the entries
+    in it.
 
     Attributes:
-        shape: shape of the array. A vector is one row; of an array of more axes, all but the last are laid one below the other.
-        error: in units of the bound, so that what is above 1 is not explained; None where nothing was compared, NaN where
-            a value is not finite.
+        shape: shape of the array. A vector is one row; of an array of more axes, all but the last
+            are laid one below the other.
+        error: in units of the bound, so that what is above 1 is not explained; None where nothing
+            was compared, NaN where a value is not finite.
         closed: the closed form's values, where they are shown.
         reference: the reference's values at the same entries, where they are shown.
         against: what the reference is.
@@ -74,7 +79,8 @@ class Histogram:
     """How many entries of a sampled gradient lie how many standard errors from the closed form.
 
     Attributes:
-        counts: of bins of equal width from −reach to reach; the outermost take all that lies beyond.
+        counts: of bins of equal width from −reach to reach; the outermost take all that lies
+            beyond.
         reach: in standard errors.
     """
 
@@ -87,7 +93,15 @@ KINDS: dict[str, type[Any]] = {"heat": Heat, "closing": Closing, "histogram": Hi
 """Pictures by the name that they have in JSON."""
 
 
-def heat(error: Any, bound: Any, *, compared: Any = None, closed: Any = None, reference: Any = None, against: str = "") -> Heat:
+def heat(
+    error: Any,
+    bound: Any,
+    *,
+    compared: Any = None,
+    closed: Any = None,
+    reference: Any = None,
+    against: str = "",
+) -> Heat:
     """Lay out the errors of an array, in units of their bounds.
 
     Args:
@@ -104,34 +118,53 @@ def heat(error: Any, bound: Any, *, compared: Any = None, closed: Any = None, re
     error = np.asarray(error, np.float64)
     with np.errstate(all="ignore"):
         ratio = np.where(error == 0, 0.0, error / np.asarray(bound, np.float64))
-    ratio = np.where(np.isfinite(error), np.minimum(np.where(np.isnan(ratio), LARGEST, ratio), LARGEST), np.inf)
+    ratio = np.where(
+        np.isfinite(error), np.minimum(np.where(np.isnan(ratio), LARGEST, ratio), LARGEST), np.inf
+    )
     ratio = ratio if compared is None else np.where(compared, ratio, -1.0)
     grid = _grid(ratio)
     edges = _edges(grid.shape)
     if not grid.size:
         return Heat(shape=error.shape, error=(), against=against)
-    worst = np.maximum.reduceat(np.maximum.reduceat(grid, edges[0][:-1], axis=0), edges[1][:-1], axis=1)
+    worst = np.maximum.reduceat(
+        np.maximum.reduceat(grid, edges[0][:-1], axis=0), edges[1][:-1], axis=1
+    )
     cells = _cells(np.where(np.isinf(worst), np.nan, worst), worst >= 0)
     if closed is None or reference is None:
         return Heat(shape=error.shape, error=cells, against=against)
     at = _places(grid, edges)
-    shown = [_cells(np.asarray(side, np.float64).ravel()[at], worst >= 0) for side in (closed, reference)]
-    return Heat(shape=error.shape, error=cells, closed=shown[0], reference=shown[1], against=against)
+    shown = [
+        _cells(np.asarray(side, np.float64).ravel()[at], worst >= 0) for side in (closed, reference)
+    ]
+    return Heat(
+        shape=error.shape, error=cells, closed=shown[0], reference=shown[1], against=against
+    )
 
 
 def _grid(array: np.ndarray) -> np.ndarray:
-    return array.reshape(1, -1) if array.ndim < 2 else array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+    return (
+        array.reshape(1, -1)
+        if array.ndim < 2
+        else array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
+    )
 
 
 def _cells(values: np.ndarray, compared: np.ndarray) -> Cells:
-    return tuple(tuple(_short(v) if c else None for v, c in zip(*row, strict=True)) for row in zip(values, compared, strict=True))
+    return tuple(
+        tuple(_short(v) if c else None for v, c in zip(*row, strict=True))
+        for row in zip(values, compared, strict=True)
+    )
 
 
 def _edges(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first row and the first column of each bin, and the ends; bins are square where both axes are binned."""
+    """Return the first row and the first column of each bin, and the ends; bins are square where
+    both axes are binned.
+    """
     steps = [-(-n // most) for n, most in zip(shape, (ROWS, COLUMNS), strict=True)]
     steps = [max(steps)] * 2 if min(steps) > 1 else steps
-    rows, columns = (np.append(np.arange(0, n, max(1, step)), n) for n, step in zip(shape, steps, strict=True))
+    rows, columns = (
+        np.append(np.arange(0, n, max(1, step)), n) for n, step in zip(shape, steps, strict=True)
+    )
     return rows, columns
 
 
@@ -159,7 +192,9 @@ def histogram(standardised: Any) -> Histogram:
     """
     values = np.asarray(standardised, np.float64)
     bins = round(2 * REACH / WIDTH)
-    counts = np.histogram(np.clip(values[~np.isnan(values)], -REACH, REACH), bins, (-REACH, REACH))[0]
+    counts = np.histogram(np.clip(values[~np.isnan(values)], -REACH, REACH), bins, (-REACH, REACH))[
+        0
+    ]
     return Histogram(counts=tuple(counts.tolist()), reach=REACH)
 
 
@@ -172,12 +207,16 @@ class Path:
         self._looks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def begin(self, chunk_means: np.ndarray) -> None:
-        """Take the first round's chunk means, of shape (chunks, entries), if they are few enough to keep."""
+        """Take the first round's chunk means, of shape (chunks, entries), if they are few enough to
+        keep.
+        """
         if chunk_means.size <= KEPT:
             self.first = chunk_means
 
     def look(self, chunks: int, off: np.ndarray, reach: np.ndarray) -> None:
-        """Take what was seen at a look, after `chunks` chunks: the mean less the closed form, and half the interval's width."""
+        """Take what was seen at a look, after `chunks` chunks: the mean less the closed form, and
+        half the interval's width.
+        """
         if off.size * (len(self._looks) + 1) <= KEPT:
             self._looks[chunks] = off.copy(), reach.copy()
 
@@ -185,13 +224,20 @@ class Path:
         """Return all that is kept, as arrays."""
         off, reach = zip(*self._looks.values(), strict=True) if self._looks else ((), ())
         counts = np.array([*self._looks], np.int64)
-        return {"first": self.first, "look_chunks": counts, "look_off": np.array(off), "look_reach": np.array(reach)}
+        return {
+            "first": self.first,
+            "look_chunks": counts,
+            "look_off": np.array(off),
+            "look_reach": np.array(reach),
+        }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take up a state."""
         self.first = state["first"]
         pairs = zip(state["look_off"], state["look_reach"], strict=True)
-        self._looks = {int(count): pair for count, pair in zip(state["look_chunks"], pairs, strict=True)}
+        self._looks = {
+            int(count): pair for count, pair in zip(state["look_chunks"], pairs, strict=True)
+        }
 
     def closing(
         self, i: int, entry: tuple[int, ...], chunk: int, scale: float, resolution: float,
@@ -205,19 +251,29 @@ class Path:
             chunk: samples a chunk.
             scale: the gradient's largest entry; the unit of what is returned.
             resolution: the largest error that a confirmation may leave open, in that unit.
-            before: gives distance and reach that the entry's first few chunk means would have had at a look.
+            before: gives distance and reach that the entry's first few chunk means would have had
+                at a look.
         """
         counts = [count for count in (16, 32, 64, 128) if count <= len(self.first)]
         points = {count: before(self.first[:count, i].astype(np.float64)) for count in counts}
-        points |= {count: (float(off[i]), float(reach[i])) for count, (off, reach) in self._looks.items()}
-        finite = sorted((count, point) for count, point in points.items() if np.all(np.isfinite(point)))
-        shown = [(count * chunk, _short(off / scale), _short(reach / scale)) for count, (off, reach) in finite]
+        points |= {
+            count: (float(off[i]), float(reach[i])) for count, (off, reach) in self._looks.items()
+        }
+        finite = sorted(
+            (count, point) for count, point in points.items() if np.all(np.isfinite(point))
+        )
+        shown = [
+            (count * chunk, _short(off / scale), _short(reach / scale))
+            for count, (off, reach) in finite
+        ]
         samples, off, reaches = zip(*shown, strict=True) if shown else ((), (), ())
         return Closing(entry=entry, samples=samples, off=off, reach=reaches, resolution=resolution)
 
 
 def to_dict(picture: Picture) -> dict[str, Any]:
-    """Return a picture as plain dictionaries, lists and numbers; what is not finite becomes the word "nan"."""
+    """Return a picture as plain dictionaries, lists and numbers; what is not finite becomes the
+    word "nan".
+    """
     kind = next(name for name, of in KINDS.items() if isinstance(picture, of))
     return {"kind": kind} | {f.name: _plain(getattr(picture, f.name)) for f in fields(picture)}
 

@@ -1,8 +1,8 @@
 """What a verification says: verdicts, findings and reports.
 
-A `Finding` is one piece of evidence on the gradient in one input; a `Report` gathers the findings on one claim. Findings on
-the same input combine so: any refutation refutes; else any confirmation confirms; else undecided. A report is confirmed
-when every input is.
+A `Finding` is one piece of evidence on the gradient in one input; a `Report` gathers the findings
+on one claim. Findings on the same input combine so: any refutation refutes; else any confirmation
+confirms; else undecided. A report is confirmed when every input is.
 """
 
 import json
@@ -33,13 +33,17 @@ class Finding:
     """One piece of evidence on the gradient in one input.
 
     Attributes:
-        evidence: name of the evidence: autodiff, differences, monte_carlo, expectation, certificate.
+        evidence: name of the evidence: autodiff, differences, monte_carlo, expectation,
+            certificate.
         wrt: name of the input that is differentiated, or a path into it such as ``params['w']``.
         verdict: confirmed, refuted or undecided.
-        error: largest error found, in units of the gradient's largest entry; None where nothing was measured.
+        error: largest error found, in units of the gradient's largest entry; None where nothing was
+            measured.
         bound: what that error may be for a right gradient, in the same unit.
-        detectable: the size, in the same unit, above which no error is confirmed; larger ones still are refuted.
-        diagnosis: how the closed form is wrong, in words; empty where it is not, or where nothing explains it.
+        detectable: the size, in the same unit, above which no error is confirmed; larger ones still
+            are refuted.
+        diagnosis: how the closed form is wrong, in words; empty where it is not, or where nothing
+            explains it.
         seconds: wall-clock time this evidence took.
         detail: what was done, and the reason where the verdict is undecided.
         warning: what weakens a confirmation, such as "vacuous"; empty otherwise.
@@ -59,10 +63,18 @@ class Finding:
     pictures: tuple[Picture, ...] = field(default=(), repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as plain dictionaries and lists; a number that is not finite becomes None."""
+        """Return the finding as plain dictionaries and lists; a number that is not finite becomes
+        None.
+        """
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
-        return plain | {"verdict": str(self.verdict), "pictures": [picture_to_dict(p) for p in self.pictures]}
+        plain = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in plain.items()
+        }
+        return plain | {
+            "verdict": str(self.verdict),
+            "pictures": [picture_to_dict(p) for p in self.pictures],
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Finding":
@@ -73,7 +85,9 @@ class Finding:
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
-    """Combine verdicts on one and the same claim: a refutation beats a confirmation, and that beats undecided."""
+    """Combine verdicts on one and the same claim: a refutation beats a confirmation, and that beats
+    undecided.
+    """
     for verdict in (Verdict.REFUTED, Verdict.CONFIRMED):
         if verdict in verdicts:
             return verdict
@@ -88,9 +102,13 @@ class Report:
         name: name of the derivation.
         findings: the evidence, in the order in which it was gathered.
         context: how to do it again: seed, sizes, versions, device.
-        claim: what was claimed, in words; see `jaxgrad.claims.statement`. Empty where the report is not on a `Derivation`.
+        claim: what was claimed, in words; see `jaxgrad.claims.statement`. Empty where the report is
+            not on a `Derivation`.
 
-    >>> report = Report(name="square", findings=(Finding(evidence="autodiff", wrt="x", verdict=Verdict.CONFIRMED),))
+    >>> report = Report(
+    ...     name="square",
+    ...     findings=(Finding(evidence="autodiff", wrt="x", verdict=Verdict.CONFIRMED),),
+    ... )
     >>> report.verdict
     <Verdict.CONFIRMED: 'confirmed'>
     """
@@ -112,7 +130,11 @@ class Report:
         verdicts = self.by_input.values()
         if Verdict.REFUTED in verdicts:
             return Verdict.REFUTED
-        return Verdict.CONFIRMED if verdicts and all(v == Verdict.CONFIRMED for v in verdicts) else Verdict.UNDECIDED
+        return (
+            Verdict.CONFIRMED
+            if verdicts and all(v == Verdict.CONFIRMED for v in verdicts)
+            else Verdict.UNDECIDED
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -144,10 +166,17 @@ class Report:
     def from_dict(cls, data: Mapping[str, Any]) -> "Report":
         """Return the report that `to_dict` wrote; its verdict follows from the findings."""
         findings = tuple(Finding.from_dict(finding) for finding in data["findings"])
-        return cls(name=data["name"], findings=findings, context=dict(data["context"]), claim=dict(data.get("claim", {})))
+        return cls(
+            name=data["name"],
+            findings=findings,
+            context=dict(data["context"]),
+            claim=dict(data.get("claim", {})),
+        )
 
     def assert_confirmed(self) -> None:
-        """Raise an AssertionError unless the verdict is confirmed: what is wrong comes first, then the table."""
+        """Raise an AssertionError unless the verdict is confirmed: what is wrong comes first, then
+        the table.
+        """
         if self.verdict != Verdict.CONFIRMED:
             from jaxgrad.reports.assertion import complaint
 

@@ -1,4 +1,6 @@
-"""Reports as a table, and below it in words what rows cannot tell: refutations, doubts and warnings."""
+"""Reports as a table, and below it in words what rows cannot tell: refutations, doubts and
+warnings.
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,13 +9,16 @@ from jaxgrad.reports.layout import MARKS, WARNING, WIDTH, Layout, Line, by_stren
 from jaxgrad.reports.report import Finding, Report, Verdict
 
 LEGEND = (
-    "Numbers are the largest error found, relative to the gradient's largest entry; under “detects” the size above "
+    "Numbers are the largest error found, relative to the gradient's largest entry; under "
+    "“detects” the size above "
     "which no error is confirmed."
 )
 
 
 def needs_words(report: Report) -> bool:
-    """Say whether a report holds something that its rows cannot tell: a refutation, a doubt or a warning."""
+    """Say whether a report holds something that its rows cannot tell: a refutation, a doubt or a
+    warning.
+    """
     return report.verdict != Verdict.CONFIRMED or bool(report.warnings)
 
 
@@ -23,11 +28,18 @@ def explain(report: Report, width: int = WIDTH, *, every: bool = False) -> list[
     Args:
         report: the report.
         width: columns to wrap at.
-        every: whether to tell of all findings, and not only of those on inputs that are refuted, undecided or warned of.
+        every: whether to tell of all findings, and not only of those on inputs that are refuted,
+            undecided or warned of.
     """
     by_input = report.by_input
-    shown = [f for f in report.findings if every or by_input[f.wrt] != Verdict.CONFIRMED or f.warning]
-    mark = WARNING if report.verdict == Verdict.CONFIRMED and report.warnings else MARKS[report.verdict]
+    shown = [
+        f for f in report.findings if every or by_input[f.wrt] != Verdict.CONFIRMED or f.warning
+    ]
+    mark = (
+        WARNING
+        if report.verdict == Verdict.CONFIRMED and report.warnings
+        else MARKS[report.verdict]
+    )
     style = "undecided" if mark == WARNING else str(report.verdict)
     lines: list[Line] = [[(f"{mark} {report.name}", style), (f" is {report.verdict}", "")]]
     if not report.findings:
@@ -39,16 +51,27 @@ def explain(report: Report, width: int = WIDTH, *, every: bool = False) -> list[
         name = f.wrt if f.wrt != previous else ""
         previous = f.wrt
         verdict = f"{MARKS[f.verdict]} {f.verdict:<9}  "
-        head = [("    ", ""), (f"{name:<{wrt}}  ", "name"), (f"{f.evidence:<{evidence}}  ", ""), (verdict, str(f.verdict))]
+        head = [
+            ("    ", ""),
+            (f"{name:<{wrt}}  ", "name"),
+            (f"{f.evidence:<{evidence}}  ", ""),
+            (verdict, str(f.verdict)),
+        ]
         measured = _measured(f)
         indent = " " * min(6 + wrt, 16)
         if sum(len(text) for text, _ in head) + len(measured) <= width:
             lines.append([*head, (measured, "")])
         else:
             lines += [head, *_wrapped(measured, "", indent, width)]
-        diagnosis = "" if (f.wrt, f.diagnosis) in said else f.diagnosis  # the same for all evidence: once is enough
+        diagnosis = (
+            "" if (f.wrt, f.diagnosis) in said else f.diagnosis
+        )  # the same for all evidence: once is enough
         said.add((f.wrt, f.diagnosis))
-        for text, kind in ((diagnosis, str(f.verdict)), (f.warning, "undecided"), (f.detail, "dim")):
+        for text, kind in (
+            (diagnosis, str(f.verdict)),
+            (f.warning, "undecided"),
+            (f.detail, "dim"),
+        ):
             lines += _wrapped(text, kind, indent, width)
     return lines
 
@@ -67,7 +90,9 @@ def _measured(finding: Finding) -> str:
 
 def _wrapped(text: str, style: str, indent: str, width: int) -> list[Line]:
     width = max(width, len(indent) + 30)
-    wrapped = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    wrapped = textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
     return [[(line, style)] for line in wrapped]
 
 
@@ -77,7 +102,9 @@ def legend(width: int = WIDTH) -> list[Line]:
 
 
 def count(reports: Sequence[Report], failed: int = 0) -> Line:
-    """Return how many derivations are confirmed, refuted and undecided, and how many could not be verified."""
+    """Return how many derivations are confirmed, refuted and undecided, and how many could not be
+    verified.
+    """
     total = len(reports) + failed
     line: Line = [(f"{total} derivation{'s' * (total != 1)}: ", "")]
     parts = [(verdict, sum(r.verdict == verdict for r in reports)) for verdict in MARKS]
@@ -96,9 +123,17 @@ def lines(reports: Sequence[Report], width: int = WIDTH) -> list[Line]:
     """Return the whole table with what needs words; of a single report all findings are told."""
     inputs = [wrt for report in reports for wrt in report.by_input]
     layout = Layout.fit(
-        [r.name for r in reports], inputs, by_strength(f.evidence for report in reports for f in report.findings), width
+        [r.name for r in reports],
+        inputs,
+        by_strength(f.evidence for report in reports for f in report.findings),
+        width,
     )
-    out = [*layout.header(), *(line for report in reports for line in layout.rows(report)), layout.rule(), *legend(width)]
+    out = [
+        *layout.header(),
+        *(line for report in reports for line in layout.rows(report)),
+        layout.rule(),
+        *legend(width),
+    ]
     single = len(reports) == 1
     for report in reports:
         if single or needs_words(report):
@@ -115,7 +150,14 @@ def plain_table(reports: Sequence[Report], width: int = WIDTH) -> str:
     """Return the table of some reports as plain text.
 
     >>> from jaxgrad.reports.report import Finding, Report, Verdict
-    >>> finding = Finding(evidence="autodiff", wrt="x", verdict=Verdict.CONFIRMED, error=2e-16, bound=9e-16, detectable=2e-15)
+    >>> finding = Finding(
+    ...     evidence="autodiff",
+    ...     wrt="x",
+    ...     verdict=Verdict.CONFIRMED,
+    ...     error=2e-16,
+    ...     bound=9e-16,
+    ...     detectable=2e-15,
+    ... )
     >>> print(plain_table([Report(name="square", findings=(finding,))]).splitlines()[2])
     square      x      ✓ confirmed   ✓ 2e-16    2e-15  0.00 s
     """

@@ -1,11 +1,13 @@
-"""Compiled programs that are kept in the user's cache folder by the command and the pytest plugin; the library keeps none.
+"""Compiled programs that are kept in the user's cache folder by the command and the pytest plugin;
+the library keeps none.
 
-The command keeps JAX's own cache there, and beside it in the same folder the executables of `jaxgrad.runtime.compiled`, which need not
-be lowered first. The plugin keeps the latter alone: a test session's settings of JAX are the user's.
+The command keeps JAX's own cache there, and beside it in the same folder the executables of
+`jaxgrad.runtime.compiled`, which need not be lowered first. The plugin keeps the latter alone: a
+test session's settings of JAX are the user's.
 
-A cached program is machine code, so each version of jaxlib and each kind of processor has a folder of its own: a home folder
-that several machines share stays safe. What cannot be read is compiled anew, and then the folder is emptied when the command
-ends.
+A cached program is machine code, so each version of jaxlib and each kind of processor has a folder
+of its own: a home folder that several machines share stays safe. What cannot be read is compiled
+anew, and then the folder is emptied when the command ends.
 """
 
 import atexit
@@ -44,7 +46,8 @@ def folder() -> Path | None:
 
 
 def turn_on() -> Path | None:
-    """Let JAX, too, keep compiled programs between runs; do nothing where the user has set up a cache, or where none can be kept.
+    """Let JAX, too, keep compiled programs between runs; do nothing where the user has set up a
+    cache, or where none can be kept.
 
     Returns:
         The folder in use, or None.
@@ -62,7 +65,8 @@ def turn_on() -> Path | None:
 
 
 def keep_executables() -> Path | None:
-    """Let jaxgrad keep its executables between runs, whatever JAX keeps; do nothing where none can be kept.
+    """Let jaxgrad keep its executables between runs, whatever JAX keeps; do nothing where none can
+    be kept.
 
     Returns:
         The folder in use, or None.
@@ -89,7 +93,11 @@ def _machine() -> str:
 
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        features = "".join(dict.fromkeys(line for line in lines if line.startswith(("flags", "Features", "model name"))))
+        features = "".join(
+            dict.fromkeys(
+                line for line in lines if line.startswith(("flags", "Features", "model name"))
+            )
+        )
     except OSError:
         features = platform.processor()
     key = hashlib.sha256(f"{platform.system()} {features}".encode()).hexdigest()[:12]
@@ -97,18 +105,27 @@ def _machine() -> str:
 
 
 def _trim(root: Path, path: Path, before: int) -> None:
-    """Remove the programs longest unused, of all machines and versions, until half of the limit is free, if any were added to `path`.
+    """Remove the programs longest unused, of all machines and versions, until half of the limit is
+    free, if any were added to `path`.
 
-    To look at thousands of files takes a tenth of a second, so it is done last, and only where the folder may have grown too large.
+    To look at thousands of files takes a tenth of a second, so it is done last, and only where the
+    folder may have grown too large.
     """
     with contextlib.suppress(OSError):
         if path.stat().st_mtime_ns == before:
             return
-        entries = [(os.stat(found), found) for folder in os.scandir(root) if folder.is_dir() for found in _programs(folder.path)]
+        entries = [
+            (os.stat(found), found)
+            for folder in os.scandir(root)
+            if folder.is_dir()
+            for found in _programs(folder.path)
+        ]
         total = sum(stat.st_size for stat, _ in entries)
         if total <= LIMIT:
             return
-        for stat, found in sorted(entries, key=lambda entry: max(entry[0].st_atime, entry[0].st_mtime)):
+        for stat, found in sorted(
+            entries, key=lambda entry: max(entry[0].st_atime, entry[0].st_mtime)
+        ):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(found)
             total -= stat.st_size
@@ -121,11 +138,14 @@ def _programs(folder: str) -> list[str]:
 
 
 def _mend(path: Path) -> None:
-    """Pass over the warnings of a damaged cache, and empty it at the end, since JAX never overwrites an entry."""
+    """Pass over the warnings of a damaged cache, and empty it at the end, since JAX never
+    overwrites an entry.
+    """
     show = warnings.showwarning
     damaged: list[str] = []
 
-    def quiet(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]  # the signature is that of warnings.showwarning
+    # the signature is that of warnings.showwarning
+    def quiet(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
         text = str(message)
         if text.startswith(_UNREADABLE):
             if not damaged:

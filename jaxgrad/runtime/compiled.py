@@ -1,9 +1,11 @@
 """Compiled programs, and the command's store of them.
 
-JAX's own cache of compiled programs is asked once a program has been lowered, and for a small program lowering takes longer than
-all the rest. So the command keeps executables under a digest of what is lowered (`jaxgrad.runtime.digests`), and what has none is left to
-JAX. Constants are arguments of the executable. JAX makes LAPACK's functions known to XLA only when it lowers a call of them, so a file
-says whether its executable has such calls. In the library nothing is kept but in memory.
+JAX's own cache of compiled programs is asked once a program has been lowered, and for a small
+program lowering takes longer than all the rest. So the command keeps executables under a digest of
+what is lowered (`jaxgrad.runtime.digests`), and what has none is left to JAX. Constants are
+arguments of the executable. JAX makes LAPACK's functions known to XLA only when it lowers a call of
+them, so a file says whether its executable has such calls. In the library nothing is kept but in
+memory.
 """
 
 import functools
@@ -41,7 +43,8 @@ class Program:
     """A function that is compiled once for each structure, shape and type of its arguments.
 
     Args:
-        function: of pytrees of arrays; one that is a `jaxgrad.jaxprs.traced.Traceable` is not traced again.
+        function: of pytrees of arrays; one that is a `jaxgrad.jaxprs.traced.Traceable` is not
+            traced again.
         options: compiler options.
 
     >>> double = Program(lambda tree: jax.tree.map(lambda x: 2 * x, tree))
@@ -65,19 +68,29 @@ class Program:
         signature = self._traced.signature(leaves, tree)
         if signature not in self._made:
             closed, shape = self._traced.program(*args)
-            self._made[signature] = executable(closed, leaves, self._options), jax.tree.structure(shape)
+            self._made[signature] = (
+                executable(closed, leaves, self._options),
+                jax.tree.structure(shape),
+            )
         return self._made[signature]
 
     def over(self, stacked: Any, *more: Any) -> Any:
-        """Evaluate at each of some first arguments, stacked along their first axis; return the results stacked, as numpy arrays.
+        """Evaluate at each of some first arguments, stacked along their first axis; return the
+        results stacked, as numpy arrays.
 
-        For programs as small as most, this costs less than to trace, lower and compile one over a batch.
+        For programs as small as most, this costs less than to trace, lower and compile one over a
+        batch.
         """
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(stacked)]
         run, structure = self._compiled(jax.tree.map(lambda x: x[0], stacked), *more)
         rest = jax.tree.leaves(more)
-        rows = [[np.asarray(x) for x in run(*(leaf[i] for leaf in leaves), *rest)] for i in range(len(leaves[0]))]
-        return jax.tree.unflatten(structure, [np.stack(column) for column in zip(*rows, strict=True)])
+        rows = [
+            [np.asarray(x) for x in run(*(leaf[i] for leaf in leaves), *rest)]
+            for i in range(len(leaves[0]))
+        ]
+        return jax.tree.unflatten(
+            structure, [np.stack(column) for column in zip(*rows, strict=True)]
+        )
 
     def jaxpr(self, *args: Any) -> core.ClosedJaxpr:
         """Return the program for such arguments."""
@@ -85,7 +98,8 @@ class Program:
 
 
 def at_once(function: Callable[[], Any]) -> Any:
-    """Return ``function()``, evaluated in numpy, or compiled as one program where it cannot be: its steps would be compiled one by one.
+    """Return ``function()``, evaluated in numpy, or compiled as one program where it cannot be: its
+    steps would be compiled one by one.
 
     >>> float(at_once(lambda: jnp.ones(3).sum()))
     3.0
@@ -93,7 +107,11 @@ def at_once(function: Callable[[], Any]) -> Any:
     traced = TracedOnce(function)
     closed, shape = traced.program()
     found = floating(closed, [])
-    return Program(traced, check_options())() if found is None else jax.tree.unflatten(jax.tree.structure(shape), found)
+    return (
+        Program(traced, check_options())()
+        if found is None
+        else jax.tree.unflatten(jax.tree.structure(shape), found)
+    )
 
 
 def keep_in(folder: Path) -> None:
@@ -108,25 +126,37 @@ def _listen(event: str, **_: Any) -> None:
         _hits.append(event)
 
 
-def evaluated(closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None = None) -> list[Any]:
-    """Evaluate a program once: in numpy, which need not compile it, or compiled where it has an operation that is only JAX's."""
+def evaluated(
+    closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None = None
+) -> list[Any]:
+    """Evaluate a program once: in numpy, which need not compile it, or compiled where it has an
+    operation that is only JAX's.
+    """
     outputs = floating(closed, args)
     return list(executable(closed, args, options)(*args)) if outputs is None else outputs
 
 
 def executable(
-    closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None = None, *, wait: bool = True
+    closed: core.ClosedJaxpr,
+    args: Sequence[Any],
+    options: dict[str, Any] | None = None,
+    *,
+    wait: bool = True,
 ) -> Callable[..., Sequence[Any]]:
-    """Return a traced program as a compiled function of flat arguments: from the store if it is there, else newly compiled.
+    """Return a traced program as a compiled function of flat arguments: from the store if it is
+    there, else newly compiled.
 
     Args:
         closed: the program.
         args: arguments like those it will be called with.
         options: compiler options.
-        wait: whether to wait until it is compiled; else that is done by another thread, and waited for by the first call.
+        wait: whether to wait until it is compiled; else that is done by another thread, and waited
+            for by the first call.
     """
     jaxpr = closed.jaxpr.replace(
-        constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], debug_info=closed.jaxpr.debug_info.with_unknown_names()
+        constvars=[],
+        invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars],
+        debug_info=closed.jaxpr.debug_info.with_unknown_names(),
     )
     consts = [*closed.consts]
     path, everything = _place(jaxpr, options), (*consts, *args)
@@ -140,15 +170,25 @@ def executable(
 
 
 def placed(
-    closed: core.ClosedJaxpr, args: Sequence[Any], options: dict[str, Any] | None, devices: Sequence[Any]
+    closed: core.ClosedJaxpr,
+    args: Sequence[Any],
+    options: dict[str, Any] | None,
+    devices: Sequence[Any],
 ) -> list[Callable[..., Sequence[Any]]]:
-    """Return a traced program as one compiled function for each device, which takes arguments from anywhere."""
-    jaxpr = closed.jaxpr.replace(constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars])
+    """Return a traced program as one compiled function for each device, which takes arguments from
+    anywhere.
+    """
+    jaxpr = closed.jaxpr.replace(
+        constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars]
+    )
 
     def there(values: Sequence[Any], device: Any) -> list[Any]:
         return jax.device_put([*values], device)
 
-    makes = [lowered(_function(jaxpr, "program"), options, *there([*closed.consts, *args], device)) for device in devices]
+    makes = [
+        lowered(_function(jaxpr, "program"), options, *there([*closed.consts, *args], device))
+        for device in devices
+    ]
     with ThreadPoolExecutor(min(len(makes), cores())) as pool:
         calls = list(pool.map(lambda make: make(), makes))
     consts = [there(closed.consts, device) for device in devices]
@@ -174,7 +214,9 @@ def _function(jaxpr: core.Jaxpr, name: str) -> Callable[..., Any]:
     return program
 
 
-def _made(path: Path, jaxpr: core.Jaxpr, options: dict[str, Any] | None, args: Sequence[Any]) -> Callable[[], Callable[..., Any]]:
+def _made(
+    path: Path, jaxpr: core.Jaxpr, options: dict[str, Any] | None, args: Sequence[Any]
+) -> Callable[[], Callable[..., Any]]:
     """Return what compiles a program and keeps it."""
     finish = lowered(_function(jaxpr, "program"), options, *args)
 
@@ -184,7 +226,9 @@ def _made(path: Path, jaxpr: core.Jaxpr, options: dict[str, Any] | None, args: S
         outside = _outside(call)
         if not all(target.startswith(_LAPACK) for target in outside):
             return call
-        if len(_hits) > before:  # XLA cannot write out again what JAX took from its own cache, where a new name is not found
+        if len(_hits) > before:
+            # XLA cannot write out again what JAX took from its own cache, where a new name is not
+            # found
             call = compiled(_function(jaxpr, f"program_{uuid.uuid4().hex}"), options, *args)
         _save(path, call, bool(outside))
         return call
@@ -238,7 +282,11 @@ def _make_lapack_known() -> None:
 
 def _outside(call: Any) -> list[str]:
     """Return the functions that are no part of XLA and that a program calls."""
-    return [target for target in re.findall(r'custom_call_target="([^"]*)"', call.as_text()) if not target.startswith("__")]
+    return [
+        target
+        for target in re.findall(r'custom_call_target="([^"]*)"', call.as_text())
+        if not target.startswith("__")
+    ]
 
 
 def _save(path: Path, call: Callable[..., Any], lapack: bool) -> None:
@@ -250,5 +298,13 @@ def _save(path: Path, call: Callable[..., Any], lapack: bool) -> None:
         with open(descriptor, "wb") as file:
             file.write(hashlib.sha256(content).digest() + content)
         os.replace(temporary, path)
-    except (OSError, ValueError, NotImplementedError, pickle.PicklingError, jax.errors.JaxRuntimeError):
-        return  # a full or read-only disk, or what JAX or XLA cannot write out: the next run compiles it, as this one did
+    except (
+        OSError,
+        ValueError,
+        NotImplementedError,
+        pickle.PicklingError,
+        jax.errors.JaxRuntimeError,
+    ):
+        # a full or read-only disk, or what JAX or XLA cannot write out: the next run compiles it,
+        # as this one did
+        return

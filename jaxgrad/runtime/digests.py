@@ -1,8 +1,9 @@
 """Digests of programs: which compiled program is this one's.
 
-A digest is one of what is lowered, the jaxpr: its operations with their parameters, the types of its variables, its literals, and all
-that JAX and XLA are set to. Constants are arguments and not part of it. A program that holds anything whose meaning a digest cannot
-know, such as a callback or an operation that is not JAX's own, has none.
+A digest is one of what is lowered, the jaxpr: its operations with their parameters, the types of
+its variables, its literals, and all that JAX and XLA are set to. Constants are arguments and not
+part of it. A program that holds anything whose meaning a digest cannot know, such as a callback or
+an operation that is not JAX's own, has none.
 """
 
 import enum
@@ -24,7 +25,9 @@ FORMAT = "3"
 """Version of what is digested and of what is stored."""
 
 _RULES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
-"""Operations that are lowered as the program in one of their parameters; the others are for differentiation."""
+"""Operations that are lowered as the program in one of their parameters; the others are for
+differentiation.
+"""
 
 
 class _UnknownError(Exception):
@@ -32,7 +35,8 @@ class _UnknownError(Exception):
 
 
 def digest(jaxpr: core.Jaxpr, options: dict[str, Any] | None = None) -> str | None:
-    """Return a digest of a program without constants and of all that decides how it is compiled; None where there can be none.
+    """Return a digest of a program without constants and of all that decides how it is compiled;
+    None where there can be none.
 
     >>> first, again = (jax.make_jaxpr(lambda x: 2 * x)(1.0).jaxpr for _ in range(2))
     >>> digest(first) == digest(again) != digest(jax.make_jaxpr(lambda x: 3 * x)(1.0).jaxpr)
@@ -48,7 +52,11 @@ def digest(jaxpr: core.Jaxpr, options: dict[str, Any] | None = None) -> str | No
 
 
 def _surroundings(default: str) -> str:
-    settings = {k: v for k, v in sorted(jax.config.values.items()) if "cache" not in k and "traceback" not in k}
+    settings = {
+        k: v
+        for k, v in sorted(jax.config.values.items())
+        if "cache" not in k and "traceback" not in k
+    }
     around = os.environ.get("XLA_FLAGS", ""), os.environ.get("NPROC", ""), cores()
     return repr((FORMAT, jax.__version__, jaxlib.version.__version__, default, settings, *around))
 
@@ -56,7 +64,12 @@ def _surroundings(default: str) -> str:
 @functools.cache
 def _own() -> frozenset[int]:
     """Return the identities of the operations that JAX itself brings."""
-    return frozenset(id(p) for module in (core.primitives, jax.lax) for name, p in vars(module).items() if name.endswith("_p"))
+    return frozenset(
+        id(p)
+        for module in (core.primitives, jax.lax)
+        for name, p in vars(module).items()
+        if name.endswith("_p")
+    )
 
 
 @functools.lru_cache(2**12)
@@ -65,7 +78,9 @@ def _kind(aval: Any) -> str:
 
 
 def _program(jaxpr: core.Jaxpr, words: list[str]) -> list[str]:
-    """Spell out a program, after what was spelled out before; variables are numbered in the order in which they appear."""
+    """Spell out a program, after what was spelled out before; variables are numbered in the order
+    in which they appear.
+    """
     if jaxpr.effects:
         raise _UnknownError
     numbers: dict[core.Var, int] = {}
@@ -77,14 +92,20 @@ def _program(jaxpr: core.Jaxpr, words: list[str]) -> list[str]:
         return " ".join([_kind(var.aval) for var in variables])
 
     def read(atoms: Sequence[Any]) -> str:
-        return " ".join([_literal(x) if isinstance(x, core.Literal) else str(numbers[x]) for x in atoms])
+        return " ".join(
+            [_literal(x) if isinstance(x, core.Literal) else str(numbers[x]) for x in atoms]
+        )
 
     words.append(f"({bind((*jaxpr.constvars, *jaxpr.invars))}")
     for eqn in jaxpr.eqns:
         if id(eqn.primitive) not in own or eqn.effects:
             raise _UnknownError
         name, params = eqn.primitive.name, eqn.params
-        kept = {_RULES[name]: params[_RULES[name]]} if name in _RULES and _RULES[name] in params else params
+        kept = (
+            {_RULES[name]: params[_RULES[name]]}
+            if name in _RULES and _RULES[name] in params
+            else params
+        )
         if eqn.ctx is not context:
             context, told = eqn.ctx, repr(eqn.ctx)
         operands = read(eqn.invars)
@@ -105,7 +126,9 @@ def _literal(x: Any) -> str:
 
 def _parameter(value: Any, words: list[str]) -> None:
     kind = type(value)
-    if kind in _SIMPLE or isinstance(value, (bool, int, float, complex, str, bytes, np.dtype, np.generic)):
+    if kind in _SIMPLE or isinstance(
+        value, (bool, int, float, complex, str, bytes, np.dtype, np.generic)
+    ):
         words.append(f"{kind.__name__} {value!r}")
     elif isinstance(value, (tuple, list)):
         words.append(f"{kind.__name__} {len(value)}")
@@ -123,7 +146,9 @@ def _parameter(value: Any, words: list[str]) -> None:
         _parameter(np.asarray(value), words)
     elif isinstance(value, np.ndarray) and value.dtype != object:
         words.append(f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}")
-    elif isinstance(value, enum.Enum) or (kind.__module__.startswith("jax.") and kind.__qualname__ in _PLAIN):
+    elif isinstance(value, enum.Enum) or (
+        kind.__module__.startswith("jax.") and kind.__qualname__ in _PLAIN
+    ):
         words.append(f"{kind.__qualname__} {value!r}")
     else:
         raise _UnknownError

@@ -24,13 +24,21 @@ def check_writable(path: str | Path, argument: str) -> Path:
     try:
         resolved = Path(path).expanduser().resolve()
         resolved.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a ring, a home that is unknown, a name too long
-        raise ValueError(f"`{argument}` {str(path)!r} cannot be written: {error}; choose another place") from None
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # links in a ring, a home that is unknown, a name too long
+        raise ValueError(
+            f"`{argument}` {str(path)!r} cannot be written: {error}; choose another place"
+        ) from None
     folder = resolved.parent
     if resolved.is_dir():
         raise ValueError(f"`{argument}` {path} is a folder; give the name of a file")
     if not folder.is_dir():
-        raise ValueError(f"`{argument}` {path} cannot be written: there is no folder {folder}; make it first")
+        raise ValueError(
+            f"`{argument}` {path} cannot be written: there is no folder {folder}; make it first"
+        )
     try:
         if _is_special(resolved):
             with open(resolved, "ab"):
@@ -40,12 +48,15 @@ def check_writable(path: str | Path, argument: str) -> Path:
             os.close(descriptor)
             os.unlink(probe)
     except OSError as error:
-        raise ValueError(f"`{argument}` {path} cannot be written: {error.strerror}; choose another place") from None
+        raise ValueError(
+            f"`{argument}` {path} cannot be written: {error.strerror}; choose another place"
+        ) from None
     return resolved
 
 
 def check_distinct(paths: Mapping[str, str | Path | None]) -> None:
-    """Refuse options that name one file, of which one would overwrite what another wrote, or is to read.
+    """Refuse options that name one file, of which one would overwrite what another wrote, or is to
+    read.
 
     Args:
         paths: by the option's name; None where it was not given, and "-" for standard output.
@@ -55,14 +66,22 @@ def check_distinct(paths: Mapping[str, str | Path | None]) -> None:
     """
     seen: dict[str, str] = {}
     for option, path in paths.items():
-        if path is not None and path != "-" and not _is_special(Path(resolved := os.path.realpath(os.path.expanduser(path)))):
+        if (
+            path is not None
+            and path != "-"
+            and not _is_special(Path(resolved := os.path.realpath(os.path.expanduser(path))))
+        ):
             if resolved in seen:
-                raise ValueError(f"`{seen[resolved]}` and `{option}` both name {path}; give each a file of its own")
+                raise ValueError(
+                    f"`{seen[resolved]}` and `{option}` both name {path}; give each a file of "
+                    f"its own"
+                )
             seen[resolved] = option
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, sees the old one or the new one and nothing between.
+    """Write a text file so that a reader, or a crash, sees the old one or the new one and nothing
+    between.
 
     Args:
         path: where; pipes and devices are written directly.
@@ -71,7 +90,9 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: when it cannot be written; then nothing is changed.
     """
-    write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))  # a name of a file may be no text
+    write_bytes_atomically(
+        path, text.encode("utf-8", "backslashreplace")
+    )  # a name of a file may be no text
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:

@@ -1,7 +1,8 @@
 """Options that make XLA compile quickly on the CPU.
 
-A check runs a small program once or a few times, so that nearly all of its time goes into compiling; a sampling loop runs
-long, but its random number generator is what costs most to compile. Measured figures stand in ``benchmarks/NOTES.md``.
+A check runs a small program once or a few times, so that nearly all of its time goes into
+compiling; a sampling loop runs long, but its random number generator is what costs most to compile.
+Measured figures stand in ``benchmarks/NOTES.md``.
 """
 
 import functools
@@ -36,8 +37,11 @@ def check_options() -> dict[str, Any] | None:
     return _CHECK if jax.default_backend() == "cpu" and _accepted(tuple(_CHECK.items())) else None
 
 
-def compiled(function: Callable[..., Any], options: dict[str, Any] | None, *args: Any) -> Callable[..., Any]:
-    """Compile a function for arguments like these with XLA's options, or without them where XLA fails with them.
+def compiled(
+    function: Callable[..., Any], options: dict[str, Any] | None, *args: Any
+) -> Callable[..., Any]:
+    """Compile a function for arguments like these with XLA's options, or without them where XLA
+    fails with them.
 
     >>> float(compiled(lambda x: 2 * x, {"xla_no_such_option": 1}, 1.5)(1.5))
     3.0
@@ -45,8 +49,12 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None, *args
     return lowered(function, options, *args)()
 
 
-def lowered(function: Callable[..., Any], options: dict[str, Any] | None, *args: Any) -> Callable[[], Callable[..., Any]]:
-    """Do of `compiled` what has to be done in the caller's thread, and return the rest, which XLA does."""
+def lowered(
+    function: Callable[..., Any], options: dict[str, Any] | None, *args: Any
+) -> Callable[[], Callable[..., Any]]:
+    """Do of `compiled` what has to be done in the caller's thread, and return the rest, which XLA
+    does.
+    """
     if not options:
         return jax.jit(function).lower(*args).compile
     try:
@@ -66,13 +74,16 @@ def lowered(function: Callable[..., Any], options: dict[str, Any] | None, *args:
 def loop_options(*, narrow: bool = False, brief: bool = False) -> dict[str, Any] | None:
     """Options for a sampling loop; None away from the CPU.
 
-    None of them changes how XLA computes anything but for choosing among its established ways. Others were quicker, and wrong:
-    with vectors of 512 bits an arctan, with products and what surrounds them left to YNNPACK a product with a constant matrix,
-    and without algebraic simplification bfloat16 (``benchmarks/NOTES.md``).
+    None of them changes how XLA computes anything but for choosing among its established ways.
+    Others were quicker, and wrong: with vectors of 512 bits an arctan, with products and what
+    surrounds them left to YNNPACK a product with a constant matrix, and without algebraic
+    simplification bfloat16 (``benchmarks/NOTES.md``).
 
     Args:
-        narrow: whether all matrices are so narrow that their products are quicker without YNNPACK; see `jaxgrad.evidence.sampling.rewriting.products`.
-        brief: whether the loop runs so briefly that it should rather compile quickly, in little more than half of the time.
+        narrow: whether all matrices are so narrow that their products are quicker without YNNPACK;
+            see `jaxgrad.evidence.sampling.rewriting.products`.
+        brief: whether the loop runs so briefly that it should rather compile quickly, in little
+            more than half of the time.
     """
     if jax.default_backend() != "cpu":
         return None

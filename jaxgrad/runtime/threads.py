@@ -9,19 +9,24 @@ from typing import Any
 import jax
 
 XLA_THREADS = "NPROC"
-"""What XLA reads from the environment, when a backend starts on the CPU, as the number of threads that it may have."""
+"""What XLA reads from the environment, when a backend starts on the CPU, as the number of threads
+that it may have.
+"""
 _limit: list[int] = []
 
 
 def workers() -> int:
-    """Return how many compiled programs to run side by side: one a core on the CPU, and one anywhere else."""
+    """Return how many compiled programs to run side by side: one a core on the CPU, and one
+    anywhere else.
+    """
     return min([cores(), *_limit]) if jax.default_backend() == "cpu" else 1
 
 
 def limit(count: int) -> None:
     """Take so many cores and no more, before a backend has started.
 
-    Where several processes take all cores each, their threads wait for each other, and spin while they do.
+    Where several processes take all cores each, their threads wait for each other, and spin while
+    they do.
     """
     _limit[:] = [max(1, count)]
     os.environ.setdefault(XLA_THREADS, str(max(1, count)))
@@ -38,7 +43,8 @@ def _pool(pid: int) -> ThreadPoolExecutor:
 
 
 def for_each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """Return ``[work(item) for item in items]``, done by all cores; JAX's settings are those of the caller in none but the first.
+    """Return ``[work(item) for item in items]``, done by all cores; JAX's settings are those of the
+    caller in none but the first.
 
     >>> for_each(lambda x: x * x, range(4))
     [0, 1, 4, 9]
@@ -50,7 +56,8 @@ def for_each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 
 
 def ahead(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Let a thread do some work while the caller goes on, where there is a core for it; return what waits for the result.
+    """Let a thread do some work while the caller goes on, where there is a core for it; return what
+    waits for the result.
 
     >>> ahead(lambda: 3)()
     3

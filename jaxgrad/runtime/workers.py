@@ -1,8 +1,9 @@
 """Copies of this process that share its work.
 
-Verifying is mostly tracing and lowering, which hold Python's lock, so that threads gain little. A twin is forked before JAX has
-started its backend, and so before there are threads that a fork would break; it holds everything that was loaded, lambdas
-included, and is asked by number. Where a twin cannot be had, threads do the work.
+Verifying is mostly tracing and lowering, which hold Python's lock, so that threads gain little. A
+twin is forked before JAX has started its backend, and so before there are threads that a fork would
+break; it holds everything that was loaded, lambdas included, and is asked by number. Where a twin
+cannot be had, threads do the work.
 """
 
 import contextlib
@@ -26,10 +27,14 @@ class TwinLostError(Exception):
 
 
 def can_fork() -> bool:
-    """Say whether a fork is safe here, and whether each twin may have a backend of its own: accelerators' memory is not shared."""
+    """Say whether a fork is safe here, and whether each twin may have a backend of its own:
+    accelerators' memory is not shared.
+    """
     if not sys.platform.startswith("linux") or threading.active_count() > 1:
         return False
-    only_cpu = jax.config.values["jax_platforms"] == "cpu" or not importlib.metadata.entry_points(group="jax_plugins")
+    only_cpu = jax.config.values["jax_platforms"] == "cpu" or not importlib.metadata.entry_points(
+        group="jax_plugins"
+    )
     return only_cpu and not _backend_started()
 
 
@@ -45,7 +50,8 @@ class Twin:
     """A forked copy of this process that answers questions until it is stopped.
 
     Args:
-        answer: called in the twin with a number and a function that reports progress; its result must be picklable.
+        answer: called in the twin with a number and a function that reports progress; its result
+            must be picklable.
     """
 
     def __init__(self, answer: Answer) -> None:
@@ -81,7 +87,8 @@ class Twin:
             raise TwinLostError from error
 
     def answer(self, tell: Tell) -> Any:
-        """Return the answer to what was asked; what the twin prints and reports is passed on from now.
+        """Return the answer to what was asked; what the twin prints and reports is passed on from
+        now.
 
         Raises:
             TwinLostError: when the twin has died.
@@ -133,7 +140,9 @@ def _serve(pipe: Any, answer: Answer) -> None:
         sys.stdout, sys.stderr = _Stream(pipe, "stdout"), _Stream(pipe, "stderr")
         while True:
             number = pipe.recv()
-            pipe.send(("answer", answer(number, lambda *progress: pipe.send(("progress", *progress)))))
+            pipe.send(
+                ("answer", answer(number, lambda *progress: pipe.send(("progress", *progress))))
+            )
     except (EOFError, BrokenPipeError):
         status = 0
     finally:

@@ -1,7 +1,8 @@
 """Which evidence applies to a claim, and how each is gathered.
 
-A claim without a mask is compared with autodiff of its loss and with differences of it. A claim about an expected gradient is
-compared with sampling and with autodiff and differences of the exact expectation, where `jaxgrad.evidence.expectation.expectation` has one.
+A claim without a mask is compared with autodiff of its loss and with differences of it. A claim
+about an expected gradient is compared with sampling and with autodiff and differences of the exact
+expectation, where `jaxgrad.evidence.expectation.expectation` has one.
 """
 
 import math
@@ -24,21 +25,29 @@ from jaxgrad.reports.report import Finding, Verdict
 MAX_MASKS = 2**13
 """The most masks, or rows, that an exact expectation lists."""
 MOST_EXPECTED = 2**28
-"""The most entries of masks (masks × entries) at which a loss is evaluated for one exact expectation."""
+"""The most entries of masks (masks × entries) at which a loss is evaluated for one exact
+expectation.
+"""
 MOST_DIFFERENCED = 2**21
 """The same where the expectation is differenced, and so evaluated some thousand times."""
 
 BEYOND, BEYOND_EXPECTED = 4, 2**16
-"""The choice of sizes that is larger than those at which most evidence is gathered, from 7 on, and the same limit there."""
+"""The choice of sizes that is larger than those at which most evidence is gathered, from 7 on, and
+the same limit there.
+"""
 
 MAX_PROVED_MASKS = 2**9
-"""The most masks that a certificate sums over; beyond, it takes the moments that the mask's distribution states."""
+"""The most masks that a certificate sums over; beyond, it takes the moments that the mask's
+distribution states.
+"""
 
 Loss = Callable[..., Any]
 
 
 def gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
-    """Gather one kind of evidence; where it does not apply, return nothing, or the reason if it was asked for by name."""
+    """Gather one kind of evidence; where it does not apply, return nothing, or the reason if it was
+    asked for by name.
+    """
     problem.report_progress(name, 0.0, "")
     result = EVIDENCE[name](problem)
     problem.report_progress(name, 1.0, "")
@@ -46,7 +55,10 @@ def gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
         return result
     if not demanded:
         return []
-    return [Finding(evidence=name, wrt=wrt, verdict=Verdict.UNDECIDED, detail=result) for wrt in problem.wrt]
+    return [
+        Finding(evidence=name, wrt=wrt, verdict=Verdict.UNDECIDED, detail=result)
+        for wrt in problem.wrt
+    ]
 
 
 def _certificate(problem: Problem) -> list[Finding] | str:
@@ -56,7 +68,10 @@ def _certificate(problem: Problem) -> list[Finding] | str:
     if masked and not is_numbers(derivation.distribution(problem.choose_sizes(0, few_masks=True))):
         return NO_PYTREE
     results = []
-    for sizes in _distinct(derivation.choose_sizes(variant, fixed, few_masks=masked, few_labels=True) for variant in range(2)):
+    for sizes in _distinct(
+        derivation.choose_sizes(variant, fixed, few_masks=masked, few_labels=True)
+        for variant in range(2)
+    ):
         loss = loss_of_mask(problem, sizes)
         found = loss if isinstance(loss, str) else certificate(problem, sizes, loss)
         if isinstance(found, str):
@@ -66,7 +81,9 @@ def _certificate(problem: Problem) -> list[Finding] | str:
 
 
 def loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
-    """Return the loss, or its exact expectation, as a function of the inputs and the mask's distribution."""
+    """Return the loss, or its exact expectation, as a function of the inputs and the mask's
+    distribution.
+    """
     derivation = problem.derivation
     if derivation.mask is None:
         return lambda inputs, _: problem.loss(inputs)
@@ -107,11 +124,15 @@ def _differences(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is None:
         first = problem.choose_sizes(0)
         own = has_own_rules(problem.loss.program(problem.draw(first, 0))[0])
-        return differences(problem, [(sizes, problem.loss) for sizes in (_tried(problem) if own else [first])])
+        return differences(
+            problem, [(sizes, problem.loss) for sizes in (_tried(problem) if own else [first])]
+        )
     ways, reason = _ways(problem, MOST_DIFFERENCED)
     if not ways:
         return reason
-    found = differences(problem, [(sizes, _expected_loss(problem, sizes, plan)) for sizes, plan in ways])
+    found = differences(
+        problem, [(sizes, _expected_loss(problem, sizes, plan)) for sizes, plan in ways]
+    )
     return [replace(finding, detail=f"{finding.detail}; {_told(ways[:1])}") for finding in found]
 
 
@@ -119,7 +140,11 @@ def _monte_carlo(problem: Problem) -> list[Finding] | str:
     derivation = problem.derivation
     if derivation.mask is None:
         return "there is no mask to sample"
-    return monte_carlo(problem) if is_numbers(derivation.distribution(problem.choose_sizes(0))) else NO_PYTREE
+    return (
+        monte_carlo(problem)
+        if is_numbers(derivation.distribution(problem.choose_sizes(0)))
+        else NO_PYTREE
+    )
 
 
 EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {
@@ -129,7 +154,9 @@ EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {
     "differences": _differences,
     "monte_carlo": _monte_carlo,
 }
-"""Evidence by name: a function of the problem that returns findings, or the reason why it does not apply."""
+"""Evidence by name: a function of the problem that returns findings, or the reason why it does not
+apply.
+"""
 
 
 def _variants(problem: Problem) -> list[dict[str, int]]:
@@ -142,7 +169,9 @@ def _beyond(problem: Problem, variants: list[dict[str, int]]) -> dict[str, int] 
 
 
 def _tried(problem: Problem) -> list[dict[str, int]]:
-    """Return all sizes at which a claim without a mask is looked at, the larger ones where it can be made there."""
+    """Return all sizes at which a claim without a mask is looked at, the larger ones where it can
+    be made there.
+    """
     variants = _variants(problem)
     if (beyond := _beyond(problem, variants)) is None:
         return variants
@@ -155,7 +184,8 @@ def _tried(problem: Problem) -> list[dict[str, int]]:
 
 
 def _ways(problem: Problem, most: int) -> tuple[list[tuple[dict[str, int], Plan]], str]:
-    """Return small choices of sizes, each with a way to the exact expectation, or the reason why there is none.
+    """Return small choices of sizes, each with a way to the exact expectation, or the reason why
+    there is none.
 
     A way that does not believe the mask's own moments is preferred to one that does.
     """
@@ -171,14 +201,18 @@ def _ways(problem: Problem, most: int) -> tuple[list[tuple[dict[str, int], Plan]
 def _plan(problem: Problem, sizes: dict[str, int], most: int) -> Plan:
     loss, distribution, shape = _masked_loss(problem, sizes)
     most_here = most // math.prod(shape)
-    limits = {name: min(MAX_MASKS, most_here) if name in METHODS[:2] else most_here for name in METHODS}
+    limits = {
+        name: min(MAX_MASKS, most_here) if name in METHODS[:2] else most_here for name in METHODS
+    }
     return choose(loss, distribution, shape, (problem.draw(sizes, 0),), limits=limits)
 
 
 def _told(ways: list[tuple[dict[str, int], Plan]]) -> str:
     methods = list(dict.fromkeys(plan.method for _, plan in ways))
     told = "expectation by " + " and ".join(methods)
-    return told + (", that is, from the moments that the mask states" if methods == ["moments"] else "")
+    return told + (
+        ", that is, from the moments that the mask states" if methods == ["moments"] else ""
+    )
 
 
 def _distinct(choices: Iterable[dict[str, int]]) -> list[dict[str, int]]:
@@ -192,18 +226,28 @@ def _distinct(choices: Iterable[dict[str, int]]) -> list[dict[str, int]]:
 def _masked_loss(problem: Problem, sizes: dict[str, int]) -> tuple[Loss, Mask, tuple[int, ...]]:
     derivation, distribution = problem.derivation, problem.derivation.distribution(sizes)
     assert distribution is not None
-    return lambda inputs, mask: problem.loss(inputs, mask), distribution, derivation.mask_shape(sizes)
+    return (
+        lambda inputs, mask: problem.loss(inputs, mask),
+        distribution,
+        derivation.mask_shape(sizes),
+    )
 
 
 def _expected(problem: Problem, sizes: dict[str, int], method: str) -> TracedOnce:
-    """Return the exact expectation as a function of the inputs and the mask's distribution, traced once for all evidence."""
+    """Return the exact expectation as a function of the inputs and the mask's distribution, traced
+    once for all evidence.
+    """
     loss, _, shape = _masked_loss(problem, sizes)
     return problem.once(
         ("expected", *sizes.items(), method),
-        lambda: TracedOnce(lambda inputs, mask: expectation(loss, mask, shape, method=method)(inputs)),
+        lambda: TracedOnce(
+            lambda inputs, mask: expectation(loss, mask, shape, method=method)(inputs)
+        ),
     )
 
 
 def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Traceable:
-    """Return the exact expectation: that of certificates where the mask lets its probabilities be traced, else of this mask alone."""
+    """Return the exact expectation: that of certificates where the mask lets its probabilities be
+    traced, else of this mask alone.
+    """
     return problem.at_mask(_expected(problem, sizes, plan.method), sizes)

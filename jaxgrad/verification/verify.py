@@ -1,4 +1,6 @@
-"""verify(): what is checked of its arguments, and how the verdicts of all evidence (`jaxgrad.verification.applicable`) combine."""
+"""verify(): what is checked of its arguments, and how the verdicts of all evidence
+(`jaxgrad.verification.applicable`) combine.
+"""
 
 import functools
 import platform
@@ -37,9 +39,11 @@ def verify(
     progress: Progress | None = None,
     checkpoint: str | Path | None = None,
 ) -> Report:
-    """Verify that a closed form is the gradient of a loss, or of its expectation over a random mask.
+    """Verify that a closed form is the gradient of a loss, or of its expectation over a random
+    mask.
 
-    Any refutation refutes; else any confirmation confirms; else the verdict is undecided, with the reason.
+    Any refutation refutes; else any confirmation confirms; else the verdict is undecided, with the
+    reason.
 
     Args:
         derivation: the claim.
@@ -51,24 +55,39 @@ def verify(
         resolution: what sampling confirms is right to this part of the gradient's largest entry.
         max_samples: number of mask samples at which sampling gives up, undecided.
         progress: called with (evidence, fraction done, text).
-        checkpoint: name of a file in which sampling keeps its state after every round; where it exists, sampling goes on from it, and
-            ends with the same numbers as if it had never been interrupted.
+        checkpoint: name of a file in which sampling keeps its state after every round; where it
+            exists, sampling goes on from it, and ends with the same numbers as if it had never been
+            interrupted.
 
     Returns:
         A report with a finding for each piece of evidence and each array of the gradient.
 
     Raises:
         TypeError: when an argument is of the wrong kind.
-        ValueError: when an argument is out of its range, or does not fit the claim; when the closed form returns the wrong
-            keys or shapes.
+        ValueError: when an argument is out of its range, or does not fit the claim; when the closed
+            form returns the wrong keys or shapes.
 
     >>> from jaxgrad import Derivation
-    >>> claim = Derivation(name="cube", loss=lambda x: (x**3).sum(), gradient=lambda x: {"x": 3 * x**2}, shapes={"x": "n"})
+    >>> claim = Derivation(
+    ...     name="cube",
+    ...     loss=lambda x: (x**3).sum(),
+    ...     gradient=lambda x: {"x": 3 * x**2},
+    ...     shapes={"x": "n"},
+    ... )
     >>> verify(claim).verdict
     <Verdict.CONFIRMED: 'confirmed'>
     """
-    options = {"seed": seed, "evidence": evidence, "inputs": inputs, "sizes": sizes, "false_alarm": false_alarm,
-               "resolution": resolution, "max_samples": max_samples, "progress": progress, "checkpoint": checkpoint}  # fmt: skip
+    options = {
+        "seed": seed,
+        "evidence": evidence,
+        "inputs": inputs,
+        "sizes": sizes,
+        "false_alarm": false_alarm,
+        "resolution": resolution,
+        "max_samples": max_samples,
+        "progress": progress,
+        "checkpoint": checkpoint,
+    }
     return verify_beside(derivation, None, **options)
 
 
@@ -85,25 +104,38 @@ class Gathered(NamedTuple):
 
 
 def shares(derivation: Derivation, evidence: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the evidence that may be gathered in another process while this one samples; empty where there is none."""
+    """Return the evidence that may be gathered in another process while this one samples; empty
+    where there is none.
+    """
     names = tuple(evidence or EVIDENCE)
     sampled = derivation.mask is not None and "monte_carlo" in names
-    return tuple(name for name in names if name not in ("monte_carlo", "autodiff")) if sampled else ()
+    return (
+        tuple(name for name in names if name not in ("monte_carlo", "autodiff")) if sampled else ()
+    )
 
 
 def gather_beside(derivation: Derivation, **options: Any) -> Gathered:
-    """Gather all evidence but sampling, for the process that samples; the options are those of `verify`."""
+    """Gather all evidence but sampling, for the process that samples; the options are those of
+    `verify`.
+    """
     with _prepared(derivation, **options) as (problem, _, chosen):
-        findings = [f for name in shares(derivation, chosen) for f in gather(name, problem, chosen is not None)]
+        findings = [
+            f
+            for name in shares(derivation, chosen)
+            for f in gather(name, problem, chosen is not None)
+        ]
         return Gathered(findings, problem.all_ratios)
 
 
-def verify_beside(derivation: Derivation, others: Callable[[], Gathered | None] | None, **options: Any) -> Report:
+def verify_beside(
+    derivation: Derivation, others: Callable[[], Gathered | None] | None, **options: Any
+) -> Report:
     """Verify, and take all evidence but sampling from another process once this one has sampled.
 
     Args:
         derivation: the claim.
-        others: waits for what `gather_beside` returned there; None where it failed, and then that evidence is gathered here.
+        others: waits for what `gather_beside` returned there; None where it failed, and then that
+            evidence is gathered here.
         **options: those of `verify`.
     """
     with _prepared(derivation, **options) as (problem, order, chosen):
@@ -115,24 +147,40 @@ def verify_beside(derivation: Derivation, others: Callable[[], Gathered | None] 
                 names = tuple(name for name in names if name not in shares(derivation, chosen))
                 problem.all_ratios.update(gathered.ratios)
                 findings += gathered.findings
-        findings += [finding for name in names for finding in gather(name, problem, chosen is not None)]
+        findings += [
+            finding for name in names for finding in gather(name, problem, chosen is not None)
+        ]
         findings.sort(key=lambda finding: (chosen or tuple(EVIDENCE)).index(finding.evidence))
         findings = cautious(problem, findings)
     if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
     findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
-    return Report(name=derivation.name, findings=tuple(findings), context=_context(problem), claim=statement(derivation, order))
+    return Report(
+        name=derivation.name,
+        findings=tuple(findings),
+        context=_context(problem),
+        claim=statement(derivation, order),
+    )
 
 
 @contextmanager
 def _prepared(
-    derivation: Derivation, *, seed: int = Problem.seed, evidence: str | Sequence[str] | None = None,
-    inputs: Mapping[str, Any] | None = None, sizes: Mapping[str, int] | None = None, false_alarm: float = Problem.false_alarm,
-    resolution: float = Problem.resolution, max_samples: int = Problem.max_samples, progress: Progress | None = None,
+    derivation: Derivation,
+    *,
+    seed: int = Problem.seed,
+    evidence: str | Sequence[str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    false_alarm: float = Problem.false_alarm,
+    resolution: float = Problem.resolution,
+    max_samples: int = Problem.max_samples,
+    progress: Progress | None = None,
     checkpoint: str | Path | None = None,
-) -> Iterator[tuple[Problem, tuple[str, ...], tuple[str, ...] | None]]:  # fmt: skip
-    """Check all that was given, and yield the problem, the names of the gradient's arrays and those of the evidence asked for."""
+) -> Iterator[tuple[Problem, tuple[str, ...], tuple[str, ...] | None]]:
+    """Check all that was given, and yield the problem, the names of the gradient's arrays and those
+    of the evidence asked for.
+    """
     if not isinstance(derivation, Derivation):
         raise TypeError(f"`derivation` must be a jaxgrad.Derivation, but is {derivation!r}")
     _check_options(seed, false_alarm, resolution, max_samples)
@@ -140,26 +188,50 @@ def _prepared(
         if value is not None and not isinstance(value, Mapping):
             raise TypeError(f"`{name}` must be a mapping from names, but is {value!r}")
     chosen = _check_evidence(evidence)
-    if checkpoint is not None and (derivation.mask is None or (chosen is not None and "monte_carlo" not in chosen)):
-        raise ValueError("`checkpoint` keeps the state of sampling, and nothing is sampled here; leave it out")
+    if checkpoint is not None and (
+        derivation.mask is None or (chosen is not None and "monte_carlo" not in chosen)
+    ):
+        raise ValueError(
+            "`checkpoint` keeps the state of sampling, and nothing is sampled here; leave it out"
+        )
     if progress is not None and not callable(progress):
-        raise TypeError(f"`progress` must be a function of (evidence, fraction, text) or None, but is {progress!r}")
+        raise TypeError(
+            f"`progress` must be a function of (evidence, fraction, text) or None, but is "
+            f"{progress!r}"
+        )
     derivation.choose_sizes(0, sizes)
     with in_precision(True), telling(derivation):
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
         check_domains(derivation.domains, given, fixed)
         chosen_sizes = frozenset(sizes or {})
-        problem = Problem(derivation, seed, given, fixed, false_alarm, resolution, max_samples, progress, chosen_sizes, checkpoint)
+        problem = Problem(
+            derivation,
+            seed,
+            given,
+            fixed,
+            false_alarm,
+            resolution,
+            max_samples,
+            progress,
+            chosen_sizes,
+            checkpoint,
+        )
         order = check_functions(problem)
         _refuse_steered(problem, chosen)
         yield problem, order, chosen
 
 
 def _refuse_steered(problem: Problem, chosen: tuple[str, ...] | None) -> None:
-    """Refuse loops whose length depends on the data, of which certificates tell, where none was asked for."""
+    """Refuse loops whose length depends on the data, of which certificates tell, where none was
+    asked for.
+    """
     sizes = problem.first_sizes
     closed = problem.closed_form(sizes).program(problem.draw(sizes, 0))[0]
-    if chosen and "certificate" not in chosen and any(eqn.primitive.name == "while" for eqn in equations(closed.jaxpr)):
+    if (
+        chosen
+        and "certificate" not in chosen
+        and any(eqn.primitive.name == "while" for eqn in equations(closed.jaxpr))
+    ):
         EVIDENCE["certificate"](problem)
 
 
@@ -183,13 +255,19 @@ def _check_evidence(evidence: str | Sequence[str] | None) -> tuple[str, ...] | N
     if evidence is None:
         return None
     if not isinstance(evidence, Iterable):
-        raise TypeError(f"`evidence` must be a name or a sequence of names, of {', '.join(EVIDENCE)}, but is {evidence!r}")
+        raise TypeError(
+            f"`evidence` must be a name or a sequence of names, of {', '.join(EVIDENCE)}, but is "
+            f"{evidence!r}"
+        )
     names = (evidence,) if isinstance(evidence, str) else tuple(evidence)
     for name in names:
         if name not in EVIDENCE:
             raise ValueError(f"`evidence`: {name!r} is unknown; choose among {', '.join(EVIDENCE)}")
     if not names:
-        raise ValueError(f"`evidence` is empty; choose among {', '.join(EVIDENCE)}, or pass None for all that applies")
+        raise ValueError(
+            f"`evidence` is empty; choose among {', '.join(EVIDENCE)}, or pass None for all that "
+            f"applies"
+        )
     return names
 
 

@@ -1,4 +1,5 @@
-"""Every closed form of the catalogue against jax.grad, or against the gradient of the enumerated expectation, in float64.
+"""Every closed form of the catalogue against jax.grad, or against the gradient of the enumerated
+expectation, in float64.
 
 The tests of this file need no verifier: they are what the verifier's own verdicts are held against.
 """
@@ -15,9 +16,12 @@ from jaxgrad.evidence.expectation.expectation import expectation
 from tests.draws import draw, fast
 
 NAMES = (
-    "inner_product matvec mse mse_matvec two_layer_linear matmul add_bias linear vsum relu relu_mlp autoencoder_sample autoencoder "
-    "autoencoder_mse masked_autoencoder_bernoulli masked_autoencoder_features masked_autoencoder_patches "
-    "masked_autoencoder_fixed_count masked_autoencoder_dropped_loss emphasised_denoising inverted_dropout marginalised_denoising "
+    "inner_product matvec mse mse_matvec two_layer_linear matmul add_bias linear vsum relu "
+    "relu_mlp autoencoder_sample autoencoder "
+    "autoencoder_mse masked_autoencoder_bernoulli masked_autoencoder_features "
+    "masked_autoencoder_patches "
+    "masked_autoencoder_fixed_count masked_autoencoder_dropped_loss emphasised_denoising "
+    "inverted_dropout marginalised_denoising "
     "mean_gate ridge_map least_squares_map"
 ).split()
 TINY = {"m": 2, "n": 3, "k": 2, "p": 2, "b": 2, "d": 4, "h": 3, "e": 2}
@@ -26,22 +30,34 @@ TINY = {"m": 2, "n": 3, "k": 2, "p": 2, "b": 2, "d": 4, "h": 3, "e": 2}
 def sizes_of(derivation, variant):
     """Distinct sizes; where a mask has to be enumerated, tiny ones."""
     sizes = derivation.choose_sizes(variant)
-    return sizes if derivation.mask is None else {name: TINY[name] + variant % 2 * (name == "m") for name in sizes}
+    return (
+        sizes
+        if derivation.mask is None
+        else {name: TINY[name] + variant % 2 * (name == "m") for name in sizes}
+    )
 
 
 def claimed_and_true(derivation, variant):
-    """The closed form, and the gradient of the loss (or of its expectation, a sum over every mask) by jax alone."""
+    """The closed form, and the gradient of the loss (or of its expectation, a sum over every mask)
+    by jax alone.
+    """
     sizes = sizes_of(derivation, variant)
     distribution = derivation.distribution(sizes)
 
     def both(inputs):
-        claimed = derivation.gradient(**(inputs if distribution is None else {**inputs, "mask": distribution}))
+        claimed = derivation.gradient(
+            **(inputs if distribution is None else {**inputs, "mask": distribution})
+        )
 
         def loss(wanted):
             if distribution is None:
                 return derivation.loss(**{**inputs, **wanted})
-            masks, probabilities = distribution.support(shapes.evaluate(derivation.shapes["mask"], sizes))
-            values = jax.vmap(lambda mask: derivation.loss(**{**inputs, **wanted, "mask": mask}))(masks)
+            masks, probabilities = distribution.support(
+                shapes.evaluate(derivation.shapes["mask"], sizes)
+            )
+            values = jax.vmap(lambda mask: derivation.loss(**{**inputs, **wanted, "mask": mask}))(
+                masks
+            )
             return jnp.sum(probabilities * values)
 
         return claimed, jax.jacrev(loss)({name: inputs[name] for name in claimed})
@@ -57,8 +73,11 @@ def assert_right(derivation, variant):
         assert largest > 1e-3, f"{wrt}: a gradient of 0 is right for too many formulas"
         assert claimed[wrt].dtype == np.float64
         assert claimed[wrt].shape == true[wrt].shape
-        # 1e-12 of the largest entry: a few thousand roundings, and far below any slip worth the name
-        np.testing.assert_allclose(claimed[wrt], true[wrt], rtol=0, atol=1e-12 * largest, err_msg=wrt)
+        # 1e-12 of the largest entry: a few thousand roundings, and far below any slip worth the
+        # name
+        np.testing.assert_allclose(
+            claimed[wrt], true[wrt], rtol=0, atol=1e-12 * largest, err_msg=wrt
+        )
 
 
 @pytest.mark.parametrize("variant", [0, 1])
@@ -102,7 +121,9 @@ def test_the_perceptron_is_tried_exactly_at_its_kink_and_in_general_position():
     derivation = catalog.get("relu_mlp")
     for variant, kinked in ((0, True), (1, False)):
         inputs = draw(derivation, derivation.choose_sizes(variant))
-        record = perceptron.forward(inputs["x"], [(inputs[f"w{i}"], inputs[f"b{i}"]) for i in (1, 2, 3)])
+        record = perceptron.forward(
+            inputs["x"], [(inputs[f"w{i}"], inputs[f"b{i}"]) for i in (1, 2, 3)]
+        )
         at_the_kink = np.asarray(record.z[0]) == 0
         assert (at_the_kink[:, 0] == kinked).all()
         assert not at_the_kink[:, 1:].any()
@@ -121,7 +142,9 @@ def test_the_ridge_map_is_the_zero_of_the_ridge_gradient_in_both_forms(b, d):
         drawn = draw(catalog.get("ridge_map"), {"b": b, "d": d, "e": 4})
         g, gp, delta = drawn["g"], drawn["gp"], 0.1
         m2 = fast(surrogates.ridge_map)(g, gp, delta)
-        np.testing.assert_allclose(m2, np.linalg.inv(g.T @ g + 0.1 * np.eye(d)) @ g.T @ gp, rtol=1e-10)
+        np.testing.assert_allclose(
+            m2, np.linalg.inv(g.T @ g + 0.1 * np.eye(d)) @ g.T @ gp, rtol=1e-10
+        )
         slope = fast(jax.grad(surrogates.ridge_loss, argnums=2))(g, gp, m2, delta)
         assert float(jnp.max(jnp.abs(slope))) < 1e-12 * float(jnp.max(jnp.abs(g.T @ gp)))
 
@@ -132,7 +155,9 @@ def test_the_marginalised_map_is_where_the_expected_loss_is_smallest():
         mask = catalog.get("marginalised_denoising").distribution({"n": 4})
         expected = expectation(denoising.marginalised_loss, mask, x.shape)
         best = fast(denoising.marginalised_map)(x, mask)
-        assert float(jnp.max(jnp.abs(fast(jax.grad(expected, argnums=1))(x, best)))) < 1e-12 * float(jnp.max(jnp.abs(x.T @ x)))
+        assert float(
+            jnp.max(jnp.abs(fast(jax.grad(expected, argnums=1))(x, best)))
+        ) < 1e-12 * float(jnp.max(jnp.abs(x.T @ x)))
         for seed in range(3):
             away = best + 0.1 * np.random.default_rng(seed).standard_normal(best.shape)
             assert float(expected(x, away)) > float(expected(x, best))
@@ -143,7 +168,9 @@ def test_a_dropped_entry_does_not_see_itself_so_the_diagonal_of_the_map_does_not
         derivation = catalog.get("masked_autoencoder_dropped_loss")
         x, mask = draw(derivation, {"m": 5, "n": 4, "p": 3})["x"], derivation.distribution({"n": 4})
         expected = expectation(derivation.loss, mask, x.shape)
-        values = [float(expected(x, np.eye(4), diagonal * np.eye(4) + 1)) for diagonal in (0.0, 3.0)]
+        values = [
+            float(expected(x, np.eye(4), diagonal * np.eye(4) + 1)) for diagonal in (0.0, 3.0)
+        ]
         assert values[0] == pytest.approx(values[1], rel=1e-12)
 
 
@@ -151,7 +178,9 @@ def test_the_abstraction_experiment_fits_one_batch_and_forgets_it_on_the_next():
     with jax.enable_x64(True):
         errors = map(float, fast(surrogates.abstraction_experiment)(jax.random.key(0)))
     errors = surrogates.SurrogateErrors(*errors)
-    assert errors.ridge_fitted_relative < 1e-9  # b < d: the batch is reproduced, its random gates included
+    assert (
+        errors.ridge_fitted_relative < 1e-9
+    )  # b < d: the batch is reproduced, its random gates included
     assert errors.mean_gate_fitted_relative < 0.2
     assert errors.mean_gate_fresh_relative < errors.ridge_fresh_relative
     assert errors.mean_gate_fitted == pytest.approx(errors.mean_gate_fresh, rel=0.5)

@@ -1,4 +1,6 @@
-"""A sample of the mutation benchmark: planted mistakes are refuted and named, and what is equivalent is recognised."""
+"""A sample of the mutation benchmark: planted mistakes are refuted and named, and what is
+equivalent is recognised.
+"""
 
 import jax
 import pytest
@@ -6,7 +8,12 @@ import pytest
 from benchmarks import mutations
 from jaxgrad import catalog
 
-SAMPLE = [("mse_matvec", 4), ("autoencoder", 12), ("masked_autoencoder_patches", 17), ("ridge_map", 9)]
+SAMPLE = [
+    ("mse_matvec", 4),
+    ("autoencoder", 12),
+    ("masked_autoencoder_patches", 17),
+    ("ridge_map", 9),
+]
 
 
 @pytest.mark.parametrize(("name", "every"), SAMPLE)

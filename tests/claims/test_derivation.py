@@ -10,7 +10,12 @@ from jaxgrad import Derivation, masks
 from jaxgrad.claims import shapes
 from jaxgrad.claims.domains import DOMAINS, draw_from
 
-GOOD = {"name": "square", "loss": lambda x: (x**2).sum(), "gradient": lambda x: {"x": 2 * x}, "shapes": {"x": "m n"}}
+GOOD = {
+    "name": "square",
+    "loss": lambda x: (x**2).sum(),
+    "gradient": lambda x: {"x": 2 * x},
+    "shapes": {"x": "m n"},
+}
 
 
 def test_equal_keys_draw_equal_inputs_and_other_keys_others():
@@ -70,9 +75,17 @@ def test_special_draws_hold_an_exact_zero_and_a_tie():
 
 
 def test_the_cotangent_of_a_vjp_gets_the_shape_of_the_output():
-    derivation = Derivation.from_vjp("matmul", lambda x, y: x @ y, lambda x, y, ct: {"x": ct @ y.T}, {"x": "m n", "y": "n p"})
+    derivation = Derivation.from_vjp(
+        "matmul", lambda x, y: x @ y, lambda x, y, ct: {"x": ct @ y.T}, {"x": "m n", "y": "n p"}
+    )
     assert derivation.shapes["cotangent"] == "m p"
-    given = Derivation.from_vjp("flat", lambda x: x.ravel(), lambda x, ct: {"x": ct.reshape(x.shape)}, {"x": "m n"}, cotangent="m*n")
+    given = Derivation.from_vjp(
+        "flat",
+        lambda x: x.ravel(),
+        lambda x, ct: {"x": ct.reshape(x.shape)},
+        {"x": "m n"},
+        cotangent="m*n",
+    )
     assert jg.verify(given).verdict == "confirmed"
 
 

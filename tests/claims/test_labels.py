@@ -30,7 +30,12 @@ def switched(x, y):
     return jnp.sum(jnp.where(y == 1, x**2, x**3))
 
 
-Z, X, ZK, TK = {"z": "n", "y": "n"}, {"x": "n", "y": "n"}, {"z": "m n", "k": "m"}, {"t": "n", "k": "m"}
+Z, X, ZK, TK = (
+    {"z": "n", "y": "n"},
+    {"x": "n", "y": "n"},
+    {"z": "m n", "k": "m"},
+    {"t": "n", "k": "m"},
+)
 
 
 def classifier(w1, w2, x, k):
@@ -44,46 +49,90 @@ def classifier_gradient(w1, w2, x, k):
 
 
 RIGHT = {
-    "logistic loss of labels 0 and 1": claim(logistic, lambda z, y: {"z": jax.nn.sigmoid(z) - y}, Z, y="binary"),
+    "logistic loss of labels 0 and 1": claim(
+        logistic, lambda z, y: {"z": jax.nn.sigmoid(z) - y}, Z, y="binary"
+    ),
     "logistic loss of labels −1 and 1": claim(
-        lambda z, y: jnp.sum(jnp.log1p(jnp.exp(-y * z))), lambda z, y: {"z": jax.nn.sigmoid(z) - (1 + y) / 2}, Z, y="sign"
+        lambda z, y: jnp.sum(jnp.log1p(jnp.exp(-y * z))),
+        lambda z, y: {"z": jax.nn.sigmoid(z) - (1 + y) / 2},
+        Z,
+        y="sign",
     ),
     "hinge loss": claim(
-        lambda z, y: jnp.sum(jnp.maximum(0, 1 - y * z)), lambda z, y: {"z": jnp.where(y * z < 1, -y, 0.0)}, Z, y="sign"
+        lambda z, y: jnp.sum(jnp.maximum(0, 1 - y * z)),
+        lambda z, y: {"z": jnp.where(y * z < 1, -y, 0.0)},
+        Z,
+        y="sign",
     ),
     "cross-entropy of an index": claim(
-        cross_entropy, lambda z, k: {"z": jax.nn.softmax(z) - jax.nn.one_hot(k, z.shape[1])}, ZK, k="index n"
+        cross_entropy,
+        lambda z, k: {"z": jax.nn.softmax(z) - jax.nn.one_hot(k, z.shape[1])},
+        ZK,
+        k="index n",
     ),
     "cross-entropy of one hot": claim(
-        lambda z, k: -jnp.sum(k * jax.nn.log_softmax(z)), lambda z, k: {"z": jax.nn.softmax(z) - k},
-        {"z": "m n", "k": "m n"}, k="one_hot",
+        lambda z, k: -jnp.sum(k * jax.nn.log_softmax(z)),
+        lambda z, k: {"z": jax.nn.softmax(z) - k},
+        {"z": "m n", "k": "m n"},
+        k="one_hot",
     ),
     "a network of two layers": claim(
-        classifier, classifier_gradient, {"w1": "n p", "w2": "p c", "x": "m n", "k": "m"}, k="index c"
+        classifier,
+        classifier_gradient,
+        {"w1": "n p", "w2": "p c", "x": "m n", "k": "m"},
+        k="index c",
     ),
-    "rows of a table": claim(looked_up, lambda t, k: {"t": jnp.zeros_like(t).at[k].add(2 * t[k])}, TK, k="index n"),
+    "rows of a table": claim(
+        looked_up, lambda t, k: {"t": jnp.zeros_like(t).at[k].add(2 * t[k])}, TK, k="index n"
+    ),
     "a fixed number of classes": claim(
-        looked_up, lambda t, k: {"t": jnp.zeros_like(t).at[k].add(2 * t[k])}, {"t": "3", "k": "m"}, k="index 3"
+        looked_up,
+        lambda t, k: {"t": jnp.zeros_like(t).at[k].add(2 * t[k])},
+        {"t": "3", "k": "m"},
+        k="index 3",
     ),
-    "a switch": claim(switched, lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)}, X, y="binary"),
-    "a scalar": claim(lambda x, y: x**2 * y, lambda x, y: {"x": 2 * x * y}, {"x": "", "y": ""}, y="binary"),
-    "what is right for 0 and 1 alone": claim(lambda x, y: jnp.sum(y**3 * x), lambda x, y: {"x": y}, X, y="binary"),
-    "a gradient in the label": claim(lambda x, y: jnp.sum(y**2 * x), lambda x, y: {"y": 2 * y * x, "x": y}, X, y="binary"),
+    "a switch": claim(
+        switched, lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)}, X, y="binary"
+    ),
+    "a scalar": claim(
+        lambda x, y: x**2 * y, lambda x, y: {"x": 2 * x * y}, {"x": "", "y": ""}, y="binary"
+    ),
+    "what is right for 0 and 1 alone": claim(
+        lambda x, y: jnp.sum(y**3 * x), lambda x, y: {"x": y}, X, y="binary"
+    ),
+    "a gradient in the label": claim(
+        lambda x, y: jnp.sum(y**2 * x), lambda x, y: {"y": 2 * y * x, "x": y}, X, y="binary"
+    ),
     "a tree of labels": claim(
-        lambda x, y: jnp.sum(x * y["a"] * y["b"]), lambda x, y: {"x": y["a"] ** 2 * y["b"]},
-        {"x": "2", "y": {"a": "2", "b": "2"}}, y="binary",
+        lambda x, y: jnp.sum(x * y["a"] * y["b"]),
+        lambda x, y: {"x": y["a"] ** 2 * y["b"]},
+        {"x": "2", "y": {"a": "2", "b": "2"}},
+        y="binary",
     ),
     "two kinds of labels": claim(
-        lambda x, y, s: jnp.sum(y * s**2 * x), lambda x, y, s: {"x": y**2}, {"x": "n", "y": "n", "s": "n"}, y="binary", s="sign"
+        lambda x, y, s: jnp.sum(y * s**2 * x),
+        lambda x, y, s: {"x": y**2},
+        {"x": "n", "y": "n", "s": "n"},
+        y="binary",
+        s="sign",
     ),
-}  # fmt: skip
+}
 WRONG = {
-    "logistic loss with the label's sign wrong": claim(logistic, lambda z, y: {"z": jax.nn.sigmoid(z) - 1 + y}, Z, y="binary"),
-    "at one value of the label": claim(switched, lambda x, y: {"x": jnp.where(y == 1, 7 * x, 3 * x**2)}, X, y="binary"),
-    "at the last class": claim(
-        looked_up, lambda t, k: {"t": jnp.zeros_like(t).at[k].add(jnp.where(k == t.size - 1, 0, 2 * t[k]))}, TK, k="index n"
+    "logistic loss with the label's sign wrong": claim(
+        logistic, lambda z, y: {"z": jax.nn.sigmoid(z) - 1 + y}, Z, y="binary"
     ),
-    "where an index comes twice": claim(looked_up, lambda t, k: {"t": jnp.zeros_like(t).at[k].set(2 * t[k])}, TK, k="index n"),
+    "at one value of the label": claim(
+        switched, lambda x, y: {"x": jnp.where(y == 1, 7 * x, 3 * x**2)}, X, y="binary"
+    ),
+    "at the last class": claim(
+        looked_up,
+        lambda t, k: {"t": jnp.zeros_like(t).at[k].add(jnp.where(k == t.size - 1, 0, 2 * t[k]))},
+        TK,
+        k="index n",
+    ),
+    "where an index comes twice": claim(
+        looked_up, lambda t, k: {"t": jnp.zeros_like(t).at[k].set(2 * t[k])}, TK, k="index n"
+    ),
     "beyond 0 and 1": claim(lambda x, y: jnp.sum(y**3 * x), lambda x, y: {"x": y}, X, y="real"),
     "at −1": claim(lambda x, y: jnp.sum(y**3 * x), lambda x, y: {"x": jnp.abs(y)}, X, y="sign"),
 }
@@ -108,26 +157,48 @@ def test_what_is_wrong_at_some_values_is_refuted_by_each_evidence_alone(subject,
 
 @pytest.mark.parametrize("seed", range(3))
 def test_labels_that_happen_to_be_zero_are_no_zero_gradient(seed):
-    subject = claim(lambda x, y: jnp.sum((y * x) ** 2), lambda x, y: {"x": 2 * y * x}, {"x": "", "y": ""}, y="binary")
+    subject = claim(
+        lambda x, y: jnp.sum((y * x) ** 2),
+        lambda x, y: {"x": 2 * y * x},
+        {"x": "", "y": ""},
+        y="binary",
+    )
     report = jg.verify(subject, evidence="certificate", seed=seed)
     report.assert_confirmed()
     assert not report.warnings
-    nothing = claim(lambda x, y: jnp.sum(x) * y * (1 - y), lambda x, y: {"x": jnp.zeros_like(x)}, {"x": "n", "y": ""}, y="binary")
+    nothing = claim(
+        lambda x, y: jnp.sum(x) * y * (1 - y),
+        lambda x, y: {"x": jnp.zeros_like(x)},
+        {"x": "n", "y": ""},
+        y="binary",
+    )
     (warning,) = jg.verify(nothing, evidence="certificate", seed=seed).warnings
     assert "vacuous" in warning
 
 
 def test_whole_numbers_without_end_are_not_proved_by_some_of_them():
-    right = claim(lambda x, k: jnp.sum(k * x**2), lambda x, k: {"x": 2 * k * x}, {"x": "n", "k": "n"}, k="integer")
+    right = claim(
+        lambda x, k: jnp.sum(k * x**2),
+        lambda x, k: {"x": 2 * k * x},
+        {"x": "n", "k": "n"},
+        k="integer",
+    )
     (finding,) = jg.verify(right, evidence="certificate").findings
     assert finding.verdict == Verdict.UNDECIDED
-    assert finding.detail.startswith(f"proved at {SOME} values of k that were drawn, and there are others")
+    assert finding.detail.startswith(
+        f"proved at {SOME} values of k that were drawn, and there are others"
+    )
     assert jg.verify(right).verdict == Verdict.CONFIRMED
 
 
 def test_where_there_are_many_values_a_proof_for_all_real_numbers_stands_if_both_sides_are_smooth():
     shapes = {"w": "n", "x": "12 n", "y": "12"}
-    right = claim(lambda w, x, y: jnp.sum((x @ w - y) ** 2), lambda w, x, y: {"w": 2 * x.T @ (x @ w - y)}, shapes, y="binary")
+    right = claim(
+        lambda w, x, y: jnp.sum((x @ w - y) ** 2),
+        lambda w, x, y: {"w": 2 * x.T @ (x @ w - y)},
+        shapes,
+        y="binary",
+    )
     (finding,) = jg.verify(right, evidence="certificate").findings
     assert finding.verdict == Verdict.CONFIRMED
     assert "values of y" not in finding.detail
@@ -137,18 +208,24 @@ def test_where_there_are_many_values_a_proof_for_all_real_numbers_stands_if_both
 
 def test_where_there_are_many_values_and_a_switch_a_proof_is_none():
     shapes = {"x": "12", "y": "12"}
-    right = claim(switched, lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)}, shapes, y="binary")
+    right = claim(
+        switched, lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)}, shapes, y="binary"
+    )
     (finding,) = jg.verify(right, evidence="certificate").findings
     assert finding.verdict == Verdict.UNDECIDED
     assert jg.verify(right).verdict == Verdict.CONFIRMED
-    everywhere = claim(switched, lambda x, y: {"x": jnp.where(y == 1, 7 * x, 3 * x**2)}, shapes, y="binary")
+    everywhere = claim(
+        switched, lambda x, y: {"x": jnp.where(y == 1, 7 * x, 3 * x**2)}, shapes, y="binary"
+    )
     assert jg.verify(everywhere, evidence="certificate").verdict == Verdict.REFUTED
 
 
 def test_a_power_that_only_labels_forgive_is_proved_at_no_sample_of_them():
     shapes = {"x": "12", "y": "12"}
     right = claim(lambda x, y: jnp.sum(y**3 * x), lambda x, y: {"x": y}, shapes, y="binary")
-    assert jg.verify(right, evidence="certificate").verdict == Verdict.UNDECIDED  # of all real y it is wrong, of labels right
+    assert (
+        jg.verify(right, evidence="certificate").verdict == Verdict.UNDECIDED
+    )  # of all real y it is wrong, of labels right
     assert jg.verify(right).verdict == Verdict.CONFIRMED
 
 
@@ -158,18 +235,30 @@ def padded(e, k):
 
 RARE = {
     "a padding index of 100": claim(
-        padded, lambda e, k: {"e": jnp.zeros_like(e).at[k].add(2 * e[k])}, {"e": "100", "k": "m"}, k="index 100"
+        padded,
+        lambda e, k: {"e": jnp.zeros_like(e).at[k].add(2 * e[k])},
+        {"e": "100", "k": "m"},
+        k="index 100",
     ),
     "a padding index of 300": claim(
-        padded, lambda e, k: {"e": jnp.zeros_like(e).at[k].add(2 * e[k])}, {"e": "300", "k": "m"}, k="index 300"
+        padded,
+        lambda e, k: {"e": jnp.zeros_like(e).at[k].add(2 * e[k])},
+        {"e": "300", "k": "m"},
+        k="index 300",
     ),
     "one class of 300": claim(
-        lambda x, k: jnp.sum(x**2), lambda x, k: {"x": jnp.where(k == 137, 3 * x, 2 * x)}, {"x": "n", "k": ""}, k="index 300"
+        lambda x, k: jnp.sum(x**2),
+        lambda x, k: {"x": jnp.where(k == 137, 3 * x, 2 * x)},
+        {"x": "n", "k": ""},
+        k="index 300",
     ),
     "all of twelve": claim(
-        lambda x, y: jnp.sum(x**2), lambda x, y: {"x": jnp.where(jnp.all(y == 1), 3 * x, 2 * x)}, {"x": "n", "y": "12"}, y="binary"
+        lambda x, y: jnp.sum(x**2),
+        lambda x, y: {"x": jnp.where(jnp.all(y == 1), 3 * x, 2 * x)},
+        {"x": "n", "y": "12"},
+        y="binary",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("evidence", ["certificate", "autodiff"])
@@ -180,5 +269,11 @@ def test_of_many_values_each_comes_somewhere(subject, evidence):
 
 def test_given_labels_are_not_swept():
     subject = RARE["one class of 300"]
-    assert jg.verify(subject, evidence="autodiff", inputs={"k": np.array(5)}).verdict == Verdict.CONFIRMED
-    assert jg.verify(subject, evidence="autodiff", inputs={"k": np.array(137)}).verdict == Verdict.REFUTED
+    assert (
+        jg.verify(subject, evidence="autodiff", inputs={"k": np.array(5)}).verdict
+        == Verdict.CONFIRMED
+    )
+    assert (
+        jg.verify(subject, evidence="autodiff", inputs={"k": np.array(137)}).verdict
+        == Verdict.REFUTED
+    )

@@ -1,4 +1,6 @@
-"""Whatever is wrong with the input, the command says it in one line that names it and the remedy, and returns 2."""
+"""Whatever is wrong with the input, the command says it in one line that names it and the remedy,
+and returns 2.
+"""
 
 import json
 import os
@@ -60,18 +62,25 @@ def test_a_folder_and_a_file_with_null_bytes_are_told_as_what_they_are(refused, 
 
 def test_data_without_entries_are_refused(refused):
     np.savez("data.npz", x=np.zeros((0, 3)))
-    assert "has shape (0, 3), and so no entries" in refused("verify", "mine.py", "--inputs", "data.npz")
+    assert "has shape (0, 3), and so no entries" in refused(
+        "verify", "mine.py", "--inputs", "data.npz"
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (("--json", "a", "--html", "./a"), "`--json` and `--html` both name ./a"),
-        (("--json", "a.npz", "--checkpoint", "a.npz"), "`--json` and `--checkpoint` both name a.npz"),
+        (
+            ("--json", "a.npz", "--checkpoint", "a.npz"),
+            "`--json` and `--checkpoint` both name a.npz",
+        ),
         (("--inputs", "a.npz", "--html", "a.npz"), "`--inputs` and `--html` both name a.npz"),
     ],
 )
-def test_two_options_that_name_one_file_are_refused_before_one_overwrites_the_other(refused, options, told):
+def test_two_options_that_name_one_file_are_refused_before_one_overwrites_the_other(
+    refused, options, told
+):
     assert told in refused("verify", "mine.py", *options)
 
 
@@ -79,7 +88,9 @@ def test_two_options_that_name_one_file_are_refused_before_one_overwrites_the_ot
 def test_a_name_that_is_no_text_reaches_the_reports(tmp_path, monkeypatch, json_path):
     monkeypatch.chdir(tmp_path)
     name, pages = os.fsdecode(b"a\xff.npz"), ["--json", json_path, "--html", "a.html"]
-    done = CliRunner().invoke(main, ["verify", "mean_gate", "--evidence", "monte_carlo", "--checkpoint", name, *pages])
+    done = CliRunner().invoke(
+        main, ["verify", "mean_gate", "--evidence", "monte_carlo", "--checkpoint", name, *pages]
+    )
     assert done.exit_code == 0 and Path("a.html").read_text("utf-8")
     text = done.stdout if json_path == "-" else Path("a.json").read_text("utf-8")
     assert name in json.loads(text)["reports"][0]["context"]["command"]
@@ -93,11 +104,20 @@ def test_a_missing_file_is_told_with_the_nearest_one(refused):
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("x = 1\ny = undefined_name\n", "broken.py:2: NameError: name 'undefined_name' is not defined"),
+        (
+            "x = 1\ny = undefined_name\n",
+            "broken.py:2: NameError: name 'undefined_name' is not defined",
+        ),
         ("def f(:\n", "broken.py:1: invalid syntax"),
-        ("import a_module_nobody_has\n", "No module named 'a_module_nobody_has'; install it in this environment"),
+        (
+            "import a_module_nobody_has\n",
+            "No module named 'a_module_nobody_has'; install it in this environment",
+        ),
         ("import sys\n\nsys.exit(0)\n", "broken.py:3: SystemExit: 0"),
-        ("import jaxgrad as jg\njg.Derivation(name='d', loss=1, gradient=2, shapes={})\n", "broken.py:2: TypeError: `loss`"),
+        (
+            "import jaxgrad as jg\njg.Derivation(name='d', loss=1, gradient=2, shapes={})\n",
+            "broken.py:2: TypeError: `loss`",
+        ),
         ("import jaxgrad as jg\njg.masks.Bernoulli(1.5)\n", "broken.py:2: ValueError: `prob`"),
     ],
 )
@@ -117,7 +137,9 @@ def test_a_name_that_the_file_lacks_is_told_with_those_it_has(refused):
 
 
 def test_a_module_that_does_not_exist_is_told(refused):
-    assert "there is no module 'no_such_package'" in refused("verify", "no_such_package.claims:mine")
+    assert "there is no module 'no_such_package'" in refused(
+        "verify", "no_such_package.claims:mine"
+    )
 
 
 def test_two_derivations_of_one_name_are_told(refused, tmp_path):
@@ -154,7 +176,9 @@ def test_sizes_that_the_derivation_does_not_have_are_told(refused):
 
 
 def test_a_json_path_that_cannot_be_written_is_told_before_the_work(refused, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxgrad.command.running.verify", lambda *_, **__: pytest.fail("the work was begun"))
+    monkeypatch.setattr(
+        "jaxgrad.command.running.verify", lambda *_, **__: pytest.fail("the work was begun")
+    )
     assert "there is no folder" in refused("verify", "mine.py", "--json", "nowhere/out.json")
     assert "is a folder" in refused("verify", "mine.py", "--json", tmp_path)
     assert "`--html` nowhere/page.html cannot be written: there is no folder" in refused(
@@ -229,7 +253,9 @@ def test_data_that_cannot_be_used_is_told_with_the_remedy(refused, tmp_path, kin
 def test_missing_data_and_a_given_mask_are_told(refused, tmp_path):
     assert "'nothing.npz' does not exist" in refused("verify", "mse", "--inputs", "nothing.npz")
     np.savez(tmp_path / "data.npz", mask=np.ones((3, 4)))
-    assert "is drawn; leave it out" in refused("verify", "masked_autoencoder_bernoulli", "--inputs", "data.npz")
+    assert "is drawn; leave it out" in refused(
+        "verify", "masked_autoencoder_bernoulli", "--inputs", "data.npz"
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,11 +269,17 @@ def test_missing_data_and_a_given_mask_are_told(refused, tmp_path):
         ("x", "{'x': x}", "its Jacobian in 'x' has shape (3, 4, 3, 4)"),
         ("'seven'", "{'x': 2 * x}", "theirs: `loss` returns 'seven', which is no array of numbers"),
         ("numpy.sin(x).sum()", "{'x': 2 * x}", "use jax.numpy in place of numpy"),
-        ("-x.sum() if x.sum() > 0 else x.sum()", "{'x': 2 * x}", "use jax.numpy.where or jax.lax.cond"),
+        (
+            "-x.sum() if x.sum() > 0 else x.sum()",
+            "{'x': 2 * x}",
+            "use jax.numpy.where or jax.lax.cond",
+        ),
         ("exit(0)", "{'x': 2 * x}", "`loss` of theirs raised SystemExit: 0"),
     ],
 )
-def test_what_is_wrong_with_the_users_functions_is_told_with_the_function(refused, tmp_path, loss, gradient, told):
+def test_what_is_wrong_with_the_users_functions_is_told_with_the_function(
+    refused, tmp_path, loss, gradient, told
+):
     (tmp_path / "theirs.py").write_text(f"""
 import jax.numpy as jnp, numpy
 import jaxgrad as jg
@@ -280,9 +312,14 @@ odd = jg.Derivation(
 
 def test_one_broken_derivation_does_not_hide_the_verdicts_on_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXGRAD_CACHE", "off")
-    broken = "broken = jg.Derivation(name='broken', loss=lambda x: 1 / 0, gradient=lambda x: {'x': x}, shapes={'x': 'n'})\n"
+    broken = (
+        "broken = jg.Derivation(name='broken', loss=lambda x: 1 / 0, gradient=lambda x: "
+        "{'x': x}, shapes={'x': 'n'})\n"
+    )
     (tmp_path / "mixed.py").write_text(CLAIM.replace("mine =", broken + "mine ="))
-    result = CliRunner().invoke(main, ["verify", str(tmp_path / "mixed.py"), "--json", str(tmp_path / "out.json")])
+    result = CliRunner().invoke(
+        main, ["verify", str(tmp_path / "mixed.py"), "--json", str(tmp_path / "out.json")]
+    )
     assert result.exit_code == 2, result.output
     assert "ZeroDivisionError: division by zero" in result.stderr
     assert "✓ confirmed" in result.stdout and "✗ error" in result.stdout
@@ -305,7 +342,13 @@ def test_a_mistake_of_jaxgrads_own_is_not_taken_for_a_verdict(tmp_path, monkeypa
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
 def test_output_that_cannot_be_written_is_told_in_one_line():
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "jaxgrad", "list"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxgrad", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=100,
+        )
     assert done.returncode == 2
     assert "the output could not be written: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

@@ -29,13 +29,31 @@ def claim(name, factor):
 VERDICTS = {"right": Verdict.CONFIRMED, "wrong": Verdict.REFUTED, "open": Verdict.UNDECIDED}
 
 
-def fake_verify(derivation, *, seed, evidence, inputs, sizes, false_alarm, resolution, max_samples, progress):
-    """Return the verdict that the derivation's name asks for, and what was passed as its context."""
+def fake_verify(
+    derivation, *, seed, evidence, inputs, sizes, false_alarm, resolution, max_samples, progress
+):
+    """Return the verdict that the derivation's name asks for, and what was passed as its
+    context.
+    """
     if progress is not None:
         progress("autodiff", 0.5, "half")
-    finding = Finding(evidence="autodiff", wrt="x", verdict=VERDICTS[derivation.name], error=1e-16, detail="reason given")
-    passed = {"seed": seed, "evidence": evidence, "inputs": sorted(inputs or {}), "sizes": sizes, "max_samples": max_samples}
-    return Report(name=derivation.name, findings=(finding,), context={**passed, "resolution": resolution})
+    finding = Finding(
+        evidence="autodiff",
+        wrt="x",
+        verdict=VERDICTS[derivation.name],
+        error=1e-16,
+        detail="reason given",
+    )
+    passed = {
+        "seed": seed,
+        "evidence": evidence,
+        "inputs": sorted(inputs or {}),
+        "sizes": sizes,
+        "max_samples": max_samples,
+    }
+    return Report(
+        name=derivation.name, findings=(finding,), context={**passed, "resolution": resolution}
+    )
 
 
 @pytest.fixture
@@ -55,7 +73,12 @@ def write(folder, *names, file="mine.py"):
 
 @pytest.mark.parametrize(
     ("names", "status"),
-    [(["right"], 0), (["right", "wrong"], 1), (["right", "open"], 3), (["open", "wrong", "right"], 1)],
+    [
+        (["right"], 0),
+        (["right", "wrong"], 1),
+        (["right", "open"], 3),
+        (["open", "wrong", "right"], 1),
+    ],
 )
 def test_the_exit_status_says_what_was_found_and_refuted_wins(run, tmp_path, names, status):
     assert run("verify", write(tmp_path, *names)).exit_code == status
@@ -76,7 +99,10 @@ def test_one_derivation_of_a_file_is_chosen_by_its_variable_or_by_its_name(run, 
 
 
 def test_lists_and_tuples_of_derivations_are_found_and_each_is_verified_once(run, tmp_path):
-    (tmp_path / "mine.py").write_text(CLAIMS + "every = [claim('right', 2), claim('open', 2)]\nfirst = every[0]\npair = (first, 3)\n")
+    (tmp_path / "mine.py").write_text(
+        CLAIMS
+        + "every = [claim('right', 2), claim('open', 2)]\nfirst = every[0]\npair = (first, 3)\n"
+    )
     result = run("verify", "mine.py")
     assert re.findall(r"^(\w+) +x", result.stdout, re.M) == ["right", "open"]
     assert run("verify", "mine.py:every").exit_code == 3
@@ -88,9 +114,13 @@ def test_a_module_of_the_current_folder_is_found_by_its_dotted_name(run, tmp_pat
     assert run("verify", "some_package_of_claims.claims:right").exit_code == 0
 
 
-def test_a_file_may_import_its_neighbours_and_leaves_the_search_path_and_the_folder_alone(run, tmp_path):
+def test_a_file_may_import_its_neighbours_and_leaves_the_search_path_and_the_folder_alone(
+    run, tmp_path
+):
     (tmp_path / "neighbour_of_mine.py").write_text("FACTOR = 2\n")
-    (tmp_path / "mine.py").write_text(CLAIMS + "from neighbour_of_mine import FACTOR\nright = claim('right', FACTOR)\n")
+    (tmp_path / "mine.py").write_text(
+        CLAIMS + "from neighbour_of_mine import FACTOR\nright = claim('right', FACTOR)\n"
+    )
     before = list(sys.path)
     assert run("verify", tmp_path / "mine.py").exit_code == 0
     assert sys.path == before
@@ -120,19 +150,36 @@ def test_options_reach_verify(run, tmp_path):
     context = json.loads(result.stdout)["reports"][0]["context"]
     assert context["seed"] == 7
     assert context["evidence"] == ["autodiff", "differences"]
-    assert (context["max_samples"], context["sizes"], context["inputs"], context["resolution"]) == (1024, {"n": 3}, ["x"], 0.1)
+    assert (context["max_samples"], context["sizes"], context["inputs"], context["resolution"]) == (
+        1024,
+        {"n": 3},
+        ["x"],
+        0.1,
+    )
 
 
 def test_json_holds_every_report_and_the_overall_verdict(run, tmp_path):
     run("verify", write(tmp_path, "right", "open"), "--json", "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
     assert (written["schema"], written["verdict"], written["errors"]) == (2, "undecided", [])
-    assert [(r["name"], r["verdict"]) for r in written["reports"]] == [("right", "confirmed"), ("open", "undecided")]
+    assert [(r["name"], r["verdict"]) for r in written["reports"]] == [
+        ("right", "confirmed"),
+        ("open", "undecided"),
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.py", "out.json"]
 
 
 def test_html_shows_every_report_and_how_to_make_it_again(run, tmp_path):
-    result = run("verify", write(tmp_path, "right", "wrong"), "--html", "out.html", "--seed", 5, "--max-samples", 64)
+    result = run(
+        "verify",
+        write(tmp_path, "right", "wrong"),
+        "--html",
+        "out.html",
+        "--seed",
+        5,
+        "--max-samples",
+        64,
+    )
     assert result.exit_code == 1
     text = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert "jaxgrad verify mine.py:wrong --seed 5 --max-samples 64" in text
@@ -142,7 +189,16 @@ def test_html_shows_every_report_and_how_to_make_it_again(run, tmp_path):
 
 def test_the_command_in_a_report_names_the_file_and_what_was_typed(run, tmp_path):
     np.savez(tmp_path / "data.npz", x=np.ones(3))
-    result = run("verify", f"{write(tmp_path, 'right')}:right", "--inputs", "data.npz", "--sizes", "n=3", "--json", "-")
+    result = run(
+        "verify",
+        f"{write(tmp_path, 'right')}:right",
+        "--inputs",
+        "data.npz",
+        "--sizes",
+        "n=3",
+        "--json",
+        "-",
+    )
     command = json.loads(result.stdout)["reports"][0]["context"]["command"]
     assert command == "jaxgrad verify mine.py:right --seed 0 --inputs data.npz --sizes n=3"
 
@@ -173,8 +229,12 @@ def test_list_has_a_line_for_each_derivation_of_the_catalogue(run):
     from jaxgrad import catalog
 
     lines = run("list").stdout.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == [derivation.name for derivation in catalog.all()]
-    assert any("Patches(prob=" in line and "x, w1, w2" in line and "arXiv" in line for line in lines)
+    assert [line.split()[0] for line in lines[2:]] == [
+        derivation.name for derivation in catalog.all()
+    ]
+    assert any(
+        "Patches(prob=" in line and "x, w1, w2" in line and "arXiv" in line for line in lines
+    )
 
 
 @pytest.mark.parametrize("width", [70, 90, 120, 200])
@@ -190,7 +250,15 @@ def test_list_keeps_to_the_width_of_a_terminal(width):
 
 def test_show_tells_formula_shapes_domains_mask_reference_and_source(run):
     text = run("show", "masked_autoencoder_patches").stdout
-    for part in ("Patches(prob=", "(m, 2*k)", "real", "arXiv", "\\nabla", "def masked_expected_gradient", "autoencoders.py:"):
+    for part in (
+        "Patches(prob=",
+        "(m, 2*k)",
+        "real",
+        "arXiv",
+        "\\nabla",
+        "def masked_expected_gradient",
+        "autoencoders.py:",
+    ):
         assert part in text
 
 
@@ -202,7 +270,8 @@ def test_show_of_a_vjp_tells_the_users_own_functions(run):
 
 def test_show_of_a_function_without_source_says_so(run, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "import functools, jax.numpy as jnp, jaxgrad as jg\nclass Twice:\n    def __call__(self, x):\n        return {'x': 2 * x}\n"
+        "import functools, jax.numpy as jnp, jaxgrad as jg\nclass Twice:\n    def __call__(self, "
+        "x):\n        return {'x': 2 * x}\n"
         "exec('def total(x):\\n    return (x**2).sum()')\n"
         "odd = jg.Derivation(name='odd', loss=total, gradient=Twice(), shapes={'x': 'n'})\n"
     )
@@ -227,13 +296,20 @@ def test_names_with_control_codes_cannot_steer_the_terminal(run, tmp_path, monke
 
 
 def test_the_library_leaves_the_configuration_of_jax_alone():
-    code = "import jax; before = dict(jax.config.values); import jaxgrad; assert dict(jax.config.values) == before"
+    code = (
+        "import jax; before = dict(jax.config.values); import jaxgrad; assert "
+        "dict(jax.config.values) == before"
+    )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 @pytest.fixture
 def environment(tmp_path):
-    keep = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "JAXGRAD_CACHE", "JAXGRAD_DEBUG")}
+    keep = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "JAXGRAD_CACHE", "JAXGRAD_DEBUG")
+    }
     return {**keep, "XDG_CACHE_HOME": str(tmp_path / "cache"), "TERM": "xterm-256color"}
 
 
@@ -251,7 +327,9 @@ def test_the_whole_command_piped_is_plain_text_and_fills_the_cache(environment, 
         program.write_bytes(program.read_bytes()[: program.stat().st_size // 2])
     again = subprocess.run(COMMAND, capture_output=True, text=True, env=environment)
     assert (again.returncode, again.stderr) == (0, "")
-    assert not list((tmp_path / "cache" / "jaxgrad").glob("*/*-cache")), "a damaged cache is emptied"
+    assert not list((tmp_path / "cache" / "jaxgrad").glob("*/*-cache")), (
+        "a damaged cache is emptied"
+    )
 
 
 def test_the_command_ends_at_once_but_after_what_was_to_be_done_at_its_end(environment, tmp_path):
@@ -259,7 +337,8 @@ def test_the_command_ends_at_once_but_after_what_was_to_be_done_at_its_end(envir
         "import atexit\n"
         "import jaxgrad\n"
         "atexit.register(print, 'done at the end')\n"
-        "wrong = jaxgrad.Derivation(name='wrong', loss=lambda x: x @ x, gradient=lambda x: {'x': x}, shapes={'x': 'n'})\n"
+        "wrong = jaxgrad.Derivation(name='wrong', loss=lambda x: x @ x, gradient=lambda x: {'x': "
+        "x}, shapes={'x': 'n'})\n"
     )
     command = [*COMMAND[:4], "claim.py", "--json", "all.json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
@@ -277,7 +356,9 @@ def test_a_cache_folder_that_cannot_be_made_is_gone_without(environment, tmp_pat
 def on_terminal(command, environment):
     """Run a command on a pseudo-terminal and return its exit status and all it wrote."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as process:
         os.close(theirs)
         written = b""
         while True:
@@ -300,12 +381,16 @@ def test_on_a_terminal_the_verdict_is_coloured_unless_no_color_is_set(environmen
 
 
 def test_an_encoding_without_the_marks_gets_ascii(environment):
-    done = subprocess.run(COMMAND, capture_output=True, env={**environment, "PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        COMMAND, capture_output=True, env={**environment, "PYTHONIOENCODING": "ascii"}
+    )
     assert done.returncode == 0 and b"+ confirmed" in done.stdout
 
 
 def test_a_reader_that_stops_early_is_no_error(environment):
-    with subprocess.Popen([sys.executable, "-m", "jaxgrad", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "jaxgrad", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         process.stdout.close()
         assert process.wait() == 141
         assert process.stderr.read() == b""

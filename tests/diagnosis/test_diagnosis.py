@@ -1,4 +1,6 @@
-"""What a wrong gradient is wrong by: each mistake in one right sentence, and silence where nothing explains it."""
+"""What a wrong gradient is wrong by: each mistake in one right sentence, and silence where nothing
+explains it.
+"""
 
 import functools
 import pathlib
@@ -26,7 +28,9 @@ def told(claim, **options):
 
 
 def wrong(name, gradient, loss=lambda x: jnp.sum(x**2), shapes=None, **more):
-    return Derivation(name=name, loss=loss, gradient=gradient, shapes=shapes or {"x": "m n"}, **more)
+    return Derivation(
+        name=name, loss=loss, gradient=gradient, shapes=shapes or {"x": "m n"}, **more
+    )
 
 
 def square(factor):
@@ -85,59 +89,147 @@ def test_the_mask_s_probability_is_told_from_a_number(power, words):
 
 
 SENTENCES = [
-    (wrong("transposed", lambda a: {"a": a.T}, lambda a: jnp.sum(a**2) / 2, {"a": "n n"}), "a", "a is transposed"),
-    (wrong("swapped", lambda x, y: {"x": x, "y": y}, lambda x, y: x @ y, {"x": "n", "y": "n"}), "x", "gradient in y"),
     (
-        wrong("order of factors", lambda a, b, c: {"a": b @ c}, lambda a, b, c: jnp.sum((c @ b) * a), {k: "n n" for k in "abc"}),
+        wrong("transposed", lambda a: {"a": a.T}, lambda a: jnp.sum(a**2) / 2, {"a": "n n"}),
+        "a",
+        "a is transposed",
+    ),
+    (
+        wrong("swapped", lambda x, y: {"x": x, "y": y}, lambda x, y: x @ y, {"x": "n", "y": "n"}),
+        "x",
+        "gradient in y",
+    ),
+    (
+        wrong(
+            "order of factors",
+            lambda a, b, c: {"a": b @ c},
+            lambda a, b, c: jnp.sum((c @ b) * a),
+            {k: "n n" for k in "abc"},
+        ),
         "a",
         "b and c are swapped",
     ),
     (
-        wrong("no diagonal", lambda a: {"a": 2 * a * (1 - jnp.eye(len(a)))}, lambda a: jnp.sum(a**2), {"a": "n n"}),
+        wrong(
+            "no diagonal",
+            lambda a: {"a": 2 * a * (1 - jnp.eye(len(a)))},
+            lambda a: jnp.sum(a**2),
+            {"a": "n n"},
+        ),
         "a",
         "a is zero on the diagonal",
     ),
-    (wrong("row", lambda x: {"x": (2 * x).at[0].multiply(2)}), "x", "twice what it should be in the first row"),
+    (
+        wrong("row", lambda x: {"x": (2 * x).at[0].multiply(2)}),
+        "x",
+        "twice what it should be in the first row",
+    ),
     (wrong("column", lambda x: {"x": (2 * x).at[:, -1].set(0)}), "x", "zero in the last column"),
     (wrong("entry", lambda x: {"x": (2 * x).at[1, 2].multiply(-1)}), "x", "in entry [1, 2]"),
-    (wrong("triangle", lambda a: {"a": jnp.tril(2 * a)}, lambda a: jnp.sum(a**2), {"a": "n n"}), "a", "zero above the diagonal"),
     (
-        wrong("blocks", lambda a: {"a": 2 * a * jnp.where(np.arange(len(a))[:, None] // 2 == np.arange(len(a)) // 2, 2, 1)},
-              lambda a: jnp.sum(a**2), {"a": "2*n 2*n"}),
+        wrong("triangle", lambda a: {"a": jnp.tril(2 * a)}, lambda a: jnp.sum(a**2), {"a": "n n"}),
+        "a",
+        "zero above the diagonal",
+    ),
+    (
+        wrong(
+            "blocks",
+            lambda a: {
+                "a": 2
+                * a
+                * jnp.where(np.arange(len(a))[:, None] // 2 == np.arange(len(a)) // 2, 2, 1)
+            },
+            lambda a: jnp.sum(a**2),
+            {"a": "2*n 2*n"},
+        ),
         "a",
         "twice what it should be in the diagonal blocks of size 2",
     ),
     (
-        wrong("per column", lambda x, s: {"x": 2 * x * s**2}, lambda x, s: jnp.sum(x**2 * s), {"x": "m n", "s": "n"}),
+        wrong(
+            "per column",
+            lambda x, s: {"x": 2 * x * s**2},
+            lambda x, s: jnp.sum(x**2 * s),
+            {"x": "m n", "s": "n"},
+        ),
         "x",
         "s is squared",
     ),
-    (wrong("weight decay left out", lambda x: {"x": x**2}, lambda x: jnp.sum(x**3) / 3 + jnp.sum(x**2)), "x", "x lacks the term 2·x"),
     (
-        wrong("decay left out", lambda x, y, lam: {"x": y}, lambda x, y, lam: jnp.sum(x * y) + lam * jnp.sum(x**2) / 2,
-              {"x": "n", "y": "n", "lam": ""}, domains={"lam": "positive"}),
+        wrong(
+            "weight decay left out",
+            lambda x: {"x": x**2},
+            lambda x: jnp.sum(x**3) / 3 + jnp.sum(x**2),
+        ),
+        "x",
+        "x lacks the term 2·x",
+    ),
+    (
+        wrong(
+            "decay left out",
+            lambda x, y, lam: {"x": y},
+            lambda x, y, lam: jnp.sum(x * y) + lam * jnp.sum(x**2) / 2,
+            {"x": "n", "y": "n", "lam": ""},
+            domains={"lam": "positive"},
+        ),
         "x",
         "lam is forgotten",
     ),
     (
-        wrong("target forgotten", lambda x, y: {"x": 2 * x}, lambda x, y: jnp.sum((x - y) ** 2), {"x": "n", "y": "n"}),
+        wrong(
+            "target forgotten",
+            lambda x, y: {"x": 2 * x},
+            lambda x, y: jnp.sum((x - y) ** 2),
+            {"x": "n", "y": "n"},
+        ),
         "x",
         "y is forgotten",
     ),
-    (Derivation.from_vjp("ignored", jnp.sin, lambda x, ct: {"x": jnp.cos(x)}, {"x": "n"}), "x", "cotangent is taken for ones"),
-    (Derivation.from_vjp("squared", jnp.sin, lambda x, ct: {"x": jnp.cos(x) * ct**2}, {"x": "n"}), "x", "cotangent is squared"),
-    (wrong("positive only", lambda x: {"x": 2 * x}, lambda x: jnp.sum(x * jnp.abs(x)), {"x": "n"}), "x", "only where x is positive"),
     (
-        wrong("symmetric only", lambda x, a: {"x": 2 * a @ x}, lambda x, a: x @ a @ x, {"x": "n", "a": "n n"}),
+        Derivation.from_vjp("ignored", jnp.sin, lambda x, ct: {"x": jnp.cos(x)}, {"x": "n"}),
+        "x",
+        "cotangent is taken for ones",
+    ),
+    (
+        Derivation.from_vjp(
+            "squared", jnp.sin, lambda x, ct: {"x": jnp.cos(x) * ct**2}, {"x": "n"}
+        ),
+        "x",
+        "cotangent is squared",
+    ),
+    (
+        wrong(
+            "positive only", lambda x: {"x": 2 * x}, lambda x: jnp.sum(x * jnp.abs(x)), {"x": "n"}
+        ),
+        "x",
+        "only where x is positive",
+    ),
+    (
+        wrong(
+            "symmetric only",
+            lambda x, a: {"x": 2 * a @ x},
+            lambda x, a: x @ a @ x,
+            {"x": "n", "a": "n n"},
+        ),
         "x",
         "right only where a is symmetric",
     ),
-    (wrong("sum one only", lambda p: {"p": jnp.full_like(p, 2.0)}, lambda p: jnp.sum(p) ** 2, {"p": "n"}), "p",
-     "a factor: what comes through `jnp.sum(p)`"),
-]  # fmt: skip
+    (
+        wrong(
+            "sum one only",
+            lambda p: {"p": jnp.full_like(p, 2.0)},
+            lambda p: jnp.sum(p) ** 2,
+            {"p": "n"},
+        ),
+        "p",
+        "a factor: what comes through `jnp.sum(p)`",
+    ),
+]
 
 
-@pytest.mark.parametrize(("claim", "label", "words"), SENTENCES, ids=[claim.name for claim, _, _ in SENTENCES])
+@pytest.mark.parametrize(
+    ("claim", "label", "words"), SENTENCES, ids=[claim.name for claim, _, _ in SENTENCES]
+)
 def test_a_mistake_is_told_in_one_sentence(claim, label, words):
     diagnosis = told(claim)[label]
     assert words in diagnosis.sentence
@@ -147,18 +239,35 @@ def test_a_mistake_is_told_in_one_sentence(claim, label, words):
 def inner(name, gradient):
     """The squared error of a linear map, with another closed form."""
     return Derivation(
-        name=name, loss=lambda x, y, w: jnp.sum((x @ w - y) ** 2), gradient=gradient, shapes={"x": "m n", "y": "m p", "w": "n p"}
+        name=name,
+        loss=lambda x, y, w: jnp.sum((x @ w - y) ** 2),
+        gradient=gradient,
+        shapes={"x": "m n", "y": "m p", "w": "n p"},
     )
 
 
 EDITS = [
-    (inner("sign inside", lambda x, y, w: {"w": 2 * x.T @ (x @ w + 0.5 * y)}), "`0.5 * y`", "1/2 and should be -1"),
-    (inner("surplus", lambda x, y, w: {"w": 2 * x.T @ (x @ w - y) + w * w}), "`2 * x.T @ (x @ w - y) + w * w`", "should not be there"),
-    (inner("constant inside", lambda x, y, w: {"w": 2 * x.T @ (x @ w - 3 * y)}), "`3 * y`", "3 and should be 1"),
+    (
+        inner("sign inside", lambda x, y, w: {"w": 2 * x.T @ (x @ w + 0.5 * y)}),
+        "`0.5 * y`",
+        "1/2 and should be -1",
+    ),
+    (
+        inner("surplus", lambda x, y, w: {"w": 2 * x.T @ (x @ w - y) + w * w}),
+        "`2 * x.T @ (x @ w - y) + w * w`",
+        "should not be there",
+    ),
+    (
+        inner("constant inside", lambda x, y, w: {"w": 2 * x.T @ (x @ w - 3 * y)}),
+        "`3 * y`",
+        "3 and should be 1",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("claim", "where", "words"), EDITS, ids=[claim.name for claim, _, _ in EDITS])
+@pytest.mark.parametrize(
+    ("claim", "where", "words"), EDITS, ids=[claim.name for claim, _, _ in EDITS]
+)
 def test_the_step_that_is_wrong_is_told_with_its_expression_and_line(claim, where, words):
     sentence = told(claim)["w"].sentence
     assert where in sentence
@@ -167,12 +276,19 @@ def test_the_step_that_is_wrong_is_told_with_its_expression_and_line(claim, wher
 
 
 def test_a_sum_that_is_not_taken_is_told():
-    claim = Derivation.from_vjp("bias", lambda x, b: x + b, lambda x, b, ct: {"b": ct[0]}, {"x": "m n", "b": "n"})
+    claim = Derivation.from_vjp(
+        "bias", lambda x, b: x + b, lambda x, b, ct: {"b": ct[0]}, {"x": "m n", "b": "n"}
+    )
     assert "only its first term is taken" in told(claim)["b"].sentence
 
 
 def test_half_of_a_product_rule_is_told():
-    claim = wrong("product", lambda x, y: {"x": jnp.sin(x) * y}, lambda x, y: jnp.sum(jnp.sin(x) * x * y), {"x": "n", "y": "n"})
+    claim = wrong(
+        "product",
+        lambda x, y: {"x": jnp.sin(x) * y},
+        lambda x, y: jnp.sum(jnp.sin(x) * x * y),
+        {"x": "n", "y": "n"},
+    )
     assert "is left out" in told(claim)["x"].sentence
 
 
@@ -180,7 +296,12 @@ def test_a_gate_that_is_left_out_is_told_with_the_line_of_the_loss():
     def gradient(x, w, v):
         return {"w": jnp.outer(v, x) / 2}
 
-    claim = wrong("no gate", gradient, lambda x, w, v: v @ jax.nn.relu(w @ x) / 2, {"x": "n", "w": "p n", "v": "p"})
+    claim = wrong(
+        "no gate",
+        gradient,
+        lambda x, w, v: v @ jax.nn.relu(w @ x) / 2,
+        {"x": "n", "w": "p n", "v": "p"},
+    )
     sentence = told(claim)["w"].sentence
     assert sentence.startswith("w lacks the gate of `jax.nn.relu(w @ x)` (test_diagnosis.py:")
 
@@ -208,7 +329,8 @@ def test_a_rule_of_the_loss_that_is_wrong_is_told_by_its_name():
 
 
 MOMENTS = {
-    "no diagonal in S, as if the mask were not its own square": "the variance of the mask is forgotten",
+    "no diagonal in S, as if the mask were not its own "
+    "square": "the variance of the mask is forgotten",
     "p² for μ": "it is squared, p² for p",
     "p for S off the diagonal": "p off the diagonal",
     "entries taken for independent": "taken for independent",
@@ -223,19 +345,24 @@ MOMENTS = {
 README = pathlib.Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
 ORIGINALS = {
     "Monte Carlo sum never divided by N": "is 1000 times what it should be",
-    "scalar probability in the loss, per-feature closed form": "the moments are those of another mask",
-    "patch blocks misplaced": "its blocks are misplaced: they begin at row ⌊i/s⌋ instead of ⌊i/s⌋·s",
+    "scalar probability in the loss, per-feature "
+    "closed form": "the moments are those of another mask",
+    "patch blocks misplaced": "its blocks are misplaced: they begin at row ⌊i/s⌋ instead of "
+    "⌊i/s⌋·s",
     "gate 1 at 0": "≥ should be >",
 }
 TOLD = MOMENTS | {ORIGINAL + label: words for label, words in ORIGINALS.items()}
 MISTAKES = [case for case in CASES if case[1] in TOLD]
 
 
-@pytest.mark.parametrize(("name", "label", "claim"), MISTAKES, ids=[f"{name}: {label}" for name, label, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("name", "label", "claim"), MISTAKES, ids=[f"{name}: {label}" for name, label, _ in MISTAKES]
+)
 def test_a_mistake_in_the_catalogue_is_told_in_one_right_sentence(name, label, claim):
     found = told(claim)
     assert any(TOLD[label] in diagnosis.sentence for diagnosis in found.values())
-    for diagnosis in found.values():  # at how many ties an array is wrong, and so whether the step is found, is for the draws to say
+    # at how many ties an array is wrong, and so whether the step is found, is for the draws to say
+    for diagnosis in found.values():
         assert TOLD[label] in diagnosis.sentence or diagnosis.kind == "kink"
 
 
@@ -243,7 +370,11 @@ def test_a_mistake_in_the_catalogue_is_told_in_one_right_sentence(name, label, c
     ("name", "label", "array"),
     [
         ("masked_autoencoder_bernoulli", "Monte Carlo sum never divided by N", "w1"),
-        ("masked_autoencoder_features", "scalar probability in the loss, per-feature closed form", "w1"),
+        (
+            "masked_autoencoder_features",
+            "scalar probability in the loss, per-feature closed form",
+            "w1",
+        ),
         ("masked_autoencoder_patches", "patch blocks misplaced", "w1"),
         ("relu", "gate 1 at 0", "x"),
     ],
@@ -260,14 +391,18 @@ def test_the_complement_of_the_mask_is_told():
     def gradient(*, mask, **inputs):
         return right.gradient(mask=masks.Bernoulli(1 - mask.prob), **inputs)
 
-    claim = Derivation(name="complement", loss=right.loss, gradient=gradient, shapes=right.shapes, mask=right.mask)
+    claim = Derivation(
+        name="complement", loss=right.loss, gradient=gradient, shapes=right.shapes, mask=right.mask
+    )
     assert all("gradient under 1 − m" in diagnosis.sentence for diagnosis in told(claim).values())
 
 
 def test_refuted_findings_carry_the_sentence_and_confirmed_ones_none():
     claim = next(c for n, label, c in CASES if n == "mse" and label == "no 1/m")
     report = jg.verify(claim, seed=3)
-    assert {f.diagnosis.split(" (explains")[0] for f in report.findings if f.verdict == Verdict.REFUTED} == {
+    assert {
+        f.diagnosis.split(" (explains")[0] for f in report.findings if f.verdict == Verdict.REFUTED
+    } == {
         "pred is m times what it should be (a sum where a mean belongs)",
         "y is m times what it should be (a sum where a mean belongs)",
     }
@@ -277,7 +412,10 @@ def test_refuted_findings_carry_the_sentence_and_confirmed_ones_none():
 
 def test_nothing_is_said_where_nothing_explains_it():
     claim = wrong(
-        "nonsense", lambda x: {"x": jnp.cos(3 * x) + x[::-1] ** 2 + jnp.sum(x)}, lambda x: jnp.sum(jnp.exp(x) * jnp.sin(x)), {"x": "n"}
+        "nonsense",
+        lambda x: {"x": jnp.cos(3 * x) + x[::-1] ** 2 + jnp.sum(x)},
+        lambda x: jnp.sum(jnp.exp(x) * jnp.sin(x)),
+        {"x": "n"},
     )
     assert told(claim) == {}
 
@@ -297,13 +435,20 @@ def test_a_closed_form_that_refuses_other_sizes_still_gets_its_verdict():
 
 
 def test_the_users_data_are_looked_at_where_drawn_inputs_show_nothing():
-    claim = wrong("step", lambda x: {"x": jnp.ones_like(x)}, lambda x: jnp.sum(jnp.where(x > 50, 2 * x, x)), {"x": "n"})
+    claim = wrong(
+        "step",
+        lambda x: {"x": jnp.ones_like(x)},
+        lambda x: jnp.sum(jnp.where(x > 50, 2 * x, x)),
+        {"x": "n"},
+    )
     report = jg.verify(claim, inputs={"x": np.array([1.0, 70.0, 2.0])}, evidence="autodiff")
     assert "in entry" in report.findings[0].diagnosis
 
 
 def test_a_constant_is_no_gradient_at_other_inputs():
-    claim = wrong("clipped", lambda x: {"x": jnp.ones_like(x)}, lambda x: jnp.sum(jnp.maximum(x, -1)))
+    claim = wrong(
+        "clipped", lambda x: {"x": jnp.ones_like(x)}, lambda x: jnp.sum(jnp.maximum(x, -1))
+    )
     assert "lacks a factor: what comes through `jnp.maximum(x, -1)`" in told(claim)["x"].sentence
 
 
@@ -312,5 +457,10 @@ def test_a_factor_that_fits_the_sizes_seen_and_no_others_is_not_named():
         true = 2 / x.shape[0] * x.T @ (x @ w)
         return {"w": true.at[0].multiply(2 if x.shape[0] % 2 else 1)}
 
-    claim = wrong("now and then", gradient, lambda x, w: jnp.sum((x @ w) ** 2) / x.shape[0], {"x": "m n", "w": "n k"})
+    claim = wrong(
+        "now and then",
+        gradient,
+        lambda x, w: jnp.sum((x @ w) ** 2) / x.shape[0],
+        {"x": "m n", "w": "n k"},
+    )
     assert told(claim) == {}

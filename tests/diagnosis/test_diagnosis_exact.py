@@ -1,4 +1,6 @@
-"""Factors that certificates know without rounding: they serve the diagnosis, also where floating point sees nothing."""
+"""Factors that certificates know without rounding: they serve the diagnosis, also where floating
+point sees nothing.
+"""
 
 import jax.numpy as jnp
 import pytest
@@ -8,7 +10,12 @@ from jaxgrad import Derivation, Verdict, masks
 
 
 def square(factor, loss=lambda x: jnp.sum(x**2)):
-    return Derivation(name="square", loss=loss, gradient=lambda x: {"x": factor(*x.shape) * 2 * x}, shapes={"x": "m n"})
+    return Derivation(
+        name="square",
+        loss=loss,
+        gradient=lambda x: {"x": factor(*x.shape) * 2 * x},
+        shapes={"x": "m n"},
+    )
 
 
 def sentence(claim, evidence=("certificate", "autodiff")):
@@ -27,7 +34,9 @@ def sentence(claim, evidence=("certificate", "autodiff")):
         (lambda m, n: 1.2345678, "x is 6172839/5000000 (≈ 1.2345678) times what it should be"),
     ],
 )
-def test_a_factor_is_confirmed_by_exact_arithmetic_and_a_decimal_becomes_its_fraction(factor, words):
+def test_a_factor_is_confirmed_by_exact_arithmetic_and_a_decimal_becomes_its_fraction(
+    factor, words
+):
     told = sentence(square(factor))
     assert told.startswith(words)
     assert "exactly, over finite fields, at 2 choices of sizes" in told
@@ -40,7 +49,11 @@ def test_without_a_certificate_nothing_is_said_of_finite_fields():
 
 @pytest.mark.parametrize(
     ("factor", "words"),
-    [(lambda m, n: 2 / 3, "x is 2/3 times"), (lambda m, n: 1 / (m - 1), "x is 1/(m−1) times"), (lambda m, n: m / n, "x is m/n times")],
+    [
+        (lambda m, n: 2 / 3, "x is 2/3 times"),
+        (lambda m, n: 1 / (m - 1), "x is 1/(m−1) times"),
+        (lambda m, n: m / n, "x is m/n times"),
+    ],
 )
 def test_a_factor_that_rounding_hides_is_named_by_exact_arithmetic(factor, words):
     by = 1e12
@@ -49,7 +62,10 @@ def test_a_factor_that_rounding_hides_is_named_by_exact_arithmetic(factor, words
         return jnp.mean((x + by) ** 2) - jnp.mean(x + by) ** 2
 
     claim = Derivation(
-        name="variance", loss=variance, gradient=lambda x: {"x": factor(*x.shape) * 2 * (x - jnp.mean(x)) / x.size}, shapes={"x": "m n"}
+        name="variance",
+        loss=variance,
+        gradient=lambda x: {"x": factor(*x.shape) * 2 * (x - jnp.mean(x)) / x.size},
+        shapes={"x": "m n"},
     )
     told = sentence(claim, "certificate")
     assert told.startswith(words) and "explains all of the error" in told
@@ -62,9 +78,12 @@ def test_a_factor_too_close_to_one_for_floating_point_is_a_fraction():
 
 def test_the_probability_of_a_mask_that_stands_as_a_number_in_the_loss_is_named_and_exact():
     claim = Derivation(
-        name="dropout", loss=lambda x, w, mask: jnp.sum(mask / 0.6 * x * w), gradient=lambda x, w, mask: {"w": 0.6 * x},
-        shapes={"x": "m n", "w": "m n", "mask": "m n"}, mask=masks.Bernoulli(0.6),
-    )  # fmt: skip
+        name="dropout",
+        loss=lambda x, w, mask: jnp.sum(mask / 0.6 * x * w),
+        gradient=lambda x, w, mask: {"w": 0.6 * x},
+        shapes={"x": "m n", "w": "m n", "mask": "m n"},
+        mask=masks.Bernoulli(0.6),
+    )
     told = sentence(claim, ("certificate", "expectation"))
     assert told.startswith("w is 3/5 times") or told.startswith("w is p times")
     assert "exactly" in told

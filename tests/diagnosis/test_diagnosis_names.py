@@ -21,17 +21,25 @@ def attention(name, change):
         d = 2 / (len(q) * v.shape[1]) * (a @ v) @ v.T
         return {"q": change(a * (d - jnp.sum(a * d, axis=-1, keepdims=True)) @ k, q, k, v)}
 
-    return Derivation(name=name, loss=loss, gradient=gradient, shapes={"q": "m d", "k": "n d", "v": "n p"})
+    return Derivation(
+        name=name, loss=loss, gradient=gradient, shapes={"q": "m d", "k": "n d", "v": "n p"}
+    )
 
 
 BY_SIZES = [
     (lambda g, q, k, v: 2 * g, "q is twice what it should be"),
     (lambda g, q, k, v: g / 2, "q is half of what it should be"),
     (lambda g, q, k, v: -g, "the sign is wrong"),
-    (lambda g, q, k, v: g / len(q), "q is 1/m times what it should be (a mean where a sum belongs)"),
+    (
+        lambda g, q, k, v: g / len(q),
+        "q is 1/m times what it should be (a mean where a sum belongs)",
+    ),
     (lambda g, q, k, v: g / len(k), "q is 1/n times"),
     (lambda g, q, k, v: g / (len(q) * len(k)), "q is 1/(m·n) times"),
-    (lambda g, q, k, v: g * len(q) * v.shape[1], "q is m·p times what it should be (a sum where a mean belongs)"),
+    (
+        lambda g, q, k, v: g * len(q) * v.shape[1],
+        "q is m·p times what it should be (a sum where a mean belongs)",
+    ),
     (lambda g, q, k, v: g * len(q) / (len(q) - 1), "q is m/(m−1) times"),
 ]
 
@@ -73,7 +81,11 @@ def kept(change):
         return {"w": change(2 * s @ w, p)}
 
     return Derivation(
-        name="noise", loss=loss, gradient=gradient, shapes={"x": "m n", "w": "n", "mask": "m n"}, mask=masks.Bernoulli(0.7)
+        name="noise",
+        loss=loss,
+        gradient=gradient,
+        shapes={"x": "m n", "w": "n", "mask": "m n"},
+        mask=masks.Bernoulli(0.7),
     )
 
 
@@ -109,7 +121,12 @@ def outer_of_means(mask, n):
 MASKS = [
     (masked("variance", by_moment(outer_of_means)), "the variance of the mask is forgotten"),
     (
-        masked("complement", lambda x, w, mask: by_moment(lambda q, n: q.second_moment(n))(x, w, masks.Bernoulli(1 - mask.prob))),
+        masked(
+            "complement",
+            lambda x, w, mask: by_moment(lambda q, n: q.second_moment(n))(
+                x, w, masks.Bernoulli(1 - mask.prob)
+            ),
+        ),
         "gradient under 1 − m",
     ),
     (masked("kept", lambda x, w, mask: {"w": 2 * x.T @ x @ w}), "the mask is forgotten"),
@@ -139,9 +156,11 @@ def test_what_is_wrong_with_a_mask(claim, words):
 
 def quadratic(name, change):
     return Derivation(
-        name=name, loss=lambda a, b: jnp.sum(jnp.tanh(a) * b) + jnp.sum(a * a * jnp.cosh(b)) / 2,
-        gradient=lambda a, b: {"a": change((1 - jnp.tanh(a) ** 2) * b + a * jnp.cosh(b))}, shapes={"a": "2*n 2*n", "b": "2*n 2*n"},
-    )  # fmt: skip
+        name=name,
+        loss=lambda a, b: jnp.sum(jnp.tanh(a) * b) + jnp.sum(a * a * jnp.cosh(b)) / 2,
+        gradient=lambda a, b: {"a": change((1 - jnp.tanh(a) ** 2) * b + a * jnp.cosh(b))},
+        shapes={"a": "2*n 2*n", "b": "2*n 2*n"},
+    )
 
 
 def block(a):
@@ -150,13 +169,22 @@ def block(a):
 
 
 PLACES = [
-    (lambda g: g - jnp.diag(jnp.diag(g)), "a is zero on the diagonal, where it should not be: that part is missing"),
-    (lambda g: g + jnp.diag(jnp.diag(g)), "a is twice what it should be on the diagonal, and right elsewhere"),
+    (
+        lambda g: g - jnp.diag(jnp.diag(g)),
+        "a is zero on the diagonal, where it should not be: that part is missing",
+    ),
+    (
+        lambda g: g + jnp.diag(jnp.diag(g)),
+        "a is twice what it should be on the diagonal, and right elsewhere",
+    ),
     (lambda g: g * block(g), "a is twice what it should be in the diagonal blocks of size 2"),
     (lambda g: g.at[1].multiply(-1), "in row 1"),
     (lambda g: g.at[:, 2].set(0), "a is zero in column 2"),
     (lambda g: g.at[2, 1].multiply(0.5), "in entry [2, 1]"),
-    (lambda g: g.at[:2, 1:3].multiply(2), "a is twice what it should be in the block of rows 0 to 1 and columns 1 to 2, and right"),
+    (
+        lambda g: g.at[:2, 1:3].multiply(2),
+        "a is twice what it should be in the block of rows 0 to 1 and columns 1 to 2, and right",
+    ),
     (lambda g: g.at[2, :3].set(0), "a is zero in the block of row 2 and columns 0 to 2"),
     (jnp.triu, "a is zero below the diagonal"),
     (lambda g: jnp.tril(g, -1), "a is zero on and above the diagonal"),
@@ -171,10 +199,12 @@ def test_places(change, words):
 
 def scaled_lines(name, change):
     return Derivation(
-        name=name, loss=lambda x, s, t: jnp.sum(jnp.sin(x)) + 0 * jnp.sum(s) * jnp.sum(t),
-        gradient=lambda x, s, t: {"x": change(jnp.cos(x), s, t)}, shapes={"x": "m n", "s": "n", "t": "m"},
+        name=name,
+        loss=lambda x, s, t: jnp.sum(jnp.sin(x)) + 0 * jnp.sum(s) * jnp.sum(t),
+        gradient=lambda x, s, t: {"x": change(jnp.cos(x), s, t)},
+        shapes={"x": "m n", "s": "n", "t": "m"},
         domains={"s": "positive", "t": "positive"},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,59 +221,120 @@ def test_a_factor_for_each_row_or_column(change, words):
 
 def products(name, gradient):
     return Derivation(
-        name=name, loss=lambda a, b: jnp.trace(a @ b @ a @ b) / 2, gradient=gradient, shapes={"a": "n n", "b": "n n"}
-    )  # fmt: skip
+        name=name,
+        loss=lambda a, b: jnp.trace(a @ b @ a @ b) / 2,
+        gradient=gradient,
+        shapes={"a": "n n", "b": "n n"},
+    )
 
 
 REARRANGED = [
-    (products("order", lambda a, b: {"a": (a @ b @ b).T}), "a", ("order of factors", "factors", "swapped")),
+    (
+        products("order", lambda a, b: {"a": (a @ b @ b).T}),
+        "a",
+        ("order of factors", "factors", "swapped"),
+    ),
     (
         Derivation(
-            name="other input", loss=lambda u, v: jnp.sum(jnp.sin(u) * jnp.cos(v)), shapes={"u": "n", "v": "n"},
+            name="other input",
+            loss=lambda u, v: jnp.sum(jnp.sin(u) * jnp.cos(v)),
+            shapes={"u": "n", "v": "n"},
             gradient=lambda u, v: {"u": -jnp.sin(u) * jnp.sin(v), "v": jnp.cos(u) * jnp.cos(v)},
-        ), "u", ("u is the gradient in v",),
-    ),
-    (Derivation.from_vjp("ignored", lambda x: jnp.exp(x) * x[0], lambda x, ct: {"x": jnp.exp(x) * x[0] + jnp.zeros_like(x).at[0].set(
-        jnp.exp(x).sum())}, {"x": "n"}), "x", ("cotangent is taken for ones",)),
-    (Derivation.from_vjp("squared", jnp.tanh, lambda x, ct: {"x": ct**2 * (1 - jnp.tanh(x) ** 2)}, {"x": "n"}), "x",
-     ("cotangent is squared",)),
-    (
-        Derivation(name="positive", loss=lambda x: jnp.sum(jnp.where(x > 0, jnp.exp(x), x**2)), gradient=lambda x: {"x": jnp.exp(x)},
-                   shapes={"x": "n"}),
-        "x", ("x is right only where x is positive",),
+        ),
+        "u",
+        ("u is the gradient in v",),
     ),
     (
-        Derivation(name="symmetric", loss=lambda s, y: y @ s @ s @ y, gradient=lambda s, y: {"y": 2 * s @ s @ y},
-                   shapes={"s": "n n", "y": "n"}), "y", ("y is right only where s is symmetric",),
+        Derivation.from_vjp(
+            "ignored",
+            lambda x: jnp.exp(x) * x[0],
+            lambda x, ct: {"x": jnp.exp(x) * x[0] + jnp.zeros_like(x).at[0].set(jnp.exp(x).sum())},
+            {"x": "n"},
+        ),
+        "x",
+        ("cotangent is taken for ones",),
     ),
     (
-        Derivation(name="sums to one", loss=lambda p, c: (c @ p) / jnp.sum(p), gradient=lambda p, c: {"p": c - c @ p},
-                   shapes={"p": "n", "c": "n"}, domains={"p": "positive"}), "p", ("of sum one",),
+        Derivation.from_vjp(
+            "squared", jnp.tanh, lambda x, ct: {"x": ct**2 * (1 - jnp.tanh(x) ** 2)}, {"x": "n"}
+        ),
+        "x",
+        ("cotangent is squared",),
     ),
     (
-        Derivation(name="sum for mean", loss=lambda x: jnp.mean(jnp.exp(x)), gradient=lambda x: {"x": jnp.exp(x)}, shapes={"x": "m n"}),
-        "x", ("x is m·n times what it should be (a sum where a mean belongs)",),
+        Derivation(
+            name="positive",
+            loss=lambda x: jnp.sum(jnp.where(x > 0, jnp.exp(x), x**2)),
+            gradient=lambda x: {"x": jnp.exp(x)},
+            shapes={"x": "n"},
+        ),
+        "x",
+        ("x is right only where x is positive",),
     ),
     (
-        Derivation(name="doubled term", loss=lambda x, lam: jnp.sum(jnp.exp(x)) + lam * jnp.sum(x**2) / 2,
-                   gradient=lambda x, lam: {"x": jnp.exp(x) + 2 * lam * x}, shapes={"x": "n", "lam": ""}), "x",
+        Derivation(
+            name="symmetric",
+            loss=lambda s, y: y @ s @ s @ y,
+            gradient=lambda s, y: {"y": 2 * s @ s @ y},
+            shapes={"s": "n n", "y": "n"},
+        ),
+        "y",
+        ("y is right only where s is symmetric",),
+    ),
+    (
+        Derivation(
+            name="sums to one",
+            loss=lambda p, c: (c @ p) / jnp.sum(p),
+            gradient=lambda p, c: {"p": c - c @ p},
+            shapes={"p": "n", "c": "n"},
+            domains={"p": "positive"},
+        ),
+        "p",
+        ("of sum one",),
+    ),
+    (
+        Derivation(
+            name="sum for mean",
+            loss=lambda x: jnp.mean(jnp.exp(x)),
+            gradient=lambda x: {"x": jnp.exp(x)},
+            shapes={"x": "m n"},
+        ),
+        "x",
+        ("x is m·n times what it should be (a sum where a mean belongs)",),
+    ),
+    (
+        Derivation(
+            name="doubled term",
+            loss=lambda x, lam: jnp.sum(jnp.exp(x)) + lam * jnp.sum(x**2) / 2,
+            gradient=lambda x, lam: {"x": jnp.exp(x) + 2 * lam * x},
+            shapes={"x": "n", "lam": ""},
+        ),
+        "x",
         ("lam is doubled", "has too much: the term lam·x"),
     ),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("claim", "label", "words"), REARRANGED, ids=[claim.name for claim, _, _ in REARRANGED])
+@pytest.mark.parametrize(
+    ("claim", "label", "words"), REARRANGED, ids=[claim.name for claim, _, _ in REARRANGED]
+)
 def test_what_is_rearranged_forgotten_or_right_on_a_part(claim, label, words):
     sentence = told(claim)[label].sentence
     assert any(w in sentence for w in words), sentence
 
 
-@pytest.mark.parametrize(("gate", "side"), [(lambda x: x >= 0, "the right one"), (lambda x: jnp.heaviside(x, 0.5), "their mean")])
+@pytest.mark.parametrize(
+    ("gate", "side"),
+    [(lambda x: x >= 0, "the right one"), (lambda x: jnp.heaviside(x, 0.5), "their mean")],
+)
 def test_the_one_sided_derivative_at_a_kink(gate, side):
     claim = Derivation(
-        name="hinge", loss=lambda x, y: jnp.sum(y * jax.nn.relu(x)), gradient=lambda x, y: {"x": y * gate(x)},
-        shapes={"x": "n", "y": "n"}, domains={"x": lambda key, shape: np.arange(shape[0]) - 1.0},
-    )  # fmt: skip
+        name="hinge",
+        loss=lambda x, y: jnp.sum(y * jax.nn.relu(x)),
+        gradient=lambda x, y: {"x": y * gate(x)},
+        shapes={"x": "n", "y": "n"},
+        domains={"x": lambda key, shape: np.arange(shape[0]) - 1.0},
+    )
     sentence = told(claim)["x"].sentence
     assert "right but at kinks" in sentence and f"the closed form takes {side}" in sentence
 
@@ -283,7 +374,11 @@ def test_the_cases_of_a_choice_are_named_by_its_condition(holds):
         name="choice", loss=lambda x, y: jnp.sum(choice(x, y**2 / 2, jnp.exp(y))),
         gradient=lambda x, y: {"y": choice(x, 0.7, jnp.exp(y))}, shapes={"x": "n", "y": "n"},
     )  # fmt: skip
-    words = "the case of the choice where the condition holds" if holds else "the other case of the choice"
+    words = (
+        "the case of the choice where the condition holds"
+        if holds
+        else "the other case of the choice"
+    )
     assert f"{words} should be y" in told(claim)["y"].sentence
 
 
@@ -292,11 +387,18 @@ def test_cancellation_tells_the_entry_and_the_digits():
         return {"x": jnp.sqrt(x**2 + 1) - x}
 
     claim = Derivation(
-        name="difference of roots", loss=lambda x: jnp.sum((x * jnp.sqrt(x**2 + 1) + jnp.arcsinh(x)) / 2 - x**2 / 2), gradient=gradient,
-        shapes={"x": "n"}, domains={"x": lambda key, shape: 1e3 * (1.0 + np.arange(shape[0]))},
-    )  # fmt: skip
+        name="difference of roots",
+        loss=lambda x: jnp.sum((x * jnp.sqrt(x**2 + 1) + jnp.arcsinh(x)) / 2 - x**2 / 2),
+        gradient=gradient,
+        shapes={"x": "n"},
+        domains={"x": lambda key, shape: 1e3 * (1.0 + np.arange(shape[0]))},
+    )
     sentence = jg.diagnosis.digits_lost(claim)["x"].sentence
-    assert "right in float64 but loses" in sentence and "of 7 digits in float32" in sentence and "in entry [" in sentence
+    assert (
+        "right in float64 but loses" in sentence
+        and "of 7 digits in float32" in sentence
+        and "in entry [" in sentence
+    )
 
 
 @jax.custom_jvp

@@ -1,4 +1,6 @@
-"""Terms that are left out or doubled: outer products, and amounts that are the same along an axis."""
+"""Terms that are left out or doubled: outer products, and amounts that are the same along an
+axis.
+"""
 
 import jax.numpy as jnp
 import pytest
@@ -21,7 +23,13 @@ def bilinear(name, gradient, **more):
     def loss(w, u, v, x):
         return even(w, u, v, x) + 3 * u @ w @ v + x.sum(0) @ w @ v / len(x)
 
-    return Derivation(name=name, loss=loss, gradient=gradient, shapes={"w": "n p", "u": "n", "v": "p", "x": "m n"}, **more)
+    return Derivation(
+        name=name,
+        loss=loss,
+        gradient=gradient,
+        shapes={"w": "n p", "u": "n", "v": "p", "x": "m n"},
+        **more,
+    )
 
 
 def right(w, u, v, x):
@@ -31,8 +39,14 @@ def right(w, u, v, x):
 NAMED = [
     (lambda w, u, v, x: right(w, u, v, x) - 3 * jnp.outer(u, v), "w lacks the term 3·u vᵀ"),
     (lambda w, u, v, x: right(w, u, v, x) + 3 * jnp.outer(u, v), "w has too much: the term 3·u vᵀ"),
-    (lambda w, u, v, x: right(w, u, v, x) - jnp.outer(x.sum(0), v) / len(x), "w lacks the term 1/m·(xᵀ 1) vᵀ"),
-    (lambda w, u, v, x: right(w, u, v, x) + u[:, None], "w has too much: the term u in every column"),
+    (
+        lambda w, u, v, x: right(w, u, v, x) - jnp.outer(x.sum(0), v) / len(x),
+        "w lacks the term 1/m·(xᵀ 1) vᵀ",
+    ),
+    (
+        lambda w, u, v, x: right(w, u, v, x) + u[:, None],
+        "w has too much: the term u in every column",
+    ),
     (lambda w, u, v, x: right(w, u, v, x) - 2 * v, "w lacks the term 2·v in every row"),
 ]
 
@@ -53,7 +67,10 @@ def test_an_outer_product_of_vectors_that_are_not_at_hand_is_told_as_a_term_of_r
         return {"w": right(w, u, v, x) + jnp.outer(far(u), far(v)) + jnp.outer(far(x[0]), far(v))}
 
     sentence = told(bilinear("rank one", gradient))["w"].sentence
-    assert sentence == "w is off by a term of rank one: an outer product is left out, or should not be there"
+    assert (
+        sentence
+        == "w is off by a term of rank one: an outer product is left out, or should not be there"
+    )
 
 
 def test_one_known_vector_of_a_term_of_rank_one_is_named():
@@ -61,14 +78,19 @@ def test_one_known_vector_of_a_term_of_rank_one_is_named():
         return {"w": right(w, u, v, x) + jnp.outer(far(u), v) + jnp.outer(far(x[0]), v)}
 
     sentence = told(bilinear("rank one", gradient))["w"].sentence
-    assert "a term of rank one: an outer product, whose rows are multiples of v, is left out" in sentence
+    assert (
+        "a term of rank one: an outer product, whose rows are multiples of v, is left out"
+        in sentence
+    )
 
 
 def test_nothing_is_said_of_rank_one_where_the_gradient_has_rank_one_itself():
     claim = Derivation(
-        name="always rank one", loss=lambda w, u, v: u @ w @ v, gradient=lambda w, u, v: {"w": jnp.outer(far(u), v)},
+        name="always rank one",
+        loss=lambda w, u, v: u @ w @ v,
+        gradient=lambda w, u, v: {"w": jnp.outer(far(u), v)},
         shapes={"w": "n p", "u": "n", "v": "p"},
-    )  # fmt: skip
+    )
     assert all("rank one" not in diagnosis.sentence for diagnosis in told(claim).values())
 
 
@@ -77,9 +99,11 @@ def test_nothing_is_said_of_rank_one_where_the_error_has_rank_two():
         return {"w": jnp.cos(w) + jnp.outer(far(u), far(v)) + jnp.outer(far(far(u)), far(far(v)))}
 
     claim = Derivation(
-        name="rank two", loss=lambda w, u, v: jnp.sum(jnp.sin(w)) + 0 * u @ w @ v, gradient=gradient,
+        name="rank two",
+        loss=lambda w, u, v: jnp.sum(jnp.sin(w)) + 0 * u @ w @ v,
+        gradient=gradient,
         shapes={"w": "4 5", "u": "4", "v": "5"},
-    )  # fmt: skip
+    )
     assert all("rank one" not in diagnosis.sentence for diagnosis in told(claim).values())
 
 
@@ -93,9 +117,11 @@ ALONG = [
 @pytest.mark.parametrize(("amount", "words"), ALONG, ids=[words for _, words in ALONG])
 def test_two_terms_that_are_the_same_along_an_axis_are_told_as_that(amount, words):
     claim = Derivation(
-        name="along", loss=lambda x: jnp.sum(jnp.sin(x)), gradient=lambda x: {"x": jnp.cos(x) + amount(x) + amount(x**2)},
+        name="along",
+        loss=lambda x: jnp.sum(jnp.sin(x)),
+        gradient=lambda x: {"x": jnp.cos(x) + amount(x) + amount(x**2)},
         shapes={"x": "m n"},
-    )  # fmt: skip
+    )
     assert words in told(claim)["x"].sentence
 
 
@@ -106,4 +132,6 @@ def test_a_gradient_that_is_the_same_in_every_row_is_not_told_to_be_off_by_what_
         gradient=lambda x: {"x": 0 * x + far(x.mean(0)) + far(x.mean(0) ** 2)},
         shapes={"x": "m n"},
     )
-    assert "the same in every" not in "".join(diagnosis.sentence for diagnosis in told(claim).values())
+    assert "the same in every" not in "".join(
+        diagnosis.sentence for diagnosis in told(claim).values()
+    )

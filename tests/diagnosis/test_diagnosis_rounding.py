@@ -11,7 +11,12 @@ from tests.verdict_claims import claim
 
 def shifted(by):
     """The gradient of a variance, by a difference of large numbers."""
-    return claim("shifted", lambda x: jnp.var(x), lambda x: {"x": 2 * ((x + by) - jnp.mean(x + by)) / x.size}, {"x": "n"})
+    return claim(
+        "shifted",
+        lambda x: jnp.var(x),
+        lambda x: {"x": 2 * ((x + by) - jnp.mean(x + by)) / x.size},
+        {"x": "n"},
+    )
 
 
 def test_digits_that_float32_loses_are_counted_and_the_step_that_cancels_is_told():

@@ -1,4 +1,6 @@
-"""Where no exact expectation is known, sampling names the simplest mistakes, and nothing else is said."""
+"""Where no exact expectation is known, sampling names the simplest mistakes, and nothing else is
+said.
+"""
 
 import jax.numpy as jnp
 import pytest
@@ -18,19 +20,31 @@ def right(x, w, mask):
 def product(change, shape="5 6", prob=0.6):
     """A loss in which all entries of the mask meet; of 2³⁰ masks, none can be left out."""
     return Derivation(
-        name="product", loss=lambda x, w, mask: jnp.exp(jnp.sum(mask * x * w) / 8), shapes=dict.fromkeys(("x", "w", "mask"), shape),
-        gradient=lambda x, w, mask: {"w": change(right(x, w, mask), x, w, mask)}, mask=masks.Bernoulli(prob),
-    )  # fmt: skip
+        name="product",
+        loss=lambda x, w, mask: jnp.exp(jnp.sum(mask * x * w) / 8),
+        shapes=dict.fromkeys(("x", "w", "mask"), shape),
+        gradient=lambda x, w, mask: {"w": change(right(x, w, mask), x, w, mask)},
+        mask=masks.Bernoulli(prob),
+    )
 
 
 MISTAKES = [
-    (lambda g, x, w, mask: 2 * g, "w is twice what it should be, as far as 65536 samples tell: measured"),
+    (
+        lambda g, x, w, mask: 2 * g,
+        "w is twice what it should be, as far as 65536 samples tell: measured",
+    ),
     (lambda g, x, w, mask: -g, "w is the negative of what it should be"),
     (lambda g, x, w, mask: g / mask.prob, "w is 1/p times what it should be"),
     (lambda g, x, w, mask: g * (1 - mask.prob), "w is (1−p) times what it should be"),
     (lambda g, x, w, mask: g * mask.prob**2, "w is p² times what it should be"),
-    (lambda g, x, w, mask: jnp.exp(0.6 * jnp.sum(x * w) / 8) * 0.6 * x / 8, "w is the gradient of the loss at the mean mask"),
-    (lambda g, x, w, mask: jnp.exp(jnp.sum(x * w) / 8) * x / 8, "w is the gradient of the loss with everything kept"),
+    (
+        lambda g, x, w, mask: jnp.exp(0.6 * jnp.sum(x * w) / 8) * 0.6 * x / 8,
+        "w is the gradient of the loss at the mean mask",
+    ),
+    (
+        lambda g, x, w, mask: jnp.exp(jnp.sum(x * w) / 8) * x / 8,
+        "w is the gradient of the loss with everything kept",
+    ),
 ]
 
 
@@ -40,7 +54,10 @@ def test_a_simple_mistake_is_named_by_sampling(change, words):
 
 
 def test_a_transpose_is_named_by_sampling():
-    assert "w is transposed, as far as 65536 samples tell" in told(product(lambda g, *_: g.T, "5 5"))["w"].sentence
+    assert (
+        "w is transposed, as far as 65536 samples tell"
+        in told(product(lambda g, *_: g.T, "5 5"))["w"].sentence
+    )
 
 
 ABSTAIN = [
@@ -59,8 +76,13 @@ def test_nothing_is_said_of_what_sampling_does_not_settle(name, change):
 
 def test_verify_tells_it():
     report = jg.verify(product(lambda g, *_: 2 * g), evidence="monte_carlo")
-    assert report.verdict == Verdict.REFUTED and "w is twice what it should be" in report.findings[0].diagnosis
+    assert (
+        report.verdict == Verdict.REFUTED
+        and "w is twice what it should be" in report.findings[0].diagnosis
+    )
 
 
 def test_nothing_is_said_where_two_names_are_too_near_to_each_other():
-    assert told(product(lambda g, x, w, mask: g * mask.prob**2, prob=0.62)) == {}  # p² and 1 − p differ by 1 %
+    assert (
+        told(product(lambda g, x, w, mask: g * mask.prob**2, prob=0.62)) == {}
+    )  # p² and 1 − p differ by 1 %

@@ -25,7 +25,9 @@ def test_values_and_cotangents_are_those_of_the_chain_rule():
     np.testing.assert_allclose(value, loss(W, X))
     np.testing.assert_allclose(seen["z"], z)
     np.testing.assert_allclose(cotangents["a"], 2 * jax.nn.relu(z))
-    np.testing.assert_allclose(cotangents["z"], 2 * jax.nn.relu(z), err_msg="the gate is one where relu is not zero")
+    np.testing.assert_allclose(
+        cotangents["z"], 2 * jax.nn.relu(z), err_msg="the gate is one where relu is not zero"
+    )
 
 
 def test_an_output_that_is_no_scalar_takes_its_cotangent():
@@ -40,7 +42,11 @@ def test_an_output_that_is_no_scalar_takes_its_cotangent():
         jg.capture(f, cotangents=X)(X)
 
 
-@pytest.mark.parametrize("wrap", [jax.jit, jax.checkpoint, lambda f: jax.jit(jax.jit(f))], ids=["jit", "checkpoint", "nested"])
+@pytest.mark.parametrize(
+    "wrap",
+    [jax.jit, jax.checkpoint, lambda f: jax.jit(jax.jit(f))],
+    ids=["jit", "checkpoint", "nested"],
+)
 def test_calls_are_opened(wrap):
     _, seen, cotangents = jg.capture(wrap(loss), cotangents=True)(W, X)
     _, plain, plain_cotangents = jg.capture(loss, cotangents=True)(W, X)
@@ -60,7 +66,9 @@ def test_it_works_under_jit_grad_and_vmap():
 
 def test_a_name_that_comes_again_gets_its_occurrence_also_in_a_scan():
     def f(x):
-        return jax.lax.scan(lambda c, r: (checkpoint_name(c + r, "c"), None), jnp.zeros(3), x)[0].sum()
+        return jax.lax.scan(lambda c, r: (checkpoint_name(c + r, "c"), None), jnp.zeros(3), x)[
+            0
+        ].sum()
 
     _, seen, cotangents = jg.capture(f, cotangents=True)(X)
     assert list(seen) == ["c", "c#1"]
@@ -81,7 +89,9 @@ def test_scopes_are_seen_where_their_value_leaves_them():
     _, seen, _ = jg.capture(f, cotangents=True)(X)
     assert set(seen) == {"block/linear", "block", "block/linear#1", "block#1"}
     np.testing.assert_allclose(seen["block/linear"], X + 1)
-    np.testing.assert_allclose(seen["block#1"], jnp.tanh(jnp.tanh(X + 1) @ jnp.ones((3, 3)) + 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        seen["block#1"], jnp.tanh(jnp.tanh(X + 1) @ jnp.ones((3, 3)) + 1), rtol=1e-6
+    )
     assert jg.capture(f, scopes=False)(X)[1] == {}
 
 

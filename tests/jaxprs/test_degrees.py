@@ -23,7 +23,10 @@ POLYNOMIALS = {
     "its gradient": (lambda m, x, w: jax.grad(autoencoder, 2)(m, x, w), 2),
     "loss on masked entries": (lambda m, x, w: jnp.sum((1 - m) * ((m * x) @ w - x) ** 2), 3),
     "a chosen case": (lambda m, x, w: jnp.where(x > 0, m**3, m), 3),
-    "a known branch": (lambda m, x, w: jax.lax.cond((x * x).sum() < 0, lambda m: m, lambda m: m * m, m), 2),
+    "a known branch": (
+        lambda m, x, w: jax.lax.cond((x * x).sum() < 0, lambda m: m, lambda m: m * m, m),
+        2,
+    ),
     "powers": (lambda m, x, w: m**4 * jnp.square(m) * jnp.power(m, 2.0), 8),
     "product of a row": (lambda m, x, w: jnp.prod(m, 1), 4),
     "cumulative product": (lambda m, x, w: jnp.cumprod(m, 0), 3),
@@ -133,7 +136,9 @@ def test_obstacles_count_as_variables_in_a_bound():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_bound_of_a_random_fraction_is_no_less_than_its_degree(seed):
-    """N/D of degrees (n, d) is fixed by n + d + 1 values; one more value must fit a fraction of the bound's degrees."""
+    """N/D of degrees (n, d) is fixed by n + d + 1 values; one more value must fit a fraction of the
+    bound's degrees.
+    """
     rng = np.random.default_rng(seed)
     a, b, c = (int(k) for k in rng.integers(1, 5, 3))
 

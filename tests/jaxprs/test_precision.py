@@ -16,11 +16,16 @@ A_THIRD = 1 / 3
 
 def claim(weights, factor=1.0):
     return Derivation(
-        name="weighted", loss=lambda x: jnp.sum(weights * x**2), gradient=lambda x: {"x": factor * 2 * weights * x}, shapes={"x": "3"}
+        name="weighted",
+        loss=lambda x: jnp.sum(weights * x**2),
+        gradient=lambda x: {"x": factor * 2 * weights * x},
+        shapes={"x": "3"},
     )
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "confirmed"), (1 + 1e-9, "refuted"), (2.0, "refuted")])
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "confirmed"), (1 + 1e-9, "refuted"), (2.0, "refuted")]
+)
 def test_a_loss_with_a_numpy_constant_is_judged_after_it_ran_in_float32(factor, verdict):
     weights = np.array([1e6, A_THIRD, 1e-3])
     subject = claim(weights, factor)
@@ -47,7 +52,9 @@ def test_each_precision_has_its_own_constant_with_all_its_digits():
     programs = {}
     for double in (True, False, True, False):
         with in_precision(double):
-            programs[double] = jax.make_jaxpr(lambda x: weights * x)(np.ones(1, float if double else np.float32))
+            programs[double] = jax.make_jaxpr(lambda x: weights * x)(
+                np.ones(1, float if double else np.float32)
+            )
             (constant,) = programs[double].consts
             assert constant.dtype == (np.float64 if double else np.float32)
             assert constant[0] == (A_THIRD if double else np.float32(A_THIRD))
@@ -61,9 +68,12 @@ def test_a_certificate_and_a_sampled_gradient_take_the_constant_in_their_precisi
 
     kept = jax.make_jaxpr(loss)(np.ones(3, np.float32), np.ones(3, np.float32))
     expected = jg.Derivation(
-        name="masked", loss=loss, gradient=lambda x, mask: {"x": 2 / 3 * weights**2 * x * mask.mean(3)}, shapes={"x": "3", "mask": "3"},
+        name="masked",
+        loss=loss,
+        gradient=lambda x, mask: {"x": 2 / 3 * weights**2 * x * mask.mean(3)},
+        shapes={"x": "3", "mask": "3"},
         mask=jg.masks.Bernoulli(0.5),
-    )  # fmt: skip
+    )
     report = jg.verify(expected)
     assert {f.verdict for f in report.findings} == {Verdict.CONFIRMED}
     assert len(report.findings) == 4

@@ -1,7 +1,9 @@
-"""Which functions of a mask are sums over its rows: the analysis against mixed differences of the function itself.
+"""Which functions of a mask are sums over its rows: the analysis against mixed differences of the
+function itself.
 
-Rows do not meet in f exactly when f(a, b) − f(a, b') − f(a', b) + f(a', b') = 0 for any two rows. What the analysis calls a
-sum must be one; what is one and is not seen to be is listed, so that the analysis does not grow blind unnoticed.
+Rows do not meet in f exactly when f(a, b) − f(a, b') − f(a', b) + f(a', b') = 0 for any two rows.
+What the analysis calls a sum must be one; what is one and is not seen to be is listed, so that the
+analysis does not grow blind unnoticed.
 """
 
 import jax
@@ -18,7 +20,9 @@ W = np.random.default_rng(1).standard_normal((4, 2))
 
 
 def network(m):
-    return jax.nn.softmax(jnp.tanh((m * X) @ W), axis=-1) @ np.ones(2) + jnp.max(m, axis=1) * jnp.prod(m + 2, axis=-1)
+    return jax.nn.softmax(jnp.tanh((m * X) @ W), axis=-1) @ np.ones(2) + jnp.max(
+        m, axis=1
+    ) * jnp.prod(m + 2, axis=-1)
 
 
 def scanned(m):
@@ -45,7 +49,9 @@ SUMS = {
     "a vector over rows": network,
     "contraction over rows": lambda m: m.T @ (m * X),
     "contraction over everything": lambda m: jnp.vdot(m, jnp.sin(m)),
-    "rows swapped, then one row with itself": lambda m: jnp.sum(m[::-1] * m[np.array([2, 1, 0])] * X),
+    "rows swapped, then one row with itself": lambda m: jnp.sum(
+        m[::-1] * m[np.array([2, 1, 0])] * X
+    ),
     "different rows added, not multiplied": lambda m: jnp.sum(m**2 - jnp.roll(m, 1, axis=0)),
     "the square of one row": lambda m: jnp.sum(m[1]) ** 2 + jnp.sum(m[2]),
     "cumulative sums": lambda m: jnp.sum(jnp.cumsum(m, axis=1) ** 2) + jnp.cumsum(m, axis=0)[-1, 0],
@@ -58,7 +64,9 @@ SUMS = {
     "vmap": lambda m: jnp.sum(jax.vmap(lambda row, x: jnp.linalg.norm(row - x))(m, X)),
     "a gradient by rows": jax.grad(lambda m: jnp.sum(network(m))),
     "dynamic places": lambda m: jnp.sum(jax.lax.dynamic_slice(m, (1, 0), (1, 4)) ** 2),
-    "a cond that a row steers for itself": lambda m: jax.lax.cond(m[1, 0] > 0.5, lambda: jnp.sum(m[1] ** 3), lambda: X[0, 0]) + m.sum(),
+    "a cond that a row steers for itself": lambda m: (
+        jax.lax.cond(m[1, 0] > 0.5, lambda: jnp.sum(m[1] ** 3), lambda: X[0, 0]) + m.sum()
+    ),
     "integers of each row": lambda m: jnp.sum((m * 3).astype(int).astype(float) ** 2),
 }
 
@@ -74,7 +82,9 @@ MIXTURES = {
     "softmax over rows": lambda m: jnp.sum(jax.nn.softmax(m * X, axis=0) * X),
     "a branch steered by another row": lambda m: jnp.sum(jnp.where(m[0] > 0.5, m[1], m[2])),
     "a branch steered by a sum": lambda m: jnp.where(jnp.sum(m) > 10, jnp.sum(m), 0.0),
-    "a cond steered by another row": lambda m: jax.lax.cond(m[0, 0] > 0.5, lambda: jnp.sum(m[1]), lambda: jnp.sum(m[2])),
+    "a cond steered by another row": lambda m: jax.lax.cond(
+        m[0, 0] > 0.5, lambda: jnp.sum(m[1]), lambda: jnp.sum(m[2])
+    ),
     "a product through a scan": scanned_product,
     "cumulative products over rows": lambda m: jnp.sum(jnp.cumprod(m + 1, axis=0)),
     "sorted over rows": lambda m: jnp.sum(jnp.sort(m * X, axis=0)[0]),
@@ -86,7 +96,9 @@ MIXTURES = {
     "a round of a sum": lambda m: jnp.round(3 * jnp.sum(m * X)),
     "integers of a sum": lambda m: (3 * jnp.sum(m * X)).astype(int).astype(float),
     "products scattered": lambda m: jnp.sum(jnp.ones(2).at[np.array([0, 0, 1])].multiply(m.sum(1))),
-    "sums scattered, then squared": lambda m: jnp.sum(jnp.zeros(2).at[np.array([0, 0, 1])].add(m.sum(1)) ** 2),
+    "sums scattered, then squared": lambda m: jnp.sum(
+        jnp.zeros(2).at[np.array([0, 0, 1])].add(m.sum(1)) ** 2
+    ),
     "a gradient across rows": jax.grad(lambda m: jnp.sum(m) ** 3),
     "a place that another row steers": lambda m: m[1][jnp.argmax(m[0])],
 }
@@ -149,10 +161,24 @@ def test_the_row_of_each_entry_is_known():
 
 @pytest.mark.slow
 def test_random_expressions_are_never_called_sums_wrongly():
-    """A hundred random programs over the rows; each that is called a sum must have no mixed difference."""
+    """A hundred random programs over the rows; each that is called a sum must have no mixed
+    difference.
+    """
     rng = np.random.default_rng(7)
-    unary = [jnp.tanh, jnp.square, lambda a: a[::-1], lambda a: jnp.cumsum(a, axis=1), lambda a: a + a.mean(axis=1, keepdims=True)]
-    binary = [jnp.add, jnp.subtract, jnp.multiply, lambda a, b: a @ (b.T @ X) / 9, lambda a, b: jnp.where(a > 0.7, b, X)]
+    unary = [
+        jnp.tanh,
+        jnp.square,
+        lambda a: a[::-1],
+        lambda a: jnp.cumsum(a, axis=1),
+        lambda a: a + a.mean(axis=1, keepdims=True),
+    ]
+    binary = [
+        jnp.add,
+        jnp.subtract,
+        jnp.multiply,
+        lambda a, b: a @ (b.T @ X) / 9,
+        lambda a, b: jnp.where(a > 0.7, b, X),
+    ]
     sums = 0
     for _ in range(100):
         steps = [(rng.integers(2), rng.integers(5), rng.integers(100, size=2)) for _ in range(4)]

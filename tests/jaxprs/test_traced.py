@@ -27,11 +27,18 @@ def counted(function):
 
 
 def test_two_functions_together_give_both_results_without_another_trace():
-    (double, doubled), (total, summed) = counted(lambda x: {"double": 2 * x}), counted(lambda x: (jnp.sum(x), x * FACTORS))
+    (double, doubled), (total, summed) = (
+        counted(lambda x: {"double": 2 * x}),
+        counted(lambda x: (jnp.sum(x), x * FACTORS)),
+    )
     both = Together((double, total))
     for run in (both, Program(both)):
         first, (second, third) = run(X)
-        assert np.array_equal(first["double"], 2 * X) and second == 15 and np.array_equal(third, X * FACTORS)
+        assert (
+            np.array_equal(first["double"], 2 * X)
+            and second == 15
+            and np.array_equal(third, X * FACTORS)
+        )
     assert len(doubled) == len(summed) == 1
 
 
@@ -42,7 +49,10 @@ def test_a_function_may_stand_together_with_itself():
 
 
 def test_programs_that_return_an_input_or_a_number_are_joined():
-    same, number = jax.make_jaxpr(lambda x: (x, 7.0))(X), jax.make_jaxpr(lambda x: (jnp.sin(x), x))(X)
+    same, number = (
+        jax.make_jaxpr(lambda x: (x, 7.0))(X),
+        jax.make_jaxpr(lambda x: (jnp.sin(x), x))(X),
+    )
     found = core.jaxpr_as_fun(joined([same, number, same]))(X)
     assert [np.shape(f) for f in found] == [(2, 3), (), (2, 3), (2, 3), (2, 3), ()]
     assert np.allclose(found[2], np.sin(X)) and found[5] == 7 and np.array_equal(found[3], X)
@@ -54,7 +64,10 @@ def test_the_last_arguments_are_filled_in_as_constants():
     program, _ = filled.program(X)
     assert len(program.jaxpr.invars) == 1
     assert np.array_equal(filled(X), 3 * X + 1 + FACTORS)
-    assert np.array_equal(scaled(X, {"by": np.float64(3), "to": np.ones(3)}), filled(X)) and len(calls) == 1
+    assert (
+        np.array_equal(scaled(X, {"by": np.float64(3), "to": np.ones(3)}), filled(X))
+        and len(calls) == 1
+    )
 
 
 def test_what_is_filled_in_is_of_the_precision_in_force():

@@ -30,7 +30,9 @@ class Opaque(Domain):
         self.rules, self.seen = rules, []
 
     def rearrange(self, operands, index):
-        parts = [x.value.ravel() if isinstance(x, Box) else x.astype(float).ravel() for x in operands]
+        parts = [
+            x.value.ravel() if isinstance(x, Box) else x.astype(float).ravel() for x in operands
+        ]
         return Box(np.concatenate([*parts, [np.nan]])[index])
 
 
@@ -48,7 +50,9 @@ MOVES = {
     "separated index arrays": lambda x: x[COLUMNS, :, COLUMNS],
     "clipped indices": lambda x: jnp.take(x, jnp.array([0, 9, -9]), 0, mode="clip"),
     "indices outside": lambda x: jnp.take(x, jnp.array([0, 9, -9]), 0, mode="fill"),
-    "take along an axis": lambda x: jnp.take_along_axis(x, jnp.array([2, 0, 1])[:, None, None] % 3, 0),
+    "take along an axis": lambda x: jnp.take_along_axis(
+        x, jnp.array([2, 0, 1])[:, None, None] % 3, 0
+    ),
     "batched gather": lambda x: jax.vmap(lambda a, k: a[k])(x, jnp.arange(5) % 4),
     "dynamic slice": lambda x: jax.lax.dynamic_slice(x, (3, 3, 1), (4, 2, 2)),
     "dynamic update": lambda x: jax.lax.dynamic_update_slice(x, x[:2, :2, :2], (4, 1, 0)),
@@ -60,15 +64,21 @@ MOVES = {
     "repeat and tile": lambda x: jnp.tile(jnp.repeat(x, 2, 1), (1, 1, 2)),
     "roll": lambda x: jnp.roll(x, 2, 1),
     "known choice": lambda x: jnp.where(np.arange(4)[:, None] > 1, x, 2.0),
-    "known order": lambda x: jax.lax.sort((jnp.broadcast_to(jnp.array([3, 1, 2, 0]), (5, 4)), x[..., 0]), num_keys=1)[1],
+    "known order": lambda x: jax.lax.sort(
+        (jnp.broadcast_to(jnp.array([3, 1, 2, 0]), (5, 4)), x[..., 0]), num_keys=1
+    )[1],
     "diagonal": lambda x: jnp.diagonal(x, axis1=1, axis2=2),
     "split": lambda x: jnp.split(x, 2, 1)[1],
     "scan over rows": lambda x: jax.lax.scan(lambda c, r: (r, c), x[0], x)[1],
     "reversed scan": lambda x: jax.lax.scan(lambda c, r: (r, c), x[0], x, reverse=True)[1],
     "fixed loop": lambda x: jax.lax.fori_loop(0, 3, lambda i, a: jnp.roll(a, 1, 0), x),
-    "known while": lambda x: jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1][::-1]), (0, x))[1],
+    "known while": lambda x: jax.lax.while_loop(
+        lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1][::-1]), (0, x)
+    )[1],
     "known branch": lambda x: jax.lax.switch(1, [lambda x: x, lambda x: x[::-1]], x),
-    "name, stop_gradient, checkpoint": lambda x: jax.checkpoint(jax.lax.stop_gradient)(checkpoint_name(x, "a")),
+    "name, stop_gradient, checkpoint": lambda x: jax.checkpoint(jax.lax.stop_gradient)(
+        checkpoint_name(x, "a")
+    ),
 }
 
 RUNS = MOVES | {
@@ -76,15 +86,33 @@ RUNS = MOVES | {
     "batched add at": lambda x: jax.vmap(lambda a, k: a.at[k, 1].add(3.0))(x, jnp.arange(5) % 4),
     "sorted": lambda x: jnp.sort(x, 1),
     "matrix products": lambda x: jnp.einsum("bij,jk,bkl->bil", x, W, x.transpose(0, 2, 1)),
-    "cumulative": lambda x: jnp.cumsum(x, 1) + jnp.cumprod(x, 0) + jax.lax.cummax(x, axis=1, reverse=True),
+    "cumulative": lambda x: (
+        jnp.cumsum(x, 1) + jnp.cumprod(x, 0) + jax.lax.cummax(x, axis=1, reverse=True)
+    ),
     "add outside": lambda x: x.at[jnp.array([0, 9])].add(1.0),
-    "reductions": lambda x: x.sum((0, 2)) * x.prod(1).max() + x.min() + jnp.any(x > 0) + jnp.all(x < 9),
-    "triangular solves": lambda x: jax.scipy.linalg.solve_triangular(W, x[0].T, trans=1).T @ jnp.linalg.inv(W),
-    "functions": lambda x: jax.nn.gelu(x) + jax.nn.softplus(x) + jnp.arctan2(x, 1.0) + jnp.cbrt(x) + jax.lax.rsqrt(x * x),
+    "reductions": lambda x: (
+        x.sum((0, 2)) * x.prod(1).max() + x.min() + jnp.any(x > 0) + jnp.all(x < 9)
+    ),
+    "triangular solves": lambda x: (
+        jax.scipy.linalg.solve_triangular(W, x[0].T, trans=1).T @ jnp.linalg.inv(W)
+    ),
+    "functions": lambda x: (
+        jax.nn.gelu(x)
+        + jax.nn.softplus(x)
+        + jnp.arctan2(x, 1.0)
+        + jnp.cbrt(x)
+        + jax.lax.rsqrt(x * x)
+    ),
     "integers": lambda x: (x * 10).astype(int) // 3 % 4 + jnp.sign(x) * jnp.clip(x, -1, 1),
-    "custom derivatives": jax.grad(lambda x: jnp.sum(jax.nn.relu(x) * jax.nn.silu(x) + jax.nn.logsumexp(x, -1, keepdims=True))),
-    "linear algebra": jax.grad(lambda x: jnp.linalg.slogdet(x[0, :3])[1] + jnp.linalg.solve(W, x[1, 0]).sum()),
-    "Cholesky": lambda x: jax.jvp(lambda a: jnp.linalg.cholesky(a @ a.T + jnp.eye(3)), (W,), (x[0, :3],))[1],
+    "custom derivatives": jax.grad(
+        lambda x: jnp.sum(jax.nn.relu(x) * jax.nn.silu(x) + jax.nn.logsumexp(x, -1, keepdims=True))
+    ),
+    "linear algebra": jax.grad(
+        lambda x: jnp.linalg.slogdet(x[0, :3])[1] + jnp.linalg.solve(W, x[1, 0]).sum()
+    ),
+    "Cholesky": lambda x: jax.jvp(
+        lambda a: jnp.linalg.cholesky(a @ a.T + jnp.eye(3)), (W,), (x[0, :3],)
+    )[1],
 }
 
 
@@ -157,13 +185,22 @@ def test_the_line_is_the_users_own():
 
 
 def test_loops_and_branches_on_unknown_values_are_refused():
-    greater = {"gt": lambda eqn, *xs: Box(np.zeros(())), "reduce_sum": lambda eqn, x: Box(np.zeros(())),
-               "convert_element_type": lambda eqn, x: x}  # fmt: skip
-    program, _ = traced(lambda x: jax.lax.while_loop(lambda x: x.sum() > 9, lambda x: x.T, x[0, :3]), X)
-    with pytest.raises(SteeredLoopError, match="length depends on the data; write it with a fixed length"):
+    greater = {
+        "gt": lambda eqn, *xs: Box(np.zeros(())),
+        "reduce_sum": lambda eqn, x: Box(np.zeros(())),
+        "convert_element_type": lambda eqn, x: x,
+    }
+    program, _ = traced(
+        lambda x: jax.lax.while_loop(lambda x: x.sum() > 9, lambda x: x.T, x[0, :3]), X
+    )
+    with pytest.raises(
+        SteeredLoopError, match="length depends on the data; write it with a fixed length"
+    ):
         walk(program, [Box(X)], Opaque(**greater))
     program, _ = traced(lambda x: jax.lax.cond(x.sum() > 9, lambda x: x, lambda x: x[::-1], x), X)
-    with pytest.raises(UnsupportedError, match=r"branch that depends on the data; write it with jnp\.where"):
+    with pytest.raises(
+        UnsupportedError, match=r"branch that depends on the data; write it with jnp\.where"
+    ):
         walk(program, [Box(X)], Opaque(**greater))
 
 
@@ -176,9 +213,13 @@ def test_endless_loops_are_refused():
 KNOWN_INTEGERS = {
     "reduce_and": lambda: jax.lax.reduce_and(jnp.asarray(np.array([5, -7, 12], np.int32)), (0,)),
     "reduce_or": lambda: jax.lax.reduce_or(jnp.asarray(np.array([5, -7, 12], np.int32)), (0,)),
-    "reduce_and of booleans": lambda: jax.lax.reduce_and(jnp.array([[True, False], [True, True]]), (1,)).sum(),
+    "reduce_and of booleans": lambda: jax.lax.reduce_and(
+        jnp.array([[True, False], [True, True]]), (1,)
+    ).sum(),
     "a product that widens": lambda: jax.lax.dot_general(
-        jnp.asarray(np.array([100, 100, 3], np.int8)), jnp.asarray(np.array([100, 100, 3], np.int8)), (((0,), (0,)), ((), ())),
+        jnp.asarray(np.array([100, 100, 3], np.int8)),
+        jnp.asarray(np.array([100, 100, 3], np.int8)),
+        (((0,), (0,)), ((), ())),
         preferred_element_type=jnp.int32,
     ),
     "a sum that wraps": lambda: jnp.sum(jnp.asarray(np.array([100, 100], np.int8)), dtype=jnp.int8),
@@ -187,7 +228,7 @@ KNOWN_INTEGERS = {
     "from what is negative": lambda: jnp.array([-3.5]).astype(jnp.uint8)[0],
     "from NaN": lambda: jnp.array([jnp.nan]).astype(jnp.int32)[0],
     "from what is just too large": lambda: jnp.array([300.0]).astype(jnp.uint8)[0],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", KNOWN_INTEGERS)
@@ -199,6 +240,8 @@ def test_known_integers_are_those_that_jax_computes(name):
     def f(x):
         return x * jax.jit(value)().astype(x.dtype)
 
-    undecided = ("undecided",) if name.startswith("from") else ()  # what was a real number is not known in a field
+    undecided = (
+        ("undecided",) if name.startswith("from") else ()
+    )  # what was a real number is not known in a field
     assert jg.certify(f, lambda x: x * number, np.ones(2)).verdict in ("confirmed", *undecided)
     assert jg.certify(f, lambda x: x * (number + 1), np.ones(2)).verdict in ("refuted", *undecided)

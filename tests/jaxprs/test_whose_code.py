@@ -1,4 +1,6 @@
-"""Whose code a line belongs to: the user's, the catalogue's, or jaxgrad's own, wherever in the package a file lies."""
+"""Whose code a line belongs to: the user's, the catalogue's, or jaxgrad's own, wherever in the
+package a file lies.
+"""
 
 import subprocess
 import sys
@@ -17,12 +19,21 @@ THIS = Path(__file__).name
 
 
 def square(**more):
-    fields = dict(name="square", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+    fields = dict(
+        name="square",
+        loss=lambda x: jnp.sum(x**2),
+        gradient=lambda x: {"x": 2 * x},
+        shapes={"x": "n"},
+    )
     return Derivation(**(fields | more))
 
 
 def masked(**more):
-    fields = dict(loss=lambda x, mask: jnp.sum(x * mask), gradient=lambda x, mask: {"x": x}, shapes={"x": "n", "mask": "n"})
+    fields = dict(
+        loss=lambda x, mask: jnp.sum(x * mask),
+        gradient=lambda x, mask: {"x": x},
+        shapes={"x": "n", "mask": "n"},
+    )
     return square(**(fields | dict(mask=jg.masks.Bernoulli(0.5)) | more))
 
 
@@ -46,17 +57,36 @@ def unbounded(x):
     ("claim", "said"),
     [
         pytest.param(
-            square(loss=raising), rf"`loss` of square raised RuntimeError: not written yet \(.*{THIS}:\d+, in raising\)", id="loss"
+            square(loss=raising),
+            rf"`loss` of square raised RuntimeError: not written yet \(.*{THIS}:\d+, in raising\)",
+            id="loss",
         ),
-        pytest.param(square(gradient=raising), rf"`gradient` of square raised RuntimeError.*{THIS}:\d+, in raising", id="gradient"),
         pytest.param(
-            square(domains={"x": raising}), rf"`domains\['x'\]` of square raised RuntimeError.*{THIS}:\d+, in raising", id="domain"
+            square(gradient=raising),
+            rf"`gradient` of square raised RuntimeError.*{THIS}:\d+, in raising",
+            id="gradient",
         ),
-        pytest.param(masked(mask=lambda n: raising()), rf"`mask` of square raised RuntimeError.*{THIS}:\d+, in raising", id="mask"),
         pytest.param(
-            square(loss=ruled), rf"the differentiation rule in `loss` of square raised RuntimeError.*{THIS}:\d+, in raising", id="rule"
+            square(domains={"x": raising}),
+            rf"`domains\['x'\]` of square raised RuntimeError.*{THIS}:\d+, in raising",
+            id="domain",
         ),
-        pytest.param(square(loss=unbounded), r"`loss` of square cannot be differentiated by JAX: .*Reverse-mode", id="no reverse mode"),
+        pytest.param(
+            masked(mask=lambda n: raising()),
+            rf"`mask` of square raised RuntimeError.*{THIS}:\d+, in raising",
+            id="mask",
+        ),
+        pytest.param(
+            square(loss=ruled),
+            rf"the differentiation rule in `loss` of square raised RuntimeError.*{THIS}:\d+, in "
+            rf"raising",
+            id="rule",
+        ),
+        pytest.param(
+            square(loss=unbounded),
+            r"`loss` of square cannot be differentiated by JAX: .*Reverse-mode",
+            id="no reverse mode",
+        ),
     ],
 )
 @pytest.mark.parametrize("evidence", [None, "autodiff", "differences", "certificate"])
@@ -71,14 +101,19 @@ def test_what_the_users_function_raises_is_told_with_the_users_line(claim, said,
 def test_what_a_loss_under_a_mask_raises_is_told_with_the_users_line():
     claim = masked(loss=lambda x, mask: ruled(x * mask))
     for evidence in (None, "monte_carlo", "expectation"):
-        with pytest.raises(ValueError, match=rf"the differentiation rule in `loss` of square raised RuntimeError.*{THIS}"):
+        with pytest.raises(
+            ValueError,
+            match=rf"the differentiation rule in `loss` of square raised RuntimeError.*{THIS}",
+        ):
             jg.verify(claim, evidence=evidence)
 
 
 def test_a_mistake_in_the_catalogue_is_told_with_the_catalogues_line():
     entry = catalog.get("mse")
     wrong = replace(entry, gradient=lambda pred, y: entry.gradient(pred=(pred,), y=y))
-    with pytest.raises(TypeError, match=r"`gradient` of mse raised TypeError.*catalog/vectors\.py:\d+"):
+    with pytest.raises(
+        TypeError, match=r"`gradient` of mse raised TypeError.*catalog/vectors\.py:\d+"
+    ):
         jg.verify(wrong)
 
 
@@ -105,7 +140,10 @@ def test_operations_of_the_catalogue_are_named_with_the_catalogues_line():
 
 def test_the_command_is_found_as_a_script_and_as_a_module():
     script = Path(sys.executable).parent / "jaxgrad"
-    for command in ([sys.executable, "-m", "jaxgrad"], *([[str(script)]] if script.exists() else [])):
+    for command in (
+        [sys.executable, "-m", "jaxgrad"],
+        *([[str(script)]] if script.exists() else []),
+    ):
         done = subprocess.run([*command, "list"], capture_output=True, text=True, check=True)
         assert "inner_product" in done.stdout
 

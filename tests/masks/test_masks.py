@@ -1,4 +1,6 @@
-"""Every mask distribution: its moments against its own list of masks, and its draws against its moments."""
+"""Every mask distribution: its moments against its own list of masks, and its draws against its
+moments.
+"""
 
 import itertools
 import math
@@ -52,7 +54,9 @@ def rows_of(mask, *shape):
 
 def draws_of(mask, seed, *shape):
     """A draw as a numpy array in float64."""
-    return np.asarray(fast(lambda mask, key: mask.sample(key, shape))(mask, jax.random.key(seed)), np.float64)
+    return np.asarray(
+        fast(lambda mask, key: mask.sample(key, shape))(mask, jax.random.key(seed)), np.float64
+    )
 
 
 def moments_of(mask, n):
@@ -91,10 +95,15 @@ def test_rows_are_listed_as_independent(mask, n):
         n, mask = 3, masks.RandomRatio(0.2, 0.9)
     rows, probabilities = rows_of(mask, n)
     pairs, chances = rows_of(mask, 2, n)
-    expected = {(*a, *b): p * q for (a, p), (b, q) in itertools.product(zip(rows, probabilities, strict=True), repeat=2)}
+    expected = {
+        (*a, *b): p * q
+        for (a, p), (b, q) in itertools.product(zip(rows, probabilities, strict=True), repeat=2)
+    }
     found = {tuple(pair.ravel()): chance for pair, chance in zip(pairs, chances, strict=True)}
     assert found.keys() == expected.keys()
-    np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-12, atol=1e-16)
+    np.testing.assert_allclose(
+        [found[k] for k in expected], list(expected.values()), rtol=1e-12, atol=1e-16
+    )
 
 
 @sampled
@@ -120,7 +129,9 @@ def test_what_is_drawn_is_among_what_is_listed(mask, n):
 
 @sampled
 def test_the_rows_of_a_draw_are_independent(mask, n):
-    """The products of two neighbouring rows of a three-dimensional draw have the products of the means as their mean."""
+    """The products of two neighbouring rows of a three-dimensional draw have the products of the
+    means as their mean.
+    """
     samples = 10_000
     draws = draws_of(mask, 3, samples, 2, n)
     products = draws[:, 0, :, None] * draws[:, 1, None, :]
@@ -153,14 +164,19 @@ def test_second_moments_differentiate_in_the_probabilities_as_the_listed_masks_d
         return rows.T @ (probabilities[:, None] * rows)
 
     with jax.enable_x64(True):
-        found, expected = jax.jacfwd(lambda p: make(p).second_moment(4))(at), jax.jacfwd(by_list)(at)
+        found, expected = (
+            jax.jacfwd(lambda p: make(p).second_moment(4))(at),
+            jax.jacfwd(by_list)(at),
+        )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
     assert np.abs(found).max() > 0.1
 
 
 @pytest.mark.parametrize("p", [0.0, 1e-9, 0.3, 0.5, 1 - 2**-30, 1.0])
 @pytest.mark.parametrize("x64", [False, True])
-def test_a_coin_is_1_for_as_many_words_as_its_probability_in_the_default_precision_says(p, x64, monkeypatch):
+def test_a_coin_is_1_for_as_many_words_as_its_probability_in_the_default_precision_says(
+    p, x64, monkeypatch
+):
     below = math.floor((p if x64 else float(np.float32(p))) * 2**32)
     some = [word for word in (0, below - 1, below, 2**32 - 1) if 0 <= word < 2**32]
     monkeypatch.setattr("jaxgrad.masks.rows.words", lambda key, shape: jnp.array(some, jnp.uint32))
@@ -178,20 +194,30 @@ def test_a_mask_is_a_tree_of_its_probabilities_that_is_put_together_whatever_sta
         np.testing.assert_array_equal(getattr(mask, jax.tree_util.keystr(path)[1:]), leaf)
     below = jax.tree.map(lambda p: -9 - p, mask)
     assert [np.sum(p) < -8 for p in jax.tree.leaves(below)] == [True] * len(leaves)
-    assert jax.tree.structure(jax.tree.map(lambda _: object(), mask)) == tree != jax.tree.structure(masks.Patches(0.5, 1))
+    assert (
+        jax.tree.structure(jax.tree.map(lambda _: object(), mask))
+        == tree
+        != jax.tree.structure(masks.Patches(0.5, 1))
+    )
 
 
-@pytest.mark.parametrize("mask", [masks.Bernoulli(0.5), masks.FeatureBernoulli([0.5, 0.25, 1.0]), masks.Patches(0.5, 3)])
+@pytest.mark.parametrize(
+    "mask", [masks.Bernoulli(0.5), masks.FeatureBernoulli([0.5, 0.25, 1.0]), masks.Patches(0.5, 3)]
+)
 def test_expectations_differentiate_in_a_mask(mask):
     slope = jax.grad(lambda m: 10 * m.mean(3).sum())(mask)
     assert type(slope) is type(mask)
     assert sum(np.sum(leaf) for leaf in jax.tree.leaves(slope)) == 30
-    np.testing.assert_array_equal(jnp.sum(jax.tree.leaves(jax.jacobian(lambda m: m.mean(3))(mask))[0]), 3)
+    np.testing.assert_array_equal(
+        jnp.sum(jax.tree.leaves(jax.jacobian(lambda m: m.mean(3))(mask))[0]), 3
+    )
 
 
 def test_masks_map_over_their_probabilities_as_trees():
     several = masks.GridPatches(jnp.array([0.25, 0.5]), image=(1, 2), patch=(1, 1))
-    np.testing.assert_array_equal(jax.vmap(lambda m: m.mean(2))(several), [[0.25, 0.25], [0.5, 0.5]])
+    np.testing.assert_array_equal(
+        jax.vmap(lambda m: m.mean(2))(several), [[0.25, 0.25], [0.5, 0.5]]
+    )
 
 
 FACTORED = {
@@ -227,7 +253,11 @@ def test_the_places_of_a_normal_number_have_its_moments(degree):
         central = 0.3 ** (d / 2) * math.prod(range(1, d, 2)) if d % 2 == 0 else 0.0
         np.testing.assert_allclose(weights @ (values - 1) ** d, central, rtol=1e-10, atol=1e-12)
     assert (
-        np.abs(weights @ (values - 1) ** (2 * degree + 4) - 0.3 ** (degree + 2) * math.prod(range(1, 2 * degree + 4, 2))).min() > 1e-6
+        np.abs(
+            weights @ (values - 1) ** (2 * degree + 4)
+            - 0.3 ** (degree + 2) * math.prod(range(1, 2 * degree + 4, 2))
+        ).min()
+        > 1e-6
     )
 
 
@@ -256,8 +286,12 @@ def test_one_patch_grid_and_rows_of_patches_agree():
 
 
 def test_a_patch_of_an_image_is_dropped_whole():
-    draws = np.asarray(masks.GridPatches(0.5, image=(4, 6), patch=(2, 3)).sample(jax.random.key(0), (50, 24)))
-    blocks = draws.reshape(50, 2, 2, 2, 3)  # (image, patch row, line in it, patch column, column in it)
+    draws = np.asarray(
+        masks.GridPatches(0.5, image=(4, 6), patch=(2, 3)).sample(jax.random.key(0), (50, 24))
+    )
+    blocks = draws.reshape(
+        50, 2, 2, 2, 3
+    )  # (image, patch row, line in it, patch column, column in it)
     assert (blocks == blocks[:, :, :1, :, :1]).all()
     assert 0.3 < blocks.mean() < 0.7
 
@@ -275,7 +309,9 @@ def test_masks_vmap_over_their_probabilities():
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, choices.RANKED, choices.RANKED + 1, 300])
-@pytest.mark.parametrize("values", [2, 5, 2**32], ids=["mostly ties", "many ties", "hardly any tie"])
+@pytest.mark.parametrize(
+    "values", [2, 5, 2**32], ids=["mostly ties", "many ties", "hardly any tie"]
+)
 def test_the_smallest_words_are_those_that_a_stable_sort_puts_first(n, values):
     drawn = np.random.default_rng(n).integers(0, values, (20, n), dtype=np.uint64).astype(np.uint32)
     drawn[0], drawn[1] = 0, 2**32 - 1

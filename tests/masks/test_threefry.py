@@ -1,4 +1,6 @@
-"""Random words in blocks: the bits of JAX's own generator, whatever the shape, the key, the precision and the transformation."""
+"""Random words in blocks: the bits of JAX's own generator, whatever the shape, the key, the
+precision and the transformation.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +21,27 @@ def blocks_in(function, *args):
     return "_in_blocks" in str(jax.make_jaxpr(function)(*args))
 
 
-SHAPES = [(8192,), (8193,), (99, 99), (3, 2**17 + 5), (63, 64, 64), (2**17 + 2,), (2 * 65537,), (7, 31, 777)]
+SHAPES = [
+    (8192,),
+    (8193,),
+    (99, 99),
+    (3, 2**17 + 5),
+    (63, 64, 64),
+    (2**17 + 2,),
+    (2 * 65537,),
+    (7, 31, 777),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("x64", [False, True])
 def test_they_are_the_words_of_jax_bit_for_bit(shape, x64):
     with jax.enable_x64(x64):
-        for key in (jax.random.key(7), jax.random.PRNGKey(2**31 - 1), jax.random.fold_in(jax.random.key(0), 2**32 - 1)):
+        for key in (
+            jax.random.key(7),
+            jax.random.PRNGKey(2**31 - 1),
+            jax.random.fold_in(jax.random.key(0), 2**32 - 1),
+        ):
             assert blocks_in(lambda key: words(key, shape), key)
             found = words(key, shape)
             assert found.dtype == jnp.uint32 and found.shape == shape

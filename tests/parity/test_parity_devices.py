@@ -1,4 +1,6 @@
-"""The canary tells the precision in force from the one that is claimed, on both sides of the bound."""
+"""The canary tells the precision in force from the one that is claimed, on both sides of the
+bound.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,11 @@ def test_jax_on_this_machine_multiplies_as_claimed():
     with jax.default_matmul_precision("highest"):
         assert canary().in_force
     assert canary(claimed="float64").in_force
-    low = canary(lambda a, b: jnp.matmul(jnp.asarray(a, jnp.bfloat16), jnp.asarray(b, jnp.bfloat16)).astype(jnp.float32))
+    low = canary(
+        lambda a, b: jnp.matmul(jnp.asarray(a, jnp.bfloat16), jnp.asarray(b, jnp.bfloat16)).astype(
+            jnp.float32
+        )
+    )
     assert low.found == "bfloat16"
 
 

@@ -1,4 +1,6 @@
-"""Weight maps: layouts, names, and refusals; with a golden that is made by hand, so that no torch is needed."""
+"""Weight maps: layouts, names, and refusals; with a golden that is made by hand, so that no torch
+is needed.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ def golden(**state):
     """What torch would leave of a module with these parameters."""
     arrays = {f"state/{k.replace('_', '.')}": np.asarray(v, np.float32) for k, v in state.items()}
     names = [k.removeprefix("state/") for k in arrays]
-    return Golden({"name": "m", "aliases": {}, "parameters": names, "order": [], "modules": {}}, arrays)
+    return Golden(
+        {"name": "m", "aliases": {}, "parameters": names, "order": [], "modules": {}}, arrays
+    )
 
 
 def test_layouts_are_proposed_by_shape_and_applied():
@@ -26,19 +30,41 @@ def test_layouts_are_proposed_by_shape_and_applied():
 
 
 def test_names_and_shapes_decide_where_they_can():
-    state = golden(enc_fc1_weight=np.ones((5, 4)), enc_fc1_bias=np.ones(5), enc_norm_weight=np.ones(5), enc_norm_bias=np.ones(5))
-    tree = {"enc": {"dense1": {"kernel": np.zeros((4, 5)), "bias": np.zeros(5)}, "norm": {"scale": np.zeros(5), "bias": np.zeros(5)}}}
+    state = golden(
+        enc_fc1_weight=np.ones((5, 4)),
+        enc_fc1_bias=np.ones(5),
+        enc_norm_weight=np.ones(5),
+        enc_norm_bias=np.ones(5),
+    )
+    tree = {
+        "enc": {
+            "dense1": {"kernel": np.zeros((4, 5)), "bias": np.zeros(5)},
+            "norm": {"scale": np.zeros(5), "bias": np.zeros(5)},
+        }
+    }
     found = map_weights(tree, state, lambda *_: pytest.fail("there is nothing to try"))
     assert found.entries["['enc']['dense1']['kernel']"] == ("enc.fc1.weight", "axes 1 0")
     assert found.entries["['enc']['norm']['bias']"] == ("enc.norm.bias", "same")
 
 
 def test_the_same_words_decide_whatever_the_order():
-    state = golden(encode_fc_bias=np.ones(5), encode_norm_bias=np.ones(5), decode_fc_bias=np.ones(5), decode_norm_bias=np.ones(5))
-    tree = {"params": {half: {n: {"bias": np.zeros(5)} for n in ("fc", "norm")} for half in ("decode", "encode")}}
+    state = golden(
+        encode_fc_bias=np.ones(5),
+        encode_norm_bias=np.ones(5),
+        decode_fc_bias=np.ones(5),
+        decode_norm_bias=np.ones(5),
+    )
+    tree = {
+        "params": {
+            half: {n: {"bias": np.zeros(5)} for n in ("fc", "norm")}
+            for half in ("decode", "encode")
+        }
+    }
     found = map_weights(tree, state, lambda *_: pytest.fail("there is nothing to try"))
     assert found.entries == {
-        f"['params']['{half}']['{n}']['bias']": (f"{half}.{n}.bias", "same") for half in ("decode", "encode") for n in ("fc", "norm")
+        f"['params']['{half}']['{n}']['bias']": (f"{half}.{n}.bias", "same")
+        for half in ("decode", "encode")
+        for n in ("fc", "norm")
     }
 
 

@@ -1,4 +1,6 @@
-"""The noise tape: draws outside of a check, recorded arrays inside, and errors that name what does not fit."""
+"""The noise tape: draws outside of a check, recorded arrays inside, and errors that name what does
+not fit.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -45,5 +47,7 @@ def test_what_does_not_fit_is_named():
             noise("drop", (3,))
         with pytest.raises(ValueError, match=r"shape \(2,\) in torch, and \(3,\) is asked for"):
             noise("other", (3,))
-    with pytest.raises(ValueError, match=r"torch drew 'encoder\.drop', 'other', but the JAX function never asked"):
+    with pytest.raises(
+        ValueError, match=r"torch drew 'encoder\.drop', 'other', but the JAX function never asked"
+    ):
         tape.demand_all_used()

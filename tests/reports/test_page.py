@@ -1,4 +1,6 @@
-"""The page of reports in a real browser: it renders, loads nothing, escapes everything, and fits a phone."""
+"""The page of reports in a real browser: it renders, loads nothing, escapes everything, and fits a
+phone.
+"""
 
 import datetime
 import re
@@ -18,7 +20,9 @@ from jaxgrad.reports.pictures import heat
 from jaxgrad.reports.report import Finding, Report, Verdict
 from tests.browser import look, probe
 
-HOSTILE = '<script>console.error("x")</script><img src=x onerror=console.error(1)>"\'&\x1b[31m\u202e'
+HOSTILE = (
+    '<script>console.error("x")</script><img src=x onerror=console.error(1)>"\'&\x1b[31m\u202e'
+)
 
 
 def hostile(x):
@@ -34,7 +38,8 @@ def reports():
             loss=lambda x: (x**2).sum(),
             gradient=hostile,
             shapes={"x": "m n"},
-            formula=r"\text{<script>console.error(2)</script>} + \href{javascript:alert(1)}{x}, \quad \frac{1}{2}",
+            formula=r"\text{<script>console.error(2)</script>} + \href{javascript:alert(1)}{x}, "
+            r"\quad \frac{1}{2}",
             reference=HOSTILE + " arXiv 1206.4683",
         ),
         jg.Derivation(
@@ -44,7 +49,10 @@ def reports():
             shapes={"x": "100 100"},
         ),
         jg.Derivation(
-            name="not a number", loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": (2 * x).at[1].set(jnp.nan)}, shapes={"x": "n"}
+            name="not a number",
+            loss=lambda x: (x**2).sum(),
+            gradient=lambda x: {"x": (2 * x).at[1].set(jnp.nan)},
+            shapes={"x": "n"},
         ),
     ]
     return [jg.verify(claim) for claim in claims]
@@ -53,7 +61,10 @@ def reports():
 @pytest.fixture(scope="module")
 def written(reports, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page.render(reports, errors={HOSTILE: HOSTILE}, command="jaxgrad verify mine.py"), encoding="utf-8")
+    path.write_text(
+        page.render(reports, errors={HOSTILE: HOSTILE}, command="jaxgrad verify mine.py"),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -95,7 +106,9 @@ def test_it_opens_without_a_word_on_the_console_and_with_every_section(written):
 
 
 def test_the_browser_would_have_told_of_an_error(tmp_path):
-    (tmp_path / "bad.html").write_text("<!DOCTYPE html><title>t</title><script>undefined_function()</script>")
+    (tmp_path / "bad.html").write_text(
+        "<!DOCTYPE html><title>t</title><script>undefined_function()</script>"
+    )
     assert any("undefined_function" in line for line in look(tmp_path / "bad.html")[1])
 
 
@@ -112,7 +125,9 @@ GEOMETRY = """() => {
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_formulas_and_figures_have_a_size_and_nothing_sticks_out_on_a_desk_or_a_phone(written, tmp_path, width):
+def test_formulas_and_figures_have_a_size_and_nothing_sticks_out_on_a_desk_or_a_phone(
+    written, tmp_path, width
+):
     seen = probe(written, GEOMETRY, tmp_path, width=width)
     assert seen["width"] == width and seen["page"] <= width
     assert seen["outside"] == []
@@ -122,8 +137,13 @@ def test_formulas_and_figures_have_a_size_and_nothing_sticks_out_on_a_desk_or_a_
 
 
 def test_it_follows_the_choice_of_light_or_dark(written, tmp_path):
-    light, dark = (probe(written, GEOMETRY, tmp_path, dark=dark)["ground"] for dark in (False, True))
-    assert min(map(int, re.findall(r"\d+", light))) > 240 and max(map(int, re.findall(r"\d+", dark))) < 40
+    light, dark = (
+        probe(written, GEOMETRY, tmp_path, dark=dark)["ground"] for dark in (False, True)
+    )
+    assert (
+        min(map(int, re.findall(r"\d+", light))) > 240
+        and max(map(int, re.findall(r"\d+", dark))) < 40
+    )
 
 
 def test_a_picture_of_it_is_not_blank(written, tmp_path):
@@ -143,7 +163,9 @@ def test_every_link_inside_leads_somewhere_and_one_that_is_followed_scrolls(writ
     assert len(set(anchors)) == len(anchors)
     assert len([link for link in links if link.startswith("#")]) >= 8
     assert all(link[1:] in anchors for link in links if link.startswith("#"))
-    assert {link for link in links if not link.startswith("#")} <= {f"https://arxiv.org/abs/{n}" for n in ("2508.15404", "1206.4683")}
+    assert {link for link in links if not link.startswith("#")} <= {
+        f"https://arxiv.org/abs/{n}" for n in ("2508.15404", "1206.4683")
+    }
     last = [link for link in links if link.startswith("#d")][-1]
     follow = f"""() => {{
       const target = document.querySelector('{last}'), before = target.getBoundingClientRect().top;
@@ -159,14 +181,27 @@ def test_text_from_the_users_file_is_text(written):
     text = written.read_text(encoding="utf-8")
     found = outline(text)
     assert {tag for tag, _ in found.tags}.isdisjoint({"script", "img", "iframe", "object", "form"})
-    assert not any(name.startswith("on") or "javascript" in (value or "") for _, attrs in found.tags for name, value in attrs.items())
-    assert '<script>console.error("x")</script>' in "".join(found.text) and "\x1b" not in text and "\u202e" not in text
+    assert not any(
+        name.startswith("on") or "javascript" in (value or "")
+        for _, attrs in found.tags
+        for name, value in attrs.items()
+    )
+    assert (
+        '<script>console.error("x")</script>' in "".join(found.text)
+        and "\x1b" not in text
+        and "\u202e" not in text
+    )
     assert 'console.error("source")' in "".join(found.text)
 
 
 def test_it_loads_nothing(written):
     found = outline(written.read_text(encoding="utf-8"))
-    sources = [value for _, attrs in found.tags for name, value in attrs.items() if name in ("src", "srcset", "data", "poster")]
+    sources = [
+        value
+        for _, attrs in found.tags
+        for name, value in attrs.items()
+        if name in ("src", "srcset", "data", "poster")
+    ]
     links = [attrs["href"] for tag, attrs in found.tags if tag == "link"]
     assert sources == [] and links == ["data:,"]
     style = re.search(r"<style>(.*?)</style>", written.read_text(encoding="utf-8"), re.DOTALL)
@@ -181,7 +216,10 @@ def test_a_refutation_shows_both_sides_and_the_reason_first(reports):
 
 def test_sampling_shows_the_interval_and_the_histogram(reports):
     text = page.render(reports[:1])
-    assert text.count("The Monte Carlo interval closing in") == 2 and text.count("Histogram of standardised errors") == 2
+    assert (
+        text.count("The Monte Carlo interval closing in") == 2
+        and text.count("Histogram of standardised errors") == 2
+    )
     assert "would have been confirmed" in text and "but for a chance of 2<sup>−" in text
 
 
@@ -191,8 +229,12 @@ def test_each_evidence_with_errors_by_entry_shows_their_map_and_their_histogram(
             text = page.render([Report(name="one", findings=(finding,))])
             maps = text.count("Error of each entry in units of its bound")
             assert maps == (finding.evidence != "certificate")
-            histograms = text.count("Histogram of errors in units of") + text.count("Histogram of standardised errors")
-            assert histograms == (maps and sum(len(row) for p in finding.pictures[:1] for row in p.error) >= FEWEST)
+            histograms = text.count("Histogram of errors in units of") + text.count(
+                "Histogram of standardised errors"
+            )
+            assert histograms == (
+                maps and sum(len(row) for p in finding.pictures[:1] for row in p.error) >= FEWEST
+            )
 
 
 def test_a_histogram_of_errors_counts_every_entry_on_its_side_of_the_bound():
@@ -212,12 +254,16 @@ def test_ten_thousand_entries_take_little_room(reports):
 
 def test_the_same_reports_and_day_make_the_same_page(reports):
     day = datetime.date(2026, 1, 2)
-    assert page.render(reports, made=day) == page.render(reports, made=day) and "2026-01-02" in page.render(reports, made=day)
+    assert page.render(reports, made=day) == page.render(
+        reports, made=day
+    ) and "2026-01-02" in page.render(reports, made=day)
 
 
 def test_reports_without_findings_claims_or_context_have_a_page():
     finding = Finding(evidence="layer_by_layer", wrt="w", verdict=Verdict.CONFIRMED, error=1e-12)
-    text = page.render([Report(name="empty", findings=()), Report(name="bare", findings=(finding,))])
+    text = page.render(
+        [Report(name="empty", findings=()), Report(name="bare", findings=(finding,))]
+    )
     assert "no evidence applies to it" in text and "layer by layer" in text
     outline(text)
 
@@ -231,7 +277,18 @@ def test_a_large_run_is_small_and_quick():
 
 
 @pytest.mark.parametrize(
-    "latex", [r"\frac{1", r"}{", "x" * 5000, r"\left( x", "&", r"\begin{matrix} a & b \\ c \end{matrix}", r"\unknown x", "", "\x00"]
+    "latex",
+    [
+        r"\frac{1",
+        r"}{",
+        "x" * 5000,
+        r"\left( x",
+        "&",
+        r"\begin{matrix} a & b \\ c \end{matrix}",
+        r"\unknown x",
+        "",
+        "\x00",
+    ],
 )
 def test_a_formula_that_cannot_be_set_is_shown_as_it_is(latex):
     outline(mathml(latex))
@@ -241,4 +298,6 @@ def test_a_formula_that_cannot_be_set_is_shown_as_it_is(latex):
 
 def test_every_formula_of_the_catalogue_is_set():
     for derivation in jg.catalog.all():
-        assert "<math" in mathml(derivation.formula) and "<code" not in mathml(derivation.formula), derivation.name
+        assert "<math" in mathml(derivation.formula) and "<code" not in mathml(
+            derivation.formula
+        ), derivation.name

@@ -1,4 +1,6 @@
-"""The data of pictures: which entry a cell shows, what is not finite or not compared, and how small it stays."""
+"""The data of pictures: which entry a cell shows, what is not finite or not compared, and how small
+it stays.
+"""
 
 import json
 import math
@@ -8,7 +10,18 @@ import numpy as np
 import pytest
 
 import jaxgrad as jg
-from jaxgrad.reports.pictures import COLUMNS, ROWS, Closing, Heat, Histogram, Path, from_dict, heat, histogram, to_dict
+from jaxgrad.reports.pictures import (
+    COLUMNS,
+    ROWS,
+    Closing,
+    Heat,
+    Histogram,
+    Path,
+    from_dict,
+    heat,
+    histogram,
+    to_dict,
+)
 from jaxgrad.reports.report import Report
 
 
@@ -38,7 +51,12 @@ def test_ten_thousand_entries_are_binned_and_the_one_wrong_entry_still_shows(sha
 def test_a_cell_shows_what_is_not_finite_and_what_was_not_compared():
     error = np.array([np.nan, np.inf, 1.0, 1.0])
     picture = heat(error, 1.0, compared=np.array([True, True, True, False]))
-    assert [None if v is None else math.isnan(v) for v in picture.error[0]] == [True, True, False, None]
+    assert [None if v is None else math.isnan(v) for v in picture.error[0]] == [
+        True,
+        True,
+        False,
+        None,
+    ]
     assert to_dict(picture)["error"] == [["nan", "nan", 1.0, None]]
 
 
@@ -65,11 +83,15 @@ def test_the_interval_of_a_sample_closes_in_as_one_over_the_root_of_its_size():
     path.begin(means[:256])
 
     def interval(seen):
-        return seen.mean(0) - np.array([0.0, 3.0])[-seen.shape[1] :], 5 * seen.std(0, ddof=1) / math.sqrt(len(seen))
+        return seen.mean(0) - np.array([0.0, 3.0])[-seen.shape[1] :], 5 * seen.std(
+            0, ddof=1
+        ) / math.sqrt(len(seen))
 
     for count in (256, 1024, 4096):
         path.look(count, *interval(means[:count]))
-    closing = path.closing(1, (1,), 8, 1.0, 0.1, lambda column: tuple(x[0] for x in interval(column[:, None])))
+    closing = path.closing(
+        1, (1,), 8, 1.0, 0.1, lambda column: tuple(x[0] for x in interval(column[:, None]))
+    )
     assert closing.samples == tuple(8 * n for n in (16, 32, 64, 128, 256, 1024, 4096))
     assert closing.reach[-2] / closing.reach[-1] == pytest.approx(2, rel=0.1)
     assert all(abs(off) <= reach for off, reach in zip(closing.off, closing.reach, strict=True))
@@ -77,7 +99,11 @@ def test_the_interval_of_a_sample_closes_in_as_one_over_the_root_of_its_size():
 
 def wrong(**more):
     return jg.Derivation(
-        name="wrong", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": (2 * x).at[1, 2].multiply(3)}, shapes={"x": "m n"}, **more
+        name="wrong",
+        loss=lambda x: jnp.sum(x**2),
+        gradient=lambda x: {"x": (2 * x).at[1, 2].multiply(3)},
+        shapes={"x": "m n"},
+        **more,
     )
 
 
@@ -85,8 +111,17 @@ def test_the_evidence_of_a_wrong_entry_shows_that_entry_and_both_values():
     report = jg.verify(wrong(), evidence=("autodiff", "differences"))
     for finding in report.findings:
         (picture,) = finding.pictures
-        assert isinstance(picture, Heat) and picture.closed is not None and picture.reference is not None
-        assert [(i, j) for i, row in enumerate(picture.error) for j, v in enumerate(row) if v is not None and v > 1] == [(1, 2)]
+        assert (
+            isinstance(picture, Heat)
+            and picture.closed is not None
+            and picture.reference is not None
+        )
+        assert [
+            (i, j)
+            for i, row in enumerate(picture.error)
+            for j, v in enumerate(row)
+            if v is not None and v > 1
+        ] == [(1, 2)]
         assert picture.closed[1][2] == pytest.approx(3 * picture.reference[1][2], rel=1e-2)
 
 
@@ -94,9 +129,16 @@ def test_sampling_shows_errors_an_interval_and_a_histogram():
     report = jg.verify(jg.catalog.get("inverted_dropout"), evidence="monte_carlo")
     for finding in report.findings:
         cells, closing, counts = finding.pictures
-        assert isinstance(cells, Heat) and isinstance(closing, Closing) and isinstance(counts, Histogram)
+        assert (
+            isinstance(cells, Heat)
+            and isinstance(closing, Closing)
+            and isinstance(counts, Histogram)
+        )
         assert math.prod(cells.shape) == sum(counts.counts)
-        assert closing.reach[-1] < closing.reach[0] and abs(closing.off[-1]) + closing.reach[-1] <= closing.resolution
+        assert (
+            closing.reach[-1] < closing.reach[0]
+            and abs(closing.off[-1]) + closing.reach[-1] <= closing.resolution
+        )
 
 
 def test_sampling_that_refutes_shows_both_sides():
@@ -108,13 +150,18 @@ def test_sampling_that_refutes_shows_both_sides():
     cells, closing, _ = finding.pictures
     assert finding.verdict == "refuted" and isinstance(cells, Heat) and isinstance(closing, Closing)
     assert cells.against == "samples" and cells.closed is not None and cells.reference is not None
-    assert np.array(cells.reference) == pytest.approx(np.array(cells.closed) / 2, abs=0.2 * np.abs(cells.closed).max())
+    assert np.array(cells.reference) == pytest.approx(
+        np.array(cells.closed) / 2, abs=0.2 * np.abs(cells.closed).max()
+    )
     assert abs(closing.off[-1]) > closing.reach[-1]
 
 
 def test_a_gradient_with_nan_shows_where_it_is_not_finite():
     claim = jg.Derivation(
-        name="nan", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": (2 * x).at[0].set(jnp.nan)}, shapes={"x": "n"}
+        name="nan",
+        loss=lambda x: jnp.sum(x**2),
+        gradient=lambda x: {"x": (2 * x).at[0].set(jnp.nan)},
+        shapes={"x": "n"},
     )
     report = jg.verify(claim, evidence=("autodiff", "differences"))
     assert report.verdict != "confirmed"

@@ -22,10 +22,25 @@ def run():
     claims = [
         jg.catalog.get("inverted_dropout"),
         jg.catalog.get("linear"),
-        jg.Derivation(name="nan", loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": jnp.nan * x}, shapes={"x": "n"}),
-        jg.Derivation(name="wrong", loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": x}, shapes={"x": "60 70"}),
+        jg.Derivation(
+            name="nan",
+            loss=lambda x: (x**2).sum(),
+            gradient=lambda x: {"x": jnp.nan * x},
+            shapes={"x": "n"},
+        ),
+        jg.Derivation(
+            name="wrong",
+            loss=lambda x: (x**2).sum(),
+            gradient=lambda x: {"x": x},
+            shapes={"x": "60 70"},
+        ),
     ]
-    bare = Report(name="bare", findings=(Finding(evidence="autodiff", wrt="x", verdict=Verdict.UNDECIDED, error=float("inf")),))
+    bare = Report(
+        name="bare",
+        findings=(
+            Finding(evidence="autodiff", wrt="x", verdict=Verdict.UNDECIDED, error=float("inf")),
+        ),
+    )
     return Outcome([*map(jg.verify, claims), bare], {"broken": "raised"})
 
 
@@ -67,7 +82,9 @@ def test_the_version_is_that_of_the_form_and_of_the_page(run):
 @pytest.mark.parametrize("part", ["run", "report", "finding"])
 def test_the_page_has_a_row_for_each_field(part):
     table = PAGE.split(f"A **{part}** has")[1].split("\n\n")[1]
-    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(FORM["$defs"][part]["properties"])
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(
+        FORM["$defs"][part]["properties"]
+    )
 
 
 @pytest.mark.parametrize("part", ["context", "claim", "heat", "closing", "histogram"])

@@ -26,17 +26,55 @@ GOOD = Report(
 BAD = Report(
     name="masked",
     findings=(
-        finding("monte_carlo", "w1", REFUTED, error=0.37, bound=0.004, detectable=0.01, diagnosis="twice what it should be"),
-        finding("monte_carlo", "w2", UNDECIDED, error=0.09, bound=0.1, detail="the samples do not settle it"),
+        finding(
+            "monte_carlo",
+            "w1",
+            REFUTED,
+            error=0.37,
+            bound=0.004,
+            detectable=0.01,
+            diagnosis="twice what it should be",
+        ),
+        finding(
+            "monte_carlo",
+            "w2",
+            UNDECIDED,
+            error=0.09,
+            bound=0.1,
+            detail="the samples do not settle it",
+        ),
     ),
 )
-WARNED = Report(name="constant", findings=(finding(error=0.0, warning="vacuous: the loss does not depend on x"),))
+WARNED = Report(
+    name="constant",
+    findings=(finding(error=0.0, warning="vacuous: the loss does not depend on x"),),
+)
 
 
 def test_each_input_has_one_row_and_each_evidence_one_column():
     head, _, first, second, *_ = table.plain_table([GOOD]).splitlines()
-    assert head.split() == ["derivation", "input", "verdict", "autodiff", "differences", "detects", "time"]
-    assert first.split() == ["square", "x", "✓", "confirmed", "✓", "2e-16", "✓", "3e-11", "2e-15", "0.75", "s"]
+    assert head.split() == [
+        "derivation",
+        "input",
+        "verdict",
+        "autodiff",
+        "differences",
+        "detects",
+        "time",
+    ]
+    assert first.split() == [
+        "square",
+        "x",
+        "✓",
+        "confirmed",
+        "✓",
+        "2e-16",
+        "✓",
+        "3e-11",
+        "2e-15",
+        "0.75",
+        "s",
+    ]
     assert second.split() == ["y", "✓", "confirmed", "✓", "0", "3e-15"]
 
 
@@ -75,7 +113,9 @@ def test_a_failed_assertion_carries_the_table():
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_the_table_keeps_to_its_width(width):
     long = Report(name="masked_autoencoder_fixed_count", findings=(*BAD.findings, *GOOD.findings))
-    nested = Report(name="relu_mlp", findings=(finding(wrt="params['layers'][0]['weight']", error=1e-16),))
+    nested = Report(
+        name="relu_mlp", findings=(finding(wrt="params['layers'][0]['weight']", error=1e-16),)
+    )
     text = table.plain_table([long, nested, BAD, WARNED], width)
     assert max(map(len, text.splitlines())) <= width
 
@@ -83,7 +123,9 @@ def test_the_table_keeps_to_its_width(width):
 def test_what_is_least_important_is_given_up_first():
     wide = layout.Layout.fit(["name"], ["x"], ("autodiff", "differences"), 100)
     assert (wide.split, wide.time, wide.detects, wide.words) == (False, True, True, True)
-    narrow = layout.Layout.fit(["a_rather_long_name_of_a_claim"], ["x"], ("autodiff", "differences"), 60)
+    narrow = layout.Layout.fit(
+        ["a_rather_long_name_of_a_claim"], ["x"], ("autodiff", "differences"), 60
+    )
     assert (narrow.split, narrow.time, narrow.detects, narrow.words) == (True, False, False, False)
 
 
@@ -97,7 +139,9 @@ def test_plain_text_holds_no_control_codes():
 
 
 def test_an_infinite_error_is_written_as_such():
-    report = Report(name="blown", findings=(finding(verdict=REFUTED, error=float("inf"), bound=1e-15),))
+    report = Report(
+        name="blown", findings=(finding(verdict=REFUTED, error=float("inf"), bound=1e-15),)
+    )
     assert "✗ inf" in table.plain_table([report])
 
 

@@ -1,4 +1,6 @@
-"""The folder of compiled programs is kept small, and is looked over only after something was added to it."""
+"""The folder of compiled programs is kept small, and is looked over only after something was added
+to it.
+"""
 
 import os
 
@@ -9,7 +11,9 @@ from jaxgrad.runtime import cache
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """Ten programs of 10 bytes in two folders, the first the longest unused, and one file that is none of ours."""
+    """Ten programs of 10 bytes in two folders, the first the longest unused, and one file that is
+    none of ours.
+    """
     monkeypatch.setattr(cache, "LIMIT", 60)
     made = []
     for i in range(10):

@@ -1,4 +1,6 @@
-"""Compiled programs that the command keeps: what they are known by, and that nothing wrong ever comes out of the store."""
+"""Compiled programs that the command keeps: what they are known by, and that nothing wrong ever
+comes out of the store.
+"""
 
 import os
 import subprocess
@@ -75,8 +77,13 @@ DIFFERENT = [
 
 def test_programs_that_differ_in_anything_are_told_apart():
     found = [known_by(function, X) for function in DIFFERENT]
-    found += [known_by(DIFFERENT[0], x) for x in (X[0], X.T, X.astype(np.int32), X.astype(np.float16))]
-    found += [known_by(DIFFERENT[0], X, options={"xla_backend_optimization_level": level}) for level in (0, 1)]
+    found += [
+        known_by(DIFFERENT[0], x) for x in (X[0], X.T, X.astype(np.int32), X.astype(np.float16))
+    ]
+    found += [
+        known_by(DIFFERENT[0], X, options={"xla_backend_optimization_level": level})
+        for level in (0, 1)
+    ]
     with jax.enable_x64(True):
         found += [known_by(DIFFERENT[0], X), known_by(DIFFERENT[0], X.astype(np.float64))]
     assert None not in found and len(set(found)) == len(found)
@@ -92,9 +99,14 @@ def test_settings_of_jax_and_xla_are_part_of_what_a_program_is_known_by(monkeypa
 
 
 def test_constants_are_arguments_and_not_what_a_program_is_known_by(store):
-    programs = [Program(lambda x, c=c: x + c) for c in (np.ones((2, 3), np.float32), np.full((2, 3), 5, np.float32))]
+    programs = [
+        Program(lambda x, c=c: x + c)
+        for c in (np.ones((2, 3), np.float32), np.full((2, 3), 5, np.float32))
+    ]
     assert [float(program(X)[0, 0]) for program in programs] == [1.0, 5.0]
-    assert [float(Program(lambda x, c=c: x + c)(X)[0, 0]) for c in (np.float32([[7] * 3] * 2),)] == [7.0]
+    assert [
+        float(Program(lambda x, c=c: x + c)(X)[0, 0]) for c in (np.float32([[7] * 3] * 2),)
+    ] == [7.0]
 
 
 def own_operation(x):
@@ -107,7 +119,12 @@ def own_operation(x):
 UNKNOWN = {
     "a callback": lambda x: jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x),
     "a callback in a loop": lambda x: jax.lax.scan(
-        lambda c, r: (c + jax.pure_callback(np.sin, jax.ShapeDtypeStruct(r.shape, r.dtype), r), None), x[0], x
+        lambda c, r: (
+            c + jax.pure_callback(np.sin, jax.ShapeDtypeStruct(r.shape, r.dtype), r),
+            None,
+        ),
+        x[0],
+        x,
     ),
     "a print": lambda x: (jax.debug.print("{}", x), x)[1],
     "an operation that is not JAX's": own_operation,
@@ -141,16 +158,24 @@ def ask():
     return jax.tree.map(lambda x: np.asarray(x).tolist(), Program(total)({"a": X, "b": 1.5}))
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu" or jax.device_count() > 1, reason="kept for one CPU device alone")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu" or jax.device_count() > 1, reason="kept for one CPU device alone"
+)
 class TestOnOneDevice:
     def test_a_program_is_compiled_once_and_then_taken_from_the_store(self, store):
         folder, count = store
         first = ask()
         assert first["sum"] == 16.5
-        assert [path.name.startswith("jaxgrad-") and path.name.endswith("-cache") for path in folder.iterdir()] == [True]
+        assert [
+            path.name.startswith("jaxgrad-") and path.name.endswith("-cache")
+            for path in folder.iterdir()
+        ] == [True]
         assert ask() == first and len(count) == 1
 
-    @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]])
+    @pytest.mark.parametrize(
+        "damage",
+        [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]],
+    )
     def test_a_damaged_file_is_compiled_anew_and_replaced(self, store, damage):
         folder, count = store
         first = ask()
@@ -173,7 +198,9 @@ class TestOnOneDevice:
         solve = Program(jnp.linalg.solve)
         assert np.allclose(solve(MATRIX, MATRIX), np.eye(2), atol=1e-6)
         assert len(list(folder.iterdir())) == len(count) == 1
-        found = subprocess.run([sys.executable, "-c", SOLVE, str(folder)], capture_output=True, text=True, check=True)
+        found = subprocess.run(
+            [sys.executable, "-c", SOLVE, str(folder)], capture_output=True, text=True, check=True
+        )
         assert found.stdout.split() == ["0", "True"]
 
     def test_a_store_that_cannot_be_written_changes_nothing(self, store, monkeypatch):
@@ -233,7 +260,9 @@ def test_a_formula_that_is_changed_between_two_runs_is_never_answered_from_the_s
     kept = lambda: list((tmp_path / "cache").glob("*/jaxgrad-*-cache"))
     assert [status("3"), status("2"), status("3"), status("3.0000001")] == [0, 1, 0, 1]
     assert kept()
-    for path in kept():  # what JAX's own cache still has is compiled under another name, and can be kept again
+    for path in (
+        kept()
+    ):  # what JAX's own cache still has is compiled under another name, and can be kept again
         path.unlink()
     assert [status("3"), status("3"), status("2")] == [0, 0, 1]
     assert kept()

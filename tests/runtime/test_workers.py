@@ -6,12 +6,20 @@ import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="twins are forked on Linux only")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="twins are forked on Linux only"
+)
 
 
 def script(text, **options):
     """Run a program and return what it printed."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=120, **options)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -77,7 +85,9 @@ def test_a_busy_twin_is_stopped_at_once():
 
 
 def test_there_is_no_fork_once_the_backend_runs():
-    assert script(START + "    import jax\n    print(can_fork())\n    jax.devices()\n    print(can_fork())") == ["True", "False"]
+    assert script(
+        START + "    import jax\n    print(can_fork())\n    jax.devices()\n    print(can_fork())"
+    ) == ["True", "False"]
 
 
 RUN = """
@@ -177,7 +187,11 @@ ONE = """
 @pytest.mark.parametrize("which", ["claim", "wrong"])
 def test_one_claim_is_sampled_here_while_a_twin_gathers_the_rest_and_the_report_is_the_same(which):
     beside, alone = (
-        script(ONE + f"    print(json.dumps(told(running.run([{which}], beside={beside}, **options))), len(forks), len(asked))")[-1]
+        script(
+            ONE
+            + f"    print(json.dumps(told(running.run([{which}], beside={beside}, **options))), "
+            f"len(forks), len(asked))"
+        )[-1]
         for beside in (True, False)
     )
     assert beside.endswith(" 1 1") and alone.endswith(" 0 0")
@@ -243,6 +257,9 @@ def test_processes_that_share_the_cores_take_a_part_each_and_draw_the_same_sampl
     print(threads.workers() == (1 if sys.argv[1] == "shared" else threads.cores()), os.environ.get("NPROC"))
     print(np.asarray(found.mean).tobytes().hex(), found.samples)
     """
-    alone, shared = (script(f"import sys; sys.argv = ['', {how!r}]\n" + textwrap.dedent(program)) for how in ("alone", "shared"))
+    alone, shared = (
+        script(f"import sys; sys.argv = ['', {how!r}]\n" + textwrap.dedent(program))
+        for how in ("alone", "shared")
+    )
     assert (alone[0], shared[0]) == ("True None", "True 1")
     assert alone[1] == shared[1]

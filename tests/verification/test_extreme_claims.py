@@ -1,6 +1,8 @@
-"""No verdict is wrong at any scale: the right is not refuted, the wrong not confirmed, whatever rounding hides.
+"""No verdict is wrong at any scale: the right is not refuted, the wrong not confirmed, whatever
+rounding hides.
 
-The claims are others every week, so that a scheduled run sees new ones; a failure names all that is needed to see it again.
+The claims are others every week, so that a scheduled run sees new ones; a failure names all that is
+needed to see it again.
 """
 
 import jax.numpy as jnp
@@ -14,13 +16,17 @@ BATCHES, CLAIMS = 16, 25
 
 
 def wrong_verdicts(claims, seed):
-    """Return the claims on which the verdict is wrong, with it, and how many right ones were confirmed and wrong ones refuted."""
+    """Return the claims on which the verdict is wrong, with it, and how many right ones were
+    confirmed and wrong ones refuted.
+    """
     wrong, known = [], {RIGHT: 0, "refuted": 0}
     for which in claims:
         report = verify(claim(*which), seed=seed, max_samples=2**14)
         right = which[-1] == RIGHT
         if report.verdict == ("refuted" if right else "confirmed"):
-            wrong.append((*which, seed, [(f.evidence, f.verdict.value, f.detail) for f in report.findings]))
+            wrong.append(
+                (*which, seed, [(f.evidence, f.verdict.value, f.detail) for f in report.findings])
+            )
         known[RIGHT] += right and report.verdict == "confirmed"
         known["refuted"] += not right and report.verdict == "refuted"
     return wrong, known
@@ -33,17 +39,24 @@ def test_no_verdict_is_wrong_at_any_scale(batch):
     wrong, known = wrong_verdicts(claims, seed=WEEK)
     assert not wrong, wrong
     wrong_ones = sum(which[-1] != RIGHT for which in claims)
-    assert known["refuted"] > wrong_ones / 2, "most of what is wrong is refuted, and not only left undecided"
+    assert known["refuted"] > wrong_ones / 2, (
+        "most of what is wrong is refuted, and not only left undecided"
+    )
 
 
 def test_at_scales_that_hide_nothing_all_is_decided():
     plain = [("plain", name, 1.0, change) for name in list(LOSSES)[::9] for change in (RIGHT, "1%")]
-    wrong, known = wrong_verdicts([*plain, ("inside", "squares of sums", 1.0, RIGHT), ("weighted", "norm", 1e2, "sign")], seed=0)
+    wrong, known = wrong_verdicts(
+        [*plain, ("inside", "squares of sums", 1.0, RIGHT), ("weighted", "norm", 1e2, "sign")],
+        seed=0,
+    )
     assert not wrong and known == {RIGHT: len(plain) // 2 + 1, "refuted": len(plain) // 2 + 1}
 
 
 def test_what_saturates_and_cancels_is_not_refuted_for_what_lies_below_its_rounding():
-    """All entries saturate at a draw, tanh adds up to 1 - 1, and its gradient is 1e-170: the fuzz has found this."""
+    """All entries saturate at a draw, tanh adds up to 1 - 1, and its gradient is 1e-170: the fuzz
+    has found this.
+    """
     wrong, _ = wrong_verdicts([("weighted", "tanh", 1e4, RIGHT)], seed=48)
     assert not wrong, wrong
 
@@ -64,25 +77,41 @@ def test_numbers_that_overflow_or_underflow_on_the_way_refute_nothing(kind, name
 
 
 def test_a_refutation_is_not_taken_back_for_a_confirmation_that_is_weaker():
-    """Differences do not see the sine, and autodiff does; that a term underflows must not leave the wrong claim confirmed."""
+    """Differences do not see the sine, and autodiff does; that a term underflows must not leave the
+    wrong claim confirmed.
+    """
     hidden = lambda x: jnp.sum(x**2 + jnp.sin(1e10 * x) / 1e10 + 1e-200 * (1e-200 * x))
-    wrong = Derivation(name="hidden", loss=hidden, gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+    wrong = Derivation(
+        name="hidden", loss=hidden, gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"}
+    )
     assert verify(wrong, evidence=("autodiff", "differences")).verdict == "undecided"
     assert verify(wrong).verdict == "refuted", "by the certificate"
 
 
 @pytest.mark.parametrize(("name", "c"), [("logsumexp scaled", 1e60), ("max", 1.0)])
 def test_differences_alone_confirm_no_entry_that_does_not_matter_at_their_draws(name, c):
-    verdicts = {verify(claim("plain", name, c, "one entry by 5%"), seed=seed, evidence="differences").verdict for seed in (3, 5, 647)}
+    verdicts = {
+        verify(
+            claim("plain", name, c, "one entry by 5%"), seed=seed, evidence="differences"
+        ).verdict
+        for seed in (3, 5, 647)
+    }
     assert "confirmed" not in verdicts
     assert verify(claim("plain", name, 1.0, RIGHT), evidence="differences").verdict == "confirmed"
 
 
 @pytest.mark.parametrize("c", [1e-290, 1e-90, 1e90, 1e290])
 def test_sampling_decides_alike_in_any_unit(c):
-    """Squares of what is smaller than 1e-154 are 0, and so would be the standard error: the right claim was refuted at 1e-200."""
+    """Squares of what is smaller than 1e-154 are 0, and so would be the standard error: the right
+    claim was refuted at 1e-200.
+    """
     verdicts = [
-        verify(claim("inside", "squares of sums", c, change), evidence="monte_carlo", max_samples=2**18, resolution=0.05).verdict
+        verify(
+            claim("inside", "squares of sums", c, change),
+            evidence="monte_carlo",
+            max_samples=2**18,
+            resolution=0.05,
+        ).verdict
         for change in (RIGHT, "twice")
     ]
     assert verdicts == ["confirmed", "refuted"]

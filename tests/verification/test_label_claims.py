@@ -1,4 +1,6 @@
-"""How labels reach a claim: by the name of a domain, drawn by a function, given as data, and through rules of functions."""
+"""How labels reach a claim: by the name of a domain, drawn by a function, given as data, and
+through rules of functions.
+"""
 
 import itertools
 
@@ -20,7 +22,10 @@ FUNCTIONS = {
     "always the same": (lambda key, shape: np.full(shape, 0.3), True),
     "halves": (lambda key, shape: np.asarray(jax.random.randint(key, shape, 0, 2)) / 2, True),
     "normal": (lambda key, shape: jax.random.normal(key, shape), False),
-    "normal with zeros": (lambda key, shape: jax.random.normal(key, shape) * jax.random.bernoulli(key, 0.7, shape), False),
+    "normal with zeros": (
+        lambda key, shape: jax.random.normal(key, shape) * jax.random.bernoulli(key, 0.7, shape),
+        False,
+    ),
 }
 
 
@@ -39,9 +44,14 @@ def test_what_a_function_draws_is_no_generic_number_to_a_proof():
         y=lambda key, shape: jax.random.rademacher(key, shape, float),
     )
     assert jg.verify(wrong, evidence="certificate").verdict == Verdict.REFUTED
-    right = claim(switched, lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)}, X, y=wrong.domains["y"])
+    right = claim(
+        switched, lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)}, X, y=wrong.domains["y"]
+    )
     (finding,) = jg.verify(right, evidence="certificate").findings
-    assert (finding.verdict, "that were drawn, and there are others" in finding.detail) == (Verdict.UNDECIDED, True)
+    assert (finding.verdict, "that were drawn, and there are others" in finding.detail) == (
+        Verdict.UNDECIDED,
+        True,
+    )
 
 
 @pytest.mark.parametrize("domain", ["binary", "sign", "one_hot", "index n", "index 2*n", "index 2"])
@@ -52,12 +62,20 @@ def test_all_values_are_listed_once_each(domain, shape):
     arrays = decode(domain, np.array(list(itertools.product(range(each), repeat=cells))), shape)
     assert arrays.shape == (each**cells, *shape)
     assert len({array.tobytes() for array in arrays}) == each**cells
-    drawn = claim(lambda y: jnp.sum(y * 1.0), lambda y: {"y": jnp.ones(shape)}, {"y": " ".join(map(str, shape[:-1])) + " n"}, y=domain)
+    drawn = claim(
+        lambda y: jnp.sum(y * 1.0),
+        lambda y: {"y": jnp.ones(shape)},
+        {"y": " ".join(map(str, shape[:-1])) + " n"},
+        y=domain,
+    )
     known = {array.astype(float).tobytes() for array in arrays}
     with jax.enable_x64(True):
         for seed in range(20):
             for special in (False, True):
-                assert drawn.drawn([seed], sizes, special=special)["y"].astype(float).tobytes() in known
+                assert (
+                    drawn.drawn([seed], sizes, special=special)["y"].astype(float).tobytes()
+                    in known
+                )
 
 
 def test_so_many_values_are_listed_and_no_more():
@@ -87,21 +105,35 @@ def test_smooth_operations_inside_of_calls_and_conversions():
 
 def test_an_index_wants_a_size():
     with pytest.raises(
-        ValueError, match=r"'index k' of `k` is unknown; use one of .*'index n' with n a size in `shapes`, or a function"
+        ValueError,
+        match=r"'index k' of `k` is unknown; use one of .*'index n' with n a size in `shapes`, or "
+        r"a function",
     ):
         claim(looked_up, lambda t, k: {"t": t}, TK, k="index k")
     subject = RIGHT["rows of a table"]
-    with pytest.raises(ValueError, match=r"nothing says how large n is; pass sizes=\{'n': …\}, or an array that has this size"):
+    with pytest.raises(
+        ValueError,
+        match=r"nothing says how large n is; pass sizes=\{'n': …\}, or an array that has this size",
+    ):
         jg.verify(subject, inputs={"k": np.array([0, 5])})
-    with pytest.raises(ValueError, match=r'has 5 at index .*its domain "index n" wants numbers from 0 to 4'):
+    with pytest.raises(
+        ValueError, match=r'has 5 at index .*its domain "index n" wants numbers from 0 to 4'
+    ):
         jg.verify(subject, inputs={"k": np.array([0, 5])}, sizes={"n": 5})
     for dtype in (float, np.uint8, np.int32):  # as a file may hold them
         jg.verify(subject, inputs={"k": np.array([0, 5], dtype)}, sizes={"n": 6}).assert_confirmed()
 
 
 def test_labels_of_a_small_type_do_not_wrap_around():
-    subject = claim(lambda x, k: jnp.sum(x * (k - 3)), lambda x, k: {"x": k - 3.0}, {"x": "n", "k": "n"}, k="index 9")
-    jg.verify(subject, inputs={"k": np.array([0, 1, 8], np.uint8)}, evidence="autodiff").assert_confirmed()
+    subject = claim(
+        lambda x, k: jnp.sum(x * (k - 3)),
+        lambda x, k: {"x": k - 3.0},
+        {"x": "n", "k": "n"},
+        k="index 9",
+    )
+    jg.verify(
+        subject, inputs={"k": np.array([0, 1, 8], np.uint8)}, evidence="autodiff"
+    ).assert_confirmed()
 
 
 def lacking(z, y):
@@ -121,7 +153,10 @@ def test_labels_that_are_given_without_a_domain_are_not_moved_and_not_taken_for_
     at_the_labels = {f.evidence: f for f in jg.verify(right, inputs=GIVEN).findings}
     assert at_the_labels["autodiff"].verdict == Verdict.CONFIRMED
     assert at_the_labels["certificate"].verdict == Verdict.UNDECIDED
-    assert "if these are labels, name their domain, such as 'binary'" in at_the_labels["certificate"].detail
+    assert (
+        "if these are labels, name their domain, such as 'binary'"
+        in at_the_labels["certificate"].detail
+    )
     assert jg.verify(right).verdict == Verdict.REFUTED  # of all real y
     wrong = claim(switched_logistic, lacking, Z)
     for evidence in ("autodiff", "differences"):
@@ -131,21 +166,33 @@ def test_labels_that_are_given_without_a_domain_are_not_moved_and_not_taken_for_
 
 def test_given_data_of_few_values_that_steer_nothing_leave_a_proof_as_it_is():
     data = {"x": np.array([[0.0, 1.0, 2.0], [1.0, 1.0, 0.0]])}
-    relu = claim(lambda w, x: jnp.sum(jax.nn.relu(x @ w)), lambda w, x: {"w": x.T @ (x @ w > 0).astype(float)}, {"w": "n", "x": "m n"})
+    relu = claim(
+        lambda w, x: jnp.sum(jax.nn.relu(x @ w)),
+        lambda w, x: {"w": x.T @ (x @ w > 0).astype(float)},
+        {"w": "n", "x": "m n"},
+    )
     (proof,) = jg.verify(relu, inputs=data, evidence="certificate").findings
     assert proof.verdict == Verdict.CONFIRMED
 
 
 CUSTOM = {
-    "a function with a rule of JAX's": claim(lambda z, y: jnp.sum(jax.nn.relu(y) * z), lambda z, y: {"z": jax.nn.relu(y)}, Z, y="sign"),
+    "a function with a rule of JAX's": claim(
+        lambda z, y: jnp.sum(jax.nn.relu(y) * z), lambda z, y: {"z": jax.nn.relu(y)}, Z, y="sign"
+    ),
     "xlogy": claim(
-        lambda z, y: -jnp.sum(jax.scipy.special.xlogy(y, jax.nn.sigmoid(z))), lambda z, y: {"z": -y * jax.nn.sigmoid(-z)}, Z, y="binary"
+        lambda z, y: -jnp.sum(jax.scipy.special.xlogy(y, jax.nn.sigmoid(z))),
+        lambda z, y: {"z": -y * jax.nn.sigmoid(-z)},
+        Z,
+        y="binary",
     ),
     "a layer's product with a cotangent": Derivation.from_vjp(
-        "rows", lambda e, k: e[k], lambda e, k, ct: {"e": jnp.zeros_like(e).at[k].add(ct)}, {"e": "v d", "k": "m"},
+        "rows",
+        lambda e, k: e[k],
+        lambda e, k, ct: {"e": jnp.zeros_like(e).at[k].add(ct)},
+        {"e": "v d", "k": "m"},
         domains={"k": "index v"},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("subject", CUSTOM.values(), ids=CUSTOM)
@@ -162,14 +209,23 @@ def fused(z, k):
 
 fused.defvjp(
     lambda z, k: (fused(z, k), (z, k)),
-    lambda kept, ct: (ct[:, None] * (jax.nn.softmax(kept[0]) - jax.nn.one_hot(kept[1], kept[0].shape[1])), None),
+    lambda kept, ct: (
+        ct[:, None] * (jax.nn.softmax(kept[0]) - jax.nn.one_hot(kept[1], kept[0].shape[1])),
+        None,
+    ),
 )
 
 
-@pytest.mark.parametrize("domain", ["index 3", lambda key, shape: jax.random.randint(key, shape, 0, 3)], ids=["named", "drawn"])
+@pytest.mark.parametrize(
+    "domain",
+    ["index 3", lambda key, shape: jax.random.randint(key, shape, 0, 3)],
+    ids=["named", "drawn"],
+)
 def test_a_rule_of_ones_own_takes_indices(domain):
     plain = lambda z, k: -jnp.take_along_axis(jax.nn.log_softmax(z), k[:, None], 1)[:, 0]
-    subject = Derivation.from_custom_vjp(fused, plain, {"z": "m 3", "k": "m"}, domains={"k": domain})
+    subject = Derivation.from_custom_vjp(
+        fused, plain, {"z": "m 3", "k": "m"}, domains={"k": domain}
+    )
     assert jg.verify(subject, evidence="autodiff").verdict == Verdict.CONFIRMED
 
 
@@ -196,7 +252,12 @@ def test_values_between_whole_numbers_are_few_too(domain, value, shape, seed):
 
 
 def test_noise_leaves_labels_alone():
-    subject = claim(switched, lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)}, {"x": "40", "y": "40"}, y="binary")
+    subject = claim(
+        switched,
+        lambda x, y: {"x": jnp.where(y == 1, 2 * x, 3 * x**2)},
+        {"x": "40", "y": "40"},
+        y="binary",
+    )
     (finding,) = jg.verify(subject, evidence="autodiff").findings
     assert finding.verdict == Verdict.CONFIRMED
     assert finding.detectable < 1e-12

@@ -1,4 +1,6 @@
-"""Random numbers of masks at 10⁸ entries: mean, second moment, and independence of neighbouring rows and chunks."""
+"""Random numbers of masks at 10⁸ entries: mean, second moment, and independence of neighbouring
+rows and chunks.
+"""
 
 import jax
 import numpy as np
@@ -8,7 +10,9 @@ from jaxgrad import masks
 
 ROWS, CHUNKS, N = 50_000, 100, 20
 FAR = 6.5
-"""Standard errors that none of some thousand normal numbers exceeds but once in ten million tests."""
+"""Standard errors that none of some thousand normal numbers exceeds but once in ten million
+tests.
+"""
 
 MASKS = {
     "Bernoulli": masks.Bernoulli(0.3),
@@ -21,11 +25,21 @@ MASKS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_a_hundred_million_entries_have_the_moments_and_the_independence_that_are_stated(mask):
-    draw = jax.jit(lambda i: mask.sample(jax.random.fold_in(jax.random.key(0), i), (ROWS, N)))  # as the sampling loop draws its chunks
+    draw = jax.jit(
+        lambda i: mask.sample(jax.random.fold_in(jax.random.key(0), i), (ROWS, N))
+    )  # as the sampling loop draws its chunks
     with jax.enable_x64(True):
-        mean, second = np.asarray(mask.mean(N), np.float64), np.asarray(mask.second_moment(N), np.float64)
+        mean, second = (
+            np.asarray(mask.mean(N), np.float64),
+            np.asarray(mask.second_moment(N), np.float64),
+        )
     spread = np.sqrt(np.diagonal(second) - mean**2)
-    total, products, rows, chunks = np.zeros(N), np.zeros((N, N)), np.zeros((N, N)), np.zeros((N, N))
+    total, products, rows, chunks = (
+        np.zeros(N),
+        np.zeros((N, N)),
+        np.zeros((N, N)),
+        np.zeros((N, N)),
+    )
     before = None
     for i in range(CHUNKS):
         drawn = np.asarray(draw(i), np.float64)
@@ -40,7 +54,10 @@ def test_a_hundred_million_entries_have_the_moments_and_the_independence_that_ar
     assert count * N == 10**8
     assert np.all(np.abs(total / count - mean) < FAR * spread / count**0.5)
     certain = second * (1 - second) < 1e-12
-    assert np.all(np.abs(products / count - second)[~certain] < FAR * np.sqrt(second * (1 - second) / count)[~certain])
+    assert np.all(
+        np.abs(products / count - second)[~certain]
+        < FAR * np.sqrt(second * (1 - second) / count)[~certain]
+    )
     assert np.all(np.abs(rows) < FAR * ((ROWS - 1) * CHUNKS) ** 0.5)
     assert np.all(np.abs(chunks) < FAR * (ROWS * (CHUNKS - 1)) ** 0.5)
 

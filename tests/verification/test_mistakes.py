@@ -1,7 +1,8 @@
 """`verify` confirms every entry of the catalogue and refutes every wrong variant of it.
 
-A wrong variant is refuted here by the quickest evidence that applies to it, and the mistakes of the original notebooks by
-all evidence; `python -m pytest -m slow tests/test_mistakes.py` gathers all evidence against every one.
+A wrong variant is refuted here by the quickest evidence that applies to it, and the mistakes of the
+original notebooks by all evidence; `python -m pytest -m slow tests/test_mistakes.py` gathers all
+evidence against every one.
 """
 
 import functools
@@ -15,7 +16,9 @@ from tests.wrong_variants import CASES, ORIGINAL, VARIANTS
 NAMES = [derivation.name for derivation in catalog.all()]
 ORIGINALS = [case for case in CASES if case[1].startswith(ORIGINAL)]
 AT_A_KINK_ALONE = {("relu", "gate ½ at 0")}
-"""Besides the originals, what differs from the right one at exact zeros alone: differences find no derivative there."""
+"""Besides the originals, what differs from the right one at exact zeros alone: differences find no
+derivative there.
+"""
 
 
 def labelled(cases):
@@ -39,7 +42,9 @@ def test_the_right_one_is_confirmed_without_a_warning(name):
     assert report.warnings == ()
     assert not refuting(report)
     masked = catalog.get(name).mask is not None
-    assert {"monte_carlo" if masked else "autodiff", "differences"} <= {finding.evidence for finding in report.findings}
+    assert {"monte_carlo" if masked else "autodiff", "differences"} <= {
+        finding.evidence for finding in report.findings
+    }
 
 
 def test_every_entry_has_at_least_two_wrong_variants():
@@ -58,7 +63,9 @@ def quickest_evidence(name, label, claim):
     return "differences" if claim.mask is None else "monte_carlo"
 
 
-@pytest.mark.parametrize(("name", "label", "claim"), labelled(case for case in CASES if case not in ORIGINALS))
+@pytest.mark.parametrize(
+    ("name", "label", "claim"), labelled(case for case in CASES if case not in ORIGINALS)
+)
 def test_a_wrong_variant_is_refuted(name, label, claim):
     evidence = quickest_evidence(name, label, claim)
     report = jg.verify(claim, evidence=evidence)
@@ -67,7 +74,9 @@ def test_a_wrong_variant_is_refuted(name, label, claim):
 
 
 @pytest.mark.parametrize(("name", "label", "claim"), labelled(ORIGINALS))
-def test_a_mistake_of_the_originals_is_refuted_and_what_it_should_have_been_confirmed(name, label, claim):
+def test_a_mistake_of_the_originals_is_refuted_and_what_it_should_have_been_confirmed(
+    name, label, claim
+):
     report = jg.verify(claim)
     assert report.verdict == Verdict.REFUTED, f"{label}\n{report}"
     # by all evidence, but that differences find no derivative at a kink

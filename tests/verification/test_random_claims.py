@@ -1,4 +1,6 @@
-"""No verdict on a random network is wrong, whichever evidence is asked for; the networks are others every week."""
+"""No verdict on a random network is wrong, whichever evidence is asked for; the networks are others
+every week.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ BATCHES, CLAIMS = 12, 20
 
 
 def judged(network, seed, evidence=None):
-    """Return the report; where there is a mask the sizes are small, since the claim lists all masks."""
+    """Return the report; where there is a mask the sizes are small, since the claim lists all
+    masks.
+    """
     sizes = None if network.mask is None else {"m": 2, "n": 3}
     return verify(claim(network), seed=seed, evidence=evidence, sizes=sizes, max_samples=2**13)
 
@@ -22,13 +26,24 @@ def test_no_verdict_on_a_random_network_is_wrong(batch):
     rng, wrong, decided = np.random.default_rng([WEEK, batch]), [], 0
     for _ in range(CLAIMS):
         network, seed = drawn(rng), int(rng.integers(2**31))
-        kinds = ("certificate", "differences", "autodiff" if network.mask is None else "expectation")
+        kinds = (
+            "certificate",
+            "differences",
+            "autodiff" if network.mask is None else "expectation",
+        )
         evidence = None if rng.random() < 0.7 else str(rng.choice(kinds))
         report = judged(network, seed, evidence)
         right = network.change == RIGHT
         decided += report.verdict != "undecided"
         if report.verdict == ("refuted" if right else "confirmed"):
-            wrong.append((network, seed, evidence, [(f.evidence, f.verdict.value, f.detail) for f in report.findings]))
+            wrong.append(
+                (
+                    network,
+                    seed,
+                    evidence,
+                    [(f.evidence, f.verdict.value, f.detail) for f in report.findings],
+                )
+            )
     assert not wrong, wrong
     assert decided > 0.7 * CLAIMS
 
@@ -42,8 +57,14 @@ def test_no_verdict_on_a_random_network_is_wrong(batch):
         Network(("attention",), None, "log-sum-exp", 1e-6, 0, "a thousandth added"),
         Network(("tanh",), None, "sum of squares", 1e2, None, RIGHT, "class", data=True),
         Network(("tanh",), None, "sum of squares", 1e2, None, AT_A_LABEL, "class", data=True),
-        pytest.param(Network(("silu",), None, "mean square", 1.0, 1, RIGHT, "switched"), marks=pytest.mark.slow),
-        pytest.param(Network(("silu",), None, "mean square", 1.0, 1, AT_A_LABEL, "switched"), marks=pytest.mark.slow),
+        pytest.param(
+            Network(("silu",), None, "mean square", 1.0, 1, RIGHT, "switched"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            Network(("silu",), None, "mean square", 1.0, 1, AT_A_LABEL, "switched"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=[
         f"{verdict}{more}"

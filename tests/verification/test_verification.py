@@ -14,7 +14,12 @@ import jaxgrad as jg
 from jaxgrad import Derivation, Verdict, masks
 
 AUTOENCODER = jg.catalog.get("autoencoder")
-SQUARE = {"name": "square", "loss": lambda x: (x**2).sum(), "gradient": lambda x: {"x": 2 * x}, "shapes": {"x": "m n"}}
+SQUARE = {
+    "name": "square",
+    "loss": lambda x: (x**2).sum(),
+    "gradient": lambda x: {"x": 2 * x},
+    "shapes": {"x": "m n"},
+}
 
 
 def test_equal_seeds_give_equal_reports():
@@ -27,10 +32,17 @@ def test_equal_seeds_give_equal_reports():
 def test_every_input_that_is_differentiated_gets_every_evidence_that_applies():
     report = jg.verify(AUTOENCODER)
     assert {(f.evidence, f.wrt) for f in report.findings} == {
-        (evidence, wrt) for evidence in ("certificate", "autodiff", "differences") for wrt in ("w1", "w2", "x")
+        (evidence, wrt)
+        for evidence in ("certificate", "autodiff", "differences")
+        for wrt in ("w1", "w2", "x")
     }
     masked = jg.verify(jg.catalog.get("masked_autoencoder_fixed_count"))
-    assert {f.evidence for f in masked.findings} == {"certificate", "expectation", "differences", "monte_carlo"}
+    assert {f.evidence for f in masked.findings} == {
+        "certificate",
+        "expectation",
+        "differences",
+        "monte_carlo",
+    }
 
 
 def test_evidence_that_was_asked_for_and_does_not_apply_is_undecided_with_the_reason():
@@ -50,16 +62,33 @@ def test_a_gradient_is_checked_at_the_users_own_data():
     def loss(x):
         return jnp.sum(jnp.where(x > 5, 2 * x, x))
 
-    claim = Derivation(name="only small numbers", loss=loss, gradient=lambda x: {"x": jnp.ones_like(x)}, shapes={"x": "n"})
+    claim = Derivation(
+        name="only small numbers",
+        loss=loss,
+        gradient=lambda x: {"x": jnp.ones_like(x)},
+        shapes={"x": "n"},
+    )
     assert jg.verify(claim, evidence="autodiff").verdict == Verdict.CONFIRMED
-    assert jg.verify(claim, evidence="autodiff", inputs={"x": np.array([1.0, 7.0])}).verdict == Verdict.REFUTED
-    assert jg.verify(claim, evidence="certificate").verdict == Verdict.REFUTED  # that sees both branches without any data
+    assert (
+        jg.verify(claim, evidence="autodiff", inputs={"x": np.array([1.0, 7.0])}).verdict
+        == Verdict.REFUTED
+    )
+    assert (
+        jg.verify(claim, evidence="certificate").verdict == Verdict.REFUTED
+    )  # that sees both branches without any data
 
 
 @pytest.mark.parametrize("evidence", ["autodiff", "differences"])
-def test_of_a_refuted_claim_the_largest_error_is_told_and_not_the_one_furthest_beyond_its_bound(evidence):
+def test_of_a_refuted_claim_the_largest_error_is_told_and_not_the_one_furthest_beyond_its_bound(
+    evidence,
+):
     scale, off = np.array([1e6, 1.0]), np.array([1e5, 1.0])
-    claim = Derivation(name="c", loss=lambda x: jnp.sum(scale * x**2), gradient=lambda x: {"x": 2 * scale * x + off}, shapes={"x": "2"})
+    claim = Derivation(
+        name="c",
+        loss=lambda x: jnp.sum(scale * x**2),
+        gradient=lambda x: {"x": 2 * scale * x + off},
+        shapes={"x": "2"},
+    )
     (finding,) = jg.verify(claim, evidence=evidence, inputs={"x": np.ones(2)}).findings
     assert finding.verdict == Verdict.REFUTED
     assert finding.error == pytest.approx(1e5 / 2.1e6)
@@ -70,14 +99,24 @@ def test_an_error_that_few_draws_meet_is_told_with_its_size():
     def loss(x):
         return jnp.sum(jnp.where(jnp.abs(x - 1.5) < 0.2, 2 * x, x))
 
-    claim = Derivation(name="nearly a sum", loss=loss, gradient=lambda x: {"x": jnp.ones_like(x)}, shapes={"x": "n"})
+    claim = Derivation(
+        name="nearly a sum",
+        loss=loss,
+        gradient=lambda x: {"x": jnp.ones_like(x)},
+        shapes={"x": "n"},
+    )
     (finding,) = jg.verify(claim, evidence="autodiff").findings
     assert (finding.verdict, finding.error) == (Verdict.REFUTED, 0.5)
     assert "at a further draw" in finding.detail
 
 
 def test_where_nothing_is_finite_no_error_is_told():
-    claim = Derivation(name="c", loss=lambda x: jnp.sum(x**2), gradient=lambda x: {"x": x / jnp.zeros_like(x)}, shapes={"x": "n"})
+    claim = Derivation(
+        name="c",
+        loss=lambda x: jnp.sum(x**2),
+        gradient=lambda x: {"x": x / jnp.zeros_like(x)},
+        shapes={"x": "n"},
+    )
     for finding in jg.verify(claim).findings:
         assert (finding.verdict, finding.error) == (Verdict.UNDECIDED, None)
 
@@ -97,7 +136,9 @@ def test_a_loss_of_complex_numbers_on_the_way_is_verified_without_a_warning():
 def test_the_digits_verify_the_masked_autoencoder():
     digits = load_digits().data / 16
     assert digits.shape == (1797, 64)
-    report = jg.verify(jg.catalog.get("masked_autoencoder_patches"), inputs={"x": digits}, evidence="monte_carlo")
+    report = jg.verify(
+        jg.catalog.get("masked_autoencoder_patches"), inputs={"x": digits}, evidence="monte_carlo"
+    )
     report.assert_confirmed()
     assert all("m=1797" in finding.detail for finding in report.findings)
 
@@ -119,13 +160,24 @@ def test_verdicts_do_not_hang_on_the_global_precision(x64):
         "import jaxgrad as jg; names = ['relu', 'masked_autoencoder_bernoulli']; "
         "print(*[jg.verify(jg.catalog.get(n)).verdict for n in names])"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"JAX_ENABLE_X64": x64, "PATH": ""})
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"JAX_ENABLE_X64": x64, "PATH": ""},
+    )
     assert run.stdout.split() == ["confirmed", "confirmed"], run.stderr
 
 
 def test_importing_the_package_imports_no_torch_and_no_terminal():
-    code = "import sys, jaxgrad; print([m for m in ('torch', 'rich', 'click', 'scipy', 'sklearn') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    code = (
+        "import sys, jaxgrad; print([m for m in ('torch', 'rich', 'click', 'scipy', 'sklearn') "
+        "if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "[]"
+    )
 
 
 def test_verification_works_inside_a_user_s_own_x64_and_leaves_their_arrays_alone():
@@ -143,7 +195,11 @@ def test_verification_works_inside_a_user_s_own_x64_and_leaves_their_arrays_alon
         ({"false_alarm": 0.0}, ValueError, "`false_alarm`"),
         ({"resolution": 1.0}, ValueError, "`resolution`"),
         ({"max_samples": 1}, ValueError, "`max_samples`"),
-        ({"evidence": "autodif"}, ValueError, "'autodif' is unknown; choose among certificate, autodiff"),
+        (
+            {"evidence": "autodif"},
+            ValueError,
+            "'autodif' is unknown; choose among certificate, autodiff",
+        ),
         ({"evidence": []}, ValueError, "`evidence` is empty"),
         ({"sizes": {"q": 3}}, ValueError, "`sizes` names q"),
         ({"sizes": {"m": -3}}, ValueError, "positive integer"),
@@ -185,9 +241,12 @@ def test_claims_that_cannot_be_right_are_refused_by_name(change, message):
 
 def test_a_masked_loss_must_be_a_scalar():
     claim = Derivation(
-        name="array", loss=lambda x, mask: mask * x, gradient=lambda x, mask: {"x": x}, shapes={"x": "m n", "mask": "m n"},
+        name="array",
+        loss=lambda x, mask: mask * x,
+        gradient=lambda x, mask: {"x": x},
+        shapes={"x": "m n", "mask": "m n"},
         mask=masks.Bernoulli(0.5),
-    )  # fmt: skip
+    )
     with pytest.raises(ValueError, match="must be a scalar where there is a mask"):
         jg.verify(claim)
 
@@ -204,15 +263,23 @@ def test_an_unknown_name_comes_with_the_nearest():
 
 def test_a_gradient_may_be_a_jacobian_in_several_inputs():
     claim = Derivation(
-        name="outer", loss=lambda a, b: jnp.outer(a, b), shapes={"a": "m", "b": "n"},
-        gradient=lambda a, b: {"a": jnp.einsum("ik,j->ijk", jnp.eye(a.size), b), "b": jnp.einsum("i,jk->ijk", a, jnp.eye(b.size))},
-    )  # fmt: skip
+        name="outer",
+        loss=lambda a, b: jnp.outer(a, b),
+        shapes={"a": "m", "b": "n"},
+        gradient=lambda a, b: {
+            "a": jnp.einsum("ik,j->ijk", jnp.eye(a.size), b),
+            "b": jnp.einsum("i,jk->ijk", a, jnp.eye(b.size)),
+        },
+    )
     assert jg.verify(claim).verdict == Verdict.CONFIRMED
 
 
 def test_a_loss_that_is_not_finite_confirms_nothing():
     claim = Derivation(
-        name="logarithm of signed numbers", loss=lambda x: jnp.sum(jnp.log(x)), gradient=lambda x: {"x": 1 / x}, shapes={"x": "m n"}
+        name="logarithm of signed numbers",
+        loss=lambda x: jnp.sum(jnp.log(x)),
+        gradient=lambda x: {"x": 1 / x},
+        shapes={"x": "m n"},
     )
     report = jg.verify(claim)
     assert report.verdict == Verdict.UNDECIDED
@@ -232,9 +299,19 @@ def test_a_branch_that_a_draw_seldom_takes_is_looked_into(seed):
         return jnp.maximum(0, 1 - y * (x @ w))
 
     shapes = {"x": "n", "y": "", "w": "n"}
-    gated = Derivation(name="hinge", loss=loss, gradient=lambda x, y, w: {"w": jnp.where(y * (x @ w) < 1, -y * x, 0)}, shapes=shapes)
+    gated = Derivation(
+        name="hinge",
+        loss=loss,
+        gradient=lambda x, y, w: {"w": jnp.where(y * (x @ w) < 1, -y * x, 0)},
+        shapes=shapes,
+    )
     jg.verify(gated, seed=seed).assert_confirmed()
-    ungated = Derivation(name="hinge without its gate", loss=loss, gradient=lambda x, y, w: {"w": -y * x}, shapes=shapes)
+    ungated = Derivation(
+        name="hinge without its gate",
+        loss=loss,
+        gradient=lambda x, y, w: {"w": -y * x},
+        shapes=shapes,
+    )
     assert jg.verify(ungated, seed=seed).verdict == Verdict.REFUTED
 
 
@@ -249,13 +326,18 @@ def test_a_branch_that_a_draw_seldom_takes_is_looked_into(seed):
 )
 def test_branches_without_a_where_are_looked_into_too(hinge):
     forgotten = Derivation(
-        name="hinge", loss=lambda x: jnp.sum(x**2) + 5 * jnp.sum(hinge(x)), gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"}
+        name="hinge",
+        loss=lambda x: jnp.sum(x**2) + 5 * jnp.sum(hinge(x)),
+        gradient=lambda x: {"x": 2 * x},
+        shapes={"x": "n"},
     )
     assert jg.verify(forgotten, seed=1, evidence="autodiff").verdict == Verdict.REFUTED
 
 
 def moving(x, begin):
-    return jnp.array([sum(jnp.sum(x[i : i + 4]) for i in range(begin(j), j + 1)) for j in range(x.size)])
+    return jnp.array(
+        [sum(jnp.sum(x[i : i + 4]) for i in range(begin(j), j + 1)) for j in range(x.size)]
+    )
 
 
 LARGE = {
@@ -282,10 +364,14 @@ LARGE = {
 def test_a_mistake_that_shows_at_larger_sizes_alone_is_refuted_and_what_is_right_there_is_not(name):
     loss, wrong, right = LARGE[name]
     for gradient, verdict in (wrong, Verdict.REFUTED), (right, Verdict.CONFIRMED):
-        claim = Derivation(name=name, loss=loss, gradient=lambda x, g=gradient: {"x": g(x)}, shapes={"x": "n"})
+        claim = Derivation(
+            name=name, loss=loss, gradient=lambda x, g=gradient: {"x": g(x)}, shapes={"x": "n"}
+        )
         report = jg.verify(claim)
         assert report.verdict == verdict, str(report)
-        assert all("entr" in f.diagnosis for f in report.findings if f.verdict == Verdict.REFUTED), str(report)
+        assert all(
+            "entr" in f.diagnosis for f in report.findings if f.verdict == Verdict.REFUTED
+        ), str(report)
     at = jg.verify(claim, sizes={"n": 3}, evidence="autodiff").findings[0]
     assert "n=7" not in at.detail
 
@@ -296,11 +382,18 @@ def test_larger_sizes_are_looked_at_in_an_expectation_too_and_skipped_where_a_cl
     def loss(x, mask):
         return jnp.sum((mask * x) ** 2)
 
-    wrong = Derivation(name="entry", loss=loss, gradient=lambda x, mask: {"x": (2 * mask.prob * x).at[5].multiply(2)}, **masked)
+    wrong = Derivation(
+        name="entry",
+        loss=loss,
+        gradient=lambda x, mask: {"x": (2 * mask.prob * x).at[5].multiply(2)},
+        **masked,
+    )
     assert jg.verify(wrong, evidence="expectation").verdict == Verdict.REFUTED
 
     def small(x):
         assert x.size < 5
         return jnp.sum(x**2)
 
-    jg.verify(Derivation(name="small", loss=small, gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})).assert_confirmed()
+    jg.verify(
+        Derivation(name="small", loss=small, gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+    ).assert_confirmed()

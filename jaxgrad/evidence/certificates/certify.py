@@ -1,28 +1,31 @@
 """Certificates: two JAX functions are equal, up to a stated probability of error, or they are not.
 
-Two functions built from + − × ÷ are equal iff they agree at a random point of a large finite field, up to
-probability degree/p (Schwartz 1980, Zippel 1979). `certify` traces both once, runs them together on residues modulo
-many primes (`jaxgrad.evidence.certificates.fields.fields`), and compares. In such a field exp, log, roots and signs have counterparts with the
-same laws, so that most losses and their gradients are proved in the same way.
+Two functions built from + − × ÷ are equal iff they agree at a random point of a large finite field,
+up to probability degree/p (Schwartz 1980, Zippel 1979). `certify` traces both once, runs them
+together on residues modulo many primes (`jaxgrad.evidence.certificates.fields.fields`), and
+compares. In such a field exp, log, roots and signs have counterparts with the same laws, so that
+most losses and their gradients are proved in the same way.
 
-What a certificate says. *confirmed*: f and g are the same function, where the reals have their usual laws and
-decimal constants mean the decimals they show; it speaks of points in general position, so a·b/b equals a, and at
-kinks and ties, where derivatives are a convention, it says nothing. *refuted*: they are not. *undecided*: neither is
-known, for the reason given.
+What a certificate says. *confirmed*: f and g are the same function, where the reals have their
+usual laws and decimal constants mean the decimals they show; it speaks of points in general
+position, so a·b/b equals a, and at kinks and ties, where derivatives are a convention, it says
+nothing. *refuted*: they are not. *undecided*: neither is known, for the reason given.
 
-Constants. A floating-point constant means the simplest rational number within two units in its last place, so that 0.6**2
-and 9/25 are one constant; by design so are 1 + 4e-16 and 1, and x·(1 + 4e-16) = x is confirmed. Factors further apart,
-such as 1 + 1e-9 and 1, are different.
+Constants. A floating-point constant means the simplest rational number within two units in its last
+place, so that 0.6**2 and 9/25 are one constant; by design so are 1 + 4e-16 and 1, and x·(1 + 4e-16)
+= x is confirmed. Factors further apart, such as 1 + 1e-9 and 1, are different.
 
-Work. A proof that would take more operations or memory than `jaxgrad.jaxprs.cost` allows is not tried, and the answer is
-"undecided"; what holds at all shapes is proved at small ones as well.
+Work. A proof that would take more operations or memory than `jaxgrad.jaxprs.cost` allows is not
+tried, and the answer is "undecided"; what holds at all shapes is proved at small ones as well.
 
-The bound. A polynomial that is not zero vanishes at a random point with probability at most degree/q, in each draw
-anew. A result that depends on m coins, branches that a draw decides, is tested in any one branch by at least 2⁻ᵐ of
-the draws, so n draws leave (1 − 2⁻ᵐ + degree/q)ⁿ. Comparisons of numbers that differ by constants may be decided together,
-as their order has it (`jaxgrad.evidence.certificates.fields.lines`): k of them, each by 1/(k + 1) of the draws in any branch. The sign of a root is a
-coin unless the draws show that its argument, given the others, is not always positive. For exponentials the bound counts each as a
-variable of its own (Wu et al., Mirage, OSDI 2025, arXiv 2405.05751, discuss what that assumes).
+The bound. A polynomial that is not zero vanishes at a random point with probability at most
+degree/q, in each draw anew. A result that depends on m coins, branches that a draw decides, is
+tested in any one branch by at least 2⁻ᵐ of the draws, so n draws leave (1 − 2⁻ᵐ + degree/q)ⁿ.
+Comparisons of numbers that differ by constants may be decided together, as their order has it
+(`jaxgrad.evidence.certificates.fields.lines`): k of them, each by 1/(k + 1) of the draws in any
+branch. The sign of a root is a coin unless the draws show that its argument, given the others, is
+not always positive. For exponentials the bound counts each as a variable of its own (Wu et al.,
+Mirage, OSDI 2025, arXiv 2405.05751, discuss what that assumes).
 """
 
 import time
@@ -35,7 +38,15 @@ import numpy as np
 
 from jaxgrad.evidence.certificates.fields.identity import common_ratio
 from jaxgrad.evidence.certificates.fields.search import Search
-from jaxgrad.evidence.certificates.fields.values import CONSTANT, EXP, GATE, MANY, OPAQUE, PIVOT, STEP
+from jaxgrad.evidence.certificates.fields.values import (
+    CONSTANT,
+    EXP,
+    GATE,
+    MANY,
+    OPAQUE,
+    PIVOT,
+    STEP,
+)
 from jaxgrad.evidence.noise.witness import Observation, observe, same_domain
 from jaxgrad.jaxprs.cost import ExhaustedError, Meter
 from jaxgrad.jaxprs.joint import Traced, trace
@@ -79,9 +90,11 @@ class Certificate:
 
     Attributes:
         verdict: confirmed, refuted or undecided.
-        error_probability: bound on the probability that a confirmation is wrong; 1 where nothing is confirmed.
+        error_probability: bound on the probability that a confirmation is wrong; 1 where nothing is
+            confirmed.
         mismatches: outputs in which a difference was found.
-        ratio: g/f where it is the same rational number for all entries and is not 1; None otherwise.
+        ratio: g/f where it is the same rational number for all entries and is not 1; None
+            otherwise.
         reason: what was shown, or why neither could be.
         draws: number of random points.
         degree: bound on the degree of f − g that the error probability rests on.
@@ -100,27 +113,33 @@ class Certificate:
     seconds: float = 0.0
 
 
-def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, seed: int = 0) -> Certificate:
+def certify(
+    f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, seed: int = 0
+) -> Certificate:
     """Say whether two functions are equal: f(*args) = g(*args) for all arguments of these shapes.
 
-    Floating-point constants within two units in the last place of one simple rational number are that number: x·(1 + 4e-16) = x
-    is confirmed. At shapes where a proof would take long, the answer is "undecided"; certify at smaller ones.
+    Floating-point constants within two units in the last place of one simple rational number are
+    that number: x·(1 + 4e-16) = x is confirmed. At shapes where a proof would take long, the answer
+    is "undecided"; certify at smaller ones.
 
     Args:
-        f: a JAX function of pytrees of arrays; jax.grad, jvp, vmap, hessian, jit of functions are welcome.
+        f: a JAX function of pytrees of arrays; jax.grad, jvp, vmap, hessian, jit of functions are
+            welcome.
         g: another of the same arguments, with outputs of the same tree and shapes.
-        example_args: pytrees of arrays or `jax.ShapeDtypeStruct`. Floating-point entries are variables and only their
-            shape matters; integers and booleans are taken as they are.
+        example_args: pytrees of arrays or `jax.ShapeDtypeStruct`. Floating-point entries are
+            variables and only their shape matters; integers and booleans are taken as they are.
         seed: chooses the random points.
 
     Returns:
-        A `Certificate`: "confirmed" with a probability of error of at most 2⁻¹⁰⁰, "refuted" with the entries that
-        differ, or "undecided" with the reason.
+        A `Certificate`: "confirmed" with a probability of error of at most 2⁻¹⁰⁰, "refuted" with
+        the entries that differ, or "undecided" with the reason.
 
     Raises:
-        TypeError: when an argument is no array; when f or g raises a TypeError, or returns what is no array.
-        ValueError: when f or g raises another exception, which stands as the cause; when the outputs differ in tree or
-            shape, or a function draws random numbers, has side effects, or loops for a time that depends on the data.
+        TypeError: when an argument is no array; when f or g raises a TypeError, or returns what is
+            no array.
+        ValueError: when f or g raises another exception, which stands as the cause; when the
+            outputs differ in tree or shape, or a function draws random numbers, has side effects,
+            or loops for a time that depends on the data.
 
     >>> import jax, jax.numpy as jnp
     >>> w = jnp.ones((3, 2))
@@ -129,20 +148,25 @@ def certify(f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, se
     >>> certify(jax.grad(lambda w: jnp.mean(w**2)), lambda w: 2 * w, w).ratio
     Fraction(6, 1)
 
-    Schwartz, J. ACM 27 (1980) 701; Zippel, EUROSAM (1979) 216; Wu et al., OSDI (2025), arXiv 2405.05751.
+    Schwartz, J. ACM 27 (1980) 701; Zippel, EUROSAM (1979) 216; Wu et al., OSDI (2025), arXiv
+    2405.05751.
     """
     check_seed(seed)
     return certify_within(Meter(), f, g, *example_args, seed=seed)
 
 
-def certify_within(meter: Meter, f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, seed: int) -> Certificate:
+def certify_within(
+    meter: Meter, f: Callable[..., Any], g: Callable[..., Any], *example_args: Any, seed: int
+) -> Certificate:
     """Do the same with no more work than a meter still allows."""
     start = time.perf_counter()
     traced = trace(f, g, example_args)
     try:
         result = _judged(Search(traced, seed, meter))
     except SteeredLoopError as error:
-        raise RefusedError(_looping(f, example_args), f"loops for a time that depends on the data: {error}") from None
+        raise RefusedError(
+            _looping(f, example_args), f"loops for a time that depends on the data: {error}"
+        ) from None
     except ExhaustedError as error:
         result = _without_proof(traced, seed, str(error))
     except UnsupportedError as error:
@@ -175,7 +199,9 @@ def _judged(search: Search) -> Certificate:
     result = _confirmation(search, seen) if search.done else _difference(search, seen)
     if exhausted and result.verdict == Verdict.UNDECIDED:
         result = replace(result, reason=f"{result.reason}; {exhausted}")
-    return replace(result, draws=search.draws, degree=max(search.degrees, default=0), coins=search.coins)
+    return replace(
+        result, draws=search.draws, degree=max(search.degrees, default=0), coins=search.coins
+    )
 
 
 def _confirmation(search: Search, seen: Observation | None) -> Certificate:
@@ -184,13 +210,19 @@ def _confirmation(search: Search, seen: Observation | None) -> Certificate:
         return Certificate(verdict=Verdict.UNDECIDED, reason=doubt)
     worst = max([-1000.0, *(float(e.max()) for e in search.error if e.size)])
     reason = f"equal at {search.draws} random points of finite fields"
-    return Certificate(verdict=Verdict.CONFIRMED, error_probability=search.runs * 2.0**worst, reason=reason)
+    return Certificate(
+        verdict=Verdict.CONFIRMED, error_probability=search.runs * 2.0**worst, reason=reason
+    )
 
 
 def _difference(search: Search, seen: Observation | None) -> Certificate:
-    """Refute where exact arithmetic or float64 leaves no doubt; say why nothing is known otherwise."""
+    """Refute where exact arithmetic or float64 leaves no doubt; say why nothing is known
+    otherwise.
+    """
     first = search.first
-    unequal = [~p & ~c.agree & c.defined for p, c in zip(search.proved, first.comparisons, strict=True)]
+    unequal = [
+        ~p & ~c.agree & c.defined for p, c in zip(search.proved, first.comparisons, strict=True)
+    ]
     exact = pure = [u & (c.taint == 0) for u, c in zip(unequal, first.comparisons, strict=True)]
     clear = [np.zeros_like(p) for p in pure]
     if seen is not None:
@@ -203,7 +235,9 @@ def _difference(search: Search, seen: Observation | None) -> Certificate:
     else:
         verdict, where, reason = Verdict.UNDECIDED, unequal, _why(search, pure)
     mismatches = _mismatches(search.traced, where, seen)
-    return Certificate(verdict=verdict, mismatches=mismatches, ratio=common_ratio(first), reason=reason)
+    return Certificate(
+        verdict=verdict, mismatches=mismatches, ratio=common_ratio(first), reason=reason
+    )
 
 
 def _any(masks: Sequence[np.ndarray] | None) -> bool:
@@ -218,39 +252,63 @@ def _doubt(search: Search, seen: Observation | None) -> str:
         if not all(f.all() for f in seen.finite):
             return "equal in the field, but not finite in float64 at any of the random points"
         if _any(seen.undefined):
-            return "equal where both are defined, but one is not finite in float64 where the other is"
+            return (
+                "equal where both are defined, but one is not finite in float64 where the other is"
+            )
     partial = any(c.partial for outcome in (search.first, search.last) for c in outcome.comparisons)
     if partial and not same_domain(search.traced, search.seed):
-        return "equal where both are defined, but one may be undefined (a root or logarithm) where the other is not"
+        return (
+            "equal where both are defined, but one may be undefined (a root or logarithm) "
+            "where the other is not"
+        )
     return ""
 
 
 def _why(search: Search, pure: Sequence[np.ndarray]) -> str:
     """Say why nothing is known."""
     if _any(pure):
-        return "different rational functions in exact arithmetic, yet not visibly different in float64"
+        return (
+            "different rational functions in exact arithmetic, yet not visibly different in float64"
+        )
     for p, c in zip(search.proved, search.last.comparisons, strict=True):
         stuck = c.agree & ~p
         if (stuck & ((c.taint & PIVOT) != 0)).any():
             return "equal for one choice of pivots only"
         if stuck.any():
             many = (stuck & ((c.taint & MANY) != 0)).any()
-            coins = f"{'very many' if many else c.coins} coins (branches and signs of roots that draws decide)"
+            coins = (
+                f"{'very many' if many else c.coins} coins (branches and signs of roots that "
+                f"draws decide)"
+            )
             return (
-                f"equal in all draws, but these are too few: an entry depends on {coins}, f − g has degree up to "
-                f"{max(search.degrees)}, and functions are taken of many arguments; certify at smaller shapes"
+                f"equal in all draws, but these are too few: an entry depends on {coins}, f − g "
+                f"has degree up to "
+                f"{max(search.degrees)}, and functions are taken of many arguments; certify at "
+                f"smaller shapes"
             )
         if (~p & ~c.defined).any():
-            return "undefined (a division by zero, a negative number under a root or logarithm, infinity) in most draws"
+            return (
+                "undefined (a division by zero, a negative number under a root or logarithm, "
+                "infinity) in most draws"
+            )
     taint = 0
-    for outcome in (search.first, search.last):  # what the first leaves undefined, another may tell apart
+    for outcome in (
+        search.first,
+        search.last,
+    ):  # what the first leaves undefined, another may tell apart
         for p, c in zip(search.proved, outcome.comparisons, strict=True):
-            taint |= int(np.bitwise_or.reduce(c.taint[~p & ~c.agree & c.defined], initial=np.uint64(0)))
+            taint |= int(
+                np.bitwise_or.reduce(c.taint[~p & ~c.agree & c.defined], initial=np.uint64(0))
+            )
     parts = [text for bit, text in _MEANING.items() if taint & int(bit)]
-    return "different in the field, which proves nothing of " + " or ".join(parts or ["roots, whose signs it chooses"])
+    return "different in the field, which proves nothing of " + " or ".join(
+        parts or ["roots, whose signs it chooses"]
+    )
 
 
-def _mismatches(traced: Traced, masks: Sequence[np.ndarray], seen: Observation | None) -> tuple[Mismatch, ...]:
+def _mismatches(
+    traced: Traced, masks: Sequence[np.ndarray], seen: Observation | None
+) -> tuple[Mismatch, ...]:
     result = []
     for i, (path, mask) in enumerate(zip(traced.paths, masks, strict=True)):
         if mask.any():
@@ -268,4 +326,8 @@ def _without_proof(traced: Traced, seed: int, reason: str) -> Certificate:
     seen = observe(traced, seed)
     if seen is None or not _any(seen.differs):
         return Certificate(verdict=Verdict.UNDECIDED, reason=reason)
-    return Certificate(verdict=Verdict.REFUTED, mismatches=_mismatches(traced, seen.differs, seen), reason=_FAR_APART)
+    return Certificate(
+        verdict=Verdict.REFUTED,
+        mismatches=_mismatches(traced, seen.differs, seen),
+        reason=_FAR_APART,
+    )

@@ -1,13 +1,16 @@
-"""Exact expectations of polynomials in which rows of the mask meet, from the few rows that a distribution can give.
+"""Exact expectations of polynomials in which rows of the mask meet, from the few rows that a
+distribution can give.
 
-Rows are independent, so what `jaxgrad.evidence.expectation.cubature` says of coins holds of them: for f of degree d,
+Rows are independent, so what `jaxgrad.evidence.expectation.cubature` says of coins holds of them:
+for f of degree d,
 
     E f = Σ_{|T| ≤ q} ∏_{r∈T} (E_r − δ_r) f,   q = ⌊d/2⌋,
 
-where E_r averages over row r and δ_r sets it to its mean. Terms that hold the deviation of some row once vanish, and a
-polynomial of degree d cannot hold those of more than q rows twice.
+where E_r averages over row r and δ_r sets it to its mean. Terms that hold the deviation of some row
+once vanish, and a polynomial of degree d cannot hold those of more than q rows twice.
 
-Source: the anchored decomposition, F. Kuo et al., *Math. Comp.* 79 (2010) 953–966, with the mean as anchor.
+Source: the anchored decomposition, F. Kuo et al., *Math. Comp.* 79 (2010) 953–966, with the mean as
+anchor.
 """
 
 import math
@@ -32,7 +35,8 @@ def row_sets_count(count: int, rows: int, together: int) -> int:
 
 
 def row_sets(mask: Mask, shape: Sequence[int], together: int) -> Rule:
-    """Return masks in which up to `together` rows are one that the distribution gives, and the others the mean.
+    """Return masks in which up to `together` rows are one that the distribution gives, and the
+    others the mean.
 
     >>> from jaxgrad.masks import Spans
     >>> row_sets(Spans(2), (3, 6), together=1).weights.shape
@@ -44,13 +48,19 @@ def row_sets(mask: Mask, shape: Sequence[int], together: int) -> Rule:
     for t in range(together + 1):
         factor = sum((-1) ** i * math.comb(count - t, i) for i in range(together - t + 1))
         sets = np.array(list(combinations(range(count), t)), int).reshape(math.comb(count, t), t)
-        choices = np.array(list(product(range(len(rows)), repeat=t)), int).reshape(len(rows) ** t, t)
+        choices = np.array(list(product(range(len(rows)), repeat=t)), int).reshape(
+            len(rows) ** t, t
+        )
         fill = np.full((len(sets) * len(choices), together - t), -1)  # −1: no further row
         places.append(np.concatenate([np.repeat(sets, len(choices), axis=0), fill], axis=1))
-        sides.append(np.concatenate([np.tile(choices, (len(sets), 1)), np.zeros_like(fill)], axis=1))
+        sides.append(
+            np.concatenate([np.tile(choices, (len(sets), 1)), np.zeros_like(fill)], axis=1)
+        )
         scales.append(np.full(len(fill), float(factor)))
     place, side, scale = map(np.concatenate, (places, sides, scales))
-    weights = jnp.asarray(scale, mean.dtype) * jnp.prod(jnp.where(place >= 0, probabilities[side], 1.0), axis=1)
+    weights = jnp.asarray(scale, mean.dtype) * jnp.prod(
+        jnp.where(place >= 0, probabilities[side], 1.0), axis=1
+    )
 
     def mask_at(place: Array, side: Array) -> Array:
         made = jnp.broadcast_to(mean, (count, shape[-1]))

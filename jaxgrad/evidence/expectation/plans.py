@@ -1,7 +1,8 @@
 """Which exact expectations of a function over a mask there are, and what each costs.
 
-The function is traced; its jaxpr tells its degree in the mask (`jaxgrad.jaxprs.degrees`) and whether it is a sum over the mask's rows
-(`jaxgrad.jaxprs.separability`). Neither is ever assumed. What is not established is not offered, and the reason is kept.
+The function is traced; its jaxpr tells its degree in the mask (`jaxgrad.jaxprs.degrees`) and
+whether it is a sum over the mask's rows (`jaxgrad.jaxprs.separability`). Neither is ever assumed.
+What is not established is not offered, and the reason is kept.
 """
 
 import functools
@@ -67,7 +68,9 @@ class Structure:
     size: int
 
 
-def structure(f: Callable[..., Any], shape: Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
+def structure(
+    f: Callable[..., Any], shape: Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Structure:
     """Trace a function, which takes the draw as keyword `mask`, and analyse it."""
     closed = trace(f, shape, args, kwargs)
     last = len(closed.jaxpr.invars) - 1
@@ -85,25 +88,35 @@ def structure(f: Callable[..., Any], shape: Sequence[int], args: tuple[Any, ...]
     return Structure(
         degree=max((d.numerator for d in outputs), default=0) if polynomial else None,
         separable=all(d.separable for d in separable),
-        not_polynomial=f"it is no polynomial in the mask because of {obstacle}" if not polynomial else "",
-        not_separable=f"it is no sum over the mask's rows because rows meet in {meeting}" if meeting else "",
+        not_polynomial=f"it is no polynomial in the mask because of {obstacle}"
+        if not polynomial
+        else "",
+        not_separable=f"it is no sum over the mask's rows because rows meet in {meeting}"
+        if meeting
+        else "",
         beyond=lambda limit: _degrees(closed, limit)[1],
         size=jaxpr_bytes(closed.jaxpr),
     )
 
 
-def trace(f: Callable[..., Any], shape: Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> core.ClosedJaxpr:
+def trace(
+    f: Callable[..., Any], shape: Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> core.ClosedJaxpr:
     """Return the jaxpr of f in the arrays among its arguments and, as the last input, the mask."""
     leaves, tree = jax.tree.flatten((args, kwargs))
     dynamic = [isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves]
 
     def of_arrays(arrays: list[Any], mask: Any) -> Any:
         rest = iter(arrays)
-        positional, named = jax.tree.unflatten(tree, [next(rest) if d else leaf for d, leaf in zip(dynamic, leaves, strict=True)])
+        positional, named = jax.tree.unflatten(
+            tree, [next(rest) if d else leaf for d, leaf in zip(dynamic, leaves, strict=True)]
+        )
         return f(*positional, **named, mask=mask)
 
     arrays = [leaf for d, leaf in zip(dynamic, leaves, strict=True) if d]
-    return jax.make_jaxpr(of_arrays)(arrays, jax.ShapeDtypeStruct(tuple(shape), jnp.result_type(float)))
+    return jax.make_jaxpr(of_arrays)(
+        arrays, jax.ShapeDtypeStruct(tuple(shape), jnp.result_type(float))
+    )
 
 
 class _Watch(_Degrees):
@@ -133,14 +146,21 @@ def _degrees(closed: core.ClosedJaxpr, limit: int | None) -> tuple[list[Degree],
 
 
 def _first_division(closed: core.ClosedJaxpr) -> str:
-    return _walk_degrees(closed, lambda d: bool(d.divisors))[1] + ", which divides by what depends on it"
+    return (
+        _walk_degrees(closed, lambda d: bool(d.divisors))[1]
+        + ", which divides by what depends on it"
+    )
 
 
-def _walk_degrees(closed: core.ClosedJaxpr, found: Callable[[Degree], bool]) -> tuple[list[Degree], str]:
+def _walk_degrees(
+    closed: core.ClosedJaxpr, found: Callable[[Degree], bool]
+) -> tuple[list[Degree], str]:
     domain = _Watch(found)
     last = len(closed.jaxpr.invars) - 1
     inputs = [Degree(v.aval.shape, int(i == last)) for i, v in enumerate(closed.jaxpr.invars)]
-    outputs = [d if isinstance(d, Degree) else Degree(np.shape(d)) for d in walk(closed, inputs, domain)]
+    outputs = [
+        d if isinstance(d, Degree) else Degree(np.shape(d)) for d in walk(closed, inputs, domain)
+    ]
     return outputs, domain.first
 
 
@@ -149,13 +169,18 @@ def jaxpr_bytes(jaxpr: core.Jaxpr) -> int:
     total = 0
     for eqn in jaxpr.eqns:
         inner = [jaxpr_bytes(j) for j in core.jaxprs_in_params(eqn.params)]
-        shapes = [(math.prod(shape_of(v)), dtype_of(v).itemsize) for v in eqn.outvars if hasattr(v.aval, "dtype")]
+        shapes = [
+            (math.prod(shape_of(v)), dtype_of(v).itemsize)
+            for v in eqn.outvars
+            if hasattr(v.aval, "dtype")
+        ]
         total += sum(inner) + sum(size * width for size, width in shapes)
     return total
 
 
 def plans(mask: Mask, shape: Sequence[int], found: Callable[[], Structure]) -> Iterator[Plan | str]:
-    """Yield the ways to the exact expectation, in the order of METHODS, or the reason why one does not exist.
+    """Yield the ways to the exact expectation, in the order of METHODS, or the reason why one does
+    not exist.
 
     Args:
         mask: the distribution.
@@ -177,12 +202,17 @@ def plans(mask: Mask, shape: Sequence[int], found: Callable[[], Structure]) -> I
     if known.degree == 2:
         size = cubature.moments_count(shape, known.separable)
         if size <= MOST:
-            yield Plan("moments", size, lambda: [(1.0, cubature.moments(mask, shape, known.separable))])
+            yield Plan(
+                "moments", size, lambda: [(1.0, cubature.moments(mask, shape, known.separable))]
+            )
         else:
-            yield f"its second moments need {size} evaluations" + (", since " * bool(known.not_separable) + known.not_separable)
+            yield f"its second moments need {size} evaluations" + (
+                ", since " * bool(known.not_separable) + known.not_separable
+            )
     else:
         yield (
-            f"its degree in the mask is {known.degree}, because of {known.beyond(2)}, and the first two moments of a "
+            f"its degree in the mask is {known.degree}, because of {known.beyond(2)}, and the "
+            f"first two moments of a "
             f"{type(mask).__name__} give expectations up to degree 2 only"
         )
 
@@ -223,7 +253,10 @@ def _row_sets(mask: Mask, shape: Sequence[int], rows: int | None, known: Structu
     together = min(known.degree // 2, count)
     size = row_sets_count(count, rows, together)
     if size > MOST:
-        return f"its degree in the mask is {known.degree}, because of {known.beyond(3)}, which takes {size} sets of rows"
+        return (
+            f"its degree in the mask is {known.degree}, because of {known.beyond(3)}, which "
+            f"takes {size} sets of rows"
+        )
     return Plan("rows", size, lambda: [(1.0, row_sets(mask, shape, together))])
 
 
@@ -239,7 +272,18 @@ def _coins(mask: Any, shape: Sequence[int], known: Structure) -> Plan | str:
     if not parts or not all(hasattr(part, "factors") for _, part in parts):
         return ""
     rules = [(w, functools.partial(part.factors, n, degree)) for w, part in parts]
-    size = sum(cubature.coins_count(factors(), shape, degree, known.separable) for _, factors in rules)
+    size = sum(
+        cubature.coins_count(factors(), shape, degree, known.separable) for _, factors in rules
+    )
     if size > MOST:
-        return f"its degree in the mask is {degree}, because of {known.beyond(3)}, which takes {size} evaluations"
-    return Plan("coins", size, lambda: [(w, cubature.coins(factors(), shape, degree, known.separable)) for w, factors in rules])
+        return (
+            f"its degree in the mask is {degree}, because of {known.beyond(3)}, which takes "
+            f"{size} evaluations"
+        )
+    return Plan(
+        "coins",
+        size,
+        lambda: [
+            (w, cubature.coins(factors(), shape, degree, known.separable)) for w, factors in rules
+        ],
+    )

@@ -1,10 +1,12 @@
 """Constants of a narrow type, float32 and below, and what their rounding does to a claim.
 
-Data that a function closes over are numbers of their type, exact as they stand. But what was computed of them beforehand, in that
-type, is rounded: a Gram matrix beside the data, rows that sum to 1, a rotation. A right claim may rest on what holds only up to
-that. So where the two sides of a claim differ, all such constants are moved by one unit in their last place, the same number alike
-wherever it stands, on both sides and at other powers of 2, and it is measured how far the difference moves. Of 2 Xᵀ(Xw) beside
-2.1 Xᵀ(Xw) it moves little, whatever X is: that difference is real.
+Data that a function closes over are numbers of their type, exact as they stand. But what was
+computed of them beforehand, in that type, is rounded: a Gram matrix beside the data, rows that sum
+to 1, a rotation. A right claim may rest on what holds only up to that. So where the two sides of a
+claim differ, all such constants are moved by one unit in their last place, the same number alike
+wherever it stands, on both sides and at other powers of 2, and it is measured how far the
+difference moves. Of 2 Xᵀ(Xw) beside 2.1 Xᵀ(Xw) it moves little, whatever X is: that difference is
+real.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +29,13 @@ from jaxgrad.runtime.options import check_options
 RUNS = 6
 """So many times all constants are moved."""
 EXPLAINED = 2.0
-"""So many times the move is explained by the constants' rounding; what lies beyond GAP times that is not."""
+"""So many times the move is explained by the constants' rounding; what lies beyond GAP times that
+is not.
+"""
 LARGEST = 0.3
-"""Nothing that moves by its part is explained where it is larger than this part of a gradient, however coarse the type is."""
+"""Nothing that moves by its part is explained where it is larger than this part of a gradient,
+however coarse the type is.
+"""
 
 DOUBLE = float(np.finfo(np.float64).eps)
 _SINGLE = float(np.finfo(np.float32).eps)
@@ -48,23 +54,35 @@ _SIMPLE = 9
 
 
 def constant_unit(*programs: core.ClosedJaxpr) -> float:
-    """Return the unit roundoff of the narrowest floating type in which constants of programs were computed, as far as they show it.
+    """Return the unit roundoff of the narrowest floating type in which constants of programs were
+    computed, as far as they show it.
 
-    A constant shows its type where it has that type, and more digits than a few; a number shows that it was one of a narrow type.
+    A constant shows its type where it has that type, and more digits than a few; a number shows
+    that it was one of a narrow type.
 
     >>> data = np.float32([0.1, 0.2])
     >>> constant_unit(jax.make_jaxpr(lambda x: data * x)(data))
     1.1920928955078125e-07
     """
-    return max([DOUBLE, *(_unit_shown(x) for program in programs for x in constants(program) if _is_float(x))])
+    return max(
+        [
+            DOUBLE,
+            *(_unit_shown(x) for program in programs for x in constants(program) if _is_float(x)),
+        ]
+    )
 
 
 def _is_float(constant: Any) -> bool:
-    return isinstance(constant, float) or jnp.issubdtype(getattr(constant, "dtype", np.dtype(int)), np.floating)
+    return isinstance(constant, float) or jnp.issubdtype(
+        getattr(constant, "dtype", np.dtype(int)), np.floating
+    )
 
 
 def _unit_shown(constant: Any) -> float:
-    info, values = jnp.finfo(getattr(constant, "dtype", np.float64)), np.asarray(constant).astype(np.float64)
+    info, values = (
+        jnp.finfo(getattr(constant, "dtype", np.float64)),
+        np.asarray(constant).astype(np.float64),
+    )
     if info.bits < 64:
         return float(info.eps) if np.any(~_has_few_bits(values, float(info.eps))) else 0.0
     if values.size != 1:
@@ -72,7 +90,11 @@ def _unit_shown(constant: Any) -> float:
     value = float(values.ravel()[0])
     if is_single(value):
         return _SINGLE
-    shown = [unit for bits, unit in _HALVES.items() if _fits(value, bits) and not _has_few_bits(values, unit).all()]
+    shown = [
+        unit
+        for bits, unit in _HALVES.items()
+        if _fits(value, bits) and not _has_few_bits(values, unit).all()
+    ]
     return max(shown, default=0.0) if float(f"{value:.{_DIGITS}g}") != value else 0.0
 
 
@@ -81,13 +103,17 @@ def _fits(value: float, bits: int) -> bool:
 
 
 def _has_few_bits(values: np.ndarray, unit: float) -> np.ndarray:
-    """Say which numbers have so few bits that they were hardly rounded to a type of this unit roundoff; what is not finite has none."""
+    """Say which numbers have so few bits that they were hardly rounded to a type of this unit
+    roundoff; what is not finite has none.
+    """
     significands = np.frexp(values)[0] * 2.0 ** (_BITS if unit <= _SINGLE else _FEW_BITS)
     return ~np.isfinite(significands) | (significands == np.round(significands))
 
 
 def _is_written(value: float, unit: float) -> bool:
-    """Say whether a number of float64 is one that people write down, as 50 and 0.04 are, rather than one that was computed."""
+    """Say whether a number of float64 is one that people write down, as 50 and 0.04 are, rather
+    than one that was computed.
+    """
     if value.is_integer() and abs(value) < max(_COUNTS, 2.0**-_WHOLE / unit):
         return True
     fraction, meant = rational(value)
@@ -97,7 +123,8 @@ def _is_written(value: float, unit: float) -> bool:
 
 
 def moved(constant: Any, unit: float, number: int) -> Any:
-    """Return a constant with its numbers moved by one unit in the last place, one way or the other by what they are.
+    """Return a constant with its numbers moved by one unit in the last place, one way or the other
+    by what they are.
 
     >>> moved(np.float32([0.1, 0.5, -0.2]), 2.0**-23, 1) - np.float32([0.1, 0.5, -0.2])
     array([ 7.4505806e-09,  0.0000000e+00, -1.4901161e-08], dtype=float32)
@@ -106,10 +133,18 @@ def moved(constant: Any, unit: float, number: int) -> Any:
     values = np.asarray(constant).astype(np.float64)
     still = _has_few_bits(values, unit)
     if dtype == np.float64 and values.size <= _FEW:
-        still |= np.array([np.isfinite(x) and _is_written(float(x), unit) for x in values.ravel()], bool).reshape(values.shape)
+        still |= np.array(
+            [np.isfinite(x) and _is_written(float(x), unit) for x in values.ravel()], bool
+        ).reshape(values.shape)
     significands, exponents = np.frexp(np.abs(values))
-    words = scramble(np.ascontiguousarray(significands).view(np.uint64) ^ np.uint64(number * 0x9E3779B9))
-    steps = np.where(words >> np.uint64(63), 1.0, -1.0).reshape(values.shape) * np.sign(values) * np.ldexp(unit, exponents - 1)
+    words = scramble(
+        np.ascontiguousarray(significands).view(np.uint64) ^ np.uint64(number * 0x9E3779B9)
+    )
+    steps = (
+        np.where(words >> np.uint64(63), 1.0, -1.0).reshape(values.shape)
+        * np.sign(values)
+        * np.ldexp(unit, exponents - 1)
+    )
     return np.where(still, values, values + np.where(still, 0.0, steps)).astype(dtype)
 
 
@@ -140,7 +175,9 @@ class _Shaking:
     number: int
 
     def of(self, part: Any) -> Any:
-        """Return a program, or whatever else an equation has as a parameter, with its constants moved."""
+        """Return a program, or whatever else an equation has as a parameter, with its constants
+        moved.
+        """
         if type(part) in (tuple, list):
             return type(part)(map(self.of, part))
         if isinstance(part, core.ClosedJaxpr):
@@ -150,14 +187,24 @@ class _Shaking:
         eqns = [
             eqn.replace(
                 invars=list(map(self._atom, eqn.invars)),
-                params=eqn.params if has_rule(eqn) else {k: self.of(v) for k, v in eqn.params.items()},
+                params=eqn.params
+                if has_rule(eqn)
+                else {k: self.of(v) for k, v in eqn.params.items()},
             )
             for eqn in part.eqns
         ]
-        return part.replace(eqns=eqns, outvars=list(map(self._atom, part.outvars)), debug_info=part.debug_info.with_unknown_names())
+        return part.replace(
+            eqns=eqns,
+            outvars=list(map(self._atom, part.outvars)),
+            debug_info=part.debug_info.with_unknown_names(),
+        )
 
     def _atom(self, atom: Any) -> Any:
-        return type(atom)(self._constant(atom.val), atom.aval) if isinstance(atom, core.Literal) else atom
+        return (
+            type(atom)(self._constant(atom.val), atom.aval)
+            if isinstance(atom, core.Literal)
+            else atom
+        )
 
     def _constant(self, constant: Any) -> Any:
         if not _is_float(constant):
@@ -167,7 +214,9 @@ class _Shaking:
 
 
 def explained(moved: Sequence[np.ndarray], plain: np.ndarray, unit: float) -> np.ndarray:
-    """Return how large a difference the rounding of constants explains, entry by entry, which is `plain` and `moved` with them."""
+    """Return how large a difference the rounding of constants explains, entry by entry, which is
+    `plain` and `moved` with them.
+    """
     if not len(moved) or not plain.size:
         return np.zeros(plain.shape)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -176,8 +225,11 @@ def explained(moved: Sequence[np.ndarray], plain: np.ndarray, unit: float) -> np
     return min(EXPLAINED, LARGEST / (GAP * unit)) * np.nan_to_num(moves, nan=np.inf)
 
 
-def explained_by_constants(problem: Problem, sizes: Mapping[str, int], loss: Traceable, draw: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Return what difference of closed form and gradient the rounding of narrow constants explains, {label: array}; 0 without such.
+def explained_by_constants(
+    problem: Problem, sizes: Mapping[str, int], loss: Traceable, draw: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """Return what difference of closed form and gradient the rounding of narrow constants explains,
+    {label: array}; 0 without such.
 
     Args:
         problem: the claim.
@@ -190,16 +242,29 @@ def explained_by_constants(problem: Problem, sizes: Mapping[str, int], loss: Tra
     unit = constant_unit(program, loss.program(draw)[0])
     if unit <= DOUBLE:
         return {label: np.zeros(array.shape) for label, array in labelled(shape).items()}
-    runs = [_difference(problem, _Shaken(claimed, unit, n), _Shaken(loss, unit, n), draw) for n in range(RUNS + 1)]
-    return {label: explained([run[label] for run in runs[1:]], plain, unit) for label, plain in runs[0].items()}
+    runs = [
+        _difference(problem, _Shaken(claimed, unit, n), _Shaken(loss, unit, n), draw)
+        for n in range(RUNS + 1)
+    ]
+    return {
+        label: explained([run[label] for run in runs[1:]], plain, unit)
+        for label, plain in runs[0].items()
+    }
 
 
-def _difference(problem: Problem, claimed: Traceable, loss: Traceable, draw: dict[str, Any]) -> dict[str, np.ndarray]:
+def _difference(
+    problem: Problem, claimed: Traceable, loss: Traceable, draw: dict[str, Any]
+) -> dict[str, np.ndarray]:
     """Return closed form less gradient."""
 
     def at_draw(function: Traceable) -> Any:
         program, shape = function.program(draw)
-        return jax.tree.unflatten(jax.tree.structure(shape), evaluated(program, jax.tree.leaves(draw), check_options()))
+        return jax.tree.unflatten(
+            jax.tree.structure(shape), evaluated(program, jax.tree.leaves(draw), check_options())
+        )
 
     ours, theirs = labelled(at_draw(claimed)), labelled(at_draw(problem.differentiated(loss))[1])
-    return {label: np.asarray(array, np.float64) - np.asarray(theirs[label], np.float64) for label, array in ours.items()}
+    return {
+        label: np.asarray(array, np.float64) - np.asarray(theirs[label], np.float64)
+        for label, array in ours.items()
+    }

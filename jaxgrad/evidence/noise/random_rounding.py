@@ -1,12 +1,14 @@
-"""Random rounding: a program run with every intermediate value moved by about one unit in the last place.
+"""Random rounding: a program run with every intermediate value moved by about one unit in the last
+place.
 
-What floating point does to a result is estimated by doing more of it (Monte Carlo arithmetic: Parker 1997): each arithmetic
-operation's result v becomes v·(1 + u·s), with signs s that differ from entry to entry and from run to run, and the result's
-movement over some runs is its rounding error to first order. Unlike noise on the inputs it also sees what floating point
-absorbs alike every time, as in (x + 1e8) − 1e8. Operations that only move or choose values add nothing.
+What floating point does to a result is estimated by doing more of it (Monte Carlo arithmetic:
+Parker 1997): each arithmetic operation's result v becomes v·(1 + u·s), with signs s that differ
+from entry to entry and from run to run, and the result's movement over some runs is its rounding
+error to first order. Unlike noise on the inputs it also sees what floating point absorbs alike
+every time, as in (x + 1e8) − 1e8. Operations that only move or choose values add nothing.
 
-Most programs run in numpy, which costs less than compiling them. One that numpy would take long for, or that has operations which
-are only JAX's, is compiled; there a loop is one operation.
+Most programs run in numpy, which costs less than compiling them. One that numpy would take long
+for, or that has operations which are only JAX's, is compiled; there a loop is one operation.
 """
 
 import itertools
@@ -24,16 +26,20 @@ from jaxgrad.jaxprs.traced import CALLS, Traceable, TracedOnce
 from jaxgrad.runtime.compiled import Program
 
 RUNS, FEW_RUNS = 24, 4
-"""Runs where a verdict may hang on one entry's movement, and where the movements of several draws are added up.
+"""Runs where a verdict may hang on one entry's movement, and where the movements of several draws
+are added up.
 
 Two roundings may undo each other: of (1 − t)(1 + t) with t = −1 every second run leaves 0.
 """
 _LONGEST = 2**28
-"""The most work of a run in numpy, in the units of `jaxgrad.jaxprs.cost`: about a quarter of a second. Long runs are fewer."""
+"""The most work of a run in numpy, in the units of `jaxgrad.jaxprs.cost`: about a quarter of a
+second. Long runs are fewer.
+"""
 
 
 def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
-    """Return ``(run, *args) -> result``, where run 0 is the function itself and others are rounded at random.
+    """Return ``(run, *args) -> result``, where run 0 is the function itself and others are rounded
+    at random.
 
     >>> lost = lambda x: (x + 1e8) - 1e8
     >>> with jax.enable_x64(True):
@@ -45,14 +51,23 @@ def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
     def run(number: Any, *args: Any) -> Any:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
         flat = [jnp.asarray(x) for x in jax.tree.leaves(args)]
-        outputs = _evaluate(closed.jaxpr, closed.consts, flat, jnp.asarray(number, jnp.int32), unit, [0])
+        outputs = _evaluate(
+            closed.jaxpr, closed.consts, flat, jnp.asarray(number, jnp.int32), unit, [0]
+        )
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return run
 
 
-def movement(function: Callable[..., Any], unit: float, *args: Any, options: dict[str, Any] | None = None, runs: int = RUNS) -> Any:
-    """Return how far each entry of a function's result moves over some runs of random rounding, as numpy arrays.
+def movement(
+    function: Callable[..., Any],
+    unit: float,
+    *args: Any,
+    options: dict[str, Any] | None = None,
+    runs: int = RUNS,
+) -> Any:
+    """Return how far each entry of a function's result moves over some runs of random rounding, as
+    numpy arrays.
 
     Where it is compiled, FEW_RUNS are done at once, and `runs` is a multiple of that.
     """
@@ -60,8 +75,13 @@ def movement(function: Callable[..., Any], unit: float, *args: Any, options: dic
     found = movement_in_numpy(traced, unit, *args, runs=runs)
     if found is not None:
         return found
-    program = Program(lambda numbers, args: jax.vmap(lambda k: jittered(traced, unit)(k, *args))(numbers), options)
-    several = [program(np.append(0, few).astype(np.int32), args) for few in np.arange(1, runs + 1).reshape(-1, FEW_RUNS)]
+    program = Program(
+        lambda numbers, args: jax.vmap(lambda k: jittered(traced, unit)(k, *args))(numbers), options
+    )
+    several = [
+        program(np.append(0, few).astype(np.int32), args)
+        for few in np.arange(1, runs + 1).reshape(-1, FEW_RUNS)
+    ]
     leaves = [list(map(np.asarray, jax.tree.leaves(results))) for results in several]
     plain = [leaf[0] for leaf in leaves[0]]
     moves = [np.zeros(leaf.shape) for leaf in plain]
@@ -82,7 +102,9 @@ def movement_in_numpy(traced: Traceable, unit: float, *args: Any, runs: int = RU
     def shaken(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
         if eqn.primitive.name in EXACT:
             return value
-        return value * np.where(rng.random(value.shape) < 0.5, 1 - unit, 1 + unit).astype(value.dtype)
+        return value * np.where(rng.random(value.shape) < 0.5, 1 - unit, 1 + unit).astype(
+            value.dtype
+        )
 
     moves = [np.zeros(leaf.shape) for leaf in plain]
     for _ in range(min(runs, max(FEW_RUNS, int(FEW_RUNS * _LONGEST / max(work, 1))))):
@@ -93,8 +115,12 @@ def movement_in_numpy(traced: Traceable, unit: float, *args: Any, runs: int = RU
     return jax.tree.unflatten(jax.tree.structure(shape), moves)
 
 
-def _further(moves: Sequence[np.ndarray], plain: Sequence[np.ndarray], run: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return how far each entry is from that of the plain run, in this run or in those before it."""
+def _further(
+    moves: Sequence[np.ndarray], plain: Sequence[np.ndarray], run: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Return how far each entry is from that of the plain run, in this run or in those before
+    it.
+    """
     return [np.maximum(*pair) for pair in zip(moves, map(_move, plain, run), strict=True)]
 
 
@@ -105,8 +131,12 @@ def _move(plain: np.ndarray, run: np.ndarray) -> np.ndarray:
         return np.abs(run - plain)
 
 
-def _evaluate(jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, count: list[int]) -> list[Any]:
-    env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+def _evaluate(
+    jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, count: list[int]
+) -> list[Any]:
+    env: dict[Any, Any] = dict(
+        zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True)
+    )
     for eqn in jaxpr.eqns:
         values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
         name = eqn.primitive.name
@@ -124,12 +154,18 @@ def _evaluate(jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, coun
 
 
 def _shake(value: Any, number: Any, unit: float, count: list[int]) -> Any:
-    """Multiply by 1 ± unit; the signs are the bits of a multiplicative hash of run, operation and position."""
+    """Multiply by 1 ± unit; the signs are the bits of a multiplicative hash of run, operation and
+    position.
+    """
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         return value
     count[0] += 1
-    position = jax.lax.iota(jnp.uint32, int(np.prod(jnp.shape(value), dtype=int))).reshape(jnp.shape(value))
-    word = (position + jnp.uint32(count[0]) * jnp.uint32(0x9E3779B9)) ^ (number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B))
+    position = jax.lax.iota(jnp.uint32, int(np.prod(jnp.shape(value), dtype=int))).reshape(
+        jnp.shape(value)
+    )
+    word = (position + jnp.uint32(count[0]) * jnp.uint32(0x9E3779B9)) ^ (
+        number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B)
+    )
     word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)
     word = (word ^ (word >> 15)) * jnp.uint32(0x846CA68B)
     sign = 1.0 - 2.0 * (word >> 31).astype(value.dtype)

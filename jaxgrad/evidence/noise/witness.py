@@ -1,7 +1,9 @@
-"""What two functions do in floating point at random points: the witness that no certificate may contradict.
+"""What two functions do in floating point at random points: the witness that no certificate may
+contradict.
 
-What rounding explains is told by random rounding (`jaxgrad.evidence.noise.random_rounding`): how far a result moves when every input and every
-intermediate value is moved by a few units in the last place of its type. So (x + 1e20) − 1e20 is not taken for 0.
+What rounding explains is told by random rounding (`jaxgrad.evidence.noise.random_rounding`): how
+far a result moves when every input and every intermediate value is moved by a few units in the last
+place of its type. So (x + 1e20) − 1e20 is not taken for 0.
 """
 
 from collections.abc import Sequence
@@ -20,7 +22,13 @@ from jaxgrad.jaxprs.joint import Traced
 from jaxgrad.jaxprs.numpy_run import EXACT, FAILURES, Floats, Ranges
 from jaxgrad.jaxprs.walker import walk
 
-_SCALES = (1.0, 1.0, 3.0, -1.0, -0.3)  # negative: positive entries only, where roots and logarithms are defined
+_SCALES = (
+    1.0,
+    1.0,
+    3.0,
+    -1.0,
+    -0.3,
+)  # negative: positive entries only, where roots and logarithms are defined
 _DOMAIN_SCALES = (0.1, 1.0, 1.0, 3.0, 10.0) * 10 + (30.0, 100.0, 1000.0) * 10
 _MODERATE = 10.0
 _LARGEST, _LONGEST = 2**24, 2**31
@@ -30,7 +38,10 @@ _UNITS = 16
 
 
 def _is_exact(eqn: core.JaxprEqn) -> bool:
-    return eqn.primitive.name in EXACT and eqn.primitive.name not in ("convert_element_type", "reduce_precision")
+    return eqn.primitive.name in EXACT and eqn.primitive.name not in (
+        "convert_element_type",
+        "reduce_precision",
+    )
 
 
 def moved(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -57,13 +68,19 @@ class Observation:
     """
 
     def __init__(self, traced: Traced, seed: int, points: Sequence[_Point]) -> None:
-        """Look at f and g at some points; how far rounding moves them is measured only where that matters."""
+        """Look at f and g at some points; how far rounding moves them is measured only where that
+        matters.
+        """
         self._traced, self._seed, self._points = traced, seed, points
         self._noises: dict[int, list[_Noise]] = {}
         self.values = tuple(points[0].pairs)
         each = [[(np.isfinite(f), np.isfinite(g)) for f, g in point.pairs] for point in points]
-        self.undefined = tuple(np.logical_or.reduce([f ^ g for f, g in seen]) for seen in zip(*each, strict=True))
-        self.finite = tuple(np.logical_or.reduce([f & g for f, g in seen]) for seen in zip(*each, strict=True))
+        self.undefined = tuple(
+            np.logical_or.reduce([f ^ g for f, g in seen]) for seen in zip(*each, strict=True)
+        )
+        self.finite = tuple(
+            np.logical_or.reduce([f & g for f, g in seen]) for seen in zip(*each, strict=True)
+        )
 
     @cached_property
     def differs(self) -> tuple[np.ndarray, ...]:
@@ -86,14 +103,18 @@ class Observation:
                 try:
                     self._noises[i] = _noise(self._traced, point.inputs, point.pairs, rng)
                 except FAILURES:
-                    self._noises[i] = [_Noise(*(np.full(shape, np.inf),) * 2) for shape in self._traced.shapes]
+                    self._noises[i] = [
+                        _Noise(*(np.full(shape, np.inf),) * 2) for shape in self._traced.shapes
+                    ]
             for mask, (f, g), wobble in zip(found, point.pairs, self._noises[i], strict=True):
                 mask |= _apart(f, g, wobble)[which]
         return tuple(found)
 
 
 def observe(traced: Traced, seed: int) -> Observation | None:
-    """Evaluate f and g in float64 at random points to see how they differ; None where that is not possible."""
+    """Evaluate f and g in float64 at random points to see how they differ; None where that is not
+    possible.
+    """
     if size(traced.program.jaxpr) > _LARGEST or estimate(traced.program.jaxpr, 1) > _LONGEST:
         return None
     rng = np.random.default_rng([seed, 1])
@@ -108,7 +129,8 @@ def observe(traced: Traced, seed: int) -> Observation | None:
 
 
 def same_domain(traced: Traced, seed: int) -> bool:
-    """Say whether at many random points of all sizes f and g are undefined together or not at all, and equal where defined.
+    """Say whether at many random points of all sizes f and g are undefined together or not at all,
+    and equal where defined.
 
     Large points at which something overflows tell nothing.
     """
@@ -123,7 +145,10 @@ def same_domain(traced: Traced, seed: int) -> bool:
                 return False
             if any(_apart(f, g)[0].any() for f, g in pairs):
                 noise = _noise(traced, inputs, pairs, rng)
-                if any(_apart(f, g, wobble)[0].any() for (f, g), wobble in zip(pairs, noise, strict=True)):
+                if any(
+                    _apart(f, g, wobble)[0].any()
+                    for (f, g), wobble in zip(pairs, noise, strict=True)
+                ):
                     return False
         except FAILURES:
             return False
@@ -138,7 +163,9 @@ def _draw(rng: np.random.Generator, traced: Traced, scale: float) -> list[np.nda
     return inputs
 
 
-def _evaluate(program: core.ClosedJaxpr, inputs: Sequence[np.ndarray], floats: Floats) -> list[tuple[np.ndarray, np.ndarray]]:
+def _evaluate(
+    program: core.ClosedJaxpr, inputs: Sequence[np.ndarray], floats: Floats
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the outputs of f and g in pairs."""
     outputs = [_real(x) for x in walk(program, inputs, floats)]
     half = len(outputs) // 2
@@ -152,18 +179,24 @@ def _real(x: Any) -> np.ndarray:
 
 
 class _Noise(NamedTuple):
-    """How far f and g together move under random rounding, and how far apart the rounding of narrow constants may set them."""
+    """How far f and g together move under random rounding, and how far apart the rounding of narrow
+    constants may set them.
+    """
 
     move: np.ndarray
     constants: np.ndarray
 
 
 def _noise(
-    traced: Traced, inputs: Sequence[np.ndarray], pairs: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator
+    traced: Traced,
+    inputs: Sequence[np.ndarray],
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    rng: np.random.Generator,
 ) -> list[_Noise]:
     """Measure the noise of each output.
 
-    In one run the inputs alone are moved: an exponent that is 2 stays 2, where any other would be undefined.
+    In one run the inputs alone are moved: an exponent that is 2 stays 2, where any other would be
+    undefined.
     """
 
     def rounded(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
@@ -171,7 +204,10 @@ def _noise(
 
     runs = []
     for floats in (*(Floats(rounded),) * _NOISY, Floats()):
-        nearby = [x if v is not None else moved(rng, np.asarray(x)) for x, v in zip(inputs, traced.values, strict=True)]
+        nearby = [
+            x if v is not None else moved(rng, np.asarray(x))
+            for x, v in zip(inputs, traced.values, strict=True)
+        ]
         runs.append(_evaluate(traced.program, nearby, floats))
 
     def move(i: int, j: int) -> np.ndarray:
@@ -182,11 +218,15 @@ def _noise(
     others = shaken(traced.program, unit) if unit > DOUBLE else []
     with np.errstate(all="ignore"):
         gaps = [[f - g for f, g in _evaluate(program, inputs, Floats())] for program in others]
-        constants = [explained([gap[i] for gap in gaps], f - g, unit) for i, (f, g) in enumerate(pairs)]
+        constants = [
+            explained([gap[i] for gap in gaps], f - g, unit) for i, (f, g) in enumerate(pairs)
+        ]
         return [_Noise(move(i, 0) + move(i, 1), GAP * constants[i]) for i in range(len(pairs))]
 
 
-def _apart(f: np.ndarray, g: np.ndarray, noise: _Noise | None = None) -> tuple[np.ndarray, np.ndarray]:
+def _apart(
+    f: np.ndarray, g: np.ndarray, noise: _Noise | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Say where f and g are far further apart than rounding explains, and where further."""
     with np.errstate(all="ignore"):
         gap, size = np.abs(f - g), np.maximum(np.abs(f), np.abs(g))

@@ -1,8 +1,8 @@
 """Finite differences of the loss's value: the vote that does not trust automatic differentiation.
 
-Slopes come from `jaxgrad.evidence.numerical.slopes`. What varies over less than their finest step may be too small beside the rest of the loss to be
-seen in its values. So differences do not refute what autodiff confirms by JAX's own rules alone; where a loss brings rules of its
-own they do.
+Slopes come from `jaxgrad.evidence.numerical.slopes`. What varies over less than their finest step
+may be too small beside the rest of the loss to be seen in its values. So differences do not refute
+what autodiff confirms by JAX's own rules alone; where a loss brings rules of its own they do.
 """
 
 import time
@@ -19,7 +19,15 @@ from jaxgrad.evidence.noise.rounding import GAP, SAFETY, largest, roughly_equal
 from jaxgrad.evidence.numerical.autodiff import BRANCHED_DRAWS, DRAWS, SMALL
 from jaxgrad.evidence.numerical.slopes import AGREE, Prober, Slope, step_scales
 from jaxgrad.evidence.problem import Problem, labelled
-from jaxgrad.jaxprs.traced import Picked, Traceable, TracedOnce, by_jax_alone, has_own_rules, has_stop_gradient, working_unit
+from jaxgrad.jaxprs.traced import (
+    Picked,
+    Traceable,
+    TracedOnce,
+    by_jax_alone,
+    has_own_rules,
+    has_stop_gradient,
+    working_unit,
+)
 from jaxgrad.reports.pictures import Heat, heat
 from jaxgrad.reports.report import Finding, Verdict
 from jaxgrad.runtime.compiled import Program
@@ -28,25 +36,32 @@ from jaxgrad.runtime.options import check_options
 DISAGREE = 1000.0
 """An error beyond this many error estimates disagrees; in between nothing is said."""
 MAX_ENTRIES = 256
-"""So many entries of each array are differenced one by one; where there are more, a random choice of them is."""
+"""So many entries of each array are differenced one by one; where there are more, a random choice
+of them is.
+"""
 MIN_ENTRIES = 4
 """So many are at the least."""
 WORK = 2**23
-"""Numbers that the inputs may hold over all entries differenced: with large inputs fewer entries are."""
+"""Numbers that the inputs may hold over all entries differenced: with large inputs fewer entries
+are.
+"""
 DIRECTIONS = 8
-"""So many random directions at the most, half as many as entries, through all entries at once, join where entries were left out."""
+"""So many random directions at the most, half as many as entries, through all entries at once, join
+where entries were left out.
+"""
 
 
 def differences(problem: Problem, losses: list[tuple[dict[str, int], Traceable]]) -> list[Finding]:
     """Compare the closed form with differences of the loss's value, entry by entry.
 
-    Where the loss brings rules of its own, which autodiff believes, further sizes and draws are looked at too; there a refutation
-    counts, and nothing else.
+    Where the loss brings rules of its own, which autodiff believes, further sizes and draws are
+    looked at too; there a refutation counts, and nothing else.
 
     Args:
         problem: the claim.
-        losses: choices of sizes, and at each the loss itself, or its exact expectation, as a function of the inputs; the first alone
-            counts where the loss brings no rules of its own.
+        losses: choices of sizes, and at each the loss itself, or its exact expectation, as a
+            function of the inputs; the first alone counts where the loss brings no rules of its
+            own.
 
     Returns:
         One finding for each array of the gradient.
@@ -61,29 +76,58 @@ def differences(problem: Problem, losses: list[tuple[dict[str, int], Traceable]]
     bent: set[str] = set()
     unseen: set[str] = set()
     for i, (sizes, loss) in enumerate(losses if own else losses[:1]):
-        _difference_at(problem, sizes, loss, DRAWS + BRANCHED_DRAWS * few, i > 0, tallies, stopped, bent, unseen)
+        _difference_at(
+            problem,
+            sizes,
+            loss,
+            DRAWS + BRANCHED_DRAWS * few,
+            i > 0,
+            tallies,
+            stopped,
+            bent,
+            unseen,
+        )
     seconds = (time.perf_counter() - start) / max(1, len(tallies))
     where = said(losses[0][0])
     findings = []
     for label, every in tallies.items():
         first, further = ([t for t in every if t.further == later] for later in (False, True))
-        finding = _judge(label, first, seconds, where, label in stopped, label in bent, label in unseen)
+        finding = _judge(
+            label, first, seconds, where, label in stopped, label in bent, label in unseen
+        )
         if finding.verdict == Verdict.CONFIRMED and further:
-            if any(t.refutes for t in further):  # where differences do not converge at first, they may seem to at one of many draws
+            if any(
+                t.refutes for t in further
+            ):  # where differences do not converge at first, they may seem to at one of many draws
                 worst = [*first, *(t for t in further if t.refutes)]
                 finding = _judge(
-                    label, worst, seconds, f"{where} and at further draws", label in stopped, label in bent, label in unseen
+                    label,
+                    worst,
+                    seconds,
+                    f"{where} and at further draws",
+                    label in stopped,
+                    label in bent,
+                    label in unseen,
                 )
             else:
-                finding = replace(finding, detail=f"{finding.detail}, and at {len(further)} further draws")
+                finding = replace(
+                    finding, detail=f"{finding.detail}, and at {len(further)} further draws"
+                )
         findings.append(finding)
     return findings
 
 
 def _difference_at(
-    problem: Problem, sizes: dict[str, int], loss: Traceable, draws: int, further: bool, tallies: dict[str, list["_Tally"]],
-    stopped: set[str], bent: set[str], unseen: set[str],
-) -> None:  # fmt: skip
+    problem: Problem,
+    sizes: dict[str, int],
+    loss: Traceable,
+    draws: int,
+    further: bool,
+    tallies: dict[str, list["_Tally"]],
+    stopped: set[str],
+    bent: set[str],
+    unseen: set[str],
+) -> None:
     wrt = problem.wrt
     prober = Prober(loss, wrt)
     inputs = problem.draw(sizes, 0)
@@ -97,8 +141,16 @@ def _difference_at(
         claimed, jitter, constants = problem.claimed(sizes, number), None, None
         reference_of = labelled(differentiated(inputs)[1]) if meant else claimed
         moving = labelled({name: inputs[name] for name in wrt})
-        most = int(np.clip(WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), MIN_ENTRIES, MAX_ENTRIES))
-        plans = _plan({label: np.size(x) for label, x in moving.items()}, np.random.default_rng([problem.seed, number]), most)
+        most = int(
+            np.clip(
+                WORK // sum(np.size(x) for x in jax.tree.leaves(inputs)), MIN_ENTRIES, MAX_ENTRIES
+            )
+        )
+        plans = _plan(
+            {label: np.size(x) for label, x in moving.items()},
+            np.random.default_rng([problem.seed, number]),
+            most,
+        )
         index = np.concatenate([plan.probes for plan in plans])
         directions = np.concatenate([plan.directions for plan in plans])
         slope = prober.slopes(inputs, index, directions, unit, number)
@@ -110,7 +162,11 @@ def _difference_at(
             if meant and not roughly_equal(claimed[label], reference_of[label]):
                 stopped.add(label)
             if np.any(np.abs(expected - found.central) > DISAGREE * found.central_error):
-                jitter = jitter if jitter is not None else movement(loss, unit, inputs, options=check_options())
+                jitter = (
+                    jitter
+                    if jitter is not None
+                    else movement(loss, unit, inputs, options=check_options())
+                )
                 found = found.blur(jitter, step_scales(moving).min(initial=1.0))
                 constants = constants or explained_by_constants(problem, sizes, loss, inputs)
                 found = found.coarser(constants[label].max(initial=0.0) * GAP / DISAGREE)
@@ -118,25 +174,41 @@ def _difference_at(
                     own = labelled(movement(closed, rounding, inputs, options=check_options()))
                     found = found.coarser(own[label].max(initial=0.0))
                 by_rule = _by_jax_alone(problem, loss, inputs).get(label)
-                if by_rule is not None and _equal_to_rounding(problem, sizes, loss, inputs, label, claimed[label], by_rule, unit):
-                    found = found.without(np.abs(expected - found.central) > AGREE * found.central_error)
+                if by_rule is not None and _equal_to_rounding(
+                    problem, sizes, loss, inputs, label, claimed[label], by_rule, unit
+                ):
+                    found = found.without(
+                        np.abs(expected - found.central) > AGREE * found.central_error
+                    )
                     unseen.add(label)
             by_autodiff = plan.seen(reference_of[label], slope.central.ndim - 1)
-            if meant and np.any((np.abs(by_autodiff - found.central) > AGREE * found.central_error) & ~found.kink):
+            if meant and np.any(
+                (np.abs(by_autodiff - found.central) > AGREE * found.central_error) & ~found.kink
+            ):
                 bent.add(label)
             tallies.setdefault(label, []).append(
-                _Tally(expected, found, plan.entries, np.shape(claimed[label]), further or number >= DRAWS)
+                _Tally(
+                    expected,
+                    found,
+                    plan.entries,
+                    np.shape(claimed[label]),
+                    further or number >= DRAWS,
+                )
             )
             first += len(expected)
 
 
 def _by_jax_alone(problem: Problem, loss: Traceable, inputs: Any) -> dict[str, np.ndarray]:
-    """Return the gradient of a loss by JAX's own rules; nothing where it is not meant to be the slope, or JAX has none."""
+    """Return the gradient of a loss by JAX's own rules; nothing where it is not meant to be the
+    slope, or JAX has none.
+    """
     if has_own_rules(loss.program(inputs)[0]):
         from jaxgrad.jaxprs.differentiation import without_rules  # which few claims need
 
         stripped = loss
-        loss = problem.once(("without rules", stripped), lambda: TracedOnce(without_rules(stripped)))
+        loss = problem.once(
+            ("without rules", stripped), lambda: TracedOnce(without_rules(stripped))
+        )
     if not by_jax_alone(loss.program(inputs)[0]):
         return {}
     try:
@@ -147,18 +219,34 @@ def _by_jax_alone(problem: Problem, loss: Traceable, inputs: Any) -> dict[str, n
 
 
 def _equal_to_rounding(
-    problem: Problem, sizes: dict[str, int], loss: Traceable, inputs: Any, label: str, claimed: np.ndarray, by_rule: np.ndarray,
+    problem: Problem,
+    sizes: dict[str, int],
+    loss: Traceable,
+    inputs: Any,
+    label: str,
+    claimed: np.ndarray,
+    by_rule: np.ndarray,
     unit: float,
-) -> bool:  # fmt: skip
-    """Say whether an array of the closed form is what autodiff gives, as far as rounding of the two tells."""
-    sides = problem.closed_form(sizes), Picked(problem.differentiated(loss), lambda result: result[1])
-    moves = [labelled(movement(side, unit, inputs, options=check_options()))[label].max(initial=0.0) for side in sides]
+) -> bool:
+    """Say whether an array of the closed form is what autodiff gives, as far as rounding of the two
+    tells.
+    """
+    sides = (
+        problem.closed_form(sizes),
+        Picked(problem.differentiated(loss), lambda result: result[1]),
+    )
+    moves = [
+        labelled(movement(side, unit, inputs, options=check_options()))[label].max(initial=0.0)
+        for side in sides
+    ]
     room = GAP * SAFETY * max(*moves, unit * np.abs(by_rule).max(initial=0.0))
     return bool(np.all(np.abs(by_rule - claimed) <= room))
 
 
 class _Plan(NamedTuple):
-    """What is differenced of one array: some entries, and directions through all of them where there are many."""
+    """What is differenced of one array: some entries, and directions through all of them where
+    there are many.
+    """
 
     entries: np.ndarray
     directions: np.ndarray
@@ -201,7 +289,9 @@ class _Tally(NamedTuple):
         return np.where(self.slope.kink & np.isfinite(self.claimed), np.nan, ratio)
 
     def picture(self, values: bool) -> Heat:
-        """Lay the entries that were differenced out in their array, with both sides' values where asked for."""
+        """Lay the entries that were differenced out in their array, with both sides' values where
+        asked for.
+        """
         outer = self.claimed.shape[1:]
 
         def spread(column: np.ndarray) -> np.ndarray:
@@ -211,7 +301,11 @@ class _Tally(NamedTuple):
 
         ratio, claimed = spread(self.standardised), spread(self.claimed)
         compared = spread(~(self.slope.kink & np.isfinite(self.claimed))) == 1
-        both = {"closed": claimed, "reference": spread(self.slope.central), "against": "differences"} if values else {}
+        both = (
+            {"closed": claimed, "reference": spread(self.slope.central), "against": "differences"}
+            if values
+            else {}
+        )
         return heat(np.where(np.isfinite(claimed), ratio, np.nan), 1.0, compared=compared, **both)
 
 
@@ -223,7 +317,10 @@ def _plan(sizes: dict[str, int], rng: np.random.Generator, most: int) -> list[_P
             entries, directions = np.arange(size), np.zeros((0, total))
         else:
             many = min(DIRECTIONS, most // 2)
-            entries, directions = np.sort(rng.choice(size, most, replace=False)), np.zeros((many, total))
+            entries, directions = (
+                np.sort(rng.choice(size, most, replace=False)),
+                np.zeros((many, total)),
+            )
             directions[:, part] = rng.standard_normal((many, size))
         index = np.concatenate([begin + entries, -1 - used - np.arange(len(directions))])
         plans.append(_Plan(entries, directions, part, index))
@@ -231,12 +328,21 @@ def _plan(sizes: dict[str, int], rng: np.random.Generator, most: int) -> list[_P
     return plans
 
 
-def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, stopped: bool, bent: bool, unseen: bool) -> Finding:
+def _judge(
+    label: str,
+    tallies: list[_Tally],
+    seconds: float,
+    where: str,
+    stopped: bool,
+    bent: bool,
+    unseen: bool,
+) -> Finding:
     """Judge one array.
 
-    Where the loss uses stop_gradient, `stopped` says whether the closed form is something else than what autodiff gives, and `bent`
-    whether that is something else than the slope: of JAX's own log-sum-exp, which uses it, it is not. `unseen` says whether derivatives
-    were given up, since autodiff sides with the closed form against them.
+    Where the loss uses stop_gradient, `stopped` says whether the closed form is something else than
+    what autodiff gives, and `bent` whether that is something else than the slope: of JAX's own
+    log-sum-exp, which uses it, it is not. `unseen` says whether derivatives were given up, since
+    autodiff sides with the closed form against them.
     """
     worst: tuple[int, float, float] | None = None
     verdicts, kinks, entries, detectable, vacuous = set(), 0, 0, 0.0, True
@@ -262,26 +368,55 @@ def _judge(label: str, tallies: list[_Tally], seconds: float, where: str, stoppe
             verdicts.add(Verdict.CONFIRMED)
         detectable = max(detectable, float(AGREE * estimate.max() / scale))
         i = largest(error, disagrees, doubtful)
-        measured = int(disagrees[i]) + int(doubtful[i]), float(error[i] / scale), float(AGREE * estimate[i] / scale)
+        measured = (
+            int(disagrees[i]) + int(doubtful[i]),
+            float(error[i] / scale),
+            float(AGREE * estimate[i] / scale),
+        )
         worst = measured if worst is None else max(worst, measured)
-    detail = f"{entries} derivatives by extrapolated differences at {where}" + (f"; {kinks} at kinks left out" if kinks else "")
+    detail = f"{entries} derivatives by extrapolated differences at {where}" + (
+        f"; {kinks} at kinks left out" if kinks else ""
+    )
     if bent or (stopped and Verdict.REFUTED not in verdicts):
         verdict = Verdict.UNDECIDED
-        detail += "; the loss uses stop_gradient, and by intent its gradient is not the slope of its value"
+        detail += (
+            "; the loss uses stop_gradient, and by intent its gradient is not the slope of "
+            "its value"
+        )
     elif Verdict.REFUTED in verdicts:
         verdict = Verdict.REFUTED
     elif verdicts == {Verdict.CONFIRMED} and detectable <= 1e-2:
         verdict = Verdict.CONFIRMED
     else:
         verdict = Verdict.UNDECIDED
-        reason = "autodiff gives what is claimed and differences do not: the loss may vary over less than their steps" if unseen else ""
+        reason = (
+            "autodiff gives what is claimed and differences do not: the loss may vary over less "
+            "than their steps"
+            if unseen
+            else ""
+        )
         reason = reason or "some differences do not converge"
-        detail += "; " + (f"differences see no errors below {detectable:.1g} here" if detectable > 1e-2 else reason)
-    worst_draw = max(tallies, key=lambda t: np.max(np.nan_to_num(t.standardised[: len(t.entries)], nan=0.0), initial=0.0))
+        detail += "; " + (
+            f"differences see no errors below {detectable:.1g} here"
+            if detectable > 1e-2
+            else reason
+        )
+    worst_draw = max(
+        tallies,
+        key=lambda t: np.max(np.nan_to_num(t.standardised[: len(t.entries)], nan=0.0), initial=0.0),
+    )
     _, error, bound = worst or (0, None, None)
     return Finding(
-        evidence="differences", wrt=label, verdict=verdict, error=error, bound=bound,
-        detectable=detectable or None, seconds=seconds, detail=detail,
-        warning="vacuous: the loss does not change with this input" if vacuous and verdict == Verdict.CONFIRMED else "",
+        evidence="differences",
+        wrt=label,
+        verdict=verdict,
+        error=error,
+        bound=bound,
+        detectable=detectable or None,
+        seconds=seconds,
+        detail=detail,
+        warning="vacuous: the loss does not change with this input"
+        if vacuous and verdict == Verdict.CONFIRMED
+        else "",
         pictures=(worst_draw.picture(verdict != Verdict.CONFIRMED),),
-    )  # fmt: skip
+    )

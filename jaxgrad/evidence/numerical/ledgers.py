@@ -15,7 +15,9 @@ INSENSITIVE = 1e-3
 
 @dataclass
 class Ledger:
-    """What has been seen of one array of the gradient; of its errors the largest, of those that speak against it if any do."""
+    """What has been seen of one array of the gradient; of its errors the largest, of those that
+    speak against it if any do.
+    """
 
     error: float | None = None
     bound: float | None = None
@@ -38,30 +40,50 @@ class Ledger:
         self.vacuous &= not np.any(magnitude > bound)
 
     def measure(self, error: float, bound: float, scale: float, against: int) -> None:
-        """Take note of an error, its bound and its gradient's largest entry; of how much it speaks against the claim, from 0 to 2."""
+        """Take note of an error, its bound and its gradient's largest entry; of how much it speaks
+        against the claim, from 0 to 2.
+        """
         relative = float(error / scale)
         if self.error is None or (against, relative) > (self.against, self.error):
             self.error, self.bound, self.against = relative, float(bound / scale), against
 
     def doubt(self, error: np.ndarray, bound: float, scale: float, where: str) -> None:
-        """Take note of an error at a special or further draw that constants of a narrow type may explain."""
+        """Take note of an error at a special or further draw that constants of a narrow type may
+        explain.
+        """
         self.doubts.append(
-            f"off by {error.max(initial=0.0) / scale:.1g} of the largest entry{where}, as constants of a narrow type may be"
+            f"off by {error.max(initial=0.0) / scale:.1g} of the largest entry{where}, as "
+            f"constants of a narrow type may be"
         )
         self.measure(float(error.max(initial=0.0)), bound, scale, 1)
 
-    def see(self, error: np.ndarray, bound: float, wrong: np.ndarray, claimed: np.ndarray, reference: np.ndarray, scale: float) -> None:
+    def see(
+        self,
+        error: np.ndarray,
+        bound: float,
+        wrong: np.ndarray,
+        claimed: np.ndarray,
+        reference: np.ndarray,
+        scale: float,
+    ) -> None:
         """Take note of a special or further draw that refutes."""
         self.seen = error, bound, claimed, reference
         self.measure(float(error[largest(error, wrong)]), bound, scale, 2)
 
 
-def worse(seen: Any, other: tuple[np.ndarray, Any, np.ndarray, np.ndarray]) -> tuple[np.ndarray, Any, np.ndarray, np.ndarray]:
-    """Of two comparisons, return the one with the larger error in units of its bound; NaN counts as the largest."""
+def worse(
+    seen: Any, other: tuple[np.ndarray, Any, np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, Any, np.ndarray, np.ndarray]:
+    """Of two comparisons, return the one with the larger error in units of its bound; NaN counts as
+    the largest.
+    """
     if seen is None:
         return other
     with np.errstate(all="ignore"):
-        sizes = [np.max(error / np.maximum(bound, np.finfo(float).tiny), initial=0.0) for error, bound, *_ in (seen, other)]
+        sizes = [
+            np.max(error / np.maximum(bound, np.finfo(float).tiny), initial=0.0)
+            for error, bound, *_ in (seen, other)
+        ]
     return seen if np.isnan(sizes[0]) or sizes[0] >= sizes[1] else other
 
 
@@ -72,14 +94,19 @@ def judge(evidence: str, label: str, ledger: Ledger, where: str, seconds: float)
         detail += f", and {ledger.further} more for the sake of branches"
     if ledger.special:
         detail += f", and at exact zeros and ties {ledger.special} times"
-    hidden = 0.0 if ledger.vacuous else ledger.hidden / (ledger.scale or 1.0)  # where a draw's gradient is no larger than its rounding
+    hidden = (
+        0.0 if ledger.vacuous else ledger.hidden / (ledger.scale or 1.0)
+    )  # where a draw's gradient is no larger than its rounding
     if ledger.refuted:
         verdict, detail = Verdict.REFUTED, ledger.refuted[0]
     elif ledger.doubts:
         verdict, detail = Verdict.UNDECIDED, ledger.doubts[0]
     elif max(ledger.detectable, hidden) > INSENSITIVE:
         moved = max(ledger.detectable, hidden)
-        verdict, detail = Verdict.UNDECIDED, f"rounding alone moves the gradient by up to {moved:.1g} of its largest entry"
+        verdict, detail = (
+            Verdict.UNDECIDED,
+            f"rounding alone moves the gradient by up to {moved:.1g} of its largest entry",
+        )
     elif ledger.vacuous:
         warning = "vacuous: the gradient is zero, to rounding, at every draw"
     for note in dict.fromkeys(ledger.notes):
@@ -87,9 +114,21 @@ def judge(evidence: str, label: str, ledger: Ledger, where: str, seconds: float)
     shown = ()
     if ledger.seen is not None:
         error, bound, claimed, reference = ledger.seen
-        values = {} if verdict == Verdict.CONFIRMED else {"closed": claimed, "reference": reference, "against": "autodiff"}
+        values = (
+            {}
+            if verdict == Verdict.CONFIRMED
+            else {"closed": claimed, "reference": reference, "against": "autodiff"}
+        )
         shown = (heat(error, bound, **values),)
     return Finding(
-        evidence=evidence, wrt=label, verdict=verdict, error=ledger.error, bound=ledger.bound,
-        detectable=ledger.detectable or None, seconds=seconds, detail=detail, warning=warning, pictures=shown,
-    )  # fmt: skip
+        evidence=evidence,
+        wrt=label,
+        verdict=verdict,
+        error=ledger.error,
+        bound=ledger.bound,
+        detectable=ledger.detectable or None,
+        seconds=seconds,
+        detail=detail,
+        warning=warning,
+        pictures=shown,
+    )

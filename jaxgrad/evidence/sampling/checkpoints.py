@@ -1,8 +1,9 @@
 """Sampling that can be stopped at any moment and taken up again, to the same last bit.
 
-A checkpoint is a plain .npz, without pickle, of key, next chunk, counts and moments. It carries the versions that wrote it, a hash of
-the problem and one of its own content, and is replaced as a whole: written beside, flushed to the disk, renamed. What is no checkpoint
-of this problem and version is refused, and left as it is. Of several processes, the first alone reads and writes.
+A checkpoint is a plain .npz, without pickle, of key, next chunk, counts and moments. It carries the
+versions that wrote it, a hash of the problem and one of its own content, and is replaced as a
+whole: written beside, flushed to the disk, renamed. What is no checkpoint of this problem and
+version is refused, and left as it is. Of several processes, the first alone reads and writes.
 """
 
 import hashlib
@@ -45,8 +46,14 @@ class Checkpoint:
         """Check that the file can be written."""
         self.given, self.problem = path, problem
         if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
-            raise TypeError(f"`checkpoint` must be the name of a file, such as 'state.npz', but is {path!r}")
-        if processes.is_first() and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise TypeError(
+                f"`checkpoint` must be the name of a file, such as 'state.npz', but is {path!r}"
+            )
+        if (
+            processes.is_first()
+            and os.path.exists(path)
+            and not (os.path.isfile(path) or os.path.isdir(path))
+        ):
             # to open a pipe waits for its other end, and /dev/full is read without end
             raise ValueError(f"`checkpoint` {path} is a device or a pipe; give the name of a file")
         self.path = files.check_writable(path, "checkpoint") if processes.is_first() else Path(path)
@@ -55,7 +62,8 @@ class Checkpoint:
         """Return the state that was saved, or None where there is no file.
 
         Raises:
-            ValueError: when the file is no checkpoint, damaged, or of another problem or version; it is not changed.
+            ValueError: when the file is no checkpoint, damaged, or of another problem or version;
+                it is not changed.
         """
         message = b""
         if processes.is_first():
@@ -80,35 +88,68 @@ class Checkpoint:
         if not processes.is_first():
             return
         arrays = {f"state_{name}": np.asarray(value) for name, value in state.items()}
-        head = {"format": FORMAT, "version": VERSION, "software": software(), "problem": self.problem, "digest": digest(arrays)}
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "software": software(),
+            "problem": self.problem,
+            "digest": digest(arrays),
+        }
         buffer = io.BytesIO()
-        members: dict[str, Any] = {**{name: np.asarray(value) for name, value in head.items()}, **arrays}
+        members: dict[str, Any] = {
+            **{name: np.asarray(value) for name, value in head.items()},
+            **arrays,
+        }
         np.savez(buffer, **members)
         try:
             files.write_bytes_atomically(self.path, buffer.getvalue())
         except OSError as error:
-            raise ValueError(f"`checkpoint` {self.given} could not be written: {error.strerror}; choose another place") from None
+            raise ValueError(
+                f"`checkpoint` {self.given} could not be written: {error.strerror}; choose "
+                f"another place"
+            ) from None
 
     def _read(self, content: bytes) -> State:
         remedy = "it is left as it is: give another name, or delete it to start anew"
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ):
             # all that numpy, zipfile and zlib raise where bytes are damaged
-            raise ValueError(f"`checkpoint` {self.given} is no checkpoint, or cut short or damaged; {remedy}") from None
-        head = {name: arrays.pop(name, None) for name in ("format", "version", "software", "problem", "digest")}
+            raise ValueError(
+                f"`checkpoint` {self.given} is no checkpoint, or cut short or damaged; {remedy}"
+            ) from None
+        head = {
+            name: arrays.pop(name, None)
+            for name in ("format", "version", "software", "problem", "digest")
+        }
         told = {name: "" if value is None else str(value) for name, value in head.items()}
         if told["format"] != FORMAT:
             raise ValueError(f"`checkpoint` {self.given} is no checkpoint of jaxgrad; {remedy}")
         if told["version"] != str(VERSION) or told["software"] != software():
             wrote = f"{told['software']}, format {told['version']}"
-            raise ValueError(f"`checkpoint` {self.given} is from {wrote}, and this is {software()}, format {VERSION}; {remedy}")
+            raise ValueError(
+                f"`checkpoint` {self.given} is from {wrote}, and this is {software()}, format "
+                f"{VERSION}; {remedy}"
+            )
         if told["digest"] != digest(arrays):
-            raise ValueError(f"`checkpoint` {self.given} is damaged: its content is not what was written; {remedy}")
+            raise ValueError(
+                f"`checkpoint` {self.given} is damaged: its content is not what was written; "
+                f"{remedy}"
+            )
         if told["problem"] != self.problem:
             raise ValueError(
-                f"`checkpoint` {self.given} belongs to another problem: other functions, data, mask, key, sizes or options; {remedy}"
+                f"`checkpoint` {self.given} belongs to another problem: other functions, data, "
+                f"mask, key, sizes or options; {remedy}"
             )
         return {name.removeprefix("state_"): value for name, value in arrays.items()}
 
@@ -140,7 +181,9 @@ def fingerprint(*parts: Any) -> str:
     for part in parts:
         if isinstance(part, (np.ndarray, np.generic, jax.Array)):
             array = np.asarray(part)
-            part = f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+            part = (
+                f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+            )
         part = part if isinstance(part, bytes) else str(part).encode()
         total.update(len(part).to_bytes(8, "big") + part)
     return total.hexdigest()
@@ -150,4 +193,11 @@ def program(function: Callable[..., Any], *args: Any) -> str:
     """Return a fingerprint of what a function computes: its jaxpr, and the constants in it."""
     closed = jax.make_jaxpr(function)(*args)
     text = re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr))
-    return fingerprint(text, *(np.asarray(c) for c in closed.consts if not jax.numpy.issubdtype(c.dtype, jax.dtypes.prng_key)))
+    return fingerprint(
+        text,
+        *(
+            np.asarray(c)
+            for c in closed.consts
+            if not jax.numpy.issubdtype(c.dtype, jax.dtypes.prng_key)
+        ),
+    )

@@ -1,10 +1,11 @@
 """Chunks of samples dealt out to devices, and to the devices of other processes.
 
-Every device runs chunks of its own, one after another, by a program that is compiled for it alone and from the same text: what XLA
-makes of it depends neither on how many devices there are nor on how many chunks each of them gets, which is an argument. (One program
-for all devices, as `jax.shard_map` makes of it, is simplified in another order, and its last bits differ.) So a chunk's mean is the
-same, to the last bit, wherever it is computed. Under `jax.distributed` every process then receives all means, by a program that
-gathers them along a mesh of one axis, and goes on alike.
+Every device runs chunks of its own, one after another, by a program that is compiled for it alone
+and from the same text: what XLA makes of it depends neither on how many devices there are nor on
+how many chunks each of them gets, which is an argument. (One program for all devices, as
+`jax.shard_map` makes of it, is simplified in another order, and its last bits differ.) So a chunk's
+mean is the same, to the last bit, wherever it is computed. Under `jax.distributed` every process
+then receives all means, by a program that gathers them along a mesh of one axis, and goes on alike.
 """
 
 import functools
@@ -21,25 +22,35 @@ AXIS = "samples"
 
 
 def devices() -> list[Any]:
-    """Return the devices that samples are spread over: all, or the one that `jax.default_device` names."""
-    return jax.devices() if getattr(jax.config, "jax_default_device", None) is None else jax.local_devices()[:1]
+    """Return the devices that samples are spread over: all, or the one that `jax.default_device`
+    names.
+    """
+    return (
+        jax.devices()
+        if getattr(jax.config, "jax_default_device", None) is None
+        else jax.local_devices()[:1]
+    )
 
 
 def shares(chunks: int, several: int) -> list[tuple[int, int]]:
-    """Divide chunks as evenly as contiguous parts of one length, but the last ones, can be; returns beginning and length of each.
+    """Divide chunks as evenly as contiguous parts of one length, but the last ones, can be; returns
+    beginning and length of each.
 
     >>> shares(10, 4)
     [(0, 3), (3, 3), (6, 3), (9, 1)]
     """
     length = -(-chunks // several)
-    return [(begin, max(0, min(length, chunks - begin))) for begin in range(0, several * length, length)]
+    return [
+        (begin, max(0, min(length, chunks - begin))) for begin in range(0, several * length, length)
+    ]
 
 
 def gathered(rows: Sequence[Any]) -> np.ndarray:
     """Return the rows that all devices of all processes hold, one after another.
 
     Args:
-        rows: of each device of this process, in their order, an array on it; all are of one shape (length, size).
+        rows: of each device of this process, in their order, an array on it; all are of one shape
+            (length, size).
     """
     if jax.process_count() == 1:
         return np.concatenate([np.asarray(row) for row in rows])
@@ -47,7 +58,9 @@ def gathered(rows: Sequence[Any]) -> np.ndarray:
     length, size = rows[0].shape
     split = NamedSharding(mesh, PartitionSpec(AXIS))
     with processes.together():
-        everything = jax.make_array_from_single_device_arrays((len(jax.devices()) * length, size), split, list(rows))
+        everything = jax.make_array_from_single_device_arrays(
+            (len(jax.devices()) * length, size), split, list(rows)
+        )
         return np.asarray(_gathering(mesh)(everything))
 
 
@@ -56,5 +69,11 @@ def _gathering(mesh: Mesh) -> Any:
     def all_of_them(rows: jax.Array) -> jax.Array:
         return jax.lax.all_gather(rows, AXIS, tiled=True)
 
-    gather = jax.shard_map(all_of_them, mesh=mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec(), check_vma=False)
+    gather = jax.shard_map(
+        all_of_them,
+        mesh=mesh,
+        in_specs=PartitionSpec(AXIS),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
     return jax.jit(gather)

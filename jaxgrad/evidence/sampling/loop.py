@@ -1,8 +1,9 @@
 """The sampling loop: means over chunks of masks, of a function or of its gradient.
 
-Samples are drawn in chunks of c. Inside a chunk they are folded into one batch by vmap, so that a gradient costs one pass over the
-chunk; a loop runs over chunks under one jit. Chunk i draws from ``fold_in(key, i)``, so that the chunk means depend neither on
-how many devices or threads share the chunks, nor on where a run was interrupted.
+Samples are drawn in chunks of c. Inside a chunk they are folded into one batch by vmap, so that a
+gradient costs one pass over the chunk; a loop runs over chunks under one jit. Chunk i draws from
+``fold_in(key, i)``, so that the chunk means depend neither on how many devices or threads share the
+chunks, nor on where a run was interrupted.
 """
 
 import contextlib
@@ -33,28 +34,56 @@ MEMORY_BUDGET = 256 * 2**20
 """Bytes that the intermediate values of one chunk, and the chunk means of one round, may take."""
 
 CACHE_BUDGET = 12 * 2**20
-"""Bytes of intermediate values, counted before any are fused away, at which a chunk runs quickest; chunks aim at it."""
+"""Bytes of intermediate values, counted before any are fused away, at which a chunk runs quickest;
+chunks aim at it.
+"""
 
 DEALT_OUT = 8 * 2**20
-"""Bytes of chunk means in a round up to which its chunks are dealt out to the cores; XLA fills the cores with larger ones itself."""
+"""Bytes of chunk means in a round up to which its chunks are dealt out to the cores; XLA fills the
+cores with larger ones itself.
+"""
 
 FIXED_SHARE = 96
-"""A chunk may be larger than the cache by so many times the result, whose own cost is paid once a chunk."""
+"""A chunk may be larger than the cache by so many times the result, whose own cost is paid once a
+chunk.
+"""
 
 MIN_CHUNKS = 16
-"""The fewest chunks of an estimate: its standard error is then itself good to 1/√30, about a fifth."""
+"""The fewest chunks of an estimate: its standard error is then itself good to 1/√30, about a
+fifth.
+"""
 
 
 _COUNTED = 1009
-"""Samples in the chunk whose arrays are counted: a prime, so that the arrays that grow with the samples are known by their size."""
+"""Samples in the chunk whose arrays are counted: a prime, so that the arrays that grow with the
+samples are known by their size.
+"""
 
 BRIEF_CHUNK = 31
-"""The same where a loop is brief, and then the most samples that a chunk should have: its program is the one that was counted."""
+"""The same where a loop is brief, and then the most samples that a chunk should have: its program
+is the one that was counted.
+"""
 
 _LAPACK = frozenset(
-    ("cholesky", "cholesky_update", "eig", "eigh", "geqp3", "geqrf", "hessenberg", "householder_product", "lu", "ormqr", "qr", "schur",
-     "svd", "triangular_solve", "tridiagonal", "tridiagonal_solve")
-)  # fmt: skip
+    (
+        "cholesky",
+        "cholesky_update",
+        "eig",
+        "eigh",
+        "geqp3",
+        "geqrf",
+        "hessenberg",
+        "householder_product",
+        "lu",
+        "ormqr",
+        "qr",
+        "schur",
+        "svd",
+        "triangular_solve",
+        "tridiagonal",
+        "tridiagonal_solve",
+    )
+)
 """Operations that LAPACK does on the CPU."""
 
 _turn = threading.Lock()
@@ -71,7 +100,8 @@ class Known(NamedTuple):
         size: entries of the result.
         row: bytes of the result.
         narrow: whether all matrices are narrow; see `jaxgrad.evidence.sampling.rewriting.products`.
-        waits: whether it calls LAPACK, which waits for XLA's threads from within them, so that two such programs may wait forever.
+        waits: whether it calls LAPACK, which waits for XLA's threads from within them, so that two
+            such programs may wait forever.
     """
 
     signature: Any
@@ -84,24 +114,37 @@ class Known(NamedTuple):
 
     @property
     def rounding(self) -> np.ndarray:
-        """How far rounding may move the mean over a chunk, of each entry in units of that mean: two units in its last place."""
+        """How far rounding may move the mean over a chunk, of each entry in units of that mean: two
+        units in its last place.
+        """
         leaves = jax.tree.leaves(self.out)
-        units = [float(jnp.finfo(leaf.dtype).eps) if jnp.issubdtype(leaf.dtype, jnp.floating) else 0.0 for leaf in leaves]
+        units = [
+            float(jnp.finfo(leaf.dtype).eps) if jnp.issubdtype(leaf.dtype, jnp.floating) else 0.0
+            for leaf in leaves
+        ]
         return np.repeat(2 * np.array(units), [math.prod(leaf.shape) for leaf in leaves])
 
 
 def _wide(dtype: Any) -> Any:
-    """Return the type in which a mean of such numbers is taken: None for the usual one, float32 for narrower ones."""
-    return jnp.float32 if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32 else None
+    """Return the type in which a mean of such numbers is taken: None for the usual one, float32 for
+    narrower ones.
+    """
+    return (
+        jnp.float32 if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32 else None
+    )
 
 
 def is_numbers(mask: Any) -> bool:
     """Say whether a mask's distribution is a pytree of numbers, as compiled programs take."""
-    return all(isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array)) for leaf in jax.tree.leaves(mask))
+    return all(
+        isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array))
+        for leaf in jax.tree.leaves(mask)
+    )
 
 
 NO_PYTREE = (
-    "the mask's distribution is no pytree of numbers, as compiled programs and proofs take; register its class with "
+    "the mask's distribution is no pytree of numbers, as compiled programs and proofs take; "
+    "register its class with "
     "jax.tree_util.register_dataclass"
 )
 
@@ -110,11 +153,14 @@ class Sampler:
     """The compiled sampling loop of one function, mask and shape.
 
     Args:
-        f: takes positional arguments and the draw as keyword `mask`; returns a pytree of arrays, or a scalar with `argnums`.
+        f: takes positional arguments and the draw as keyword `mask`; returns a pytree of arrays, or
+            a scalar with `argnums`.
         mask: distribution of the mask.
         shape: shape of a draw.
-        argnums: None for the mean of f; a number or a tuple of them for the gradient of f's mean in these arguments.
-        brief: whether it will run for no longer than about a second, in chunks of no more than about BRIEF_CHUNK samples.
+        argnums: None for the mean of f; a number or a tuple of them for the gradient of f's mean in
+            these arguments.
+        brief: whether it will run for no longer than about a second, in chunks of no more than
+            about BRIEF_CHUNK samples.
     """
 
     def __init__(
@@ -145,22 +191,41 @@ class Sampler:
             values = jax.vmap(lambda draw: self.of_draw(args, draw))(draws)
             return jax.tree.map(lambda v: jnp.mean(v, axis=0, dtype=_wide(v.dtype)), values)
 
-        return of_args(*args) if self.argnums is None else jax.grad(of_args, argnums=self.argnums)(*args)
+        return (
+            of_args(*args)
+            if self.argnums is None
+            else jax.grad(of_args, argnums=self.argnums)(*args)
+        )
 
     def known(self, args: tuple[Any, ...], *, check: bool = False) -> Known:
-        """Return what is known of the program at arguments of these shapes; it is traced, and may be checked, for the first of them."""
+        """Return what is known of the program at arguments of these shapes; it is traced, and may
+        be checked, for the first of them.
+        """
         leaves, treedef = jax.tree.flatten(args)
         signature = treedef, jnp.result_type(float), *map(_kind, leaves)
         if signature not in self._known:
             if check:
                 self.refuse(args)
-            key, many = jax.eval_shape(lambda: jax.random.key(0)), BRIEF_CHUNK if self.brief else _COUNTED
-            drawing, draws = jax.make_jaxpr(lambda key, mask: mask.sample(key, (many, *self.shape)), return_shape=True)(key, self.mask)
+            key, many = (
+                jax.eval_shape(lambda: jax.random.key(0)),
+                BRIEF_CHUNK if self.brief else _COUNTED,
+            )
+            drawing, draws = jax.make_jaxpr(
+                lambda key, mask: mask.sample(key, (many, *self.shape)), return_shape=True
+            )(key, self.mask)
             if draws.shape != (many, *self.shape):
-                raise ValueError(f"`mask` draws an array of shape {draws.shape} where `sample` is asked for {(many, *self.shape)}")
+                raise ValueError(
+                    f"`mask` draws an array of shape {draws.shape} where `sample` is asked for "
+                    f"{(many, *self.shape)}"
+                )
             averaging, out = self._of_draws.program(args, draws)
-            if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in jax.tree.leaves(out)):
-                raise TypeError("`f` returns complex numbers; return their real and imaginary parts as arrays of their own")
+            if any(
+                jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in jax.tree.leaves(out)
+            ):
+                raise TypeError(
+                    "`f` returns complex numbers; return their real and imaginary parts as arrays "
+                    "of their own"
+                )
             shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
             row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
             one = _bytes(drawing, many) + _bytes(averaging, many)
@@ -172,54 +237,82 @@ class Sampler:
         return self._known[signature]
 
     def refuse(self, args: tuple[Any, ...]) -> None:
-        """Refuse side effects, and random draws whose keys are no arguments and so the same in every sample."""
+        """Refuse side effects, and random draws whose keys are no arguments and so the same in
+        every sample.
+        """
         draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
         if self.argnums is not None:
             self._refuse_arguments(args)
-        program, out = jax.make_jaxpr(lambda args, draw: self.f(*args, mask=draw), return_shape=True)(args, draw)
+        program, out = jax.make_jaxpr(
+            lambda args, draw: self.f(*args, mask=draw), return_shape=True
+        )(args, draw)
         if not holds_keys(args):
             refuse(program, "f")
         leaves = jax.tree.leaves(out)
         if self.argnums is not None and [leaf.shape for leaf in leaves] != [()]:
             shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
             raise TypeError(
-                f"`f` must return one number where `argnums` is given, but returns {shapes}; reduce it with .sum() or .mean()"
+                f"`f` must return one number where `argnums` is given, but returns {shapes}; "
+                f"reduce it with .sum() or .mean()"
             )
 
     def _refuse_arguments(self, args: tuple[Any, ...]) -> None:
         """Refuse to differentiate in what is not there, or is no real number."""
         for number in (self.argnums,) if isinstance(self.argnums, int) else self.argnums or ():
             if not -len(args) <= number < len(args):
-                raise ValueError(f"`argnums` holds {number}, but `f` is called with {len(args)} arguments beside the mask, from 0 on")
-            whole = [x for x in map(jnp.result_type, jax.tree.leaves(args[number])) if not jnp.issubdtype(x, jnp.floating)]
+                raise ValueError(
+                    f"`argnums` holds {number}, but `f` is called with {len(args)} arguments "
+                    f"beside the mask, from 0 on"
+                )
+            whole = [
+                x
+                for x in map(jnp.result_type, jax.tree.leaves(args[number]))
+                if not jnp.issubdtype(x, jnp.floating)
+            ]
             if whole:
-                raise TypeError(f"`argnums` holds {number}, but that argument holds {whole[0]}; give it as floating-point numbers")
+                raise TypeError(
+                    f"`argnums` holds {number}, but that argument holds {whole[0]}; give it as "
+                    f"floating-point numbers"
+                )
 
     def plan(self, known: Known, samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
-        """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk within the cache."""
+        """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk
+        within the cache.
+        """
         one, row = known.one, known.row
         # what a gradient costs once a chunk, however large, is of the size of the result
         best = max(8, (cache + FIXED_SHARE * row) // one)
         chunk = max(1, min(-(-samples // MIN_CHUNKS), best, MEMORY_BUDGET // (workers() * one)))
-        chunks = min(-(-samples // chunk), max(MIN_CHUNKS, min(1024, MEMORY_BUDGET // max(1, 4 * row))))
+        chunks = min(
+            -(-samples // chunk), max(MIN_CHUNKS, min(1024, MEMORY_BUDGET // max(1, 4 * row)))
+        )
         return chunk, max(1, chunks)
 
-    def round(self, key: Array, args: tuple[Any, ...], first: int, chunk: int, chunks: int) -> np.ndarray:
-        """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks, size).
+    def round(
+        self, key: Array, args: tuple[Any, ...], first: int, chunk: int, chunks: int
+    ) -> np.ndarray:
+        """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks,
+        size).
 
-        The chunks are dealt out to the devices. Those of one device are dealt out to as many threads as there are cores, which small
-        chunks by themselves would leave idle.
+        The chunks are dealt out to the devices. Those of one device are dealt out to as many
+        threads as there are cores, which small chunks by themselves would leave idle.
         """
         known, every = self.known(args), devices()
         mask, (key, args) = self._settled_mask(), jax.tree.map(_settled, (key, args))
         parts = shares(chunks, len(every) if len(every) > 1 else self._threads(known, chunks))
         length = parts[0][1]
-        here = [device for device in every if device in jax.local_devices()] if len(every) > 1 else None
+        here = (
+            [device for device in every if device in jax.local_devices()]
+            if len(every) > 1
+            else None
+        )
         loops = self._compiled(known, key, mask, args, chunk, length, here)
 
         def start(loop: Callable[..., Any], part: tuple[int, int]) -> Array:
             begin, count = part
-            return loop(*jax.tree.leaves((key, np.uint32(first + begin), np.int32(count), mask, args)))[0]
+            return loop(
+                *jax.tree.leaves((key, np.uint32(first + begin), np.int32(count), mask, args))
+            )[0]
 
         with _turn if known.waits else contextlib.nullcontext():
             if here is None:
@@ -237,8 +330,20 @@ class Sampler:
     def begin(self, key: Array, args: tuple[Any, ...], chunk: int, chunks: int) -> None:
         """Let another thread compile the loop of such rounds."""
         if len(devices()) == 1:
-            known, mask, (key, args) = self.known(args), self._settled_mask(), jax.tree.map(_settled, (key, args))
-            self._compiled(known, key, mask, args, chunk, shares(chunks, self._threads(known, chunks))[0][1], wait=False)
+            known, mask, (key, args) = (
+                self.known(args),
+                self._settled_mask(),
+                jax.tree.map(_settled, (key, args)),
+            )
+            self._compiled(
+                known,
+                key,
+                mask,
+                args,
+                chunk,
+                shares(chunks, self._threads(known, chunks))[0][1],
+                wait=False,
+            )
 
     @staticmethod
     def _threads(known: Known, chunks: int) -> int:
@@ -255,15 +360,21 @@ class Sampler:
         self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, length: int,
         here: Sequence[Any] | None = None, *, wait: bool = True,
     ) -> Sequence[Callable[..., Any]]:  # fmt: skip
-        """Return the compiled loop over as many chunks as it is told, up to `length`, for each of some devices or for the usual one."""
+        """Return the compiled loop over as many chunks as it is told, up to `length`, for each of
+        some devices or for the usual one.
+        """
         signature = known.signature, jax.typeof(key), chunk, here and tuple(here)
         most, programs = self._loops.get(signature, (0, ()))
         if most < length:
 
-            def run(key: Array, first: Array, count: Array, mask: Mask, args: tuple[Any, ...]) -> Array:
+            def run(
+                key: Array, first: Array, count: Array, mask: Mask, args: tuple[Any, ...]
+            ) -> Array:
                 def step(i: Array, rows: Array) -> Array:
                     number = first + jax.lax.convert_element_type(i, jnp.uint32)
-                    leaves = jax.tree.leaves(self.chunk_mean(jax.random.fold_in(key, number), mask, args, chunk))
+                    leaves = jax.tree.leaves(
+                        self.chunk_mean(jax.random.fold_in(key, number), mask, args, chunk)
+                    )
                     row = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
                     return jax.lax.dynamic_update_index_in_dim(rows, row, i, 0)
 
@@ -273,21 +384,38 @@ class Sampler:
             like = key, np.uint32(0), np.int32(0), mask, args
             closed, leaves = jax.make_jaxpr(run)(*like), jax.tree.leaves(like)
             options = loop_options(narrow=known.narrow, brief=self.brief)
-            programs = placed(closed, leaves, options, here) if here else [executable(closed, leaves, options, wait=wait)]
+            programs = (
+                placed(closed, leaves, options, here)
+                if here
+                else [executable(closed, leaves, options, wait=wait)]
+            )
             self._loops[signature] = length, programs
         return programs
 
     def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
         """Return a hash of all that the chunk means depend on."""
         text = program(functools.partial(self.chunk_mean, chunk=2), key, self.mask, args)
-        return fingerprint(text, jax.random.key_data(key), *jax.tree.leaves((self.mask, args)), self.shape, self.argnums, *plan)
+        return fingerprint(
+            text,
+            jax.random.key_data(key),
+            *jax.tree.leaves((self.mask, args)),
+            self.shape,
+            self.argnums,
+            *plan,
+        )
 
     def unflatten(self, rows: np.ndarray, known: Known) -> list[Any]:
         """Give each row the structure of f's result, or of its gradient."""
         leaves, treedef = jax.tree.flatten(known.out)
         ends = list(itertools.accumulate(math.prod(leaf.shape) for leaf in leaves))
-        parts = [(slice(begin, end), leaf.shape) for begin, end, leaf in zip([0, *ends], ends, leaves, strict=False)]
-        return [jax.tree.unflatten(treedef, [row[part].reshape(shape) for part, shape in parts]) for row in rows]
+        parts = [
+            (slice(begin, end), leaf.shape)
+            for begin, end, leaf in zip([0, *ends], ends, leaves, strict=False)
+        ]
+        return [
+            jax.tree.unflatten(treedef, [row[part].reshape(shape) for part, shape in parts])
+            for row in rows
+        ]
 
 
 def _kind(leaf: Any) -> Any:
@@ -295,12 +423,15 @@ def _kind(leaf: Any) -> Any:
 
 
 def _settled(leaf: Any) -> Any:
-    """Return an array of the caller's default precision, which a thread may not share; a Python number stays of weak type."""
+    """Return an array of the caller's default precision, which a thread may not share; a Python
+    number stays of weak type.
+    """
     if isinstance(leaf, jax.Array):
         return leaf
     weak = isinstance(leaf, (bool, int, float, complex)) and not isinstance(leaf, np.generic)
     dtype = jnp.result_type(leaf)
-    # in a thread that has the usual precision numpy's 64 bits would become 32; an array of JAX's keeps them
+    # in a thread that has the usual precision numpy's 64 bits would become 32; an array of JAX's
+    # keeps them
     if not weak and dtype.itemsize < 8:
         return np.asarray(leaf, dtype)
     with jax.ensure_compile_time_eval():
@@ -308,9 +439,12 @@ def _settled(leaf: Any) -> Any:
 
 
 def _bytes(jaxpr: Any, many: int) -> int:
-    """Add up the sizes, for one sample of so many, of all intermediate values: an upper bound on what is alive at once."""
+    """Add up the sizes, for one sample of so many, of all intermediate values: an upper bound on
+    what is alive at once.
+    """
     sizes = [
-        math.prod(v.aval.shape) * (v.aval.dtype.itemsize if hasattr(v.aval.dtype, "itemsize") else 8)
+        math.prod(v.aval.shape)
+        * (v.aval.dtype.itemsize if hasattr(v.aval.dtype, "itemsize") else 8)
         for eqn in jaxpr.jaxpr.eqns
         for v in eqn.outvars
         if hasattr(v.aval, "shape") and math.prod(v.aval.shape) % many == 0

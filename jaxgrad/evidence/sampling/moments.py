@@ -1,7 +1,8 @@
 """Running mean and spread of chunk means, in float64.
 
-Blocks of chunk means are merged by Chan, Golub & LeVeque's pairwise update (1983, eq. 2.1), part by part, by all cores. Entries whose
-squares float64 does not hold are squared in units of their own, powers of two.
+Blocks of chunk means are merged by Chan, Golub & LeVeque's pairwise update (1983, eq. 2.1), part by
+part, by all cores. Entries whose squares float64 does not hold are squared in units of their own,
+powers of two.
 """
 
 from dataclasses import dataclass
@@ -11,14 +12,17 @@ import numpy as np
 from jaxgrad.runtime.threads import for_each, workers
 
 MERGED_AT_ONCE = 2**17
-"""Entries of chunk means that are converted to float64 and merged at once: they stay in the cache."""
+"""Entries of chunk means that are converted to float64 and merged at once: they stay in the
+cache.
+"""
 
 HELD = 1e-250, 1e250
 """Sums of squares between these are held with all digits."""
 
 
 def unit_of(largest: np.ndarray) -> np.ndarray:
-    """Return powers of two in which such magnitudes are of the order of 1, so that their powers are held.
+    """Return powers of two in which such magnitudes are of the order of 1, so that their powers are
+    held.
 
     >>> unit_of(np.array([3.0, 0.5])).tolist()
     [4.0, 1.0]
@@ -69,10 +73,15 @@ class Moments:
                 delta = np.subtract(mean, self.mean[part], out=mean)
                 gain = np.einsum("ij,ij->j", block, block)
                 gain += delta**2 * weight
-                held, plain = HELD[0] < gain.min() and gain.max() < HELD[1], (self.unit[part] == 1).all()
+                held, plain = (
+                    HELD[0] < gain.min() and gain.max() < HELD[1],
+                    (self.unit[part] == 1).all(),
+                )
                 if not (held and plain):
                     odd = (self.unit[part] != 1) | ~((gain > HELD[0]) & (gain < HELD[1]))
-                    gain[odd] = self._in_units(begin + np.flatnonzero(odd), block[:, odd], delta[odd], weight)
+                    gain[odd] = self._in_units(
+                        begin + np.flatnonzero(odd), block[:, odd], delta[odd], weight
+                    )
                 self.squares[part] += gain
                 delta *= count / total
                 self.mean[part] += delta
@@ -80,17 +89,27 @@ class Moments:
         for_each(merge, [begins[i : i + share] for i in range(0, len(begins), max(1, share))])
         self.count = total
 
-    def _in_units(self, entries: np.ndarray, block: np.ndarray, delta: np.ndarray, weight: float) -> np.ndarray:
-        """Give entries a unit in which their squares can be held, and return what a block adds to these."""
+    def _in_units(
+        self, entries: np.ndarray, block: np.ndarray, delta: np.ndarray, weight: float
+    ) -> np.ndarray:
+        """Give entries a unit in which their squares can be held, and return what a block adds to
+        these.
+        """
         largest = np.maximum(np.abs(block).max(axis=0), np.abs(delta) if weight else 0.0)
         old, fresh = self.unit[entries], self.squares[entries] == 0
         fitting = unit_of(largest)
-        unit = np.where((largest > 0) & np.isfinite(largest), np.where(fresh, fitting, np.maximum(old, fitting)), old)
+        unit = np.where(
+            (largest > 0) & np.isfinite(largest),
+            np.where(fresh, fitting, np.maximum(old, fitting)),
+            old,
+        )
         self.unit[entries] = unit
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             self.squares[entries] *= np.where(fresh, 1.0, old / unit) ** 2
             block = block / unit
-            return np.einsum("ij,ij->j", block, block) + ((delta / unit) ** 2 * weight if weight else 0.0)
+            return np.einsum("ij,ij->j", block, block) + (
+                (delta / unit) ** 2 * weight if weight else 0.0
+            )
 
     def standard_error(self) -> np.ndarray:
         """Return the standard error of the mean; infinite before two chunks are in."""

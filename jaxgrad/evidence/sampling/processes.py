@@ -1,8 +1,9 @@
 """A run shared by several processes, on one machine or many, by JAX's distributed runtime.
 
-The first process listens at HOST:PORT. The others report there, are told where JAX's own coordinator is, and keep the
-connection open for as long as they live: it is by its closing, or by its silence, that a lost process is noticed, where the runtime
-would wait for a collective that never ends, or abort. The survivors then say which process was lost, and end with the status `LOST`.
+The first process listens at HOST:PORT. The others report there, are told where JAX's own
+coordinator is, and keep the connection open for as long as they live: it is by its closing, or by
+its silence, that a lost process is noticed, where the runtime would wait for a collective that
+never ends, or abort. The survivors then say which process was lost, and end with the status `LOST`.
 """
 
 import contextlib
@@ -29,8 +30,14 @@ SILENCE = 40
 """Signs of life that may fail to come before a process counts as lost."""
 
 
-def place(coordinator: str | None, count: int | None, index: int | None, environment: Mapping[str, str] = os.environ) -> Place | None:
-    """Return the place that the options, or SLURM, give this process; None for a run of one process.
+def place(
+    coordinator: str | None,
+    count: int | None,
+    index: int | None,
+    environment: Mapping[str, str] = os.environ,
+) -> Place | None:
+    """Return the place that the options, or SLURM, give this process; None for a run of one
+    process.
 
     Raises:
         ValueError: when only some of the options are given, or one is out of range.
@@ -44,33 +51,50 @@ def place(coordinator: str | None, count: int | None, index: int | None, environ
         return _slurm(environment)
     if missing:
         there = " and ".join(name for name in given if name not in missing)
-        raise ValueError(f"`{there}` asks for a run of several processes, but {' and '.join(missing)} is missing; give all three")
+        raise ValueError(
+            f"`{there}` asks for a run of several processes, but {' and '.join(missing)} is "
+            f"missing; give all three"
+        )
     assert coordinator is not None and count is not None and index is not None
     host, colon, port = coordinator.rpartition(":")
     if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
-        raise ValueError(f"`--coordinator` must be HOST:PORT, such as node1:4000, but is {coordinator!r}")
+        raise ValueError(
+            f"`--coordinator` must be HOST:PORT, such as node1:4000, but is {coordinator!r}"
+        )
     if not 0 <= index < count:
-        raise ValueError(f"`--process-id` must be at least 0 and less than `--num-processes` {count}, but is {index}")
+        raise ValueError(
+            f"`--process-id` must be at least 0 and less than `--num-processes` {count}, but is "
+            f"{index}"
+        )
     return Place(coordinator, count, index) if count > 1 else None
 
 
 def _slurm(environment: Mapping[str, str]) -> Place | None:
-    """Read the step's variables as `jax.distributed` does: the first node, and a port that follows from the job's number."""
+    """Read the step's variables as `jax.distributed` does: the first node, and a port that follows
+    from the job's number.
+    """
     names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
     if any(name not in environment for name in names):
         return None
     for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"):
         if not environment[name].isdecimal():
             raise ValueError(
-                f"{name} is {environment[name]!r} in the environment, but must be a whole number; start with srun, or unset it"
+                f"{name} is {environment[name]!r} in the environment, but must be a whole number; "
+                f"start with srun, or unset it"
             )
     if int(environment["SLURM_NTASKS"]) < 2:
         return None
     nodes = environment["SLURM_STEP_NODELIST"]
     prefix, bracket, numbers = nodes.partition("[")
-    first = nodes.split(",")[0] if not bracket or "," in prefix else prefix + numbers.replace("]", ",").replace("-", ",").split(",")[0]
+    first = (
+        nodes.split(",")[0]
+        if not bracket or "," in prefix
+        else prefix + numbers.replace("]", ",").replace("-", ",").split(",")[0]
+    )
     port = int(environment["SLURM_JOB_ID"]) % 2**12 + 2**16 - 2**12
-    return Place(f"{first}:{port}", int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"]))
+    return Place(
+        f"{first}:{port}", int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"])
+    )
 
 
 class Membership:
@@ -81,8 +105,8 @@ class Membership:
         timeout: seconds within which all must have come.
 
     Raises:
-        ValueError: when the coordinator does not answer, processes do not come or do not fit together, or there are more
-            processes than devices.
+        ValueError: when the coordinator does not answer, processes do not come or do not fit
+            together, or there are more processes than devices.
     """
 
     def __init__(self, where: Place, timeout: float = TIMEOUT) -> None:
@@ -90,7 +114,11 @@ class Membership:
         self.where, self.leaving = where, False
         deadline = time.monotonic() + timeout
         host, _, port = where.coordinator.rpartition(":")
-        self.peers = gather(where, host, int(port), deadline) if where.index == 0 else report(where, host, int(port), deadline)
+        self.peers = (
+            gather(where, host, int(port), deadline)
+            if where.index == 0
+            else report(where, host, int(port), deadline)
+        )
         address, rank, beside = self.peers.pop(-1)
         self._attend()
         with _no_output():
@@ -101,7 +129,10 @@ class Membership:
         """Watch over the others, and let them know that this process lives."""
         global _current
         _current = self
-        self.silent, self.gone = dict.fromkeys(self.peers, 0), {peer: threading.Event() for peer in self.peers}
+        self.silent, self.gone = (
+            dict.fromkeys(self.peers, 0),
+            {peer: threading.Event() for peer in self.peers},
+        )
         for peer, stream in self.peers.items():
             threading.Thread(target=self._watch, args=(peer, stream), daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -109,9 +140,14 @@ class Membership:
     def _start(self, address: str, local_device_ids: list[int] | None, timeout: float) -> None:
         where = self.where
         jax.distributed.initialize(
-            address, where.count, where.index, local_device_ids=local_device_ids, cluster_detection_method="deactivate",
-            initialization_timeout=max(10, int(timeout)), heartbeat_timeout_seconds=100 * SILENCE,
-        )  # fmt: skip
+            address,
+            where.count,
+            where.index,
+            local_device_ids=local_device_ids,
+            cluster_detection_method="deactivate",
+            initialization_timeout=max(10, int(timeout)),
+            heartbeat_timeout_seconds=100 * SILENCE,
+        )
         try:
             missing = jax.local_device_count() == 0
         except RuntimeError as error:
@@ -134,7 +170,8 @@ class Membership:
     def _beat(self) -> None:
         """Give a sign of life to all, and count how many of theirs fail to come.
 
-        They are counted in signs of one's own, so that a process that was stopped itself, or waits for a busy machine, blames nobody.
+        They are counted in signs of one's own, so that a process that was stopped itself, or waits
+        for a busy machine, blames nobody.
         """
         while not self.leaving:
             self._send({})
@@ -159,9 +196,14 @@ class Membership:
         if self.leaving:
             return
         self.leaving = True
-        kept = " What was checkpointed is kept: start all processes again with the same options." if self.where.index == 0 else ""
+        kept = (
+            " What was checkpointed is kept: start all processes again with the same options."
+            if self.where.index == 0
+            else ""
+        )
         print(
-            f"jaxgrad: process {peer} of {self.where.count} was lost, so process {self.where.index} ends.{kept}",
+            f"jaxgrad: process {peer} of {self.where.count} was lost, so process "
+            f"{self.where.index} ends.{kept}",
             file=sys.stderr,
             flush=True,
         )
@@ -187,28 +229,36 @@ _current: Membership | None = None
 
 @contextlib.contextmanager
 def part(where: Place) -> Iterator[bool]:
-    """Take part in a run for as long as the context lasts; yields whether this is the first process.
+    """Take part in a run for as long as the context lasts; yields whether this is the first
+    process.
 
-    Where the context ends by an exception the others are not told that all is well, so they end too.
+    Where the context ends by an exception the others are not told that all is well, so they end
+    too.
     """
     try:
         member = Membership(where)
         yield where.index == 0
     except BaseException:
         if _current is not None:
-            _current.leaving = True  # the others see the connection close, when what went wrong has been said
+            _current.leaving = (
+                True  # the others see the connection close, when what went wrong has been said
+            )
         raise
     member.leave()
 
 
 def deserted() -> bool:
-    """Say whether this process left a run by an exception, so that it has to end without JAX's clean-up, which waits for the others."""
+    """Say whether this process left a run by an exception, so that it has to end without JAX's
+    clean-up, which waits for the others.
+    """
     return _current is not None and _current.leaving
 
 
 @contextlib.contextmanager
 def _no_output() -> Iterator[None]:
-    """Keep what gloo writes of its connections out of the standard output, where the report goes."""
+    """Keep what gloo writes of its connections out of the standard output, where the report
+    goes.
+    """
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -221,7 +271,10 @@ def _no_output() -> Iterator[None]:
 
 
 def _too_many(where: Place, why: str) -> str:
-    return f"`--num-processes` {where.count} is more than there are devices{why}; start at most one process for each device"
+    return (
+        f"`--num-processes` {where.count} is more than there are devices{why}; start at most "
+        f"one process for each device"
+    )
 
 
 def is_first() -> bool:
@@ -231,7 +284,9 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Around what all processes do together: where it fails since one was lost, the watch has time to say so."""
+    """Around what all processes do together: where it fails since one was lost, the watch has time
+    to say so.
+    """
     try:
         yield
     except Exception:
@@ -254,10 +309,15 @@ def same(problem: str) -> None:
     from jax.experimental import multihost_utils
 
     with together():
-        hashes = np.asarray(multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(problem), np.uint8)))
+        hashes = np.asarray(
+            multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(problem), np.uint8))
+        )
     others = [index for index, found in enumerate(hashes) if np.any(found != hashes[0])]
     if others:
-        raise ValueError(f"what process {others[0]} is to sample is not what process 0 is to; give all the same files and data")
+        raise ValueError(
+            f"what process {others[0]} is to sample is not what process 0 is to; give all the "
+            f"same files and data"
+        )
 
 
 def agree(message: bytes) -> bytes:
@@ -271,4 +331,8 @@ def agree(message: bytes) -> bytes:
         buffer = np.zeros(length, np.uint8)
         if is_first():
             buffer[:] = np.frombuffer(message, np.uint8)
-        return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes() if length else b""
+        return (
+            np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes()
+            if length
+            else b""
+        )

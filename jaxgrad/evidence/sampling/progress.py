@@ -24,7 +24,8 @@ class Pace:
         self.samples, self.clock, self.start = samples, clock, clock()
 
     def line(self, samples: int, widest: float, needed: float) -> str:
-        """Return the line: samples, their rate, the widest interval against the resolution, and the time left.
+        """Return the line: samples, their rate, the widest interval against the resolution, and the
+        time left.
 
         Args:
             samples: drawn so far.
@@ -35,7 +36,11 @@ class Pace:
         >>> Pace(0, lambda: next(times)).line(4096, 3.0, 8192.0)
         '4096 samples, 2.0e+03/s, widest interval 3 × resolution, 2 s left'
         """
-        return self.tell(samples, f"widest interval {widest:.2g} × resolution" if math.isfinite(widest) else "", needed)
+        return self.tell(
+            samples,
+            f"widest interval {widest:.2g} × resolution" if math.isfinite(widest) else "",
+            needed,
+        )
 
     def tell(self, samples: int, width: str, needed: float) -> str:
         """Return the line with the precision reached put into words, or left out where it is "".
@@ -58,7 +63,9 @@ class Pace:
 
 @contextlib.contextmanager
 def shown(stream: TextIO | None = None) -> Iterator[Callable[[float, str], None] | None]:
-    """Show a line that is written over while the context lasts; None where the stream, by default stderr, is no terminal."""
+    """Show a line that is written over while the context lasts; None where the stream, by default
+    stderr, is no terminal.
+    """
     out: TextIO = sys.stderr if stream is None else stream
     if not out.isatty():
         yield None

@@ -1,16 +1,19 @@
 """Events of a mask that are too rare to be sampled, and what they would move.
 
-A sample shows nothing of what did not happen in it. So a few masks are built in which coins fall together as they seldom do,
-and the gradient is evaluated there. Let event e have the probability π_e, and let it shift entry j of the gradient by d_ej. Among N
-samples it is missing altogether with the probability (1 − π_e)^N ≤ e^(−π_e N). So with L as in `jaxgrad.evidence.sampling.tails`
+A sample shows nothing of what did not happen in it. So a few masks are built in which coins fall
+together as they seldom do, and the gradient is evaluated there. Let event e have the probability
+π_e, and let it shift entry j of the gradient by d_ej. Among N samples it is missing altogether with
+the probability (1 − π_e)^N ≤ e^(−π_e N). So with L as in `jaxgrad.evidence.sampling.tails`
 
     π_e ≥ L/N    it happened but with a probability of e^(−L), and the sample's own spread tells of it
     π_e < L/N    it may have been missed, and then the sampled mean is off by up to π_e d_ej: this is allowed for
 
-Tried are, for masks of independent coins, all coins of one row, of two, of all, or one coin in all rows at their rarer side, or all
-at one side, and random sets of two to eight coins of a row; where one of them shifts the gradient by much, coins are released until
-only those remain without which it does not. For other masks whose rows can be listed, single rows are tried. What hangs on an
-event that is none of these, and was never drawn, stays unseen; so does all of it for a mask that can do neither.
+Tried are, for masks of independent coins, all coins of one row, of two, of all, or one coin in all
+rows at their rarer side, or all at one side, and random sets of two to eight coins of a row; where
+one of them shifts the gradient by much, coins are released until only those remain without which it
+does not. For other masks whose rows can be listed, single rows are tried. What hangs on an event
+that is none of these, and was never drawn, stays unseen; so does all of it for a mask that can do
+neither.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,18 +53,31 @@ class Rarities:
     shift: np.ndarray
 
     def allowance(self, samples: float, odds: float) -> np.ndarray | float:
-        """Return what the mean of `samples` samples may be off by since an event did not happen in them."""
+        """Return what the mean of `samples` samples may be off by since an event did not happen in
+        them.
+        """
         missed = self.probability < odds / samples
         return (self.probability[missed, None] * self.shift[missed]).max(axis=0, initial=0.0)
 
     def worst(self, samples: float, odds: float) -> tuple[float, float]:
         """Return the probability and the shift of the missed event that is allowed most for."""
-        weight = np.where(self.probability < odds / samples, self.probability * self.shift.max(axis=1, initial=0.0), -1.0)
+        weight = np.where(
+            self.probability < odds / samples,
+            self.probability * self.shift.max(axis=1, initial=0.0),
+            -1.0,
+        )
         i = int(np.argmax(weight))
         return float(self.probability[i]), float(self.shift[i].max())
 
 
-def rarities(mask: Mask, shape: tuple[int, ...], evaluate: Evaluate, usual: np.ndarray, tolerance: np.ndarray, seed: int) -> Rarities:
+def rarities(
+    mask: Mask,
+    shape: tuple[int, ...],
+    evaluate: Evaluate,
+    usual: np.ndarray,
+    tolerance: np.ndarray,
+    seed: int,
+) -> Rarities:
     """Look for rare events that move a gradient.
 
     Args:
@@ -83,7 +99,10 @@ def rarities(mask: Mask, shape: tuple[int, ...], evaluate: Evaluate, usual: np.n
 
     def shifts(masks: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            moved = [np.abs(evaluate(_fill(masks[i : i + BATCH])) - centre) for i in range(0, len(masks), BATCH)]
+            moved = [
+                np.abs(evaluate(_fill(masks[i : i + BATCH])) - centre)
+                for i in range(0, len(masks), BATCH)
+            ]
         return np.nan_to_num(np.concatenate(moved)[: len(masks)], nan=np.inf)
 
     def keep(probabilities: np.ndarray, moved: np.ndarray) -> None:
@@ -93,10 +112,14 @@ def rarities(mask: Mask, shape: tuple[int, ...], evaluate: Evaluate, usual: np.n
 
     if coins is not None:
         forced = list(_coin_events(coins, shape, rng))[: BATCH if size > LARGE else None]
-        moved = shifts(np.stack([coins.place(event, usual[i % len(usual)]) for i, event in enumerate(forced)]))
+        moved = shifts(
+            np.stack([coins.place(event, usual[i % len(usual)]) for i, event in enumerate(forced)])
+        )
         keep(np.array([coins.probability(event) for event in forced]), moved)
         with np.errstate(over="ignore"):
-            first = int(np.argmax((moved / np.maximum(tolerance, np.finfo(float).tiny)).max(axis=1)))
+            first = int(
+                np.argmax((moved / np.maximum(tolerance, np.finfo(float).tiny)).max(axis=1))
+            )
         least = _least(coins, forced[first], moved[first], shifts, usual[first % len(usual)])
         if least is not None:
             keep(np.array([coins.probability(least)]), shifts(coins.place(least, usual[0])[None]))
@@ -119,7 +142,9 @@ def _fill(masks: np.ndarray) -> np.ndarray:
 
 
 Event = tuple[np.ndarray, np.ndarray, bool]
-"""Which coins are forced, (rows, coins) booleans; to what, likewise; whether any row may take the place of this one."""
+"""Which coins are forced, (rows, coins) booleans; to what, likewise; whether any row may take the
+place of this one.
+"""
 
 
 class _Coins:
@@ -133,12 +158,18 @@ class _Coins:
     def probability(self, event: Event) -> float:
         forced, values, any_row = event
         chance = np.where(values, self.chances, 1 - self.chances)[forced]
-        return float(np.exp(np.sum(np.log(chance)))) * (self.rows if any_row else 1) if np.all(chance > 0) else 0.0
+        return (
+            float(np.exp(np.sum(np.log(chance)))) * (self.rows if any_row else 1)
+            if np.all(chance > 0)
+            else 0.0
+        )
 
     def place(self, event: Event, usual: np.ndarray) -> np.ndarray:
         forced, values, _ = event
         rows = usual.reshape(self.rows, -1)
-        return np.where(forced[:, self.coin_of], values[:, self.coin_of].astype(float), rows).reshape(self.shape)
+        return np.where(
+            forced[:, self.coin_of], values[:, self.coin_of].astype(float), rows
+        ).reshape(self.shape)
 
 
 def _coins(mask: Any, shape: tuple[int, ...]) -> _Coins | None:
@@ -148,10 +179,16 @@ def _coins(mask: Any, shape: tuple[int, ...]) -> _Coins | None:
     factors = Factors(*at_once(lambda: tuple(mask.factors(shape[-1], 1))))
     if not np.array_equal(np.asarray(factors.values), [0.0, 1.0]):
         return None
-    return _Coins(np.asarray(factors.members).argmax(axis=0), np.asarray(factors.weights, np.float64)[:, 1], shape)
+    return _Coins(
+        np.asarray(factors.members).argmax(axis=0),
+        np.asarray(factors.weights, np.float64)[:, 1],
+        shape,
+    )
 
 
-def _coin_events(coins: _Coins, shape: tuple[int, ...], rng: np.random.Generator) -> Iterator[Event]:
+def _coin_events(
+    coins: _Coins, shape: tuple[int, ...], rng: np.random.Generator
+) -> Iterator[Event]:
     rows, count = coins.rows, len(coins.chances)
     rarer = np.broadcast_to(coins.rarer, (rows, count))
     sides = (rarer, np.zeros_like(rarer), np.ones_like(rarer))
@@ -170,12 +207,20 @@ def _coin_events(coins: _Coins, shape: tuple[int, ...], rng: np.random.Generator
     yield chosen(rng.integers(rows, size=2)), rarer, False
     for i in range(RANDOM_SETS if count > 1 else 0):
         some = rng.permutation(count)[: min(count, (2, 3, 4, 8)[i % 4])]
-        values = rarer if i % 2 else np.broadcast_to(rng.integers(2, size=count).astype(bool), (rows, count))
+        values = (
+            rarer
+            if i % 2
+            else np.broadcast_to(rng.integers(2, size=count).astype(bool), (rows, count))
+        )
         yield chosen(rng.integers(rows), some), values, True
 
 
 def _least(
-    coins: _Coins, event: Event, moved: np.ndarray, shifts: Callable[[np.ndarray], np.ndarray], usual: np.ndarray
+    coins: _Coins,
+    event: Event,
+    moved: np.ndarray,
+    shifts: Callable[[np.ndarray], np.ndarray],
+    usual: np.ndarray,
 ) -> Event | None:
     """Release coins as long as the shift remains; None where none can be released."""
     forced, values, any_row = event
@@ -193,11 +238,15 @@ def _least(
         forced = np.zeros_like(forced)
         for group in (g for g, n in zip(groups, needed, strict=True) if n):
             forced[tuple(group.T)] = True
-    return (forced, values, any_row or forced.any(axis=1).sum() == 1) if forced.sum() < begin else None
+    return (
+        (forced, values, any_row or forced.any(axis=1).sum() == 1) if forced.sum() < begin else None
+    )
 
 
 def _rows(mask: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """List the rows of a mask and their probabilities, or nothing where there are too many or they cannot be listed."""
+    """List the rows of a mask and their probabilities, or nothing where there are too many or they
+    cannot be listed.
+    """
     if hasattr(mask, "support_size") and mask.support_size(n) * n <= LISTED:
         rows, probabilities = at_once(lambda: mask.support((n,)))
         return np.asarray(rows, np.float64), np.asarray(probabilities, np.float64)

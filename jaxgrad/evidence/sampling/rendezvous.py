@@ -1,4 +1,6 @@
-"""How the processes of a run find each other: the first listens at HOST:PORT, and the others report there."""
+"""How the processes of a run find each other: the first listens at HOST:PORT, and the others report
+there.
+"""
 
 import contextlib
 import json
@@ -9,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PATIENCE = 5.0
-"""Seconds within which who connects must say who it is, lest a stranger that says nothing keep the others out."""
+"""Seconds within which who connects must say who it is, lest a stranger that says nothing keep the
+others out.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,10 @@ class Line:
 
     def __init__(self, connection: socket.socket) -> None:
         """Take over an open connection."""
-        self.connection, self.lines = connection, connection.makefile("r", encoding="utf-8", errors="replace")
+        self.connection, self.lines = (
+            connection,
+            connection.makefile("r", encoding="utf-8", errors="replace"),
+        )
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send a message, to whom may be there no more."""
@@ -58,14 +65,23 @@ class Line:
 
 
 def gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any]:
-    """Wait for the others; tell each where JAX's coordinator is going to be, and its rank on its machine."""
+    """Wait for the others; tell each where JAX's coordinator is going to be, and its rank on its
+    machine.
+    """
     streams: dict[int, Line] = {}
     machines: dict[int, Any] = {0: socket.gethostname()}
     refused = ""
     try:
-        server = socket.create_server((host, port)) if _is_local(host) else socket.create_server(("", port))
+        server = (
+            socket.create_server((host, port))
+            if _is_local(host)
+            else socket.create_server(("", port))
+        )
     except OSError as error:
-        raise ValueError(f"`--coordinator` {where.coordinator} cannot be listened at: {error.strerror}; choose another port") from None
+        raise ValueError(
+            f"`--coordinator` {where.coordinator} cannot be listened at: {error.strerror}; choose "
+            f"another port"
+        ) from None
     with server:
         while len(streams) < where.count - 1 and not refused:
             server.settimeout(max(deadline - time.monotonic(), 0.01))
@@ -73,7 +89,10 @@ def gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any
                 connection, _ = server.accept()
             except TimeoutError:
                 away = ", ".join(str(i) for i in range(1, where.count) if i not in streams)
-                refused = f"of {where.count} processes {away} did not come in time; start them, or lower `--num-processes`"
+                refused = (
+                    f"of {where.count} processes {away} did not come in time; start them, "
+                    f"or lower `--num-processes`"
+                )
                 break
             stream = Line(connection)
             hello = stream.receive(min(deadline, time.monotonic() + PATIENCE))
@@ -83,10 +102,14 @@ def gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any
                 continue
             if hello.get("count") != where.count:
                 refused = (
-                    f"`--num-processes` is {where.count} for process 0, but {hello.get('count')} for process {index}; make them equal"
+                    f"`--num-processes` is {where.count} for process 0, but "
+                    f"{hello.get('count')} for process {index}; make them equal"
                 )
             elif hello.get("task") != where.task:
-                refused = f"process {index} was started with other derivations, options or versions than process 0; make them equal"
+                refused = (
+                    f"process {index} was started with other derivations, options or "
+                    f"versions than process 0; make them equal"
+                )
             elif index in machines:
                 refused = f"`--process-id` {index} was given to two processes; give each its own"
                 index = -index - 2  # answered too
@@ -109,20 +132,35 @@ def report(where: Place, host: str, port: int, deadline: float) -> dict[int, Any
     reason = "no answer"
     while time.monotonic() < deadline:
         try:
-            stream = Line(socket.create_connection((host, port), timeout=max(deadline - time.monotonic(), 0.1)))
+            stream = Line(
+                socket.create_connection(
+                    (host, port), timeout=max(deadline - time.monotonic(), 0.1)
+                )
+            )
             break
         except OSError as error:
             reason = error.strerror or str(error)
             time.sleep(0.2)
     else:
         raise ValueError(
-            f"`--coordinator` {where.coordinator} does not answer ({reason}); is process 0 running there, and is the port open?"
+            f"`--coordinator` {where.coordinator} does not answer ({reason}); is process 0 "
+            f"running there, and is the port open?"
         )
-    stream.send({"index": where.index, "count": where.count, "machine": socket.gethostname(), "task": where.task})
+    stream.send(
+        {
+            "index": where.index,
+            "count": where.count,
+            "machine": socket.gethostname(),
+            "task": where.task,
+        }
+    )
     told = stream.receive(deadline + 5)
     if "address" not in told:
         stream.close()
-        foreign = f"`--coordinator` {where.coordinator} does not answer as jaxgrad does; is it another program?"
+        foreign = (
+            f"`--coordinator` {where.coordinator} does not answer as jaxgrad does; is it "
+            f"another program?"
+        )
         raise ValueError(told.get("refused") or foreign)
     return {0: stream, -1: (told["address"], told["rank"], told["beside"])}
 

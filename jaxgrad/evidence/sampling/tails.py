@@ -1,23 +1,28 @@
 """How far the mean of chunk means may lie from the expectation, without taking them for normal.
 
-Let Y_1 … Y_C be independent chunk means with expectation μ, variance v and fourth central moment at most K v². With
-A = 1/C Σ (Y_i − μ)², and each of two inequalities failing with a probability of at most e^(−L),
+Let Y_1 … Y_C be independent chunk means with expectation μ, variance v and fourth central moment at
+most K v². With A = 1/C Σ (Y_i − μ)², and each of two inequalities failing with a probability of at
+most e^(−L),
 
     v ≤ A / (1 − √(2LK/C))                                                                       (1)
     |Ȳ − μ| ≤ L/(λC) + λ (A/6 + v/3)    for a λ > 0, twice e^(−L) for both signs                  (2)
 
-(1) is Markov's inequality for exp(−λ(Y − μ)²), since e^(−z) ≤ 1 − z + z²/2 for z ≥ 0. (2) is Markov's for exp(λ Σ(Y_i − μ)
-− λ² Σ(Y_i − μ)²/6), whose expectation is at most exp(C λ² v/3), since e^(x − x²/6) ≤ 1 + x + x²/3 for every x (Delyon,
-*Electron. J. Probab.* 14, 2009, ex. 2). Neither bounds Y or its skewness, and with the best λ (2) is √(2L (A/3 + 2v/3)/C): what a
-normal law would give, but for the place of A and v. The best λ depends on A; one of `GRID` values, a factor 2 apart from
-√(2L/(Cv)) down, is within √2 of it while A < 4^GRID v, and costs a factor `STEP` and ln GRID in L.
+(1) is Markov's inequality for exp(−λ(Y − μ)²), since e^(−z) ≤ 1 − z + z²/2 for z ≥ 0. (2) is
+Markov's for exp(λ Σ(Y_i − μ) − λ² Σ(Y_i − μ)²/6), whose expectation is at most exp(C λ² v/3), since
+e^(x − x²/6) ≤ 1 + x + x²/3 for every x (Delyon, *Electron. J. Probab.* 14, 2009, ex. 2). Neither
+bounds Y or its skewness, and with the best λ (2) is √(2L (A/3 + 2v/3)/C): what a normal law would
+give, but for the place of A and v. The best λ depends on A; one of `GRID` values, a factor 2 apart
+from √(2L/(Cv)) down, is within √2 of it while A < 4^GRID v, and costs a factor `STEP` and ln GRID
+in L.
 
-Last, A is about μ and what is measured is A − (Ȳ − μ)². With q = STEP² · 2(L + ln GRID)(1/3 + 2/(3(1 − √(2LK/C))))/C,
+Last, A is about μ and what is measured is A − (Ȳ − μ)². With q = STEP² · 2(L + ln GRID)(1/3 +
+2/(3(1 − √(2LK/C))))/C,
 
     |Ȳ − μ| ≤ √(q/(1 − q) · (measured A))
 
-so that all that is taken on trust from the sample is the kurtosis K, of which the excess over the normal 3 is doubled. What no
-sample shows, an event too rare to have happened, is the business of `jaxgrad.evidence.sampling.rare_events`.
+so that all that is taken on trust from the sample is the kurtosis K, of which the excess over the
+normal 3 is doubled. What no sample shows, an event too rare to have happened, is the business of
+`jaxgrad.evidence.sampling.rare_events`.
 """
 
 import math
@@ -36,7 +41,8 @@ NORMAL = 3.0
 
 
 def log_odds(false_alarm: float, looks: int, entries: int) -> float:
-    """Return L such that all events at all looks and entries together have at most the probability `false_alarm`.
+    """Return L such that all events at all looks and entries together have at most the probability
+    `false_alarm`.
 
     There are four at each: (1), (2) with either sign, and a rare event that was not seen.
 
@@ -53,7 +59,8 @@ class Tails:
     Attributes:
         count: number C of chunks.
         pivot: of shape (size,).
-        unit: of shape (size,), powers of two; by them fourth powers are kept from overflow and underflow.
+        unit: of shape (size,), powers of two; by them fourth powers are kept from overflow and
+            underflow.
         sums: of shape (4, size), Σ ((Y − pivot)/unit)^k for k = 1 … 4.
     """
 
@@ -70,12 +77,16 @@ class Tails:
     def add(self, chunk_means: np.ndarray) -> None:
         """Take in a block of chunk means, of shape (chunks, size)."""
         block = chunk_means.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so, and is told
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what is not finite stays so, and is told
             if self.count == 0:
                 self.pivot = block.mean(axis=0)
             block -= self.pivot
             largest = np.abs(block).max(axis=0, initial=0.0)
-            begins = (self.sums[1] == 0) & (largest > 0) & np.isfinite(largest)  # what has not varied so far adds up to 0 in any unit
+            begins = (
+                (self.sums[1] == 0) & (largest > 0) & np.isfinite(largest)
+            )  # what has not varied so far adds up to 0 in any unit
             self.unit = np.where(begins, unit_of(largest), self.unit)
             block /= self.unit
             squares = block * block
@@ -98,10 +109,16 @@ class Tails:
 
     def standard_error(self) -> np.ndarray:
         """Return the standard error of the mean; infinite before two chunks are in."""
-        return self.unit * np.sqrt(self.variance / (self.count - 1)) if self.count > 1 else np.full_like(self.pivot, np.inf)
+        return (
+            self.unit * np.sqrt(self.variance / (self.count - 1))
+            if self.count > 1
+            else np.full_like(self.pivot, np.inf)
+        )
 
     def kurtosis(self) -> np.ndarray:
-        """Return E(Y − μ)⁴/v² as sampled, the excess over the normal 3 doubled; 3 where nothing varies."""
+        """Return E(Y − μ)⁴/v² as sampled, the excess over the normal 3 doubled; 3 where nothing
+        varies.
+        """
         s1, s2, s3, s4 = self.sums / max(self.count, 1)
         with np.errstate(all="ignore"):
             fourth = s4 - 4 * s1 * s3 + 6 * s1**2 * s2 - 3 * s1**4
@@ -110,7 +127,8 @@ class Tails:
         return NORMAL + 2 * np.nan_to_num(excess, nan=np.inf)
 
     def half_width(self, odds: float, *, times: float = 1.0) -> np.ndarray:
-        """Return what |mean − expectation| exceeds with a probability of at most 3e^(−odds), for each entry.
+        """Return what |mean − expectation| exceeds with a probability of at most 3e^(−odds), for
+        each entry.
 
         Args:
             odds: L.

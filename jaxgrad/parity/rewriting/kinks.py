@@ -18,18 +18,24 @@ def bounds(scene: Scene) -> Iterator[Attempt]:
     for slope in (1.0, 0.0):
         words = f"a derivative of {slope:g} where the bound is met"
         if len(found) > 1:
-            yield Attempt({i: _one_sided(eqn, slope) for i, eqn in found}, f"{words} restores parity")
+            yield Attempt(
+                {i: _one_sided(eqn, slope) for i, eqn in found}, f"{words} restores parity"
+            )
         for i, eqn in found:
             yield Attempt({i: _one_sided(eqn, slope)}, f"{words}{at(eqn)} restores parity")
 
 
-def _one_sided(eqn: core.JaxprEqn, slope: float) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
+def _one_sided(
+    eqn: core.JaxprEqn, slope: float
+) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
     moving = next((k for k, atom in enumerate(eqn.invars) if isinstance(atom, core.Var)), 0)
 
     def run(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
         (value,) = bind(eqn, xs)
         x, fixed = xs[moving], [b for k, b in enumerate(xs) if k != moving]
-        met = functools.reduce(jnp.logical_or, [value == b for b in fixed], jnp.zeros(value.shape, bool))
+        met = functools.reduce(
+            jnp.logical_or, [value == b for b in fixed], jnp.zeros(value.shape, bool)
+        )
         passes = (value == x) if slope else (value == x) & ~met
         return [jnp.where(passes, x, jax.lax.stop_gradient(value))]
 
@@ -39,7 +45,10 @@ def _one_sided(eqn: core.JaxprEqn, slope: float) -> Callable[[core.JaxprEqn, Seq
 def absolutes(scene: Scene) -> Iterator[Attempt]:
     """The derivative of abs at 0 is 0."""
     for i, eqn in scene.each("abs"):
-        yield Attempt({i: lambda eqn, xs: [xs[0] * jax.lax.stop_gradient(jnp.sign(xs[0]))]}, f"abs'(0) = 0{at(eqn)} restores parity")
+        yield Attempt(
+            {i: lambda eqn, xs: [xs[0] * jax.lax.stop_gradient(jnp.sign(xs[0]))]},
+            f"abs'(0) = 0{at(eqn)} restores parity",
+        )
 
 
 def maxima(scene: Scene) -> Iterator[Attempt]:
@@ -62,7 +71,12 @@ def _single(which: str) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
     return run
 
 
-_OTHER = {"ge": (jax.lax.gt_p, ">"), "gt": (jax.lax.ge_p, ">="), "le": (jax.lax.lt_p, "<"), "lt": (jax.lax.le_p, "<=")}
+_OTHER = {
+    "ge": (jax.lax.gt_p, ">"),
+    "gt": (jax.lax.ge_p, ">="),
+    "le": (jax.lax.lt_p, "<"),
+    "lt": (jax.lax.le_p, "<="),
+}
 
 
 def comparisons(scene: Scene) -> Iterator[Attempt]:
@@ -99,7 +113,13 @@ def powers(scene: Scene) -> Iterator[Attempt]:
     def safe(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
         x, y = xs
         none = y == 0
-        return [jnp.where(none, 1.0, bind(eqn, [jnp.where(none, 1.0, x), jnp.broadcast_to(y, x.shape)])[0])]
+        return [
+            jnp.where(
+                none, 1.0, bind(eqn, [jnp.where(none, 1.0, x), jnp.broadcast_to(y, x.shape)])[0]
+            )
+        ]
 
     for i, eqn in scene.each("pow"):
-        yield Attempt({i: safe}, f"a gradient of 0 where the exponent is 0{at(eqn)} restores parity")
+        yield Attempt(
+            {i: safe}, f"a gradient of 0 where the exponent is 0{at(eqn)} restores parity"
+        )

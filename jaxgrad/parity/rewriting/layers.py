@@ -23,11 +23,20 @@ def gelus(scene: Scene) -> Iterator[Attempt]:
         return jnp.tanh(root * (x + 0.044715 * x**3))
 
     for i, _ in scene.each("erf"):
-        yield Attempt({i: lambda eqn, xs: [by_tanh(xs[0])]}, "the tanh form of GELU (approximate='tanh') restores parity")
+        yield Attempt(
+            {i: lambda eqn, xs: [by_tanh(xs[0])]},
+            "the tanh form of GELU (approximate='tanh') restores parity",
+        )
     for i, _ in scene.each("erfc"):
-        yield Attempt({i: lambda eqn, xs: [1 - by_tanh(xs[0])]}, "the tanh form of GELU (approximate='tanh') restores parity")
+        yield Attempt(
+            {i: lambda eqn, xs: [1 - by_tanh(xs[0])]},
+            "the tanh form of GELU (approximate='tanh') restores parity",
+        )
     for i, _ in scene.each("tanh"):
-        yield Attempt({i: lambda eqn, xs: [_erf_of(xs[0], root)]}, "the erf form of GELU (approximate=False) restores parity")
+        yield Attempt(
+            {i: lambda eqn, xs: [_erf_of(xs[0], root)]},
+            "the erf form of GELU (approximate=False) restores parity",
+        )
 
 
 def _erf_of(u: Any, root: float) -> Any:
@@ -46,7 +55,10 @@ def softplus(scene: Scene) -> Iterator[Attempt]:
             def linear(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
                 return [jnp.where(xs[0] > 20, xs[0], bind(eqn, xs)[0])]
 
-            yield Attempt({i: linear}, f"x itself above 20, as torch's threshold has it,{at(eqn)} restores parity")
+            yield Attempt(
+                {i: linear},
+                f"x itself above 20, as torch's threshold has it,{at(eqn)} restores parity",
+            )
 
 
 def sixths(scene: Scene) -> Iterator[Attempt]:
@@ -57,28 +69,43 @@ def sixths(scene: Scene) -> Iterator[Attempt]:
         return [rounded * xs[0] + jax.lax.stop_gradient(bind(eqn, xs)[0] - rounded * xs[0])]
 
     for i, k, value in scene.literals("div", "mul"):
-        if math.isclose(value, 6.0 if scene.block.equations[i].primitive.name == "div" else 1 / 6) and k == 1:
+        if (
+            math.isclose(value, 6.0 if scene.block.equations[i].primitive.name == "div" else 1 / 6)
+            and k == 1
+        ):
             text = (
-                "torch's derivative of hardsigmoid is 1/6 rounded to float32: with that, parity is restored; the port is the more exact"
+                "torch's derivative of hardsigmoid is 1/6 rounded to float32: with that, "
+                "parity is restored; the port is the more exact"
             )
             yield Attempt({i: run}, text)
 
 
 def transposes(scene: Scene) -> Iterator[Attempt]:
     """A square matrix that is read from the parameters, transposed before a product."""
-    parameters = {v: key.name for key, v in scene.block.reads.items() if key.kind in ("parameter", "fixed")}
+    parameters = {
+        v: key.name for key, v in scene.block.reads.items() if key.kind in ("parameter", "fixed")
+    }
     for i, eqn in scene.each("dot_general"):
         for k, atom in enumerate(eqn.invars):
             shape = shape_of(atom)
             if len(shape) == 2 and shape[0] == shape[1]:
-                name = parameters.get(atom, "the square matrix") if isinstance(atom, core.Var) else "the square matrix"
-                yield Attempt({i: with_operand(k, jnp.transpose)}, f"transposing {name}{at(eqn)} restores parity")
+                name = (
+                    parameters.get(atom, "the square matrix")
+                    if isinstance(atom, core.Var)
+                    else "the square matrix"
+                )
+                yield Attempt(
+                    {i: with_operand(k, jnp.transpose)},
+                    f"transposing {name}{at(eqn)} restores parity",
+                )
 
 
 def biases(scene: Scene) -> Iterator[Attempt]:
     """The biases of every weight whose own is not read, added after its product."""
     made, read = scene.producers(), {key.name for key in scene.block.reads}
-    parameters = {v: key.name for key, v in scene.block.reads.items() if key.kind in ("parameter", "fixed")}
+    parameters = {
+        v: key.name for key, v in scene.block.reads.items() if key.kind in ("parameter", "fixed")
+    }
     for last in (True, False):
         changes, names = {}, {}
         for i, eqn in scene.each("dot_general"):
@@ -98,26 +125,41 @@ def biases(scene: Scene) -> Iterator[Attempt]:
 
 
 def _origin(atom: Any, made: Any, parameters: Any) -> tuple[str, slice | None]:
-    """Return the parameter that an operand is a rearrangement of, and which of its rows; an empty name where there is none."""
+    """Return the parameter that an operand is a rearrangement of, and which of its rows; an empty
+    name where there is none.
+    """
     rows = None
     while atom in made if isinstance(atom, core.Var) else False:
         eqn = made[atom]
         name = eqn.primitive.name
         if name == "slice":
-            axis = int(np.argmax([a != b for a, b in zip(shape_of(eqn.invars[0]), shape_of(atom), strict=True)]))
+            axis = int(
+                np.argmax(
+                    [a != b for a, b in zip(shape_of(eqn.invars[0]), shape_of(atom), strict=True)]
+                )
+            )
             rows = slice(eqn.params["start_indices"][axis], eqn.params["limit_indices"][axis])
         elif name == "split":
             edges = np.cumsum([0, *eqn.params["sizes"]])
             at = eqn.outvars.index(atom)
             rows = slice(int(edges[at]), int(edges[at + 1]))
-        elif name not in ("transpose", "reshape", "squeeze", "copy", "convert_element_type", "name"):
+        elif name not in (
+            "transpose",
+            "reshape",
+            "squeeze",
+            "copy",
+            "convert_element_type",
+            "name",
+        ):
             return "", None
         atom = eqn.invars[0]
     return (parameters.get(atom, ""), rows) if isinstance(atom, core.Var) else ("", None)
 
 
 def _placed(shape: tuple[int, ...], size: int, last: bool) -> tuple[int, ...] | None:
-    """Return the shape in which a vector stands along the last (or first) axes of an array, one or several that hold it."""
+    """Return the shape in which a vector stands along the last (or first) axes of an array, one or
+    several that hold it.
+    """
     for end in range(len(shape), 0, -1) if last else range(1, len(shape) + 1):
         for start in range(end - 1, -1, -1):
             if math.prod(shape[start:end]) == size:
@@ -143,7 +185,9 @@ def paddings(scene: Scene) -> Iterator[Attempt]:
             guesses.insert(0, tuple((int(p), int(p)) for p in own))
         for guess in dict.fromkeys(guesses):
             if guess != tuple(map(tuple, used)):
-                yield Attempt({i: _padded(guess)}, f"padding={[list(g) for g in guess]} restores parity")
+                yield Attempt(
+                    {i: _padded(guess)}, f"padding={[list(g) for g in guess]} restores parity"
+                )
 
 
 def _padded(padding: Any) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
@@ -161,7 +205,10 @@ def kernels(scene: Scene) -> Iterator[Attempt]:
     for i, eqn in scene.each("conv_general_dilated"):
         spatial = eqn.params["dimension_numbers"].rhs_spec[2:]
         turned = with_operand(1, lambda x, axes=spatial: jnp.flip(x, axes))
-        yield Attempt({i: turned}, f"turning the kernel by half a turn{at(eqn)} restores parity (transpose_kernel=True)")
+        yield Attempt(
+            {i: turned},
+            f"turning the kernel by half a turn{at(eqn)} restores parity (transpose_kernel=True)",
+        )
 
 
 def corrections(scene: Scene) -> Iterator[Attempt]:
@@ -170,13 +217,18 @@ def corrections(scene: Scene) -> Iterator[Attempt]:
         n = math.prod(shape_of(eqn.invars[0])) // max(1, math.prod(shape_of(eqn.outvars[0])))
         ratio = n / max(1, n - 1)
         power = 0.5 if eqn.params["name"] == "_std" else 1.0
-        yield Attempt({i: times(ratio**power)}, f"dividing by n − 1 (ddof=1){at(eqn)} restores parity")
+        yield Attempt(
+            {i: times(ratio**power)}, f"dividing by n − 1 (ddof=1){at(eqn)} restores parity"
+        )
         yield Attempt({i: times(ratio**-power)}, f"dividing by n (ddof=0){at(eqn)} restores parity")
     for i, k, value in scene.literals("div"):
         if k == 1 and value >= 2 and value == int(value):
             eqn = scene.block.equations[i]
             for other in (value - 1, value + 1):
-                text = f"dividing by {short(other)} in place of {short(value)}{at(eqn)} restores parity"
+                text = (
+                    f"dividing by {short(other)} in place of {short(value)}{at(eqn)} restores "
+                    f"parity"
+                )
                 yield Attempt({i: with_operand(1, lambda x, v=other: jnp.full_like(x, v))}, text)
 
 
@@ -184,7 +236,11 @@ def medians(scene: Scene) -> Iterator[Attempt]:
     """The lower of the two entries in the middle."""
     for i, eqn in scene.each("median", "quantile"):
         shape, out = (shape_of(v) for v in (eqn.invars[0], eqn.outvars[0]))
-        axes = [None] if not out else [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == out]
+        axes = (
+            [None]
+            if not out
+            else [a for a in range(len(shape)) if shape[:a] + shape[a + 1 :] == out]
+        )
         for axis in axes:
 
             def lower(eqn: core.JaxprEqn, xs: Sequence[Any], axis: Any = axis) -> list[Any]:
@@ -192,7 +248,9 @@ def medians(scene: Scene) -> Iterator[Attempt]:
                 along = 0 if axis is None else axis
                 return [jnp.take(jnp.sort(x, along), (x.shape[along] - 1) // 2, axis=along)]
 
-            yield Attempt({i: lower}, f"the lower of the two entries in the middle{at(eqn)} restores parity")
+            yield Attempt(
+                {i: lower}, f"the lower of the two entries in the middle{at(eqn)} restores parity"
+            )
 
 
 def scales(scene: Scene) -> Iterator[Attempt]:
@@ -201,5 +259,10 @@ def scales(scene: Scene) -> Iterator[Attempt]:
         ((contracted, _), _), shape = eqn.params["dimension_numbers"], shape_of(eqn.invars[0])
         d = math.prod(shape[a] for a in contracted)
         if d > 1:
-            yield Attempt({i: times(d**-0.5)}, f"a factor of 1/√{d} after the product{at(eqn)} restores parity")
-            yield Attempt({i: times(d**0.5)}, f"a factor of √{d} after the product{at(eqn)} restores parity")
+            yield Attempt(
+                {i: times(d**-0.5)},
+                f"a factor of 1/√{d} after the product{at(eqn)} restores parity",
+            )
+            yield Attempt(
+                {i: times(d**0.5)}, f"a factor of √{d} after the product{at(eqn)} restores parity"
+            )

@@ -16,7 +16,16 @@ _MACHINE = {float(np.finfo(t).eps): "jnp.finfo(x.dtype).eps" for t in (np.float6
 _EPS = (1e-5, 1e-6, *_MACHINE, 1e-8, 1e-12, 1e-10, 1e-7, 1e-3)
 _CONSTANTS = (1e-2, 1e-4, 0.1, 0.9, 0.99, 0.999, 1e-8, 1e-10, 1e-7, 0.0, 0.01, 0.25, 0.5, 2.0)
 _DECAYS = (0.99, 0.9, 0.999, 0.95)
-_SCALED = ("mul", "div", "neg", "reduce_sum", "convert_element_type", "reshape", "squeeze", "broadcast_in_dim")
+_SCALED = (
+    "mul",
+    "div",
+    "neg",
+    "reduce_sum",
+    "convert_element_type",
+    "reshape",
+    "squeeze",
+    "broadcast_in_dim",
+)
 _FEW = 12
 """Different numbers in a block, up to which each is tried against the defaults of optimizers."""
 
@@ -36,21 +45,35 @@ def epsilons(scene: Scene) -> Iterator[Attempt]:
 
 
 def options(scene: Scene) -> Iterator[Attempt]:
-    """The torch module's own numbers, and what dropout makes of them, in place of each plain number."""
-    given = {k: float(v) for k, v in scene.options.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    """The torch module's own numbers, and what dropout makes of them, in place of each plain
+    number.
+    """
+    given = {
+        k: float(v)
+        for k, v in scene.options.items()
+        if isinstance(v, (int, float)) and not isinstance(v, bool)
+    }
     wanted = {f"{k}={short(v)}": v for k, v in given.items()}
     p = given.get("p", given.get("dropout", 0.0))
     if 0 < p < 1:
-        wanted |= {f"1 − p = {short(1 - p)}": 1 - p, f"1/(1 − p) = {short(1 / (1 - p))}": 1 / (1 - p)}
+        wanted |= {
+            f"1 − p = {short(1 - p)}": 1 - p,
+            f"1/(1 − p) = {short(1 / (1 - p))}": 1 / (1 - p),
+        }
     for i, k, value in scene.literals():
         for words, other in wanted.items():
             if not math.isclose(other, value, rel_tol=1e-6):
-                text = f"{words} in place of {short(value)}{at(scene.block.equations[i])} restores parity"
+                text = (
+                    f"{words} in place of {short(value)}{at(scene.block.equations[i])} "
+                    f"restores parity"
+                )
                 yield Attempt({i: with_operand(k, lambda x, v=other: jnp.full_like(x, v))}, text)
 
 
 def constants(scene: Scene) -> Iterator[Attempt]:
-    """The defaults of optimizers in place of a plain number, wherever it stands, in blocks that have few."""
+    """The defaults of optimizers in place of a plain number, wherever it stands, in blocks that
+    have few.
+    """
     places: dict[float, list[tuple[int, int]]] = {}
     for i, k, value in scene.literals():
         if 0 < abs(value) < 1:
@@ -59,7 +82,10 @@ def constants(scene: Scene) -> Iterator[Attempt]:
         for other in _CONSTANTS:
             if not math.isclose(other, value, rel_tol=1e-6):
                 where = at(scene.block.equations[found[0][0]]) if len(found) == 1 else ""
-                yield Attempt(_set(dict.fromkeys(found, other)), f"{short(other)} in place of {short(value)}{where} restores parity")
+                yield Attempt(
+                    _set(dict.fromkeys(found, other)),
+                    f"{short(other)} in place of {short(value)}{where} restores parity",
+                )
 
 
 def _set(numbers: dict[tuple[int, int], float]) -> dict[int, Any]:
@@ -69,13 +95,17 @@ def _set(numbers: dict[tuple[int, int], float]) -> dict[int, Any]:
         changes.setdefault(i, {})[k] = value
 
     def change(own: dict[int, float]) -> Any:
-        return lambda eqn, xs: bind(eqn, [jnp.full_like(x, own[k]) if k in own else x for k, x in enumerate(xs)])
+        return lambda eqn, xs: bind(
+            eqn, [jnp.full_like(x, own[k]) if k in own else x for k, x in enumerate(xs)]
+        )
 
     return {i: change(own) for i, own in changes.items()}
 
 
 def decays(scene: Scene) -> Iterator[Attempt]:
-    """Another decay ρ of a running mean ρ m + (1 − ρ) x, alone and with eps taken out of the root, as optimizers have it."""
+    """Another decay ρ of a running mean ρ m + (1 − ρ) x, alone and with eps taken out of the root,
+    as optimizers have it.
+    """
     literals = list(scene.literals("mul"))
     pairs = {
         value: [(i, k) for i, k, v in literals if v == value] for _, _, value in literals
@@ -89,7 +119,10 @@ def decays(scene: Scene) -> Iterator[Attempt]:
                 numbers = dict.fromkeys(found, other) | dict.fromkeys(rest, 1 - other)
                 changed.append((f"a decay of {short(other)} in place of {short(value)}", numbers))
     starts = [(i, k) for i, k, v in scene.literals("broadcast_in_dim") if v > 0]
-    first = [("", {}), *([("an accumulator that starts at 0", dict.fromkeys(starts, 0.0))] if starts else [])]
+    first = [
+        ("", {}),
+        *([("an accumulator that starts at 0", dict.fromkeys(starts, 0.0))] if starts else []),
+    ]
     outside = [("", {}), *_outside(scene)]
     for (a, one), (b, two), (c, three) in itertools.product(changed, first, outside):
         words = [w for w in (a, b, c) if w]
@@ -104,15 +137,25 @@ def _variable(eqn: core.JaxprEqn) -> Any:
 
 def _outside(scene: Scene) -> Iterator[tuple[str, dict[int, Any]]]:
     """Yield every √(x + eps) as √x + eps, for the eps that stands there and for torch's."""
-    sums = {scene.block.equations[i].outvars[0]: (i, k, v) for i, k, v in scene.literals("add") if 0 < v <= 1e-2}
-    found = [(i, eqn, sums[_variable(eqn)]) for i, eqn in scene.each("sqrt", "rsqrt") if sums.get(_variable(eqn))]
+    sums = {
+        scene.block.equations[i].outvars[0]: (i, k, v)
+        for i, k, v in scene.literals("add")
+        if 0 < v <= 1e-2
+    }
+    found = [
+        (i, eqn, sums[_variable(eqn)])
+        for i, eqn in scene.each("sqrt", "rsqrt")
+        if sums.get(_variable(eqn))
+    ]
     for other in dict.fromkeys((*(v for *_, (_, _, v) in found), 1e-8, 1e-10)) if found else ():
         changes: dict[int, Any] = {}
         for i, eqn, (j, k, _) in found:
             changes[j] = with_operand(k, jnp.zeros_like)
             inverse = eqn.primitive.name == "rsqrt"
 
-            def root(eqn: core.JaxprEqn, xs: Sequence[Any], inverse: bool = inverse, eps: float = other) -> list[Any]:
+            def root(
+                eqn: core.JaxprEqn, xs: Sequence[Any], inverse: bool = inverse, eps: float = other
+            ) -> list[Any]:
                 y = jnp.sqrt(xs[0]) + eps
                 return [1 / y if inverse else y]
 
@@ -132,7 +175,11 @@ def factors(scene: Scene) -> Iterator[Attempt]:
     """The result times 2 or half of it, and its negative."""
     last = len(scene.block.equations) - 1
     for factor in (2.0, 0.5, -1.0) if last >= 0 else ():
-        hint = " (optax.l2_loss is half of torch's MSELoss)" if factor == 2.0 and _of_squares(scene) else ""
+        hint = (
+            " (optax.l2_loss is half of torch's MSELoss)"
+            if factor == 2.0 and _of_squares(scene)
+            else ""
+        )
         yield Attempt({last: times(factor)}, f"a factor of {factor:g} restores parity{hint}")
 
 
@@ -142,7 +189,11 @@ def _of_squares(scene: Scene) -> bool:
     while isinstance(atom, core.Var) and atom in made:
         eqn = made[atom]
         name, read = eqn.primitive.name, {v for v in eqn.invars if isinstance(v, core.Var)}
-        if name == "square" or eqn.params.get("y") == 2 or (name == "mul" and eqn.invars[0] is eqn.invars[1]):
+        if (
+            name == "square"
+            or eqn.params.get("y") == 2
+            or (name == "mul" and eqn.invars[0] is eqn.invars[1])
+        ):
             return True
         if name not in _SCALED or len(read) != 1:
             return False

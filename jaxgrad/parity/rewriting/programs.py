@@ -1,4 +1,6 @@
-"""What is done to a whole program: its precision, its derivative rules, its stop_gradient, its scans."""
+"""What is done to a whole program: its precision, its derivative rules, its stop_gradient, its
+scans.
+"""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +20,11 @@ from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
 
 def precisions(scene: Scene) -> Iterator[Attempt]:
     """The whole block in float64."""
-    low = [eqn for eqn in scene.block.equations if any(getattr(v.aval, "dtype", None) == np.float32 for v in eqn.outvars)]
+    low = [
+        eqn
+        for eqn in scene.block.equations
+        if any(getattr(v.aval, "dtype", None) == np.float32 for v in eqn.outvars)
+    ]
 
     def wide(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
         xs = [x.astype(np.float64) if x.dtype == np.float32 else x for x in map(jnp.asarray, xs)]
@@ -30,8 +36,14 @@ def precisions(scene: Scene) -> Iterator[Attempt]:
         return list(out) if eqn.primitive.multiple_results else [out]
 
     if low:
-        changed = {i: wide for i, eqn in enumerate(scene.block.equations) if eqn.primitive.name not in ("jit", "pjit", "scan")}
-        yield Attempt(changed, f"float64 throughout, without the float32{at(low[0])}, restores parity")
+        changed = {
+            i: wide
+            for i, eqn in enumerate(scene.block.equations)
+            if eqn.primitive.name not in ("jit", "pjit", "scan")
+        }
+        yield Attempt(
+            changed, f"float64 throughout, without the float32{at(low[0])}, restores parity"
+        )
 
 
 def rules(scene: Scene) -> Iterator[Attempt]:
@@ -44,17 +56,24 @@ def rules(scene: Scene) -> Iterator[Attempt]:
 
         name = eqn.params.get("name")
         called = f" of {name}" if isinstance(name, str) else ""
-        yield Attempt({i: plain}, f"without its custom derivative rule{called}{at(eqn)}, parity is restored")
+        yield Attempt(
+            {i: plain}, f"without its custom derivative rule{called}{at(eqn)}, parity is restored"
+        )
 
 
 def stops(scene: Scene) -> Iterator[Attempt]:
     """No stop_gradient."""
     every = dict(scene.each("stop_gradient"))
     if len(every) > 1:
-        words = f"without any stop_gradient, of which the first is{at(next(iter(every.values())))}, parity is restored"
+        words = (
+            f"without any stop_gradient, of which the first "
+            f"is{at(next(iter(every.values())))}, parity is restored"
+        )
         yield Attempt(dict.fromkeys(every, lambda eqn, xs: list(xs)), words)
     for i, eqn in every.items():
-        yield Attempt({i: lambda eqn, xs: list(xs)}, f"without stop_gradient{at(eqn)}, parity is restored")
+        yield Attempt(
+            {i: lambda eqn, xs: list(xs)}, f"without stop_gradient{at(eqn)}, parity is restored"
+        )
 
 
 def scans(scene: Scene) -> Iterator[Attempt]:
@@ -63,13 +82,24 @@ def scans(scene: Scene) -> Iterator[Attempt]:
     for name, array in scene.vectors.items():
         if array.size % 3 == 0:
             size = array.size // 3
-            terms += [(f"{name}[{k * size}:{(k + 1) * size}]", array[k * size : (k + 1) * size]) for k in range(3)]
             terms += [
-                (f"{name}[{k * size}:{(k + 1) * size}]", np.where(np.arange(array.size) // size == k, array, 0.0)) for k in range(3)
+                (f"{name}[{k * size}:{(k + 1) * size}]", array[k * size : (k + 1) * size])
+                for k in range(3)
+            ]
+            terms += [
+                (
+                    f"{name}[{k * size}:{(k + 1) * size}]",
+                    np.where(np.arange(array.size) // size == k, array, 0.0),
+                )
+                for k in range(3)
             ]
     for i, eqn in scene.each("scan"):
         body = eqn.params["jaxpr"].jaxpr.eqns
-        products = {j: shape_of(e.outvars[0]) for j, e in enumerate(body) if e.primitive.name == "dot_general"}
+        products = {
+            j: shape_of(e.outvars[0])
+            for j, e in enumerate(body)
+            if e.primitive.name == "dot_general"
+        }
         products = {j: shape for j, shape in products.items() if shape}
         for j, shape in products.items():
             for name, term in terms:
@@ -78,7 +108,9 @@ def scans(scene: Scene) -> Iterator[Attempt]:
                     yield Attempt({i: _with_term(j, term, products)}, text)
 
 
-def _with_term(number: int, term: np.ndarray, products: Mapping[int, tuple[int, ...]]) -> Callable[..., list[Any]]:
+def _with_term(
+    number: int, term: np.ndarray, products: Mapping[int, tuple[int, ...]]
+) -> Callable[..., list[Any]]:
     """Run a scan in which a term is added to one of its products."""
     added = {j: np.zeros(shape[-1]) for j, shape in products.items()} | {number: term}
     return lambda eqn, xs: list(_scan_with_terms(eqn)(added, list(xs)))
@@ -91,7 +123,10 @@ def _scan_with_terms(eqn: core.JaxprEqn) -> Callable[..., Any]:
     fixed, carried = params["num_consts"], params["num_carry"]
 
     def run(added: dict[int, Any], xs: list[Any]) -> list[Any]:
-        changed = {j: lambda e, ys, term=term: [bind(e, ys)[0] + term.astype(ys[0].dtype)] for j, term in added.items()}
+        changed = {
+            j: lambda e, ys, term=term: [bind(e, ys)[0] + term.astype(ys[0].dtype)]
+            for j, term in added.items()
+        }
 
         def step(carry: Sequence[Any], given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
             env = dict(zip(body.jaxpr.constvars, body.consts, strict=True))
@@ -100,7 +135,9 @@ def _scan_with_terms(eqn: core.JaxprEqn) -> Callable[..., Any]:
             return outputs[:carried], outputs[carried:]
 
         options = {k: params[k] for k in ("length", "reverse", "unroll")}
-        last, rows = jax.lax.scan(step, xs[fixed : fixed + carried], xs[fixed + carried :], **options)
+        last, rows = jax.lax.scan(
+            step, xs[fixed : fixed + carried], xs[fixed + carried :], **options
+        )
         return [*last, *rows]
 
     return jax.jit(run)

@@ -1,4 +1,6 @@
-"""Resizing as torch does it: no antialiasing, a kernel of its own, and the nearest entry to the left."""
+"""Resizing as torch does it: no antialiasing, a kernel of its own, and the nearest entry to the
+left.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,10 +22,20 @@ def resizes(scene: Scene) -> Iterator[Attempt]:
             def plain(eqn: core.JaxprEqn, xs: Sequence[Any], method: str = method) -> list[Any]:
                 return [jax.image.resize(xs[0], shape_of(eqn.outvars[0]), method, antialias=False)]
 
-            yield Attempt({i: plain}, f"jax.image.resize(…, {method!r}, antialias=False){at(eqn)} restores parity")
+            yield Attempt(
+                {i: plain},
+                f"jax.image.resize(…, {method!r}, antialias=False){at(eqn)} restores parity",
+            )
         for weights, words in (
-            (cubic, "cubic interpolation with a = −0.75 and no antialiasing, in place of jax.image.resize's a = −0.5,"),
-            (nearest, "taking entry ⌊i n/m⌋ of n, in place of jax.image.resize's nearest ⌊(i + ½) n/m⌋,"),
+            (
+                cubic,
+                "cubic interpolation with a = −0.75 and no antialiasing, in place of "
+                "jax.image.resize's a = −0.5,",
+            ),
+            (
+                nearest,
+                "taking entry ⌊i n/m⌋ of n, in place of jax.image.resize's nearest ⌊(i + ½) n/m⌋,",
+            ),
         ):
 
             def across(eqn: core.JaxprEqn, xs: Sequence[Any], weights: Any = weights) -> list[Any]:
@@ -37,7 +49,9 @@ def _across(weights: Any, xs: Sequence[Any], shape: tuple[int, ...]) -> Any:
     y = xs[0]
     for axis, (n, m) in enumerate(zip(y.shape, shape, strict=True)):
         if n != m:
-            y = jnp.moveaxis(jnp.tensordot(jnp.asarray(weights(n, m), y.dtype), y, (1, axis)), 0, axis)
+            y = jnp.moveaxis(
+                jnp.tensordot(jnp.asarray(weights(n, m), y.dtype), y, (1, axis)), 0, axis
+            )
     return y
 
 
@@ -53,7 +67,8 @@ def nearest(n: int, m: int) -> np.ndarray:
 
 
 def cubic(n: int, m: int, a: float = -0.75) -> np.ndarray:
-    """Return the weights of bicubic interpolation from n entries to m, with Keys' parameter a, which is −0.75 in torch.
+    """Return the weights of bicubic interpolation from n entries to m, with Keys' parameter a,
+    which is −0.75 in torch.
 
     >>> cubic(4, 4).round(3).tolist() == np.eye(4).tolist()
     True
@@ -65,5 +80,7 @@ def cubic(n: int, m: int, a: float = -0.75) -> np.ndarray:
     for k in range(-1, 3):
         d = np.abs(place - first - k)
         near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
-        np.add.at(weights, (np.arange(m), np.clip(first + k, 0, n - 1)), np.where(d <= 1, near, far))
+        np.add.at(
+            weights, (np.arange(m), np.clip(first + k, 0, n - 1)), np.where(d <= 1, near, far)
+        )
     return weights

@@ -1,7 +1,7 @@
 """Changes of a block's equations that undo a difference in convention.
 
-Each function looks at a block and yields attempts: which equations get another meaning, and how that is said. Nothing here
-knows whether an attempt is right; that is measured.
+Each function looks at a block and yields attempts: which equations get another meaning, and how
+that is said. Nothing here knows whether an attempt is right; that is measured.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,8 @@ class Scene(NamedTuple):
     Attributes:
         block: the block.
         options: the module's plain options.
-        vectors: parameters of one axis, of the module and of those within it, by their name in torch's state dict.
+        vectors: parameters of one axis, of the module and of those within it, by their name in
+            torch's state dict.
     """
 
     block: Block
@@ -39,14 +40,20 @@ class Scene(NamedTuple):
     def each(self, *names: str) -> Iterator[tuple[int, core.JaxprEqn]]:
         """Yield the equations of some primitives, with their number."""
         for i, eqn in enumerate(self.block.equations):
-            if eqn.primitive.name in names or (eqn.primitive.name in ("jit", "pjit") and eqn.params.get("name") in names):
+            if eqn.primitive.name in names or (
+                eqn.primitive.name in ("jit", "pjit") and eqn.params.get("name") in names
+            ):
                 yield i, eqn
 
     def literals(self, *names: str) -> Iterator[tuple[int, int, float]]:
         """Yield the plain real numbers among operands: equation, operand and value."""
         for i, eqn in self.each(*names) if names else enumerate(self.block.equations):
             for k, atom in enumerate(eqn.invars):
-                if isinstance(atom, core.Literal) and dtype_of(atom).kind == "f" and not shape_of(atom):
+                if (
+                    isinstance(atom, core.Literal)
+                    and dtype_of(atom).kind == "f"
+                    and not shape_of(atom)
+                ):
                     yield i, k, float(atom.val)
 
     def producers(self) -> dict[Any, core.JaxprEqn]:
@@ -54,7 +61,9 @@ class Scene(NamedTuple):
         return {v: eqn for eqn in self.block.equations for v in eqn.outvars}
 
 
-def with_operand(k: int, change: Callable[[Any], Any]) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
+def with_operand(
+    k: int, change: Callable[[Any], Any]
+) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]:
     """Run an equation with one operand changed."""
     return lambda eqn, xs: bind(eqn, [change(x) if i == k else x for i, x in enumerate(xs)])
 
@@ -70,6 +79,8 @@ def short(value: float) -> str:
 
 
 def at(eqn: core.JaxprEqn) -> str:
-    """Say in which line an equation stands, with a word before it; nothing where that is unknown."""
+    """Say in which line an equation stands, with a word before it; nothing where that is
+    unknown.
+    """
     place = location(eqn)
     return "" if place == "an unknown line" else f" at {place.rpartition('/')[2]}"

@@ -1,4 +1,6 @@
-"""Two charts as inline SVG: the interval of a sample closing in, and the histogram of standardised errors."""
+"""Two charts as inline SVG: the interval of a sample closing in, and the histogram of standardised
+errors.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +14,22 @@ WIDE, HIGH = 320, 150
 
 
 def closing_chart(picture: Closing) -> str:
-    """Draw sampled mean and interval against the number of samples; zero is the closed form, the band the resolution."""
+    """Draw sampled mean and interval against the number of samples; zero is the closed form, the
+    band the resolution.
+    """
     if len(picture.samples) < 2:
         return ""
     off, reach = picture.off, picture.reach
     whole = max(abs(o) + r for o, r in zip(off, reach, strict=True))
-    most = min(whole, max(2.5 * picture.resolution, 1.5 * (abs(off[-1]) + reach[-1]), 1.2 * max(map(abs, off)))) or 1.0
+    most = (
+        min(
+            whole,
+            max(
+                2.5 * picture.resolution, 1.5 * (abs(off[-1]) + reach[-1]), 1.2 * max(map(abs, off))
+            ),
+        )
+        or 1.0
+    )
     logs = [math.log2(n) for n in picture.samples]
     w, h = WIDE - LEFT - RIGHT, HIGH - TOP - BOTTOM
     x = [w * (v - logs[0]) / (logs[-1] - logs[0]) for v in logs]
@@ -29,12 +41,16 @@ def closing_chart(picture: Closing) -> str:
     lower = [(a, y(o - r)) for a, o, r in zip(x, off, reach, strict=True)]
     mean = [(a, y(o)) for a, o in zip(x, off, strict=True)]
     top, bottom = y(picture.resolution), y(-picture.resolution)
-    resolved = f'<rect class="resolution" x="0" y="{top:.1f}" width="{w}" height="{bottom - top:.1f}"/>'
+    resolved = (
+        f'<rect class="resolution" x="0" y="{top:.1f}" width="{w}" height="{bottom - top:.1f}"/>'
+    )
     dots = "".join(f'<circle class="mean" cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in mean)
     inside = (
         f'<svg x="{LEFT}" y="{TOP}" width="{w}" height="{h}" overflow="hidden">{resolved}'
-        f'<path class="interval" d="{_line([*upper, *reversed(lower)])}z"/><path class="claim" d="M0 {y(0):.1f}h{w}"/>'
-        f'<path class="mean" d="{_line(mean)}"/></svg><g transform="translate({LEFT} {TOP})">{dots}</g>'
+        f'<path class="interval" d="{_line([*upper, *reversed(lower)])}z"/><path class="claim" '
+        f'd="M0 {y(0):.1f}h{w}"/>'
+        f'<path class="mean" d="{_line(mean)}"/></svg><g transform="translate({LEFT} '
+        f'{TOP})">{dots}</g>'
     )
     ticks = "".join(
         f'<text x="{LEFT - 4}" y="{TOP + y(v) + 3:.1f}" text-anchor="end">{text}</text>'
@@ -42,19 +58,31 @@ def closing_chart(picture: Closing) -> str:
     )
     shown = {0: "start", len(x) - 1: "end", **({len(x) // 2: "middle"} if len(x) > 4 else {})}
     ticks += "".join(
-        f'<text x="{LEFT + x[i]:.1f}" y="{HIGH - 6}" text-anchor="{anchor}">{picture.samples[i]:,}</text>'.replace(",", " ")
+        f'<text x="{LEFT + x[i]:.1f}" y="{HIGH - 6}" '
+        f'text-anchor="{anchor}">{picture.samples[i]:,}</text>'.replace(",", " ")
         for i, anchor in shown.items()
     )
-    entry = f"the worst entry, [{', '.join(map(str, picture.entry))}]" if picture.entry else "the only entry"
+    entry = (
+        f"the worst entry, [{', '.join(map(str, picture.entry))}]"
+        if picture.entry
+        else "the only entry"
+    )
     caption = (
-        f"sampled mean − closed form at {entry}, in parts of the largest entry, by number of samples; "
+        f"sampled mean − closed form at {entry}, in parts of the largest entry, by number of "
+        f"samples; "
         f"band: ±{number(picture.resolution)}"
     )
-    return _chart(inside + _frame(w, h) + ticks, caption, "The Monte Carlo interval closing in on the closed form")
+    return _chart(
+        inside + _frame(w, h) + ticks,
+        caption,
+        "The Monte Carlo interval closing in on the closed form",
+    )
 
 
 def histogram_chart(picture: Histogram) -> str:
-    """Draw the counts of standardised errors, and the normal density that they follow where the closed form is right."""
+    """Draw the counts of standardised errors, and the normal density that they follow where the
+    closed form is right.
+    """
     total, bins = sum(picture.counts), len(picture.counts)
     if not total:
         return ""
@@ -63,21 +91,33 @@ def histogram_chart(picture: Histogram) -> str:
     most = max(*picture.counts, peak) * 1.05
     one = w / bins
     bars = "".join(
-        f'<rect class="{"beyond" if i in (0, bins - 1) else "bar"}" x="{LEFT + i * one:.1f}" y="{TOP + h * (1 - n / most):.1f}" '
+        f'<rect class="{"beyond" if i in (0, bins - 1) else "bar"}" x="{LEFT + i * one:.1f}" '
+        f'y="{TOP + h * (1 - n / most):.1f}" '
         f'width="{one - 1:.1f}" height="{h * n / most:.1f}"/>'
         for i, n in enumerate(picture.counts)
         if n
     )
     points = [-picture.reach + i * picture.reach / 40 for i in range(81)]
-    bell = [(LEFT + w * (z / picture.reach + 1) / 2, TOP + h * (1 - peak * math.exp(-z * z / 2) / most)) for z in points]
+    bell = [
+        (LEFT + w * (z / picture.reach + 1) / 2, TOP + h * (1 - peak * math.exp(-z * z / 2) / most))
+        for z in points
+    ]
     middle = LEFT + w / 2
-    ends = [("≤ " if picture.counts[0] else "") + f"−{picture.reach:g}", ("≥ " if picture.counts[-1] else "") + f"{picture.reach:g}"]
+    ends = [
+        ("≤ " if picture.counts[0] else "") + f"−{picture.reach:g}",
+        ("≥ " if picture.counts[-1] else "") + f"{picture.reach:g}",
+    ]
     ticks = (
-        f'<text x="{LEFT}" y="{HIGH - 6}">{ends[0]}</text><text x="{middle}" y="{HIGH - 6}" text-anchor="middle">0</text>'
+        f'<text x="{LEFT}" y="{HIGH - 6}">{ends[0]}</text><text x="{middle}" y="{HIGH - 6}" '
+        f'text-anchor="middle">0</text>'
         f'<text x="{LEFT + w}" y="{HIGH - 6}" text-anchor="end">{ends[1]}</text>'
-        f'<text x="{LEFT - 4}" y="{TOP + h * (1 - max(picture.counts) / most) + 3:.1f}" text-anchor="end">{max(picture.counts)}</text>'
+        f'<text x="{LEFT - 4}" y="{TOP + h * (1 - max(picture.counts) / most) + 3:.1f}" '
+        f'text-anchor="end">{max(picture.counts)}</text>'
     )
-    caption = f"standardised errors of {total} entr{'y' if total == 1 else 'ies'}, in standard errors; line: normal density"
+    caption = (
+        f"standardised errors of {total} entr{'y' if total == 1 else 'ies'}, in standard "
+        f"errors; line: normal density"
+    )
     drawn = f'{bars}<path class="bell" d="{_line(bell)}"/>{_frame(w, h)}{ticks}'
     return _chart(drawn, caption, "Histogram of standardised errors")
 
@@ -92,6 +132,7 @@ def _frame(w: float, h: float) -> str:
 
 def _chart(drawn: str, caption: str, label: str) -> str:
     return (
-        f'<figure class="wide"><svg class="chart" viewBox="0 0 {WIDE} {HIGH}" width="{WIDE}" role="img" aria-label="{escape(label)}">'
+        f'<figure class="wide"><svg class="chart" viewBox="0 0 {WIDE} {HIGH}" width="{WIDE}" '
+        f'role="img" aria-label="{escape(label)}">'
         f"{drawn}</svg><figcaption>{escape(caption)}</figcaption></figure>"
     )

@@ -1,7 +1,8 @@
 """LaTeX as MathML, which browsers set without help.
 
-latex2mathml builds a tree of elements. It is written out here, and not there, so that only elements and attributes of
-presentation MathML pass, and text is escaped: a formula from a user's file cannot bring markup or a script along.
+latex2mathml builds a tree of elements. It is written out here, and not there, so that only elements
+and attributes of presentation MathML pass, and text is escaped: a formula from a user's file cannot
+bring markup or a script along.
 """
 
 import html
@@ -12,24 +13,85 @@ from jaxgrad.reports.html.text import escape
 
 _ELEMENTS = frozenset(
     {
-        "math", "mrow", "mi", "mn", "mo", "ms", "mtext", "mspace", "mfrac", "msqrt", "mroot", "mstyle", "mpadded", "mphantom",
-        "mfenced", "msub", "msup", "msubsup", "munder", "mover", "munderover", "mtable", "mtr", "mtd", "menclose", "merror",
+        "math",
+        "mrow",
+        "mi",
+        "mn",
+        "mo",
+        "ms",
+        "mtext",
+        "mspace",
+        "mfrac",
+        "msqrt",
+        "mroot",
+        "mstyle",
+        "mpadded",
+        "mphantom",
+        "mfenced",
+        "msub",
+        "msup",
+        "msubsup",
+        "munder",
+        "mover",
+        "munderover",
+        "mtable",
+        "mtr",
+        "mtd",
+        "menclose",
+        "merror",
     }
-)  # fmt: skip
+)
 _ATTRIBUTES = frozenset(
     {
-        "accent", "accentunder", "columnalign", "columnlines", "columnspacing", "depth", "display", "displaystyle", "fence", "form",
-        "height", "largeop", "linebreak", "linethickness", "lspace", "mathsize", "mathvariant", "maxsize", "minsize",
-        "movablelimits", "notation", "rowalign", "rowlines", "rowspacing", "rspace", "scriptlevel", "separator", "stretchy",
-        "symmetric", "voffset", "width",
+        "accent",
+        "accentunder",
+        "columnalign",
+        "columnlines",
+        "columnspacing",
+        "depth",
+        "display",
+        "displaystyle",
+        "fence",
+        "form",
+        "height",
+        "largeop",
+        "linebreak",
+        "linethickness",
+        "lspace",
+        "mathsize",
+        "mathvariant",
+        "maxsize",
+        "minsize",
+        "movablelimits",
+        "notation",
+        "rowalign",
+        "rowlines",
+        "rowspacing",
+        "rspace",
+        "scriptlevel",
+        "separator",
+        "stretchy",
+        "symmetric",
+        "voffset",
+        "width",
     }
-)  # fmt: skip
-_ARITY = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
+)
+_ARITY = {
+    "mfrac": 2,
+    "mroot": 2,
+    "msub": 2,
+    "msup": 2,
+    "munder": 2,
+    "mover": 2,
+    "msubsup": 3,
+    "munderover": 3,
+}
 _VALUE = re.compile(r"[-\w.%+ ]*")
 
 
 def mathml(latex: str) -> str:
-    r"""Set a formula, one line for each part that a comma and a ``\quad`` divide; what cannot be set is shown as it is.
+    r"""Set a formula, one line for each part that a comma and a ``\quad`` divide; what cannot be
+    set is shown as it is.
 
     >>> mathml("x^2")
     '<math display="block"><mrow><msup><mi>x</mi><mn>2</mn></msup></mrow></math>'
@@ -46,13 +108,17 @@ def _set(latex: str) -> str:
         found = _written(convert_to_element(latex, display="block"))
     except Exception:  # whatever a formula does to the converter, it must not cost the report
         found = "\\"
-    return f'<code class="tex">{escape(latex)}</code>' if "\\" in found else found  # what is left is an unknown command
+    return (
+        f'<code class="tex">{escape(latex)}</code>' if "\\" in found else found
+    )  # what is left is an unknown command
 
 
 def _lines(latex: str) -> list[str]:
     r"""Split at ``, \quad`` outside of braces and of \left … \right."""
     parts, depth, begin = [], 0, 0
-    for match in re.finditer(r"\\[{}]|[{}]|\\left\b|\\right\b|\\begin\b|\\end\b|,\s*\\quad\b", latex):
+    for match in re.finditer(
+        r"\\[{}]|[{}]|\\left\b|\\right\b|\\begin\b|\\end\b|,\s*\\quad\b", latex
+    ):
         token = match[0]
         depth += token in ("{", "\\left", "\\begin")
         depth -= token in ("}", "\\right", "\\end")
@@ -65,13 +131,21 @@ def _lines(latex: str) -> list[str]:
 def _written(element: Element) -> str:
     name = element.tag
     if name == "mo" and element.text in ("‖", "|", "&#x02016;", "&#x0007C;", "&#x2016;"):
-        element.attrib.setdefault("stretchy", "false")  # a pair of bars of which one alone would grow
-    inside = "".join(_text(element.text) + "".join(_written(child) + _text(child.tail) for child in element))
+        element.attrib.setdefault(
+            "stretchy", "false"
+        )  # a pair of bars of which one alone would grow
+    inside = "".join(
+        _text(element.text) + "".join(_written(child) + _text(child.tail) for child in element)
+    )
     if name not in _ELEMENTS:
         return inside
     if len(element) != _ARITY.get(name, len(element)):
         raise ValueError(f"{name} with {len(element)} parts")
-    attributes = "".join(f' {key}="{value}"' for key, value in element.attrib.items() if key in _ATTRIBUTES and _VALUE.fullmatch(value))
+    attributes = "".join(
+        f' {key}="{value}"'
+        for key, value in element.attrib.items()
+        if key in _ATTRIBUTES and _VALUE.fullmatch(value)
+    )
     return f"<{name}{attributes}>{inside}</{name}>"
 
 

@@ -1,4 +1,6 @@
-"""One derivation on the page: the claim, each piece of evidence with its figures, the diagnosis, how to do it again."""
+"""One derivation on the page: the claim, each piece of evidence with its figures, the diagnosis,
+how to do it again.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,24 +35,36 @@ def section(report: Report, anchor: str) -> str:
     if claim.get("formula"):
         parts.append(f'<div class="formula">{mathml(claim["formula"])}</div>')
     parts.append(_facts(_about(claim)))
-    parts += [f'<p class="diagnosis {verdict}">{escape(text)}</p>' for text, verdict in _said(report)]
+    parts += [
+        f'<p class="diagnosis {verdict}">{escape(text)}</p>' for text, verdict in _said(report)
+    ]
     for wrt, verdict in report.by_input.items():
         cards = "".join(_card(f) for f in report.findings if f.wrt == wrt)
-        parts.append(f'<h3>Gradient in <code>{escape(wrt)}</code> {badge(verdict)}</h3><div class="evidence">{cards}</div>')
+        parts.append(
+            f"<h3>Gradient in <code>{escape(wrt)}</code> {badge(verdict)}</h3><div "
+            f'class="evidence">{cards}</div>'
+        )
     for source in claim.get("source", ()):
-        place = f' <span class="soft">{escape(source["place"])}</span>' if source.get("place") else ""
+        place = (
+            f' <span class="soft">{escape(source["place"])}</span>' if source.get("place") else ""
+        )
         parts.append(
             f"<details><summary>The {escape(source['title'])} in code{place}</summary>"
             f"<pre><code>{escape(source['code'], lines=True)}</code></pre></details>"
         )
-    parts.append(f'<p class="soft">To do it again:</p><pre><code>{escape(command(report))}</code></pre>')
+    parts.append(
+        f'<p class="soft">To do it again:</p><pre><code>{escape(command(report))}</code></pre>'
+    )
     parts.append('<p class="soft up"><a href="#summary">↑ summary</a></p>')
     return f'<section class="derivation" id="{anchor}">{"".join(parts)}</section>'
 
 
 def badge(verdict: Verdict | str, text: str = "") -> str:
     """Return a verdict as a coloured label."""
-    return f'<span class="badge {escape(verdict)}">{MARKS.get(Verdict(verdict), "")} {escape(text or verdict)}</span>'
+    return (
+        f'<span class="badge {escape(verdict)}">{MARKS.get(Verdict(verdict), "")} '
+        f"{escape(text or verdict)}</span>"
+    )
 
 
 def magnitude(value: float | None, digits: int = 2) -> str:
@@ -77,7 +91,11 @@ def command(report: Report) -> str:
     context = report.context
     if context.get("command"):
         return str(context["command"])
-    options = "".join(f", {name}={context[name]!r}" for name in ("seed", "sizes") if context.get(name) not in (None, {}))
+    options = "".join(
+        f", {name}={context[name]!r}"
+        for name in ("seed", "sizes")
+        if context.get(name) not in (None, {})
+    )
     return f"jaxgrad.verify(claim{options})"
 
 
@@ -85,12 +103,15 @@ def _about(claim: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
     if claim.get("inputs"):
         shown = (
-            f"<code>{escape(i['name'])}</code> ({_shape(i['shape'])}" + (f", {escape(i['domain'])})" if i["domain"] != "real" else ")")
+            f"<code>{escape(i['name'])}</code> ({_shape(i['shape'])}"
+            + (f", {escape(i['domain'])})" if i["domain"] != "real" else ")")
             for i in claim["inputs"]
         )
         facts.append(("inputs", ", ".join(shown)))
     if claim.get("mask"):
-        facts.append(("mask", f"<code>{escape(claim['mask'])}</code> ({_shape(claim['mask_shape'])})"))
+        facts.append(
+            ("mask", f"<code>{escape(claim['mask'])}</code> ({_shape(claim['mask_shape'])})")
+        )
     if claim.get("reference"):
         facts.append(("reference", linked(claim["reference"])))
     return facts
@@ -101,18 +122,30 @@ def _shape(text: str) -> str:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> str:
-    return f'<dl class="facts">{"".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)}</dl>' if facts else ""
+    return (
+        f'<dl class="facts">{"".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)}</dl>'
+        if facts
+        else ""
+    )
 
 
 def _said(report: Report) -> list[tuple[str, str]]:
-    """Return what must be said before the evidence: the diagnoses, or the reason for the verdict, and warnings."""
+    """Return what must be said before the evidence: the diagnoses, or the reason for the verdict,
+    and warnings.
+    """
     said = [] if report.verdict == Verdict.CONFIRMED else [(reason(report), str(report.verdict))]
     return said + [(warning, "undecided") for warning in report.warnings]
 
 
 def _card(finding: Finding) -> str:
     figures = [figure for picture in finding.pictures for figure in _figures(picture)]
-    wide = "" if len(figures) < 2 else " double" if all(isinstance(p, Heat) for p in finding.pictures) else " whole"
+    wide = (
+        ""
+        if len(figures) < 2
+        else " double"
+        if all(isinstance(p, Heat) for p in finding.pictures)
+        else " whole"
+    )
     if not any(isinstance(p, Histogram) for p in finding.pictures):
         figures += filter(None, (spread_chart(p) for p in finding.pictures if isinstance(p, Heat)))
     numbers = [("error", magnitude(finding.error))]
@@ -121,10 +154,13 @@ def _card(finding: Finding) -> str:
     else:
         numbers.append(("bound", magnitude(finding.bound)))
     numbers.append(("time", seconds(finding.seconds)))
-    listed = "".join(f"<div><dt>{name}</dt> <dd class='num'>{text}</dd></div>" for name, text in numbers if text)
+    listed = "".join(
+        f"<div><dt>{name}</dt> <dd class='num'>{text}</dd></div>" for name, text in numbers if text
+    )
     parts = [
         f"<h4><span>{escape(TITLES.get(finding.evidence, finding.evidence.replace('_', ' ')))}</span>"
-        f'<span class="mark {finding.verdict}">{MARKS[finding.verdict]} {finding.verdict}</span></h4>',
+        f'<span class="mark {finding.verdict}">{MARKS[finding.verdict]} '
+        f"{finding.verdict}</span></h4>",
         f'<dl class="numbers">{listed}</dl>',
         f"<p>{would_detect(finding)}</p>" if finding.verdict == Verdict.CONFIRMED else "",
         f'<p class="diagnosis undecided">{escape(finding.warning)}</p>' if finding.warning else "",
@@ -137,13 +173,24 @@ def _card(finding: Finding) -> str:
 def would_detect(finding: Finding) -> str:
     """Say what a finding would have detected, as HTML; empty where it says nothing of that."""
     if finding.evidence == "certificate" and finding.bound is not None:
-        return f"Had they been different functions, this would have been seen, but for a chance of {power(finding.bound)}."
+        return (
+            f"Had they been different functions, this would have been seen, but for a chance "
+            f"of {power(finding.bound)}."
+        )
     if finding.detectable is None:
         return ""
-    return f"No error above <b>{magnitude(finding.detectable)}</b> of the gradient's largest entry would have been confirmed."
+    return (
+        f"No error above <b>{magnitude(finding.detectable)}</b> of the gradient's largest "
+        f"entry would have been confirmed."
+    )
 
 
 def _figures(picture: Picture) -> list[str]:
     if isinstance(picture, Heat):
         return heat_maps(picture)
-    return list(filter(None, [closing_chart(picture) if isinstance(picture, Closing) else histogram_chart(picture)]))
+    return list(
+        filter(
+            None,
+            [closing_chart(picture) if isinstance(picture, Closing) else histogram_chart(picture)],
+        )
+    )

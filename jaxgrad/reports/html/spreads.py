@@ -1,4 +1,6 @@
-"""How the errors of an array's entries spread below and above their bounds: a histogram by powers of ten, as inline SVG."""
+"""How the errors of an array's entries spread below and above their bounds: a histogram by powers
+of ten, as inline SVG.
+"""
 
 from jaxgrad.reports.html.heatmaps import STEPS, shade, tick
 from jaxgrad.reports.html.text import escape
@@ -6,13 +8,17 @@ from jaxgrad.reports.pictures import Heat
 
 WIDE, HIGH, TOP, BOTTOM = 22, 96, 12, 16
 INSIDE = STEPS.index(1.0) + 1
-"""Bins of errors within the bound; they are always shown, so that charts can be compared at a glance."""
+"""Bins of errors within the bound; they are always shown, so that charts can be compared at a
+glance.
+"""
 FEWEST = 4
 """A map of fewer cells shows all that a histogram of it would."""
 
 
 def spread_chart(picture: Heat) -> str:
-    """Draw how many entries have an error of which size in units of their bound; empty where there are few."""
+    """Draw how many entries have an error of which size in units of their bound; empty where there
+    are few.
+    """
     cells = [value for row in picture.error for value in row if value is not None]
     if len(cells) < FEWEST:
         return ""
@@ -27,17 +33,30 @@ def spread_chart(picture: Heat) -> str:
         if count:
             tall = max(1.0, (HIGH - TOP - BOTTOM) * count / most)
             top = HIGH - BOTTOM - tall
-            drawn += f'<rect class="{kind}" x="{i * WIDE + 1}" y="{top:.1f}" width="{WIDE - 2}" height="{tall:.1f}"/>'
-            drawn += f'<text x="{(i + 0.5) * WIDE:g}" y="{top - 3:.1f}" text-anchor="middle">{count}</text>'
+            drawn += (
+                f'<rect class="{kind}" x="{i * WIDE + 1}" y="{top:.1f}" width="{WIDE - 2}" '
+                f'height="{tall:.1f}"/>'
+            )
+            drawn += (
+                f'<text x="{(i + 0.5) * WIDE:g}" y="{top - 3:.1f}" '
+                f'text-anchor="middle">{count}</text>'
+            )
         if kind == "nan":
-            drawn += f'<text x="{(i + 0.5) * WIDE:g}" y="{HIGH - 4}" text-anchor="middle">NaN</text>'
+            drawn += (
+                f'<text x="{(i + 0.5) * WIDE:g}" y="{HIGH - 4}" text-anchor="middle">NaN</text>'
+            )
     ends = range(1, min(last, len(STEPS)) + 1)
-    drawn += "".join(f'<text x="{i * WIDE}" y="{HIGH - 4}" text-anchor="middle">{tick(STEPS[i - 1])}</text>' for i in ends[1::2])
+    drawn += "".join(
+        f'<text x="{i * WIDE}" y="{HIGH - 4}" text-anchor="middle">{tick(STEPS[i - 1])}</text>'
+        for i in ends[1::2]
+    )
     drawn += f'<path class="axis" d="M0 {HIGH - BOTTOM}h{width}"/>'
     if last > INSIDE:
         drawn += f'<path class="bound" d="M{INSIDE * WIDE} {TOP}V{HIGH - BOTTOM}"/>'
     caption = f"{'cells' if picture.binned else 'entries'} by error ÷ bound"
     return (
-        f'<figure class="beside"><svg class="spread" viewBox="-8 0 {width + 16} {HIGH}" width="{width + 16}" role="img" '
-        f'aria-label="Histogram of errors in units of their bound">{drawn}</svg><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<figure class="beside"><svg class="spread" viewBox="-8 0 {width + 16} {HIGH}" '
+        f'width="{width + 16}" role="img" '
+        f'aria-label="Histogram of errors in units of their '
+        f'bound">{drawn}</svg><figcaption>{escape(caption)}</figcaption></figure>'
     )

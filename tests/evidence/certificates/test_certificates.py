@@ -69,7 +69,9 @@ def test_the_same_seed_gives_the_same_certificate():
 
 def test_shapes_are_enough_for_floating_point_arguments():
     spec = {"w": jax.ShapeDtypeStruct((3, 2), np.float32)}
-    assert certify(lambda p: 2 * p["w"], lambda p: p["w"] + p["w"], spec).verdict == Verdict.CONFIRMED
+    assert (
+        certify(lambda p: 2 * p["w"], lambda p: p["w"] + p["w"], spec).verdict == Verdict.CONFIRMED
+    )
 
 
 def test_integers_and_booleans_are_taken_as_they_are():
@@ -97,7 +99,10 @@ def test_rounding_to_a_narrower_float_is_the_identity_of_the_real_number():
 def test_stop_gradient_is_the_identity_of_values_and_not_of_gradients():
     stop = jax.lax.stop_gradient
     assert certify(lambda x: stop(x) * x, lambda x: x**2, v).verdict == Verdict.CONFIRMED
-    assert certify(jax.grad(lambda x: jnp.sum(stop(x) * x)), lambda x: 2 * x, v).verdict == Verdict.REFUTED
+    assert (
+        certify(jax.grad(lambda x: jnp.sum(stop(x) * x)), lambda x: 2 * x, v).verdict
+        == Verdict.REFUTED
+    )
 
 
 def test_a_wrong_custom_derivative_is_refuted():
@@ -114,7 +119,10 @@ def test_a_wrong_custom_derivative_is_refuted():
 @pytest.mark.parametrize("enabled", [False, True])
 def test_jax_configuration_is_neither_needed_nor_changed(enabled):
     with jax.enable_x64(enabled):
-        assert certify(jax.grad(lambda x: jnp.mean(x**4)), lambda x: x**3 / 3, x).verdict == Verdict.CONFIRMED
+        assert (
+            certify(jax.grad(lambda x: jnp.mean(x**4)), lambda x: x**3 / 3, x).verdict
+            == Verdict.CONFIRMED
+        )
         assert jax.config.jax_enable_x64 == enabled
 
 
@@ -128,12 +136,18 @@ def test_compiled_functions_that_ran_before_are_traced_again_in_float64():
 
 
 def test_points_in_general_position_only():
-    assert certify(lambda a, b: a * b / b, lambda a, b: a, v, v).verdict == Verdict.CONFIRMED  # not at b = 0
-    assert certify(lambda x: jnp.where(x == 0, 7.0, x), lambda x: x, v).verdict == Verdict.CONFIRMED  # not at x = 0
+    assert (
+        certify(lambda a, b: a * b / b, lambda a, b: a, v, v).verdict == Verdict.CONFIRMED
+    )  # not at b = 0
+    assert (
+        certify(lambda x: jnp.where(x == 0, 7.0, x), lambda x: x, v).verdict == Verdict.CONFIRMED
+    )  # not at x = 0
 
 
 def test_conventions_at_kinks_are_not_seen():
-    at_zero = certify(jax.grad(lambda x: jnp.sum(jax.nn.relu(x))), lambda x: jnp.where(x >= 0, 1.0, 0.0), v)
+    at_zero = certify(
+        jax.grad(lambda x: jnp.sum(jax.nn.relu(x))), lambda x: jnp.where(x >= 0, 1.0, 0.0), v
+    )
     assert at_zero.verdict == Verdict.CONFIRMED
 
 
@@ -145,7 +159,9 @@ def test_a_region_where_one_function_is_undefined_is_no_general_position():
 
 def test_numbers_are_real_and_not_rounded():
     assert certify(lambda x: (x + 1e20) - 1e20, lambda x: x, v).verdict != Verdict.REFUTED
-    assert certify(lambda x: jnp.log(jnp.exp(x)), lambda x: x, v).verdict == Verdict.CONFIRMED  # though exp(1000) = inf
+    assert (
+        certify(lambda x: jnp.log(jnp.exp(x)), lambda x: x, v).verdict == Verdict.CONFIRMED
+    )  # though exp(1000) = inf
 
 
 def test_constants_within_two_units_in_the_last_place_are_one_and_no_others():
@@ -162,11 +178,15 @@ def test_different_trees_are_refused_by_name():
 
 
 def test_different_shapes_are_refused_with_the_place():
-    with pytest.raises(ValueError, match=re.escape("`f` returns shape (3,) at ['a'] but `g` returns (1, 3)")):
+    with pytest.raises(
+        ValueError, match=re.escape("`f` returns shape (3,) at ['a'] but `g` returns (1, 3)")
+    ):
         certify(lambda x: {"a": x}, lambda x: {"a": x[None]}, v)
 
 
-@pytest.mark.parametrize("bad", ["text", object(), 1j, np.array(["a"])], ids=["string", "object", "complex", "strings"])
+@pytest.mark.parametrize(
+    "bad", ["text", object(), 1j, np.array(["a"])], ids=["string", "object", "complex", "strings"]
+)
 def test_arguments_that_hold_no_real_numbers_are_refused_by_name(bad):
     with pytest.raises(TypeError, match=r"`example_args\[1\]\['a'\]` must"):
         certify(lambda x, y: x, lambda x, y: x, v, {"a": bad})
@@ -214,7 +234,9 @@ def test_loops_that_depend_on_the_data_are_refused_with_their_line():
     def f(x):
         return jax.lax.while_loop(lambda x: jnp.sum(x) < 9, lambda x: 2 * x, x)
 
-    with pytest.raises(ValueError, match=r"loops for a time that depends on the data.*test_certificates\.py:\d+"):
+    with pytest.raises(
+        ValueError, match=r"loops for a time that depends on the data.*test_certificates\.py:\d+"
+    ):
         certify(f, lambda x: x, v)
 
 

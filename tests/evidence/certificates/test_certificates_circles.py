@@ -23,11 +23,23 @@ EQUAL = {
     "triple angle": (lambda x: sin(3 * x), lambda x: 3 * sin(x) - 4 * sin(x) ** 3),
     "tangent": (lambda x: tan(2 * x), lambda x: 2 * tan(x) / (1 - tan(x) ** 2)),
     "gradient": (jax.grad(lambda x: jnp.sum(sin(x) ** 2)), lambda x: sin(2 * x)),
-    "beside exp": (jax.grad(lambda x: jnp.sum(jnp.exp(x) * sin(x) ** 2)), lambda x: jnp.exp(x) * (sin(x) ** 2 + sin(2 * x))),
-    "under relu": (lambda x: jnp.maximum(sin(2 * x), 0), lambda x: 2 * jnp.maximum(sin(x) * cos(x), 0)),
-    "product": (lambda x: sin(x[0]) * sin(x[1]), lambda x: (cos(x[0] - x[1]) - cos(x[0] + x[1])) / 2),
+    "beside exp": (
+        jax.grad(lambda x: jnp.sum(jnp.exp(x) * sin(x) ** 2)),
+        lambda x: jnp.exp(x) * (sin(x) ** 2 + sin(2 * x)),
+    ),
+    "under relu": (
+        lambda x: jnp.maximum(sin(2 * x), 0),
+        lambda x: 2 * jnp.maximum(sin(x) * cos(x), 0),
+    ),
+    "product": (
+        lambda x: sin(x[0]) * sin(x[1]),
+        lambda x: (cos(x[0] - x[1]) - cos(x[0] + x[1])) / 2,
+    ),
     "nested": (lambda x: sin(2 * sin(x)), lambda x: 2 * sin(sin(x)) * cos(sin(x))),
-    "beside a root": (lambda x: sin(2 * x) / jnp.sqrt(x**2 + 1), lambda x: 2 * sin(x) * cos(x) / jnp.sqrt(1 + x**2)),
+    "beside a root": (
+        lambda x: sin(2 * x) / jnp.sqrt(x**2 + 1),
+        lambda x: 2 * sin(x) * cos(x) / jnp.sqrt(1 + x**2),
+    ),
 }
 
 UNEQUAL = {
@@ -79,8 +91,14 @@ def test_rotations_turn_sums_of_angles_into_products_and_have_a_prime_order():
     both, turned = draws.rotation(draws.q.reduce(angles[:, 0] + angles[:, 1]))
     p = draws.p
     assert (p.reduce(p.multiply(cosines, cosines) + p.multiply(sines, sines)) == 1).all()
-    assert (both == p.reduce(p.multiply(cosines[:, 0], cosines[:, 1]) - p.multiply(sines[:, 0], sines[:, 1]))).all()
-    assert (turned == p.reduce(p.multiply(cosines[:, 0], sines[:, 1]) + p.multiply(sines[:, 0], cosines[:, 1]))).all()
+    assert (
+        both
+        == p.reduce(p.multiply(cosines[:, 0], cosines[:, 1]) - p.multiply(sines[:, 0], sines[:, 1]))
+    ).all()
+    assert (
+        turned
+        == p.reduce(p.multiply(cosines[:, 0], sines[:, 1]) + p.multiply(sines[:, 0], cosines[:, 1]))
+    ).all()
     last = draws.rotation(draws.q.of[:, None] - 1)
     first = draws.rotation(np.ones_like(draws.q.of)[:, None])
     assert (last[0] == first[0]).all()

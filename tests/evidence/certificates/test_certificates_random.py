@@ -1,4 +1,6 @@
-"""Random programs: what is rewritten by laws of arithmetic is certified, and what is edited is refuted."""
+"""Random programs: what is rewritten by laws of arithmetic is certified, and what is edited is
+refuted.
+"""
 
 import math
 
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 
 from jaxgrad import Verdict, certify
 
-# A program is a tree over + − × ÷ of two vectors and decimal constants. It is rewritten by laws of arithmetic, which
-# must be certified, or edited in one place, which must be refuted unless the edit happens to change nothing.
+# A program is a tree over + − × ÷ of two vectors and decimal constants. It is rewritten by laws of
+# arithmetic, which must be certified, or edited in one place, which must be refuted unless the edit
+# happens to change nothing.
 
 LEAVES = st.sampled_from([("x",), ("y",), ("c", 2.0), ("c", 0.1), ("c", -3.0), ("c", 0.75)])
 TREES = st.recursive(LEAVES, lambda t: st.tuples(st.sampled_from("+-*/"), t, t), max_leaves=12)
@@ -25,7 +28,12 @@ def value(tree, x, y):
     if tree[0] == "c":
         return tree[1] + 0 * x
     a, b = value(tree[1], x, y), value(tree[2], x, y)
-    return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / (1 + b * b)}[tree[0]]()
+    return {
+        "+": lambda: a + b,
+        "-": lambda: a - b,
+        "*": lambda: a * b,
+        "/": lambda: a / (1 + b * b),
+    }[tree[0]]()
 
 
 def rewritten(tree, draw):
@@ -67,7 +75,9 @@ RANDOM = settings(max_examples=60, deadline=None, derandomize=True)
 @given(TREES, st.data())
 def test_rewritten_programs_are_certified(tree, data):
     other = rewritten(tree, data.draw)
-    certificate = certify(lambda x, y: value(tree, x, y), lambda x, y: value(other, x, y), np.ones(2), np.ones(2))
+    certificate = certify(
+        lambda x, y: value(tree, x, y), lambda x, y: value(other, x, y), np.ones(2), np.ones(2)
+    )
     assert certificate.verdict == Verdict.CONFIRMED, (tree, other, certificate.reason)
 
 
@@ -87,8 +97,12 @@ def test_programs_with_one_edit_are_refuted(tree, data):
     rng = np.random.default_rng(0)
     points = [rng.standard_normal((2, 2)) for _ in range(5)]
     both = [(value(tree, *p), value(other, *p)) for p in points]
-    assume(all(np.abs(a - b).max() > 1e-9 * np.abs(a).max() for a, b in both))  # the edit changed something
-    certificate = certify(lambda x, y: value(tree, x, y), lambda x, y: value(other, x, y), np.ones(2), np.ones(2))
+    assume(
+        all(np.abs(a - b).max() > 1e-9 * np.abs(a).max() for a, b in both)
+    )  # the edit changed something
+    certificate = certify(
+        lambda x, y: value(tree, x, y), lambda x, y: value(other, x, y), np.ones(2), np.ones(2)
+    )
     assert certificate.verdict == Verdict.REFUTED, (tree, other, certificate.reason)
 
 
@@ -109,13 +123,23 @@ FUNCTIONS = {
     "root": lambda a: jnp.sqrt(a * a),
 }
 DOUBTFUL = [
-    lambda a: a, jnp.abs, jax.nn.relu, lambda a: jnp.sqrt(a * a), lambda a: a * jnp.sign(a), lambda a: a * (1 + 1e-9),
-    lambda a: jnp.where(a > 0, a, 0) + jnp.where(a < 0, a, 0), lambda a: jnp.where(a > 0, a, -a),
-        lambda a: jnp.maximum(a, 2 * a),
-    lambda a: jnp.log(jnp.exp(a)), lambda a: jnp.exp(jnp.log(a)), lambda a: a * jnp.exp(a) * jnp.exp(-a),
-        lambda a: jnp.max(a) + 0 * a,
-    lambda a: 2 * jax.nn.relu(a) - jnp.abs(a), lambda a: a * jnp.sign(1 + a * a), lambda a: a * jnp.sign(1 + a + a * a),
-]  # fmt: skip
+    lambda a: a,
+    jnp.abs,
+    jax.nn.relu,
+    lambda a: jnp.sqrt(a * a),
+    lambda a: a * jnp.sign(a),
+    lambda a: a * (1 + 1e-9),
+    lambda a: jnp.where(a > 0, a, 0) + jnp.where(a < 0, a, 0),
+    lambda a: jnp.where(a > 0, a, -a),
+    lambda a: jnp.maximum(a, 2 * a),
+    lambda a: jnp.log(jnp.exp(a)),
+    lambda a: jnp.exp(jnp.log(a)),
+    lambda a: a * jnp.exp(a) * jnp.exp(-a),
+    lambda a: jnp.max(a) + 0 * a,
+    lambda a: 2 * jax.nn.relu(a) - jnp.abs(a),
+    lambda a: a * jnp.sign(1 + a * a),
+    lambda a: a * jnp.sign(1 + a + a * a),
+]
 
 
 def smooth(tree, x, y):
@@ -129,7 +153,9 @@ def smooth(tree, x, y):
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(SMOOTH, st.sampled_from(DOUBTFUL), st.booleans())
 def test_no_verdict_contradicts_float64(tree, change, outside):
-    """The change is made to the result or to x; where it is no identity it shows at some of many points."""
+    """The change is made to the result or to x; where it is no identity it shows at some of many
+    points.
+    """
 
     def f(x, y):
         return smooth(tree, x, y)
@@ -141,7 +167,9 @@ def test_no_verdict_contradicts_float64(tree, change, outside):
     assume(certificate.verdict != Verdict.UNDECIDED)
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
-        many = jnp.asarray(rng.standard_normal((300, 2, 3)) * np.repeat([0.3, 1.0, 4.0], 100)[:, None, None])
+        many = jnp.asarray(
+            rng.standard_normal((300, 2, 3)) * np.repeat([0.3, 1.0, 4.0], 100)[:, None, None]
+        )
         a, b = (np.asarray(jax.vmap(lambda p, h=h: h(*p))(many)) for h in (f, g))
     finite = np.isfinite(a) & np.isfinite(b)
     gap = np.where(finite, np.abs(a - b), 0) / (np.abs(a) + np.abs(b) + 1e-300)

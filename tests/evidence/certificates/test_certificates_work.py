@@ -19,7 +19,10 @@ TOO_LARGE = {
 
 def _loop(a):
     return jax.lax.scan(
-        lambda c, _: (jax.lax.scan(lambda c, _: (c * a + 1, None), c, None, length=2000)[0], None), a, None, length=2000
+        lambda c, _: (jax.lax.scan(lambda c, _: (c * a + 1, None), c, None, length=2000)[0], None),
+        a,
+        None,
+        length=2000,
     )[0]
 
 
@@ -37,7 +40,9 @@ def test_a_loop_of_unknown_length_is_stopped_while_it_runs(monkeypatch):
     monkeypatch.setattr(cost, "BUDGET", 3 * 10**7)
 
     def f(x):
-        return jax.lax.while_loop(lambda c: c[0] < 1500, lambda c: (c[0] + 1, c[1] * x + 1), (0, x))[1]
+        return jax.lax.while_loop(
+            lambda c: c[0] < 1500, lambda c: (c[0] + 1, c[1] * x + 1), (0, x)
+        )[1]
 
     certificate = certify(f, lambda x: x, np.ones(2))
     assert certificate.verdict != Verdict.CONFIRMED
@@ -67,7 +72,9 @@ def test_what_the_search_found_is_kept_when_it_ends_early(monkeypatch):
 
 @pytest.mark.parametrize("entries", [60, 130])
 def test_entries_that_depend_on_different_coins_are_proved_however_many_there_are(entries):
-    certificate = certify(jax.grad(lambda x: jnp.sum(jnp.logaddexp(x, 0))), jax.nn.sigmoid, np.ones(entries))
+    certificate = certify(
+        jax.grad(lambda x: jnp.sum(jnp.logaddexp(x, 0))), jax.nn.sigmoid, np.ones(entries)
+    )
     assert certificate.verdict == Verdict.CONFIRMED
     assert certificate.coins == 1
     assert certificate.error_probability < 2.0**-100
@@ -78,12 +85,20 @@ def test_a_difference_that_hangs_on_a_late_coin_is_not_proved():
         y = jax.nn.sigmoid(x)
         return jnp.where(x[97] > 0, y, jnp.where(x[98] > 0, y, y + 1e-9 * x))
 
-    assert certify(jax.grad(lambda x: jnp.sum(jnp.logaddexp(x, 0))), wrong, np.ones(100)).verdict != Verdict.CONFIRMED
+    assert (
+        certify(jax.grad(lambda x: jnp.sum(jnp.logaddexp(x, 0))), wrong, np.ones(100)).verdict
+        != Verdict.CONFIRMED
+    )
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (3, 7, 7)])
 def test_inverses_of_larger_matrices_are_proved(shape):
     a = jax.ShapeDtypeStruct(shape, jnp.float32)
-    certificate = certify(jnp.linalg.inv, lambda a: jnp.linalg.inv(a.swapaxes(-1, -2)).swapaxes(-1, -2), a)
+    certificate = certify(
+        jnp.linalg.inv, lambda a: jnp.linalg.inv(a.swapaxes(-1, -2)).swapaxes(-1, -2), a
+    )
     assert certificate.verdict == Verdict.CONFIRMED
-    assert certify(jnp.linalg.inv, lambda a: jnp.linalg.inv(a.swapaxes(-1, -2)), a).verdict == Verdict.REFUTED
+    assert (
+        certify(jnp.linalg.inv, lambda a: jnp.linalg.inv(a.swapaxes(-1, -2)), a).verdict
+        == Verdict.REFUTED
+    )

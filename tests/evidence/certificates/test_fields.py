@@ -17,11 +17,16 @@ def test_logarithms_undo_powers(p):
 
 def test_every_number_is_a_fraction_of_small_ones():
     p = PRIMES[3]
-    x = np.concatenate([np.arange(1, 9), p - np.arange(1, 9), np.random.default_rng(0).integers(1, p, 1000)])
+    x = np.concatenate(
+        [np.arange(1, 9), p - np.arange(1, 9), np.random.default_rng(0).integers(1, p, 1000)]
+    )
     a, b = small_fraction(p, x)
     assert a.max() < 2**16
     assert b.max() < 2**16
-    assert all((int(b) * int(x) - int(a)) % p == 0 or (int(b) * int(x) + int(a)) % p == 0 for a, b, x in zip(a, b, x, strict=True))
+    assert all(
+        (int(b) * int(x) - int(a)) % p == 0 or (int(b) * int(x) + int(a)) % p == 0
+        for a, b, x in zip(a, b, x, strict=True)
+    )
 
 
 def test_logarithms_invert_exponentials_of_every_draw():

@@ -41,7 +41,10 @@ def test_the_signs_of_numbers_on_a_line_are_those_of_some_real_number():
     for (sign, offset), (truth, _, _) in known.items():
         bound = float(-offset) if sign == 1 else float(offset)
         above = truth if sign == 1 else ~truth
-        low, high = np.where(above, np.maximum(low, bound), low), np.where(above, high, np.minimum(high, bound))
+        low, high = (
+            np.where(above, np.maximum(low, bound), low),
+            np.where(above, high, np.minimum(high, bound)),
+        )
     assert np.all(low < high)
     cuts = sorted({float(c) for c in OFFSETS} | {-float(c) for c in OFFSETS})
     _, counts = np.unique(low, return_counts=True)
@@ -75,7 +78,8 @@ def test_many_constants_are_too_many():
     assert differences([Fraction(1, n) for n in range(2, 40)]) is None
 
 
-# A piecewise function of x and y is drawn, and rewritten or changed. Where the certificate is sure, points must say the same.
+# A piecewise function of x and y is drawn, and rewritten or changed. Where the certificate is sure,
+# points must say the same.
 
 CONSTANTS = [-2.0, -1.0, -0.5, 0.3, 0.5, 1.0, 1.345, 2.0]
 REWRITINGS = [
@@ -92,12 +96,27 @@ REWRITINGS = [
 
 
 def condition(rng):
-    return str(rng.choice(["(jnp.abs(x) < 1.0)", "(x > 1.0)", "(x > 0.5)", "(x + y > 0.3)", "(y <= -1.0)"]))
+    return str(
+        rng.choice(["(jnp.abs(x) < 1.0)", "(x > 1.0)", "(x > 0.5)", "(x + y > 0.3)", "(y <= -1.0)"])
+    )
 
 
 def piecewise(rng, depth):
     if depth == 0:
-        return str(rng.choice(["x", "y", "x + y", "x - 1.0", "x * y", "0.5", "jnp.abs(x)", "jnp.clip(x, -1.0, 1.0)"]))
+        return str(
+            rng.choice(
+                [
+                    "x",
+                    "y",
+                    "x + y",
+                    "x - 1.0",
+                    "x * y",
+                    "0.5",
+                    "jnp.abs(x)",
+                    "jnp.clip(x, -1.0, 1.0)",
+                ]
+            )
+        )
     a, b, c = (piecewise(rng, depth - 1) for _ in range(3))
     number = rng.choice(CONSTANTS)
     forms = [

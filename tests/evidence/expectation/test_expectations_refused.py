@@ -1,4 +1,6 @@
-"""Expectations of what could be wrong: nothing is taken on trust, and what has no exact expectation is refused with the reason."""
+"""Expectations of what could be wrong: nothing is taken on trust, and what has no exact expectation
+is refused with the reason.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,9 @@ def test_neither_stop_gradient_nor_a_wrong_derivative_bends_an_expectation():
         lambda mask: jnp.sum(jax.lax.stop_gradient((mask * x).sum(-1)) * (mask * x).sum(-1)),
     ):
         for method in ("coins", "moments"):
-            assert float(expectation(f, masks.Bernoulli(0.3), x.shape, method=method)()) == pytest.approx(expected, rel=1e-11)
+            assert float(
+                expectation(f, masks.Bernoulli(0.3), x.shape, method=method)()
+            ) == pytest.approx(expected, rel=1e-11)
 
 
 BIG = (40, 30)
@@ -97,22 +101,33 @@ def test_what_is_no_polynomial_is_refused_with_the_operation_and_its_line(f, ope
 
 
 def test_a_degree_beyond_a_masks_moments_is_refused_with_the_operation_that_makes_it():
-    with pytest.raises(ValueError, match=r"degree in the mask is 3, because of `mul` at .*polynomials.py:\d+.*FixedCount"):
+    with pytest.raises(
+        ValueError,
+        match=r"degree in the mask is 3, because of `mul` at .*polynomials.py:\d+.*FixedCount",
+    ):
         expectation(cubic_across_rows, masks.FixedCount(15), BIG)(normal(*BIG))
-    with pytest.raises(ValueError, match=r"rows meet in `mul` at .*RandomRatio give expectations up to degree 2 only"):
+    with pytest.raises(
+        ValueError,
+        match=r"rows meet in `mul` at .*RandomRatio give expectations up to degree 2 only",
+    ):
         expectation(cubic_across_rows, masks.RandomRatio(0.1, 0.5), BIG)(normal(*BIG))
     with pytest.raises(ValueError, match=r"degree in the mask is 5.* takes [0-9]+ evaluations"):
         expectation(quintic_across_rows, masks.Bernoulli(0.5), (100, 100))(normal(100, 100))
 
 
 def test_a_mask_without_a_list_or_moments_enough_is_refused():
-    with pytest.raises(ValueError, match=r"masks of a MultiplicativeGaussian cannot be listed; it is no polynomial .* `exp`"):
+    with pytest.raises(
+        ValueError,
+        match=r"masks of a MultiplicativeGaussian cannot be listed; it is no polynomial .* `exp`",
+    ):
         expectation(exponential, masks.MultiplicativeGaussian(0.5), BIG)(normal(*BIG))
 
 
 def test_a_way_that_is_asked_for_and_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"by `method` 'rows': .*rows meet in `exp`"):
-        expectation(lambda x, mask: jnp.exp(jnp.sum(mask * x)), masks.Bernoulli(0.5), (2, 3), method="rows")(normal(2, 3))
+        expectation(
+            lambda x, mask: jnp.exp(jnp.sum(mask * x)), masks.Bernoulli(0.5), (2, 3), method="rows"
+        )(normal(2, 3))
     with pytest.raises(ValueError, match="by `method` 'coins'"):
         expectation(quadratic, masks.FixedCount(2), (2, 3), method="coins")(normal(2, 3))
 
@@ -122,12 +137,18 @@ def test_a_way_that_is_asked_for_and_does_not_exist_is_refused():
     [
         ((None, masks.Bernoulli(0.5), (2, 3)), TypeError, "`f` must be a function"),
         ((quadratic, 0.5, (2, 3)), TypeError, "`mask` must be a mask distribution"),
-        ((quadratic, masks.Bernoulli(0.5), (2, 0)), ValueError, "`shape` must have at least one axis and no empty one"),
+        (
+            (quadratic, masks.Bernoulli(0.5), (2, 0)),
+            ValueError,
+            "`shape` must have at least one axis and no empty one",
+        ),
         ((quadratic, masks.Bernoulli(0.5), 3), TypeError, "`shape` must be a sequence"),
     ],
 )
 def test_bad_input_is_named(arguments, error, message):
     with pytest.raises(error, match=message):
         expectation(*arguments)
-    with pytest.raises(ValueError, match="`method` must be one of enumeration, rows, coins, moments"):
+    with pytest.raises(
+        ValueError, match="`method` must be one of enumeration, rows, coins, moments"
+    ):
         expectation(quadratic, masks.Bernoulli(0.5), (2, 3), method="guess")

@@ -51,7 +51,10 @@ def test_error_estimates_are_small_enough_to_be_of_use(name):
 
 def test_a_kink_is_told_apart_with_both_its_slopes():
     with jax.enable_x64(True):
-        found = slopes(lambda x: jnp.sum(jnp.maximum(x, 0) + 3 * jnp.abs(x - 1)), np.array([0.0, 1.0, -0.7, 0.4]))
+        found = slopes(
+            lambda x: jnp.sum(jnp.maximum(x, 0) + 3 * jnp.abs(x - 1)),
+            np.array([0.0, 1.0, -0.7, 0.4]),
+        )
     assert found.kink.tolist() == [True, True, False, False]
     np.testing.assert_allclose(found.left, [-3, -2, -3, -2], atol=1e-8)
     np.testing.assert_allclose(found.right, [-2, 4, -3, -2], atol=1e-8)
@@ -60,7 +63,9 @@ def test_a_kink_is_told_apart_with_both_its_slopes():
 @pytest.mark.parametrize("distance", [1e-12, 1e-9, 1e-6, 1e-4, 1e-2])
 def test_a_kink_next_to_the_point_is_never_taken_for_a_smooth_slope_of_the_wrong_value(distance):
     with jax.enable_x64(True):
-        found = slopes(lambda x: jnp.sum(jnp.maximum(x - 1, 0)), np.array([1 + distance, 1 - distance]))
+        found = slopes(
+            lambda x: jnp.sum(jnp.maximum(x - 1, 0)), np.array([1 + distance, 1 - distance])
+        )
     near = np.abs(found.central - np.array([1.0, 0.0])) <= 1000 * found.central_error
     assert np.all(found.kink | near)
 
@@ -76,7 +81,9 @@ def test_random_rounding_sees_what_floating_point_absorbs():
 def test_random_rounding_runs_through_nested_programs():
     def nested(x):
         y = jax.jit(lambda a: jax.nn.relu(a) * 2)(x)
-        return jax.lax.scan(lambda c, a: (c + a, None), jnp.zeros(()), jax.checkpoint(jnp.sin)(y))[0]
+        return jax.lax.scan(lambda c, a: (c + a, None), jnp.zeros(()), jax.checkpoint(jnp.sin)(y))[
+            0
+        ]
 
     with jax.enable_x64(True):
         moved = movement(lambda x: jax.grad(nested)(x), UNIT, np.linspace(-1, 1, 7))
@@ -118,12 +125,17 @@ def test_what_a_program_contains_is_seen_through_nested_calls():
     assert has_stop_gradient(jax.make_jaxpr(jax.jit(lambda x: jax.lax.stop_gradient(x)))(1.0))
     assert not has_stop_gradient(jax.make_jaxpr(jnp.sin)(1.0))
     with jax.enable_x64(True):
-        assert working_unit(jax.make_jaxpr(lambda x: x.astype(jnp.float32) * 2)(np.float64(1))) == np.finfo(np.float32).eps
+        assert (
+            working_unit(jax.make_jaxpr(lambda x: x.astype(jnp.float32) * 2)(np.float64(1)))
+            == np.finfo(np.float32).eps
+        )
         assert working_unit(jax.make_jaxpr(jnp.sin)(np.float64(1))) == UNIT
 
 
 def test_gradients_are_jacobians_where_the_loss_is_an_array():
-    value, found = value_and_gradient(lambda inputs: inputs["a"] @ inputs["x"], {"a": np.eye(3, 2), "x": np.ones(2)}, ("x",))
+    value, found = value_and_gradient(
+        lambda inputs: inputs["a"] @ inputs["x"], {"a": np.eye(3, 2), "x": np.ones(2)}, ("x",)
+    )
     np.testing.assert_array_equal(value, [1, 1, 0])
     np.testing.assert_array_equal(found["x"], np.eye(3, 2))
 
@@ -136,15 +148,22 @@ def test_a_feature_finer_than_the_coarse_steps_is_never_taken_for_flatness():
             f = lambda y, s=spikes, w=width: jnp.sum(jnp.exp(-(((y - s) / w) ** 2)))
             found = slopes(f, x)
             exact = np.asarray(jax.grad(f)(x))
-            assert np.all(found.kink | (np.abs(found.central - exact) <= 1000 * found.central_error)), width
+            assert np.all(
+                found.kink | (np.abs(found.central - exact) <= 1000 * found.central_error)
+            ), width
 
 
 def test_differences_see_what_is_off_by_less_than_a_millionth_and_say_when_they_give_way_to_autodiff():
     def verified(loss, gradient):
-        claim = jg.Derivation(name="c", loss=loss, gradient=lambda x: {"x": gradient(x)}, shapes={"x": "n"})
+        claim = jg.Derivation(
+            name="c", loss=loss, gradient=lambda x: {"x": gradient(x)}, shapes={"x": "n"}
+        )
         return jg.verify(claim, evidence="differences", seed=1).findings[0]
 
-    assert verified(lambda x: jnp.sum(x**2), lambda x: 2 * x * (1 + 5e-7)).verdict == jg.Verdict.REFUTED
+    assert (
+        verified(lambda x: jnp.sum(x**2), lambda x: 2 * x * (1 + 5e-7)).verdict
+        == jg.Verdict.REFUTED
+    )
     quick = verified(lambda x: jnp.sum(jnp.sin(1e6 * x)), lambda x: 1e6 * jnp.cos(1e6 * x))
     assert quick.verdict == jg.Verdict.UNDECIDED
     assert "autodiff gives what is claimed and differences do not" in quick.detail

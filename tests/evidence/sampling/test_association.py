@@ -17,31 +17,73 @@ def arrays(*shapes):
 def dots(f, args, draw):
     """Return the output shapes of all products in the associated program."""
     program = jax.make_jaxpr(lambda *a: associated(f, a[:-1], a[-1]))(*args, draw)
-    return [eqn.outvars[0].aval.shape for eqn in equations(program.jaxpr) if eqn.primitive.name == "dot_general"]
+    return [
+        eqn.outvars[0].aval.shape
+        for eqn in equations(program.jaxpr)
+        if eqn.primitive.name == "dot_general"
+    ]
 
 
 CHAINS = {
     "two factors on the right": (lambda a, b, mask: mask @ a @ b, [(4, 5), (5, 3)], (50, 4)),
-    "three factors on the right": (lambda a, b, c, mask: mask @ a @ b @ c, [(4, 4), (4, 4), (4, 3)], (50, 4)),
+    "three factors on the right": (
+        lambda a, b, c, mask: mask @ a @ b @ c,
+        [(4, 4), (4, 4), (4, 3)],
+        (50, 4),
+    ),
     "on the left": (lambda a, b, mask: b @ (a @ mask), [(5, 4), (3, 5)], (4, 50)),
     "on both sides": (lambda a, b, mask: a @ mask @ b, [(5, 50), (4, 3)], (50, 4)),
-    "left, right and left": (lambda a, b, c, mask: c @ (a @ mask @ b), [(5, 50), (4, 3), (2, 5)], (50, 4)),
+    "left, right and left": (
+        lambda a, b, c, mask: c @ (a @ mask @ b),
+        [(5, 50), (4, 3), (2, 5)],
+        (50, 4),
+    ),
     "transposed factors": (lambda a, b, mask: mask @ a.T @ b.T, [(5, 4), (3, 5)], (50, 4)),
-    "inside jit": (lambda a, b, mask: jax.jit(lambda x, y: x @ y)(jax.jit(jnp.matmul)(mask, a), b), [(4, 4), (4, 4)], (50, 4)),
-    "used twice": (lambda a, b, mask: (lambda h: (h @ b).sum(1) + h.sum(1))(mask @ a), [(4, 4), (4, 4)], (50, 4)),
-    "two contracted axes": (lambda a, b, mask: jnp.tensordot(jnp.tensordot(mask, a, 2), b, 2), [(2, 3, 3, 2), (3, 2, 4)], (50, 2, 3)),
+    "inside jit": (
+        lambda a, b, mask: jax.jit(lambda x, y: x @ y)(jax.jit(jnp.matmul)(mask, a), b),
+        [(4, 4), (4, 4)],
+        (50, 4),
+    ),
+    "used twice": (
+        lambda a, b, mask: (lambda h: (h @ b).sum(1) + h.sum(1))(mask @ a),
+        [(4, 4), (4, 4)],
+        (50, 4),
+    ),
+    "two contracted axes": (
+        lambda a, b, mask: jnp.tensordot(jnp.tensordot(mask, a, 2), b, 2),
+        [(2, 3, 3, 2), (3, 2, 4)],
+        (50, 2, 3),
+    ),
     "contracted axes in another order": (
-        lambda a, b, mask: jnp.tensordot(jnp.tensordot(mask, a, ((2, 1), (1, 0))), b, ((2, 1), (0, 1))),
+        lambda a, b, mask: jnp.tensordot(
+            jnp.tensordot(mask, a, ((2, 1), (1, 0))), b, ((2, 1), (0, 1))
+        ),
         [(2, 3, 4, 2), (2, 4, 5)],
         (50, 2, 3),
     ),
     "relu between": (lambda a, b, mask: jax.nn.relu(mask @ a) @ b, [(4, 5), (5, 3)], (50, 4)),
     "a bias between": (lambda a, b, mask: (mask @ a + b[0]) @ b, [(4, 3), (3, 3)], (50, 4)),
-    "scan between": (lambda a, b, mask: jax.lax.scan(lambda h, _: (h @ a, None), mask @ b, None, 3)[0], [(4, 4), (4, 4)], (50, 4)),
-    "batched": (lambda a, b, mask: jnp.einsum("bmk,bkl,bln->bmn", mask, a, b), [(2, 4, 4), (2, 4, 4)], (2, 9, 4)),
-    "a mask times a mask": (lambda a, b, mask: (mask @ a) @ (mask @ b).T, [(4, 4), (4, 4)], (50, 4)),
+    "scan between": (
+        lambda a, b, mask: jax.lax.scan(lambda h, _: (h @ a, None), mask @ b, None, 3)[0],
+        [(4, 4), (4, 4)],
+        (50, 4),
+    ),
+    "batched": (
+        lambda a, b, mask: jnp.einsum("bmk,bkl,bln->bmn", mask, a, b),
+        [(2, 4, 4), (2, 4, 4)],
+        (2, 9, 4),
+    ),
+    "a mask times a mask": (
+        lambda a, b, mask: (mask @ a) @ (mask @ b).T,
+        [(4, 4), (4, 4)],
+        (50, 4),
+    ),
     "vectors": (lambda a, b, mask: (mask @ a) @ b, [(4, 4), (4,)], (50, 4)),
-    "scalars too": (lambda a, b, mask: {"x": mask @ a @ b, "n": a.sum(), "m": mask}, [(4, 4), (4, 4)], (50, 4)),
+    "scalars too": (
+        lambda a, b, mask: {"x": mask @ a @ b, "n": a.sum(), "m": mask},
+        [(4, 4), (4, 4)],
+        (50, 4),
+    ),
 }
 
 
@@ -59,8 +101,13 @@ def test_the_associated_function_is_the_same_in_value_and_gradient(name):
 
     with jax.enable_x64(True):
         args, draws = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), (args, draws))
-        expected, found = total(lambda args, draw: f(*args, mask=draw)), total(lambda args, draw: associated(f, args, draw))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), found, expected)
+        expected, found = (
+            total(lambda args, draw: f(*args, mask=draw)),
+            total(lambda args, draw: associated(f, args, draw)),
+        )
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), found, expected
+        )
 
 
 SCALES = {
@@ -73,7 +120,10 @@ SCALES = {
 
 @pytest.mark.parametrize("name", SCALES)
 def test_weights_whose_product_leaves_the_range_of_the_type_do_no_harm(name):
-    x, a, b = (np.float32(array * scale) for array, scale in zip(arrays((8, 8), (8, 256), (256, 8)), SCALES[name], strict=True))
+    x, a, b = (
+        np.float32(array * scale)
+        for array, scale in zip(arrays((8, 8), (8, 256), (256, 8)), SCALES[name], strict=True)
+    )
     mask = np.float32(np.random.default_rng(0).random((8, 8)) < 0.5)
 
     def f(a, b, mask):
@@ -98,7 +148,12 @@ def test_weights_of_sixteen_bits_are_left_alone(dtype):
 
 def test_a_chain_of_any_length_multiplies_the_samples_once():
     a, draw = arrays((8, 8), (50, 8))
-    assert dots(lambda a, mask: mask @ a @ a @ a @ a, (a,), draw) == [(8, 8), (8, 8), (8, 8), (50, 8)]
+    assert dots(lambda a, mask: mask @ a @ a @ a @ a, (a,), draw) == [
+        (8, 8),
+        (8, 8),
+        (8, 8),
+        (50, 8),
+    ]
 
 
 def test_a_narrow_layer_is_not_widened():
@@ -136,7 +191,9 @@ TYPES = {
     "small integers that wrap before they are widened": lambda a, b, mask: _dot(
         _dot(_small(mask), _small(a), None), _small(b), jnp.int32
     ),
-    "an integer product times numbers": lambda a, b, mask: _dot(_dot(_small(mask), _small(a), jnp.int32), b, jnp.float32),
+    "an integer product times numbers": lambda a, b, mask: _dot(
+        _dot(_small(mask), _small(a), jnp.int32), b, jnp.float32
+    ),
     "integers times numbers": lambda a, b, mask: _dot(_small(mask), a, jnp.float32) @ b,
 }
 
@@ -145,7 +202,10 @@ TYPES = {
 def test_a_product_that_changes_its_type_stays_where_it_stands(name):
     f = TYPES[name]
     a, b, draw = arrays((5, 40), (40, 3), (64, 5))
-    expected, found = f(a, b, mask=draw), jax.jit(lambda *args: associated(f, args[:2], args[2]))(a, b, draw)
+    expected, found = (
+        f(a, b, mask=draw),
+        jax.jit(lambda *args: associated(f, args[:2], args[2]))(a, b, draw),
+    )
     assert found.dtype == expected.dtype
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=0.1)
 

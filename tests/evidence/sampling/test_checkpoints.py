@@ -67,9 +67,17 @@ RUNS = textwrap.dedent(
 
 
 def test_a_run_killed_at_twenty_random_moments_ends_with_the_numbers_of_one_that_was_not(tmp_path):
-    files = [tmp_path / name for name in ("state.npz", "end.npz", "other.npz", "whole.npz", "cache")]
+    files = [
+        tmp_path / name for name in ("state.npz", "end.npz", "other.npz", "whole.npz", "cache")
+    ]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", RUNS, *map(str, files)], capture_output=True, text=True, env=environment, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", RUNS, *map(str, files)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     seen = [int(line) for line in done.stdout.split()]
     assert seen == sorted(seen) and len(set(seen)) > 3  # it never went back, and it went on
@@ -100,14 +108,23 @@ def interrupted(monkeypatch, call, after):
 
 
 def estimate(path, *, scale=1.0, key=0, mask=None, power=2, samples=1000):
-    f = jg.estimate(lambda x, mask: (scale * mask * x).sum() ** power, mask or jg.masks.Bernoulli(0.5), (3,), argnums=0)
+    f = jg.estimate(
+        lambda x, mask: (scale * mask * x).sum() ** power,
+        mask or jg.masks.Bernoulli(0.5),
+        (3,),
+        argnums=0,
+    )
     return f(jax.random.key(key), jnp.ones(3), samples=samples, checkpoint=path)
 
 
 def test_an_estimate_goes_on_where_it_was_interrupted(rounds, monkeypatch, tmp_path):
     interrupted(monkeypatch, lambda: estimate(tmp_path / "a.npz"), after=3)
     assert int(np.load(tmp_path / "a.npz")["state_next_chunk"]) == 48
-    resumed, whole, again = estimate(tmp_path / "a.npz"), estimate(tmp_path / "b.npz"), estimate(tmp_path / "a.npz")
+    resumed, whole, again = (
+        estimate(tmp_path / "a.npz"),
+        estimate(tmp_path / "b.npz"),
+        estimate(tmp_path / "a.npz"),
+    )
     for other in (whole, again):
         assert resumed.samples == other.samples
         np.testing.assert_array_equal(resumed.mean, other.mean)
@@ -119,7 +136,10 @@ def test_a_verification_goes_on_where_it_was_interrupted(monkeypatch, tmp_path, 
     def verify(name):
         options = {"evidence": "monte_carlo", "resolution": 3e-3, "max_samples": 2**16}
         report = jg.verify(jg.catalog.get("mean_gate"), checkpoint=tmp_path / name, **options)
-        return [(f.wrt, f.verdict, f.error, f.bound, f.detectable, f.detail, repr(f.pictures)) for f in report.findings]
+        return [
+            (f.wrt, f.verdict, f.error, f.bound, f.detectable, f.detail, repr(f.pictures))
+            for f in report.findings
+        ]
 
     interrupted(monkeypatch, lambda: verify("a.npz"), after)
     assert verify("a.npz") == verify("b.npz")
@@ -128,7 +148,10 @@ def test_a_verification_goes_on_where_it_was_interrupted(monkeypatch, tmp_path, 
 def test_a_checkpoint_is_plain_arrays_and_tells_what_the_next_chunk_is(rounds, tmp_path):
     estimate(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
-        assert str(file["format"]) == "jaxgrad checkpoint" and int(file["version"]) == checkpoints.VERSION
+        assert (
+            str(file["format"]) == "jaxgrad checkpoint"
+            and int(file["version"]) == checkpoints.VERSION
+        )
         assert int(file["state_next_chunk"]) == 125 and int(file["state_samples"]) == 1000
         np.testing.assert_array_equal(file["state_key"], jax.random.key_data(jax.random.key(0)))
         assert file["state_mean"].dtype == np.float64
@@ -143,7 +166,14 @@ def refused(path, call, match):
 
 @pytest.mark.parametrize(
     "other",
-    [{"scale": 2.0}, {"key": 1}, {"mask": jg.masks.Bernoulli(0.6)}, {"mask": jg.masks.FixedCount(1)}, {"power": 3}, {"samples": 1008}],
+    [
+        {"scale": 2.0},
+        {"key": 1},
+        {"mask": jg.masks.Bernoulli(0.6)},
+        {"mask": jg.masks.FixedCount(1)},
+        {"power": 3},
+        {"samples": 1008},
+    ],
     ids=str,
 )
 def test_a_checkpoint_of_another_problem_is_refused_and_left_alone(rounds, tmp_path, other):
@@ -154,9 +184,21 @@ def test_a_checkpoint_of_another_problem_is_refused_and_left_alone(rounds, tmp_p
 def test_a_verification_with_other_options_is_another_problem(tmp_path):
     claim, path = jg.catalog.get("masked_autoencoder_bernoulli"), tmp_path / "a.npz"
     jg.verify(claim, evidence="monte_carlo", max_samples=2**12, checkpoint=path)
-    for other in ({"seed": 1}, {"resolution": 0.02}, {"false_alarm": 1e-5}, {"max_samples": 2**13}, {"sizes": {"n": 4}}):
+    for other in (
+        {"seed": 1},
+        {"resolution": 0.02},
+        {"false_alarm": 1e-5},
+        {"max_samples": 2**13},
+        {"sizes": {"n": 4}},
+    ):
         options = {"max_samples": 2**12, **other}
-        refused(path, lambda options=options: jg.verify(claim, evidence="monte_carlo", checkpoint=path, **options), "another problem")
+        refused(
+            path,
+            lambda options=options: jg.verify(
+                claim, evidence="monte_carlo", checkpoint=path, **options
+            ),
+            "another problem",
+        )
 
 
 def test_a_checkpoint_cut_short_or_damaged_anywhere_is_refused_or_read_as_it_was_written(tmp_path):
@@ -183,7 +225,9 @@ def test_a_checkpoint_cut_short_or_damaged_anywhere_is_refused_or_read_as_it_was
     assert harmless < len(whole) / 13 / 2
 
 
-@pytest.mark.parametrize("change", [("VERSION", 99), ("software", lambda: "jaxgrad 99")], ids=["format", "software"])
+@pytest.mark.parametrize(
+    "change", [("VERSION", 99), ("software", lambda: "jaxgrad 99")], ids=["format", "software"]
+)
 def test_a_checkpoint_of_another_version_is_refused(monkeypatch, tmp_path, change):
     kept = Checkpoint(tmp_path / "a.npz", "p")
     kept.save({"mean": np.zeros(2)})
@@ -198,9 +242,11 @@ def test_files_that_are_no_checkpoints_are_refused(rounds, tmp_path, content):
         path.write_text("my notes")
     else:
         with open(path, "wb") as file:
-            {"arrays": np.savez, "array": np.save, "pickle": lambda f, x: np.savez(f, np.array([{}], object))}[content](
-                file, np.ones(3)
-            )
+            {
+                "arrays": np.savez,
+                "array": np.save,
+                "pickle": lambda f, x: np.savez(f, np.array([{}], object)),
+            }[content](file, np.ones(3))
     refused(path, lambda: estimate(path), "is no checkpoint")
 
 
@@ -222,7 +268,11 @@ def test_links_are_followed_and_rings_of_links_pipes_and_devices_are_refused(rou
     assert link.is_symlink() and int(np.load(tmp_path / "a.npz")["state_next_chunk"]) == 125
     ring.symlink_to(ring)
     os.mkfifo(pipe)
-    for path, match in ((ring, "cannot be written"), (pipe, "a device or a pipe"), ("/dev/full", "a device or a pipe")):
+    for path, match in (
+        (ring, "cannot be written"),
+        (pipe, "a device or a pipe"),
+        ("/dev/full", "a device or a pipe"),
+    ):
         with pytest.raises(ValueError, match=rf"`checkpoint`.*{match}"):
             estimate(path)
     with pytest.raises(TypeError, match="`checkpoint` must be the name of a file"):

@@ -1,4 +1,6 @@
-"""Chunks spread over devices and threads: the same means, to the last bit, on one device, two and eight."""
+"""Chunks spread over devices and threads: the same means, to the last bit, on one device, two and
+eight.
+"""
 
 import os
 import subprocess
@@ -74,8 +76,20 @@ SCRIPT = textwrap.dedent(
 
 def run(devices, threads, problems):
     flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd(), "NPROC": str(threads)}
-    done = subprocess.run([sys.executable, "-c", SCRIPT, problems], capture_output=True, text=True, env=environment, timeout=200)
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.getcwd(),
+        "NPROC": str(threads),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, problems],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     count, *lines = done.stdout.splitlines()
     assert int(count) == devices
@@ -84,9 +98,14 @@ def run(devices, threads, problems):
 
 @pytest.mark.parametrize(
     ("problems", "others"),
-    [("four", [(2, 2), (8, 8)]), pytest.param("all", [(2, 2), (8, 8), (1, 3), (2, 8), (3, 2)], marks=pytest.mark.slow)],
+    [
+        ("four", [(2, 2), (8, 8)]),
+        pytest.param("all", [(2, 2), (8, 8), (1, 3), (2, 8), (3, 2)], marks=pytest.mark.slow),
+    ],
 )
-def test_chunk_means_estimates_and_verdicts_are_the_same_bit_for_bit_with_more_devices_and_threads(problems, others):
+def test_chunk_means_estimates_and_verdicts_are_the_same_bit_for_bit_with_more_devices_and_threads(
+    problems, others
+):
     alone = run(1, 1, problems)
     assert len(alone) == (15 if problems == "all" else 7)
     for devices, threads in others:
@@ -106,7 +125,11 @@ def test_a_steady_product_is_the_product_whatever_its_axes(dtype, narrow):
     ):
         with jax.enable_x64(True):
             a, b = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in (left, right))
-            found = jax.jit(lambda a, b, s=subscripts: steady(lambda a, b: jnp.einsum(s, a, b), a, b, narrow=narrow))(a, b)
+            found = jax.jit(
+                lambda a, b, s=subscripts: steady(
+                    lambda a, b: jnp.einsum(s, a, b), a, b, narrow=narrow
+                )
+            )(a, b)
             exact = np.einsum(subscripts, np.asarray(a, np.float64), np.asarray(b, np.float64))
             assert found.dtype == dtype and found.shape == exact.shape
             assert np.abs(found - exact).max() < 300 * jnp.finfo(dtype).eps * np.abs(exact).max()

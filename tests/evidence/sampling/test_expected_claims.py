@@ -1,4 +1,6 @@
-"""verify() of expected gradients: which way the exact expectation goes, and that its verdicts are right at every size."""
+"""verify() of expected gradients: which way the exact expectation goes, and that its verdicts are
+right at every size.
+"""
 
 from dataclasses import replace
 
@@ -48,7 +50,14 @@ def test_data_too_large_for_enumeration_are_judged_exactly(way):
     assert exact(off_by(claim, 1 + 1e-6), inputs={"x": X}).verdict == Verdict.REFUTED
 
 
-@pytest.mark.parametrize("mask", [lambda n: masks.Spans(2), lambda n: masks.RandomRatio(0.2, 0.9), lambda n: masks.FixedCount(1)])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda n: masks.Spans(2),
+        lambda n: masks.RandomRatio(0.2, 0.9),
+        lambda n: masks.FixedCount(1),
+    ],
+)
 def test_at_sizes_that_are_free_all_masks_are_enumerated(mask):
     report = exact(replace(AUTOENCODER, mask=mask))
     assert report.verdict == Verdict.CONFIRMED
@@ -72,13 +81,22 @@ class WrongCoins(masks.Bernoulli):
 
 def test_a_mask_that_states_a_wrong_second_moment_does_not_confirm_the_claim_made_of_it():
     assert exact(replace(AUTOENCODER, mask=lambda n: Wrong(1))).verdict == Verdict.REFUTED
-    assert exact(replace(AUTOENCODER, mask=WrongCoins(0.3)), inputs={"x": X}).verdict == Verdict.REFUTED
+    assert (
+        exact(replace(AUTOENCODER, mask=WrongCoins(0.3)), inputs={"x": X}).verdict
+        == Verdict.REFUTED
+    )
 
 
 def test_a_mask_that_is_no_pytree_is_verified_without_a_proof():
-    report = jg.verify(replace(AUTOENCODER, mask=WrongCoins(0.3)), inputs={"x": X}, max_samples=2**10)
-    assert report.verdict == Verdict.REFUTED and "certificate" not in {finding.evidence for finding in report.findings}
-    (finding, _) = jg.verify(replace(AUTOENCODER, mask=WrongCoins(0.3)), evidence="certificate").findings
+    report = jg.verify(
+        replace(AUTOENCODER, mask=WrongCoins(0.3)), inputs={"x": X}, max_samples=2**10
+    )
+    assert report.verdict == Verdict.REFUTED and "certificate" not in {
+        finding.evidence for finding in report.findings
+    }
+    (finding, _) = jg.verify(
+        replace(AUTOENCODER, mask=WrongCoins(0.3)), evidence="certificate"
+    ).findings
     assert finding.verdict == Verdict.UNDECIDED and "no pytree of numbers" in finding.detail
 
 
@@ -104,7 +122,9 @@ def test_a_loss_without_an_exact_expectation_is_left_to_sampling_with_the_reason
 def test_differences_of_an_expectation_need_no_enumeration():
     claim = replace(AUTOENCODER, mask=masks.Bernoulli(0.3))
     for factor, verdict in ((1, Verdict.CONFIRMED), (1 + 1e-3, Verdict.REFUTED)):
-        report = jg.verify(off_by(claim, factor), evidence="differences", inputs={"x": X[:20, :14]}, sizes={"p": 2})
+        report = jg.verify(
+            off_by(claim, factor), evidence="differences", inputs={"x": X[:20, :14]}, sizes={"p": 2}
+        )
         assert report.verdict == verdict
         assert "expectation by coins" in report.findings[0].detail or factor != 1
 
@@ -117,7 +137,9 @@ def test_the_cubic_loss_is_exact_at_data_sizes():
 
 @pytest.mark.parametrize("chance", [0.3, 0.8])
 @pytest.mark.parametrize("factor", [1.0, 1.02])
-def test_a_closed_form_that_asks_for_the_value_of_a_probability_is_verified_at_that_probability(chance, factor):
+def test_a_closed_form_that_asks_for_the_value_of_a_probability_is_verified_at_that_probability(
+    chance, factor
+):
     def gradient(w, x, mask):
         kept = float(mask.prob) if mask.prob < 0.5 else 1 - float(1 - mask.prob)
         along = kept * x.sum(0)

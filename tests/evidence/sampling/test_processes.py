@@ -1,4 +1,6 @@
-"""Several processes on this machine: the same numbers as one, one report, and an end when one of them is lost."""
+"""Several processes on this machine: the same numbers as one, one report, and an end when one of
+them is lost.
+"""
 
 import contextlib
 import json
@@ -31,17 +33,47 @@ def start(tmp_path, count, *options, slurm=False):
     """Start the command in so many processes."""
     port, processes = free_port(), []
     for index in range(count):
-        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu", "JAXGRAD_CACHE": str(tmp_path / "cache")}
-        joined = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", count, "--process-id", index]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.getcwd(),
+            "JAX_PLATFORMS": "cpu",
+            "JAXGRAD_CACHE": str(tmp_path / "cache"),
+        }
+        joined = [
+            "--coordinator",
+            f"127.0.0.1:{port}",
+            "--num-processes",
+            count,
+            "--process-id",
+            index,
+        ]
         if slurm:
             job = (port - (2**16 - 2**12)) % 2**12 if port >= 2**16 - 2**12 else None
             assert job is not None
-            names = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": count, "PROCID": index, "LOCALID": index}
+            names = {
+                "JOB_ID": job,
+                "STEP_NODELIST": "localhost",
+                "NTASKS": count,
+                "PROCID": index,
+                "LOCALID": index,
+            }
             environment |= {f"SLURM_{name}": str(value) for name, value in names.items()}
             joined = []
-        command = [sys.executable, "-m", "jaxgrad", "verify", "masked_autoencoder_bernoulli", "--evidence", "monte_carlo"]
+        command = [
+            sys.executable,
+            "-m",
+            "jaxgrad",
+            "verify",
+            "masked_autoencoder_bernoulli",
+            "--evidence",
+            "monte_carlo",
+        ]
         command += [str(item) for item in (*joined, *options)]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment))
+        processes.append(
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            )
+        )
     return processes
 
 
@@ -54,12 +86,17 @@ def wait_for(state):
 
 def numbers(text):
     findings = json.loads(text)["reports"][0]["findings"]
-    return [{name: value for name, value in finding.items() if name != "seconds"} for finding in findings]
+    return [
+        {name: value for name, value in finding.items() if name != "seconds"}
+        for finding in findings
+    ]
 
 
 @pytest.fixture(scope="module")
 def alone():
-    done = CliRunner().invoke(main, ["verify", "masked_autoencoder_bernoulli", "--evidence", "monte_carlo", "--json", "-"])
+    done = CliRunner().invoke(
+        main, ["verify", "masked_autoencoder_bernoulli", "--evidence", "monte_carlo", "--json", "-"]
+    )
     assert done.exit_code == 0
     return numbers(done.stdout)
 
@@ -68,13 +105,17 @@ def alone():
 def test_several_processes_find_what_one_finds_and_the_first_alone_reports(tmp_path, alone, count):
     processes = start(tmp_path, count, "--json", "-")
     output = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, [error for _, error in output]
+    assert [process.returncode for process in processes] == [0] * count, [
+        error for _, error in output
+    ]
     assert numbers(output[0][0]) == alone
     assert all(text == "" for text, _ in output[1:])
 
 
 def test_slurm_is_enough(tmp_path, alone, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "free_port", lambda: 2**16 - 2**12 + os.getpid() % 2**12)
+    monkeypatch.setattr(
+        sys.modules[__name__], "free_port", lambda: 2**16 - 2**12 + os.getpid() % 2**12
+    )
     processes = start(tmp_path, 2, "--json", "-", slurm=True)
     output = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], [error for _, error in output]
@@ -82,9 +123,13 @@ def test_slurm_is_enough(tmp_path, alone, monkeypatch):
 
 
 @pytest.mark.parametrize("victim", [0, 2])
-def test_when_a_process_is_lost_the_others_end_at_once_and_say_so_and_the_checkpoint_is_whole(tmp_path, victim):
+def test_when_a_process_is_lost_the_others_end_at_once_and_say_so_and_the_checkpoint_is_whole(
+    tmp_path, victim
+):
     state = tmp_path / "state.npz"
-    processes = start(tmp_path, 3, "--resolution", "1e-4", "--max-samples", "1e12", "--checkpoint", state)
+    processes = start(
+        tmp_path, 3, "--resolution", "1e-4", "--max-samples", "1e12", "--checkpoint", state
+    )
     wait_for(state)
     processes[victim].send_signal(signal.SIGKILL)
     lost = time.monotonic()
@@ -114,32 +159,67 @@ mine = jg.Derivation(
 
 @pytest.mark.parametrize(
     ("probabilities", "match"),
-    [((0.5, 0.7), "what process 1 is to sample is not what process 0 is to"), ((None, None), "there is no file")],
+    [
+        ((0.5, 0.7), "what process 1 is to sample is not what process 0 is to"),
+        ((None, None), "there is no file"),
+    ],
     ids=["other files", "no files"],
 )
 def test_what_all_processes_cannot_do_ends_all_with_the_reason(tmp_path, probabilities, match):
-    """That is one reason in all; of numbers of two problems, mixed, a right gradient would be refuted."""
+    """That is one reason in all; of numbers of two problems, mixed, a right gradient would be
+    refuted.
+    """
     port, processes = free_port(), []
     for index, probability in enumerate(probabilities):
         (tmp_path / str(index)).mkdir()
         if probability is not None:
-            (tmp_path / str(index) / "mine.py").write_text(CLAIM.replace("PROBABILITY", str(probability)))
-        command = [sys.executable, "-m", "jaxgrad", "verify", "mine.py", "--evidence", "monte_carlo"]
-        command += ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id", str(index)]
-        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu", "JAXGRAD_CACHE": str(tmp_path / "cache")}
+            (tmp_path / str(index) / "mine.py").write_text(
+                CLAIM.replace("PROBABILITY", str(probability))
+            )
+        command = [
+            sys.executable,
+            "-m",
+            "jaxgrad",
+            "verify",
+            "mine.py",
+            "--evidence",
+            "monte_carlo",
+        ]
+        command += [
+            "--coordinator",
+            f"127.0.0.1:{port}",
+            "--num-processes",
+            "2",
+            "--process-id",
+            str(index),
+        ]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.getcwd(),
+            "JAX_PLATFORMS": "cpu",
+            "JAXGRAD_CACHE": str(tmp_path / "cache"),
+        }
         folder = tmp_path / str(index)
-        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder))
+        processes.append(
+            subprocess.Popen(
+                command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
+            )
+        )
     said = [process.communicate(timeout=100)[1] for process in processes]
     ends = {process.returncode for process in processes}
     assert 2 in ends and ends <= {2, LOST}, said  # who is told of the other's end first says that
-    assert any(match in error for error in said) and not any("Aborted" in error or "fatal" in error for error in said)
+    assert any(match in error for error in said) and not any(
+        "Aborted" in error or "fatal" in error for error in said
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_process_stands_still_the_other_ends_and_says_so(tmp_path, victim):
     state = tmp_path / "state.npz"
-    processes = start(tmp_path, 2, "--resolution", "1e-4", "--max-samples", "1e12", "--checkpoint", state)
+    processes = start(
+        tmp_path, 2, "--resolution", "1e-4", "--max-samples", "1e12", "--checkpoint", state
+    )
     wait_for(state)
     processes[victim].send_signal(signal.SIGSTOP)
     try:
@@ -148,12 +228,16 @@ def test_when_a_process_stands_still_the_other_ends_and_says_so(tmp_path, victim
         processes[victim].kill()
         processes[victim].communicate()
     assert processes[1 - victim].returncode == LOST
-    assert error.splitlines()[-1].startswith(f"jaxgrad: process {victim} of 2 was lost, so process {1 - victim} ends.")
+    assert error.splitlines()[-1].startswith(
+        f"jaxgrad: process {victim} of 2 was lost, so process {1 - victim} ends."
+    )
 
 
 @pytest.fixture
 def watching(monkeypatch):
-    """A process that watches over process 1 of 2, the latter's end of the line, and the statuses that it would have ended with."""
+    """A process that watches over process 1 of 2, the latter's end of the line, and the statuses
+    that it would have ended with.
+    """
     ended = []
     monkeypatch.setattr(machines, "BEAT", 0.02)
     monkeypatch.setattr(machines, "SILENCE", 10)
@@ -177,7 +261,9 @@ def test_a_process_counts_as_lost_only_after_it_has_been_silent_for_long(watchin
         time.sleep(0.02)
     assert ended == [] and other.receive(time.monotonic() + 1) == {}
     time.sleep(0.6)
-    assert ended == [LOST] and "process 1 of 2 was lost, so process 0 ends" in capsys.readouterr().err
+    assert (
+        ended == [LOST] and "process 1 of 2 was lost, so process 0 ends" in capsys.readouterr().err
+    )
 
 
 def test_a_process_that_stood_still_itself_blames_nobody(watching, monkeypatch):
@@ -198,7 +284,9 @@ def test_a_process_that_stood_still_itself_blames_nobody(watching, monkeypatch):
     assert ended == []
 
 
-def test_a_process_that_is_done_waits_for_the_others_and_still_notices_when_one_is_lost(watching, monkeypatch):
+def test_a_process_that_is_done_waits_for_the_others_and_still_notices_when_one_is_lost(
+    watching, monkeypatch
+):
     member, other, ended = watching
     left = []
     monkeypatch.setattr(jax.distributed, "shutdown", lambda: left.append("left"))
@@ -232,20 +320,31 @@ def test_options_that_do_not_fit_together_are_refused(options, match):
 
 @pytest.mark.parametrize(
     ("nodes", "host"),
-    [("n1", "n1"), ("n1,n2", "n1"), ("node[003-005,9]", "node003"), ("node[7,9],x", "node7"), ("a1,node[3-5]", "a1")],
+    [
+        ("n1", "n1"),
+        ("n1,n2", "n1"),
+        ("node[003-005,9]", "node003"),
+        ("node[7,9],x", "node7"),
+        ("a1,node[3-5]", "a1"),
+    ],
 )
 def test_the_first_node_of_a_slurm_step_is_the_coordinator(nodes, host):
     names = {"JOB_ID": 5, "STEP_NODELIST": nodes, "NTASKS": 3, "PROCID": 2, "LOCALID": 0}
     environment = {f"SLURM_{name}": str(value) for name, value in names.items()}
     assert place(None, None, None, environment) == Place(f"{host}:{5 + 2**16 - 2**12}", 3, 2)
     assert place(None, None, None, {**environment, "SLURM_NTASKS": "1"}) is None
-    with pytest.raises(ValueError, match="SLURM_NTASKS is '4 x' in the environment, but must be a whole number"):
+    with pytest.raises(
+        ValueError, match="SLURM_NTASKS is '4 x' in the environment, but must be a whole number"
+    ):
         place(None, None, None, {**environment, "SLURM_NTASKS": "4 x"})
     assert place(None, None, None, {}) is None
 
 
 def test_a_coordinator_that_does_not_answer_is_named():
-    with pytest.raises(ValueError, match=r"`--coordinator` 127\.0\.0\.1:\d+ does not answer .*is process 0 running there"):
+    with pytest.raises(
+        ValueError,
+        match=r"`--coordinator` 127\.0\.0\.1:\d+ does not answer .*is process 0 running there",
+    ):
         Membership(Place(f"127.0.0.1:{free_port()}", 2, 1), timeout=0.5)
 
 
@@ -255,7 +354,10 @@ def test_processes_that_do_not_come_are_named():
 
 
 def test_a_port_that_is_taken_is_named():
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ValueError, match="cannot be listened at"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(ValueError, match="cannot be listened at"),
+    ):
         Membership(Place(f"127.0.0.1:{server.getsockname()[1]}", 2, 0), timeout=0.5)
 
 
@@ -276,14 +378,18 @@ def test_a_stranger_that_connects_and_says_nothing_keeps_nobody_out(monkeypatch)
     monkeypatch.setattr(rendezvous, "PATIENCE", 0.2)
     port, met = free_port(), []
     where = Place(f"127.0.0.1:{port}", 2, 0)
-    thread = threading.Thread(target=lambda: met.append(rendezvous.gather(where, "127.0.0.1", port, time.monotonic() + 5)))
+    thread = threading.Thread(
+        target=lambda: met.append(rendezvous.gather(where, "127.0.0.1", port, time.monotonic() + 5))
+    )
     thread.start()
     while True:
         with contextlib.suppress(ConnectionRefusedError):
             stranger = socket.create_connection(("127.0.0.1", port))
             break
         time.sleep(0.05)
-    found = rendezvous.report(Place(where.coordinator, 2, 1), "127.0.0.1", port, time.monotonic() + 4)
+    found = rendezvous.report(
+        Place(where.coordinator, 2, 1), "127.0.0.1", port, time.monotonic() + 4
+    )
     thread.join()
     assert found[-1] == (met[0][-1][0], 1, 2)
     for line in (found[0], met[0][1], stranger):
@@ -310,7 +416,9 @@ def test_processes_that_contradict_each_other_are_refused_on_both_sides(count, i
     thread = threading.Thread(target=first)
     thread.start()
     with pytest.raises(ValueError, match=match):
-        rendezvous.report(Place(f"127.0.0.1:{port}", count, index, task), "127.0.0.1", port, time.monotonic() + 10)
+        rendezvous.report(
+            Place(f"127.0.0.1:{port}", count, index, task), "127.0.0.1", port, time.monotonic() + 10
+        )
     thread.join()
     assert len(refused) == 1 and match in refused[0]
 
@@ -327,5 +435,7 @@ def test_more_processes_than_devices_are_refused(monkeypatch, devices):
 
 
 def test_the_checkpoint_of_several_derivations_is_refused(tmp_path):
-    done = CliRunner().invoke(main, ["verify", "mse", "matvec", "--checkpoint", str(tmp_path / "a.npz")])
+    done = CliRunner().invoke(
+        main, ["verify", "mse", "matvec", "--checkpoint", str(tmp_path / "a.npz")]
+    )
     assert done.exit_code == 2 and "keeps the state of one derivation" in done.output

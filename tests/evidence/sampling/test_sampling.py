@@ -18,13 +18,17 @@ def loss(x, w1, w2, mask):
 @pytest.fixture(scope="module")
 def problem():
     rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((6, 4), (3, 4), (4, 3))]
+    return [
+        jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((6, 4), (3, 4), (4, 3))
+    ]
 
 
 def test_the_estimated_gradient_is_the_exact_one_within_its_standard_errors(problem):
     x, w1, w2 = problem
     mask = masks.Bernoulli(0.6)
-    found = jg.estimate(loss, mask, (6, 4), argnums=(1, 2))(jax.random.key(1), x, w1, w2, samples=20_000)
+    found = jg.estimate(loss, mask, (6, 4), argnums=(1, 2))(
+        jax.random.key(1), x, w1, w2, samples=20_000
+    )
     b = w2 @ w1
     a = b @ (mask.second_moment(4) * (x.T @ x)) - x.T @ (mask.mean(4) * x)
     exact = 2 / x.size * w2.T @ a, 2 / x.size * a @ w1.T
@@ -39,11 +43,15 @@ def test_standard_errors_are_neither_too_small_nor_too_large():
     runs = [f(jax.random.key(seed), samples=640) for seed in range(400)]
     z = np.array([(run.mean - 1.5) / run.standard_error for run in runs])
     assert abs(z.mean()) < 4 / np.sqrt(400)
-    assert 0.85 < z.std() < 1.2  # Student's t with 31 degrees of freedom or more has 1.03; four errors of it are 0.15
+    assert (
+        0.85 < z.std() < 1.2
+    )  # Student's t with 31 degrees of freedom or more has 1.03; four errors of it are 0.15
 
 
 def test_any_pytree_may_be_averaged():
-    f = jg.estimate(lambda scale, mask: {"a": scale * mask, "b": (mask.sum(),)}, masks.FixedCount(2), (3, 4))
+    f = jg.estimate(
+        lambda scale, mask: {"a": scale * mask, "b": (mask.sum(),)}, masks.FixedCount(2), (3, 4)
+    )
     found = f(jax.random.key(0), jnp.float32(2.0), samples=1000)
     assert found.mean["a"].shape == (3, 4)
     assert abs(found.mean["b"][0] - 6.0) < 1e-5 and found.standard_error["b"][0] < 1e-5
@@ -65,20 +73,29 @@ def test_chunk_moments_merge_to_those_of_all_chunks():
     for part in np.split(chunks, [1, 5, 20]):
         moments.add(part)
     np.testing.assert_allclose(moments.mean, chunks.mean(0), rtol=1e-14)
-    np.testing.assert_allclose(moments.standard_error(), chunks.std(0, ddof=1) / np.sqrt(37), rtol=1e-8)
+    np.testing.assert_allclose(
+        moments.standard_error(), chunks.std(0, ddof=1) / np.sqrt(37), rtol=1e-8
+    )
 
 
-@pytest.mark.parametrize("exponents", [(-300, -300, -300), (0, -200, -200), (-200, 0, 300), (300, 300, 0), (0, 0, 0)])
+@pytest.mark.parametrize(
+    "exponents", [(-300, -300, -300), (0, -200, -200), (-200, 0, 300), (300, 300, 0), (0, 0, 0)]
+)
 def test_standard_errors_hold_where_float64_does_not_hold_the_squares(exponents):
     rng = np.random.default_rng(1)
-    parts = [10.0**exponent * rng.standard_normal((count, 3)) for exponent, count in zip(exponents, (1, 9, 20), strict=True)]
+    parts = [
+        10.0**exponent * rng.standard_normal((count, 3))
+        for exponent, count in zip(exponents, (1, 9, 20), strict=True)
+    ]
     parts[1][:, 2] = parts[0][0, 2]
     moments = Moments.empty(3)
     for part in parts:
         moments.add(part)
     chunks = np.concatenate(parts)
     unit = np.abs(chunks).max(0)
-    np.testing.assert_allclose(moments.standard_error() / unit, (chunks / unit).std(0, ddof=1) / np.sqrt(30), rtol=1e-8)
+    np.testing.assert_allclose(
+        moments.standard_error() / unit, (chunks / unit).std(0, ddof=1) / np.sqrt(30), rtol=1e-8
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-290, 1e-170, 1e170, 1e290])
@@ -87,16 +104,29 @@ def test_an_estimate_of_numbers_of_any_size_has_its_standard_error(scale):
         f = jg.estimate(lambda c, mask: c * mask.sum(), masks.Bernoulli(0.3), (5,))
         one, found = (f(jax.random.key(0), c, samples=640) for c in (1.0, scale))
     assert one.standard_error > 0
-    np.testing.assert_allclose((found.mean / scale, found.standard_error / scale), (one.mean, one.standard_error), rtol=1e-10)
+    np.testing.assert_allclose(
+        (found.mean / scale, found.standard_error / scale),
+        (one.mean, one.standard_error),
+        rtol=1e-10,
+    )
 
 
 def test_a_chunk_s_mean_does_not_depend_on_how_many_are_run():
     def cumulative(x, w, mask):
         h = jnp.cumsum((mask * x) @ w, axis=0)
-        return jnp.mean(h * (jnp.cumprod(jnp.tanh(x @ w) + 1, axis=1))) + jnp.mean(jax.lax.cumlogsumexp(h, axis=1))
+        return jnp.mean(h * (jnp.cumprod(jnp.tanh(x @ w) + 1, axis=1))) + jnp.mean(
+            jax.lax.cumlogsumexp(h, axis=1)
+        )
 
-    x, w = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(16, 24), (24, 20)]))
-    rows = [Sampler(cumulative, masks.Bernoulli(0.6), (16, 24), (0, 1)).round(jax.random.key(1), (x, w), 3, 16, n) for n in (1, 2, 7)]
+    x, w = (
+        jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(16, 24), (24, 20)])
+    )
+    rows = [
+        Sampler(cumulative, masks.Bernoulli(0.6), (16, 24), (0, 1)).round(
+            jax.random.key(1), (x, w), 3, 16, n
+        )
+        for n in (1, 2, 7)
+    ]
     assert all((row[0] == rows[0][0]).all() for row in rows)
 
 
@@ -121,7 +151,9 @@ def test_a_python_number_keeps_the_types_of_the_function_as_jax_does():
 
     for promotion in ("standard", "strict"):
         with jax.enable_x64(True), jax.numpy_dtype_promotion(promotion):
-            found = jg.estimate(scaled, masks.Bernoulli(1.0), (3,))(jax.random.key(0), jnp.ones(3, jnp.float32), 2.5, samples=64)
+            found = jg.estimate(scaled, masks.Bernoulli(1.0), (3,))(
+                jax.random.key(0), jnp.ones(3, jnp.float32), 2.5, samples=64
+            )
             assert found.mean == 7.5
 
 
@@ -139,7 +171,13 @@ def test_under_jit_an_estimate_of_known_numbers_is_known_and_of_others_refused(x
         with pytest.raises(TypeError, match="`key` is traced"):
             jax.vmap(lambda key: estimate(key, x, samples=64).mean)(jax.random.split(key, 2))
         with pytest.raises(TypeError, match="`mask` is traced"):
-            jax.grad(lambda p: jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(p), (3,))(key, samples=64).mean)(0.5)
+            jax.grad(
+                lambda p: (
+                    jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(p), (3,))(
+                        key, samples=64
+                    ).mean
+                )
+            )(0.5)
 
 
 def test_memory_is_bounded_whatever_the_number_of_samples(problem):
@@ -154,7 +192,9 @@ def test_memory_is_bounded_whatever_the_number_of_samples(problem):
 @pytest.mark.parametrize("samples", [0, 1, -5, 2.5])
 def test_a_number_of_samples_that_is_none_is_refused(samples):
     with pytest.raises(ValueError, match="`samples`"):
-        jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(0.5), (3,))(jax.random.key(0), samples=samples)
+        jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(0.5), (3,))(
+            jax.random.key(0), samples=samples
+        )
 
 
 def wrong_by(factor):
@@ -162,7 +202,9 @@ def wrong_by(factor):
     return jg.Derivation(
         name=f"off by {factor}",
         loss=right.loss,
-        gradient=lambda **inputs: {name: factor * g for name, g in right.gradient(**inputs).items()},
+        gradient=lambda **inputs: {
+            name: factor * g for name, g in right.gradient(**inputs).items()
+        },
         shapes=right.shapes,
         mask=right.mask,
     )
@@ -193,7 +235,11 @@ def test_a_loss_too_badly_conditioned_for_float32_is_sampled_in_float64():
     right = jg.catalog.get("masked_autoencoder_bernoulli")
     shifted = jg.Derivation(
         name="shifted",
-        loss=lambda **inputs: jnp.sum((jnp.sqrt(right.loss(**inputs)) + 1e6) ** 2) / 1e6 - 1e6 - right.loss(**inputs) / 1e6,
+        loss=lambda **inputs: (
+            jnp.sum((jnp.sqrt(right.loss(**inputs)) + 1e6) ** 2) / 1e6
+            - 1e6
+            - right.loss(**inputs) / 1e6
+        ),
         gradient=lambda x, w1, w2, mask: {"w1": jnp.zeros_like(w1)},
         shapes=right.shapes,
         mask=right.mask,
@@ -206,7 +252,9 @@ EXACT = [(jnp.float16, 1000.0), (jnp.bfloat16, 64.0), (jnp.float32, 1e6), (jnp.f
 
 @pytest.mark.parametrize(("dtype", "offset"), EXACT)
 def test_the_standard_error_holds_what_rounding_adds(dtype, offset, samples=100_000):
-    """w and w + 1 are exact in each of these types, so that the true mean and standard error are known."""
+    """w and w + 1 are exact in each of these types, so that the true mean and standard error are
+    known.
+    """
     found = jg.estimate(lambda w, mask: w + mask[0].astype(w.dtype), masks.Bernoulli(0.3), (1,))(
         jax.random.key(0), jnp.asarray(offset, dtype), samples=samples
     )
@@ -215,9 +263,12 @@ def test_the_standard_error_holds_what_rounding_adds(dtype, offset, samples=100_
 
 
 def test_a_gradient_in_bfloat16_is_no_more_certain_than_its_type():
-    found = jg.estimate(lambda w, mask: (w * (1 + mask.astype(w.dtype))).sum(), masks.Bernoulli(0.3), (1,), argnums=0)(
-        jax.random.key(0), jnp.asarray([64.0], jnp.bfloat16), samples=100_000
-    )
+    found = jg.estimate(
+        lambda w, mask: (w * (1 + mask.astype(w.dtype))).sum(),
+        masks.Bernoulli(0.3),
+        (1,),
+        argnums=0,
+    )(jax.random.key(0), jnp.asarray([64.0], jnp.bfloat16), samples=100_000)
     assert abs(float(found.mean[0]) - 1.3) < 4 * float(found.standard_error[0])
 
 
@@ -254,14 +305,22 @@ class Small(Plain):
 
 def test_what_cannot_be_sampled_is_refused_by_name():
     key = jax.random.key(0)
-    with pytest.raises(TypeError, match="`f` returns complex numbers; return their real and imaginary parts"):
-        jg.estimate(lambda w, mask: w * 1j * mask, masks.Bernoulli(0.5), (3,))(key, jnp.ones(3), samples=100)
+    with pytest.raises(
+        TypeError, match="`f` returns complex numbers; return their real and imaginary parts"
+    ):
+        jg.estimate(lambda w, mask: w * 1j * mask, masks.Bernoulli(0.5), (3,))(
+            key, jnp.ones(3), samples=100
+        )
     with pytest.raises(TypeError, match="`mask`: the mask's distribution is no pytree of numbers"):
         jg.estimate(lambda w, mask: w * mask, Plain(), (3,))
-    with pytest.raises(ValueError, match=r"`mask` draws an array of shape \(3,\) where `sample` is asked for"):
+    with pytest.raises(
+        ValueError, match=r"`mask` draws an array of shape \(3,\) where `sample` is asked for"
+    ):
         jg.estimate(lambda w, mask: w * mask, Small(), (3,))(key, jnp.ones(3), samples=100)
 
 
 def test_any_integer_is_a_number_of_samples():
-    found = jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(0.5), (3,))(jax.random.key(0), samples=np.int64(100))
+    found = jg.estimate(lambda mask: mask.sum(), masks.Bernoulli(0.5), (3,))(
+        jax.random.key(0), samples=np.int64(100)
+    )
     assert type(found.samples) is int

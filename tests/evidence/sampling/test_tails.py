@@ -1,4 +1,6 @@
-"""The half width of an interval: right for skewed, heavy-tailed and rare chunk means, where Student's t is not."""
+"""The half width of an interval: right for skewed, heavy-tailed and rare chunk means, where
+Student's t is not.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,13 @@ import jaxgrad as jg
 from jaxgrad.evidence.sampling.rare_events import rarities
 from jaxgrad.evidence.sampling.sequential import Limits, Sequence
 from jaxgrad.evidence.sampling.tails import Tails, log_odds
-from jaxgrad.masks import Bernoulli, FeatureBernoulli, FixedCount, MultiplicativeGaussian, RandomRatio
+from jaxgrad.masks import (
+    Bernoulli,
+    FeatureBernoulli,
+    FixedCount,
+    MultiplicativeGaussian,
+    RandomRatio,
+)
 from jaxgrad.reports.report import Verdict
 
 FALSE_ALARM = 1e-2
@@ -19,10 +27,13 @@ LAWS = {
     "normal": (lambda rng, size: rng.standard_normal(size), 0.0),
     "exponential": (lambda rng, size: rng.exponential(size=size), 1.0),
     "lognormal": (lambda rng, size: rng.lognormal(0, 1, size), np.exp(0.5)),
-    "lognormal, of infinite skewness to any sample": (lambda rng, size: rng.lognormal(0, 2, size), np.exp(2.0)),
+    "lognormal, of infinite skewness to any sample": (
+        lambda rng, size: rng.lognormal(0, 2, size),
+        np.exp(2.0),
+    ),
     "no third moment": (lambda rng, size: rng.pareto(2.5, size), 1 / 1.5),
     "one in thirty": (lambda rng, size: (rng.random(size) < 1 / 30).astype(float), 1 / 30),
-}  # fmt: skip
+}
 """Samples of a law, and its mean."""
 
 
@@ -64,8 +75,12 @@ def test_power_sums_of_blocks_are_those_of_all_chunks_together():
     off = chunks - chunks.mean(0)
     for tails in (together, apart):
         np.testing.assert_allclose(tails.mean, chunks.mean(0), rtol=1e-15)
-        np.testing.assert_allclose(tails.standard_error(), chunks.std(0, ddof=1) / np.sqrt(700), rtol=1e-8)
-        np.testing.assert_allclose(tails.kurtosis(), 3 + 2 * ((off**4).mean(0) / chunks.var(0) ** 2 - 3), rtol=1e-6)
+        np.testing.assert_allclose(
+            tails.standard_error(), chunks.std(0, ddof=1) / np.sqrt(700), rtol=1e-8
+        )
+        np.testing.assert_allclose(
+            tails.kurtosis(), 3 + 2 * ((off**4).mean(0) / chunks.var(0) ** 2 - 3), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 2, 30])
@@ -84,10 +99,15 @@ def sequence(draw, claimed, *, max_samples=2**14, resolution=0.05, seed=0):
     return run.run(lambda first, chunks: draw(rng, (chunks, 1)))
 
 
-@pytest.mark.parametrize("law", ["lognormal, of infinite skewness to any sample", "no third moment"])
+@pytest.mark.parametrize(
+    "law", ["lognormal, of infinite skewness to any sample", "no third moment"]
+)
 def test_heavy_tails_end_undecided_and_say_how_many_samples_are_needed(law):
     draw, mean = LAWS[law]
-    found = [sequence(draw, mean, seed=seed, max_samples=2**11, resolution=0.01).finding("w", 0.0, "") for seed in range(20)]
+    found = [
+        sequence(draw, mean, seed=seed, max_samples=2**11, resolution=0.01).finding("w", 0.0, "")
+        for seed in range(20)
+    ]
     assert {f.verdict for f in found} == {Verdict.UNDECIDED}
     assert any("too heavy tails" in f.detail for f in found)
     assert all("would be needed" in f.detail for f in found)
@@ -98,7 +118,10 @@ def test_the_number_of_samples_that_is_said_to_be_needed_is_right_within_a_facto
     short = sequence(draw, mean, max_samples=2**10)
     needed = short.needed(slice(0, 1))
     long = [sequence(draw, mean, max_samples=2**18, seed=seed).samples for seed in range(1, 8)]
-    assert all(run.verdicts["w"] == Verdict.CONFIRMED for run in [sequence(draw, mean, max_samples=2**18, seed=9)])
+    assert all(
+        run.verdicts["w"] == Verdict.CONFIRMED
+        for run in [sequence(draw, mean, max_samples=2**18, seed=9)]
+    )
     assert np.median(long) / 3 < needed < 3 * np.median(long)
 
 
@@ -113,7 +136,11 @@ def verdict_of_a_still_sample(claimed, *, fixed=(), moving=0.0):
     limits = Limits(1e-6, 1e-2, 2**12, 1, 256)
     run = Sequence(np.array(claimed), np.full(2, 1e-6), {"w": slice(0, 2)}, limits, fixed=fixed)
     noise = moving * np.random.default_rng(0).standard_normal((2**12, 1))
-    run.run(lambda first, chunks: (np.array([1.0, 0.0]) + noise[first : first + chunks] * [1, 0]).astype(np.float32))
+    run.run(
+        lambda first, chunks: (
+            np.array([1.0, 0.0]) + noise[first : first + chunks] * [1, 0]
+        ).astype(np.float32)
+    )
     return run.verdicts["w"], run.finding("w", 0.0, "").detail
 
 
@@ -131,13 +158,18 @@ def test_entries_that_hang_on_the_mask_and_were_the_same_in_all_samples_refute_n
         verdict_of_a_still_sample([1.0, 5e-3], moving=1e-2)[0] == Verdict.CONFIRMED
     )  # as others vary, and this is within the resolution
     verdict, detail = verdict_of_a_still_sample([1.0, 0.1], moving=1e-2)
-    assert verdict == Verdict.UNDECIDED and "an entry is off that was the same in all samples" in detail
+    assert (
+        verdict == Verdict.UNDECIDED
+        and "an entry is off that was the same in all samples" in detail
+    )
     verdict, detail = verdict_of_a_still_sample([1.1, 0.1], moving=1e-2)
     assert verdict == Verdict.REFUTED and "flat entry 0" in detail and "standard errors" in detail
 
 
 def pattern(n, share, value):
-    """A claim that hangs on one pattern of n coins, `share` of whose gradient 2 w comes from there, and `value` of it is claimed."""
+    """A claim that hangs on one pattern of n coins, `share` of whose gradient 2 w comes from there,
+    and `value` of it is claimed.
+    """
     coins = np.random.default_rng(5).integers(0, 2, n)
 
     def loss(w, mask):
@@ -145,15 +177,27 @@ def pattern(n, share, value):
         return (1 - share + share * 2.0**n * hit) * jnp.sum(w**2)
 
     shapes = {"w": "3", "mask": str(n)}
-    return jg.Derivation(name="pattern", loss=loss, gradient=lambda w, mask: {"w": 2 * value * w}, shapes=shapes, mask=Bernoulli(0.5))
+    return jg.Derivation(
+        name="pattern",
+        loss=loss,
+        gradient=lambda w, mask: {"w": 2 * value * w},
+        shapes=shapes,
+        mask=Bernoulli(0.5),
+    )
 
 
 @pytest.mark.parametrize(
-    ("share", "value"), [(1.0, 1.0), (0.5, 1.0), (0.5, 0.5), (1.0, 0.0)], ids=["all", "half", "half, left out", "all, left out"]
+    ("share", "value"),
+    [(1.0, 1.0), (0.5, 1.0), (0.5, 0.5), (1.0, 0.0)],
+    ids=["all", "half", "half, left out", "all, left out"],
 )
 def test_what_no_sample_has_shown_is_neither_refuted_nor_confirmed(share, value):
-    """The mean of samples that were all the same is no expectation where the gradient hangs on the mask."""
-    (finding,) = jg.verify(pattern(20, share, value), evidence="monte_carlo", max_samples=2**14).findings
+    """The mean of samples that were all the same is no expectation where the gradient hangs on the
+    mask.
+    """
+    (finding,) = jg.verify(
+        pattern(20, share, value), evidence="monte_carlo", max_samples=2**14
+    ).findings
     assert finding.verdict == Verdict.UNDECIDED
     assert "may never have been drawn" in finding.detail or "no scale" in finding.detail
 
@@ -161,9 +205,12 @@ def test_what_no_sample_has_shown_is_neither_refuted_nor_confirmed(share, value)
 def test_samples_that_vary_within_what_rounding_may_do_are_not_told_to_be_the_same():
     """Where masked entries tie at zero, rounding alone chooses the median."""
     claim = jg.Derivation(
-        name="median", loss=lambda x, mask: jnp.median(mask * x), gradient=lambda x, mask: {"x": 0.2 * jnp.ones_like(x)},
-        shapes={"x": "3", "mask": "3"}, mask=Bernoulli(0.5),
-    )  # fmt: skip
+        name="median",
+        loss=lambda x, mask: jnp.median(mask * x),
+        gradient=lambda x, mask: {"x": 0.2 * jnp.ones_like(x)},
+        shapes={"x": "3", "mask": "3"},
+        mask=Bernoulli(0.5),
+    )
     (finding,) = jg.verify(claim, evidence="monte_carlo", max_samples=2**14).findings
     assert finding.verdict == Verdict.UNDECIDED
     assert "rounding may move an entry by" in finding.detail and "the same" not in finding.detail
@@ -172,11 +219,17 @@ def test_samples_that_vary_within_what_rounding_may_do_are_not_told_to_be_the_sa
 def test_what_does_not_hang_on_the_mask_is_decided_though_it_never_varies():
     for value, verdict in ((2.0, Verdict.CONFIRMED), (2.02, Verdict.REFUTED)):
         claim = jg.Derivation(
-            name="beside", loss=lambda w, v, mask: jnp.sum(w**2) + jnp.sum(mask) * jnp.sum(v), shapes={"w": "3", "v": "2", "mask": "8"},
-            gradient=lambda w, v, mask, value=value: {"w": value * w, "v": jnp.full(v.shape, 4.0)}, mask=Bernoulli(0.5),
-        )  # fmt: skip
+            name="beside",
+            loss=lambda w, v, mask: jnp.sum(w**2) + jnp.sum(mask) * jnp.sum(v),
+            shapes={"w": "3", "v": "2", "mask": "8"},
+            gradient=lambda w, v, mask, value=value: {"w": value * w, "v": jnp.full(v.shape, 4.0)},
+            mask=Bernoulli(0.5),
+        )
         found = jg.verify(claim, evidence="monte_carlo").findings
-        assert {finding.wrt: finding.verdict for finding in found} == {"v": Verdict.CONFIRMED, "w": verdict}
+        assert {finding.wrt: finding.verdict for finding in found} == {
+            "v": Verdict.CONFIRMED,
+            "w": verdict,
+        }
 
 
 @pytest.mark.parametrize("value", [1.0, 1.5], ids=["left out", "right"])
@@ -186,15 +239,23 @@ def test_what_does_not_hang_on_the_mask_is_decided_though_it_never_varies():
         (RandomRatio(1e-3, 1e-3), lambda m: 5e5 * m[0] * m[1]),
         (FixedCount(3), lambda m: 0.5 * 161700 * m[3] * m[50] * m[70]),
         (Bernoulli(0.5), lambda m: 2.0**19 * jnp.all((m[:20] > 0.5) == (np.arange(20) % 3 > 0))),
-        (Bernoulli(0.5), lambda m: 2.0**19 * jax.nn.relu(2 * jnp.sum(jnp.sqrt(m[:20]) * (-1.0) ** np.arange(20)) - 19)),
+        (
+            Bernoulli(0.5),
+            lambda m: (
+                2.0**19 * jax.nn.relu(2 * jnp.sum(jnp.sqrt(m[:20]) * (-1.0) ** np.arange(20)) - 19)
+            ),
+        ),
     ],
     ids=["ratio", "count", "comparison", "root"],
 )
 def test_whatever_event_was_never_drawn_is_neither_refuted_nor_confirmed(mask, event, value):
     claim = jg.Derivation(
-        name="event", loss=lambda w, mask: w * (1 + event(mask)), gradient=lambda w, mask: {"w": value * jnp.ones_like(w)},
-        shapes={"w": "", "mask": "100"}, mask=mask,
-    )  # fmt: skip
+        name="event",
+        loss=lambda w, mask: w * (1 + event(mask)),
+        gradient=lambda w, mask: {"w": value * jnp.ones_like(w)},
+        shapes={"w": "", "mask": "100"},
+        mask=mask,
+    )
     (finding,) = jg.verify(claim, evidence="monte_carlo", max_samples=2**13).findings
     assert finding.verdict == Verdict.UNDECIDED
 
@@ -210,14 +271,21 @@ def test_a_column_of_zeros_is_confirmed_and_a_claim_that_is_wrong_there_alone_is
         scale = jnp.abs(gradient["w1"]).max()
         return gradient | {"w1": gradient["w1"].at[:, 2].add(0.05 * scale)}
 
-    off = jg.Derivation(name="off", loss=claim.loss, gradient=wrong, shapes=claim.shapes, mask=claim.mask)
+    off = jg.Derivation(
+        name="off", loss=claim.loss, gradient=wrong, shapes=claim.shapes, mask=claim.mask
+    )
     report = jg.verify(off, evidence="monte_carlo", inputs={"x": x})
-    assert {f.wrt: f.verdict for f in report.findings} == {"w1": Verdict.UNDECIDED, "w2": Verdict.CONFIRMED}
+    assert {f.wrt: f.verdict for f in report.findings} == {
+        "w1": Verdict.UNDECIDED,
+        "w2": Verdict.CONFIRMED,
+    }
     assert "an entry is off that was the same in all samples" in report.findings[0].detail
 
 
 def product_of(columns, keep, size):
-    """A gradient that is 1 everywhere, and larger by far where all of some columns of row 0 are dropped."""
+    """A gradient that is 1 everywhere, and larger by far where all of some columns of row 0 are
+    dropped.
+    """
 
     def evaluate(masks):
         return 1 + size * np.prod(1 - masks[:, 0, columns], axis=-1, keepdims=True)
@@ -243,7 +311,14 @@ def test_an_event_that_must_have_happened_is_left_to_the_sample():
 
 
 def test_a_gradient_that_no_event_moves_is_allowed_nothing():
-    found = rarities(Bernoulli(0.999), (3, 4), lambda masks: np.ones((8, 5)), np.ones((8, 3, 4)), np.full(5, 1e-9), seed=0)
+    found = rarities(
+        Bernoulli(0.999),
+        (3, 4),
+        lambda masks: np.ones((8, 5)),
+        np.ones((8, 3, 4)),
+        np.full(5, 1e-9),
+        seed=0,
+    )
     assert len(found.probability) == 0 and np.all(found.allowance(10, 20.0) == 0)
 
 
@@ -257,7 +332,14 @@ def test_rare_rows_of_a_mask_whose_rows_can_be_listed_are_tried():
 
 
 def test_masks_that_can_neither_be_listed_nor_built_have_no_events():
-    found = rarities(MultiplicativeGaussian(0.5), (2, 3), lambda masks: masks[:, 0], np.ones((8, 2, 3)), np.full(3, 1e-9), seed=0)
+    found = rarities(
+        MultiplicativeGaussian(0.5),
+        (2, 3),
+        lambda masks: masks[:, 0],
+        np.ones((8, 2, 3)),
+        np.full(3, 1e-9),
+        seed=0,
+    )
     assert len(found.probability) == 0
 
 
@@ -275,4 +357,6 @@ def test_the_unit_of_the_numbers_does_not_matter(power):
     np.testing.assert_array_equal(scaled.standard_error(), np.ldexp(plain.standard_error(), power))
     np.testing.assert_array_equal(scaled.kurtosis(), plain.kurtosis())
     np.testing.assert_array_equal(scaled.half_width(odds), np.ldexp(plain.half_width(odds), power))
-    assert np.all(np.isfinite(plain.half_width(odds))) and np.all(plain.standard_error()[[0, 1, 3]] > 0)
+    assert np.all(np.isfinite(plain.half_width(odds))) and np.all(
+        plain.standard_error()[[0, 1, 3]] > 0
+    )

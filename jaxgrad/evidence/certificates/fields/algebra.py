@@ -1,10 +1,10 @@
 """Linear algebra of residues by exact elimination.
 
-The rows of matrices are eliminated in the order in which they stand, except that a pivot which is zero in every draw
-is passed over. Floating-point code takes the largest entry for a pivot, so what an LU factorisation returns depends
-on comparisons that the field does not make: it carries the bit `PIVOT`. The solution of a linear system does not
-depend on them. The rule of `custom_linear_solve` multiplies it out again, and where A·x = b holds, x is the only
-such x and the bit is taken off.
+The rows of matrices are eliminated in the order in which they stand, except that a pivot which is
+zero in every draw is passed over. Floating-point code takes the largest entry for a pivot, so what
+an LU factorisation returns depends on comparisons that the field does not make: it carries the bit
+`PIVOT`. The solution of a linear system does not depend on them. The rule of `custom_linear_solve`
+multiplies it out again, and where A·x = b holds, x is the only such x and the bit is taken off.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,13 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.evidence.certificates.fields import signs
-from jaxgrad.evidence.certificates.fields.arithmetic import Rule, multiply, reciprocal, square_root, subtract
+from jaxgrad.evidence.certificates.fields.arithmetic import (
+    Rule,
+    multiply,
+    reciprocal,
+    square_root,
+    subtract,
+)
 from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
 from jaxgrad.evidence.certificates.fields.values import PIVOT, Residues, either
 from jaxgrad.jaxprs.walker import NESTED, UnsupportedError, describe, walk
@@ -43,7 +49,9 @@ def _transposed(x: Residues) -> Residues:
 
 
 def lu(domain: ResidueDomain, eqn: Any, a: Any) -> list[Any]:
-    """Factorise P·A = L·U; returns L and U in one matrix, the row swaps, and P as an order of rows."""
+    """Factorise P·A = L·U; returns L and U in one matrix, the row swaps, and P as an order of
+    rows.
+    """
     a = domain.settled(a)
     order = domain.pivot_order(a.p, a.shape[-2])
     count, result = min(a.shape[-2:]), _part(a, order, slice(None))
@@ -95,14 +103,26 @@ def triangular_solve(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residue
     b = b if p["left_side"] else _transposed(b)
     n = b.shape[-2]
     solved: list[Residues] = []
-    for i in range(n) if lower else range(n)[::-1]:  # b is what remains of it when the solved unknowns are put in
-        row, here = _part(b, slice(0, 1) if lower else slice(-1, None), slice(None)), slice(i, i + 1)
+    for i in (
+        range(n) if lower else range(n)[::-1]
+    ):  # b is what remains of it when the solved unknowns are put in
+        row, here = (
+            _part(b, slice(0, 1) if lower else slice(-1, None), slice(None)),
+            slice(i, i + 1),
+        )
         if not p["unit_diagonal"]:
             row = multiply(domain, eqn, row, reciprocal(domain, _part(a, here, here)))
         solved.append(row)
-        rest, others = (slice(1, None), slice(i + 1, None)) if lower else (slice(0, -1), slice(0, i))
+        rest, others = (
+            (slice(1, None), slice(i + 1, None)) if lower else (slice(0, -1), slice(0, i))
+        )
         if len(solved) < n:
-            b = subtract(domain, eqn, _part(b, rest, slice(None)), multiply(domain, eqn, _part(a, others, here), row))
+            b = subtract(
+                domain,
+                eqn,
+                _part(b, rest, slice(None)),
+                multiply(domain, eqn, _part(a, others, here), row),
+            )
     result = _stacked(domain, solved if lower else solved[::-1], -2)
     return result if p["left_side"] else _transposed(result)
 
@@ -114,12 +134,22 @@ def cholesky(domain: ResidueDomain, eqn: Any, a: Any) -> Residues:
     rest = domain.rearrange([a], np.tril(places) + np.tril(places, -1).swapaxes(-1, -2))
     columns: list[Residues] = []
     for k in range(a.shape[-1]):
-        pivot, first, below = _part(rest, slice(0, 1), slice(0, 1)), _part(rest, slice(1, None), slice(0, 1)), slice(1, None)
+        pivot, first, below = (
+            _part(rest, slice(0, 1), slice(0, 1)),
+            _part(rest, slice(1, None), slice(0, 1)),
+            slice(1, None),
+        )
         root = square_root(domain, eqn, pivot)
         root = replace(root, sign=np.full(root.shape, signs.POSITIVE))
         above = domain.lift(np.zeros((*a.shape[:-2], k, 1), int))
-        columns.append(_stacked(domain, [above, root, multiply(domain, eqn, first, reciprocal(domain, root))], -2))
-        both = multiply(domain, eqn, multiply(domain, eqn, first, _transposed(first)), reciprocal(domain, pivot))
+        columns.append(
+            _stacked(
+                domain, [above, root, multiply(domain, eqn, first, reciprocal(domain, root))], -2
+            )
+        )
+        both = multiply(
+            domain, eqn, multiply(domain, eqn, first, _transposed(first)), reciprocal(domain, pivot)
+        )
         rest = subtract(domain, eqn, _part(rest, below, below), both)
     return _stacked(domain, columns, -1)
 
@@ -131,8 +161,13 @@ def linear_solve(domain: ResidueDomain, eqn: Any, *operands: Any) -> list[Any]:
     values = [domain.settled(x) for x in solutions]
     if not any(_has(x, PIVOT) for x in values):
         return solutions
-    matrix, right = operands[: lengths.matvec], [domain.settled(x) for x in operands[sum(lengths) :]]
-    products = [domain.settled(x) for x in walk(_closed(programs.matvec), [*matrix, *values], domain)]
+    matrix, right = (
+        operands[: lengths.matvec],
+        [domain.settled(x) for x in operands[sum(lengths) :]],
+    )
+    products = [
+        domain.settled(x) for x in walk(_closed(programs.matvec), [*matrix, *values], domain)
+    ]
     if not all(_same(domain, x, b) for x, b in zip(products, right, strict=True)):
         return solutions
     taint = np.uint64(0)
@@ -156,7 +191,9 @@ def _same(domain: ResidueDomain, a: Residues, b: Residues) -> bool:
         if x.bad is not None:
             valid &= ~x.bad
     second = (a.q, b.q) if domain.two else (a.p, b.p)
-    return bool(valid.any() and ((a.p == b.p) | ~valid).all() and ((second[0] == second[1]) | ~valid).all())
+    return bool(
+        valid.any() and ((a.p == b.p) | ~valid).all() and ((second[0] == second[1]) | ~valid).all()
+    )
 
 
 ALGEBRA: dict[str, Rule] = {

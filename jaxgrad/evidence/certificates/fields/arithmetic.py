@@ -1,6 +1,7 @@
 """Arithmetic, powers and roots of residues, entry by entry.
 
-A rule is a function (domain, eqn, *operands) of values of `jaxgrad.evidence.certificates.fields.values`.
+A rule is a function (domain, eqn, *operands) of values of
+`jaxgrad.evidence.certificates.fields.values`.
 """
 
 import operator
@@ -17,7 +18,16 @@ from jaxgrad.evidence.certificates.fields import signs
 from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
 from jaxgrad.evidence.certificates.fields.fields import Modulus
 from jaxgrad.evidence.certificates.fields.rotations import Rotations
-from jaxgrad.evidence.certificates.fields.values import CONSTANT, EXP, PARTIAL, STEP, Exact, Residues, aligned, either
+from jaxgrad.evidence.certificates.fields.values import (
+    CONSTANT,
+    EXP,
+    PARTIAL,
+    STEP,
+    Exact,
+    Residues,
+    aligned,
+    either,
+)
 from jaxgrad.jaxprs.rationals import rational, surd
 from jaxgrad.jaxprs.walker import UnsupportedError, describe
 
@@ -53,7 +63,9 @@ def _sum(sign: int) -> Rule:
         a, b = aligned([domain.lift(a), domain.lift(b)])
         finite = replace(a, inf=None), replace(b, inf=None)
         result = domain.elementwise(lambda m, x, y: m.reduce(x + sign * y), *finite)
-        result = replace(result, sign=signs.plus(a.sign, b.sign if sign == 1 else signs.negated(b.sign)))
+        result = replace(
+            result, sign=signs.plus(a.sign, b.sign if sign == 1 else signs.negated(b.sign))
+        )
         if a.inf is None and b.inf is None:
             return result
         left, right = (0 if x.inf is None else x.inf for x in (a, b))
@@ -96,7 +108,9 @@ def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
     result = domain.elementwise(Modulus.inverse, x)
     vanishes = domain.may_vanish(x) | (zero if x.bad is None else zero & ~x.bad).any(0)
     if vanishes.any():
-        result = replace(result, taint=either(result.taint, np.where(vanishes, PARTIAL, np.uint64(0))))
+        result = replace(
+            result, taint=either(result.taint, np.where(vanishes, PARTIAL, np.uint64(0)))
+        )
     return replace(result, bad=worse(domain, result, zero), sign=x.sign)
 
 
@@ -113,10 +127,14 @@ def divide(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Any:
 
 def integer_power(domain: ResidueDomain, x: Any, n: int) -> Any:
     """Return xⁿ."""
-    if isinstance(x, Exact) and all(isinstance(e, Fraction) and (e or n >= 0) for e in x.array.flat):
+    if isinstance(x, Exact) and all(
+        isinstance(e, Fraction) and (e or n >= 0) for e in x.array.flat
+    ):
         return Exact(np.asarray(np.frompyfunc(lambda e: e**n, 1, 1)(x.array), object), x.meant)
     x = domain.settled(x)
-    result = domain.elementwise(lambda m, a: m.power(a, abs(n)), x if n >= 0 else reciprocal(domain, x))
+    result = domain.elementwise(
+        lambda m, a: m.power(a, abs(n)), x if n >= 0 else reciprocal(domain, x)
+    )
     return replace(result, sign=signs.power(x.sign, n, x.shape))
 
 
@@ -126,15 +144,23 @@ def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
         y = Exact(np.asarray(np.frompyfunc(lambda n: Fraction(int(n)), 1, 1)(y), object))
     if isinstance(y, Exact):
         exponents = set(y.array.flat)
-        if len(exponents) == 1 and all(isinstance(e, Fraction) and e.denominator == 1 for e in exponents):
+        if len(exponents) == 1 and all(
+            isinstance(e, Fraction) and e.denominator == 1 for e in exponents
+        ):
             result = integer_power(domain, x, int(exponents.pop()))
             shape = eqn.outvars[0].aval.shape
-            return result if result.shape == shape else domain.rearrange([result], np.zeros(shape, int))
+            return (
+                result
+                if result.shape == shape
+                else domain.rearrange([result], np.zeros(shape, int))
+            )
     x, y = aligned([domain.settled(x), domain.settled(y)])
     return _positive_power(domain, eqn, x, y, 0 if isinstance(y, Exact) else EXP)
 
 
-def _positive_power(domain: ResidueDomain, eqn: Any, x: Residues, y: Residues, bits: Any) -> Residues:
+def _positive_power(
+    domain: ResidueDomain, eqn: Any, x: Residues, y: Residues, bits: Any
+) -> Residues:
     if isinstance(domain.draws, Rotations):
         result = domain.function("power", x, y)
         return replace(result, taint=either(result.taint, np.full(result.shape, PARTIAL)))
@@ -168,11 +194,18 @@ def square_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 
 
 def _of_number(function: Callable[..., Any], rule: Rule) -> Rule:
-    """Of a number that is written down, as in sqrt(2/π), return the value where that is a constant known by itself, as √(2/π) is."""
+    """Of a number that is written down, as in sqrt(2/π), return the value where that is a constant
+    known by itself, as √(2/π) is.
+    """
 
     def wrapped(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
         literal = eqn.invars[0].val if isinstance(eqn.invars[0], core.Literal) else 0
-        if np.ndim(literal) == 0 and literal > 0 and surd(float(literal)) and not rational(float(literal))[1]:
+        if (
+            np.ndim(literal) == 0
+            and literal > 0
+            and surd(float(literal))
+            and not rational(float(literal))[1]
+        ):
             return domain.constant(np.asarray(function(np.float64(literal))))
         return rule(domain, eqn, x)
 
@@ -206,7 +239,10 @@ ARITHMETIC: dict[str, Rule] = {
     "square": lambda domain, eqn, x: multiply(domain, eqn, x, x),
     "pow": _power,
     "sqrt": _of_number(np.sqrt, square_root),
-    "rsqrt": _of_number(lambda x: 1 / np.sqrt(x), lambda domain, eqn, x: reciprocal(domain, square_root(domain, eqn, x))),
+    "rsqrt": _of_number(
+        lambda x: 1 / np.sqrt(x),
+        lambda domain, eqn, x: reciprocal(domain, square_root(domain, eqn, x)),
+    ),
     "cbrt": _cube_root,
 }
 """Rules of sums, products, powers and roots."""

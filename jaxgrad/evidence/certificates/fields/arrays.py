@@ -18,7 +18,9 @@ from jaxgrad.jaxprs.indexing import scatter_places
 from jaxgrad.jaxprs.walker import UnsupportedError, describe
 
 
-def _combined(domain: ResidueDomain, values: Sequence[Residues], shape: tuple[int, ...]) -> tuple[Any, None, Any]:
+def _combined(
+    domain: ResidueDomain, values: Sequence[Residues], shape: tuple[int, ...]
+) -> tuple[Any, None, Any]:
     """Taint every entry of a result with all that any entry of the operands carries."""
     bad = taint = None
     for v in values:
@@ -31,7 +33,9 @@ def _combined(domain: ResidueDomain, values: Sequence[Residues], shape: tuple[in
     return bad, None, None if taint is None else np.full(shape, taint)
 
 
-def _on_both(domain: ResidueDomain, operation: Callable[..., np.ndarray], *values: Residues) -> tuple[Any, Any]:
+def _on_both(
+    domain: ResidueDomain, operation: Callable[..., np.ndarray], *values: Residues
+) -> tuple[Any, Any]:
     p = operation(domain.draws.p, *(v.p for v in values))
     return p, operation(domain.draws.q, *(v.q for v in values)) if domain.two else None
 
@@ -79,7 +83,9 @@ def _cumulative(operation: Rule) -> Rule:
         previous = None
         for i in order:
             entry = domain.rearrange([x], index[..., i])
-            parts[i] = previous = entry if previous is None else operation(domain, eqn, previous, entry)
+            parts[i] = previous = (
+                entry if previous is None else operation(domain, eqn, previous, entry)
+            )
         stacked = np.moveaxis(np.arange(math.prod(x.shape)).reshape(n, *index.shape[:-1]), 0, axis)
         return domain.rearrange(parts, stacked)
 
@@ -100,7 +106,12 @@ def _window(operation: Rule, empty: float) -> Rule:
         out, result = eqn.outvars[0].aval.shape, None
         for at in np.ndindex(*size):
             starts = [i * d for i, d in zip(at, p["window_dilation"], strict=True)]
-            window = index[tuple(slice(s, s + (n - 1) * t + 1, t) for s, n, t in zip(starts, out, strides, strict=True))]
+            window = index[
+                tuple(
+                    slice(s, s + (n - 1) * t + 1, t)
+                    for s, n, t in zip(starts, out, strides, strict=True)
+                )
+            ]
             entry = domain.rearrange([x, border], window)
             result = entry if result is None else operation(domain, eqn, result, entry)
         return result
@@ -120,26 +131,40 @@ def dot_general(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     left_of, right_of = a.map(left), b.map(right)
     shape = (*(eqn.invars[0].aval.shape[i] for i in batch_a), *free_a, *free_b)
     result = product(domain, left_of, right_of)
-    if a.p is b.p and (contract_a, batch_a) == (contract_b, batch_b) and not free_a:  # a sum of squares
+    if (
+        a.p is b.p and (contract_a, batch_a) == (contract_b, batch_b) and not free_a
+    ):  # a sum of squares
         sign = signs.total(signs.square(left_of.sign, left_of.shape), -1)
         assert sign is not None  # that of a square is known
         result = replace(result, sign=sign[..., None])
     return result.map(lambda x: x.reshape(len(x), *shape))
 
 
-def _matrix(shape: Any, batch: Any, contract: Any, last: bool) -> tuple[Callable[[np.ndarray], np.ndarray], list[int]]:
-    """Return how to lay out (lead, *shape) as (lead, batch, rows, columns), and the shape of the free axes."""
+def _matrix(
+    shape: Any, batch: Any, contract: Any, last: bool
+) -> tuple[Callable[[np.ndarray], np.ndarray], list[int]]:
+    """Return how to lay out (lead, *shape) as (lead, batch, rows, columns), and the shape of the
+    free axes.
+    """
     free = [i for i in range(len(shape)) if i not in batch and i not in contract]
     sizes = [math.prod(shape[i] for i in axes) for axes in (batch, free, contract)]
-    order, dims = ([*batch, *free, *contract], sizes) if last else ([*batch, *contract, *free], [sizes[0], sizes[2], sizes[1]])
-    return lambda x: x.transpose(0, *(i + 1 for i in order)).reshape(x.shape[0], *dims), [shape[i] for i in free]
+    order, dims = (
+        ([*batch, *free, *contract], sizes)
+        if last
+        else ([*batch, *contract, *free], [sizes[0], sizes[2], sizes[1]])
+    )
+    return lambda x: x.transpose(0, *(i + 1 for i in order)).reshape(x.shape[0], *dims), [
+        shape[i] for i in free
+    ]
 
 
 def product(domain: ResidueDomain, a: Residues, b: Residues) -> Residues:
     """Return the product of matrices (…, m, c) and (…, c, n)."""
     p, q = _on_both(domain, Modulus.matmul, a, b)
 
-    def merge(x: np.ndarray | None, y: np.ndarray | None, union: np.ufunc, shape: tuple[int, ...]) -> np.ndarray | None:
+    def merge(
+        x: np.ndarray | None, y: np.ndarray | None, union: np.ufunc, shape: tuple[int, ...]
+    ) -> np.ndarray | None:
         rows = None if x is None else union.reduce(x, -1, keepdims=True)
         columns = None if y is None else union.reduce(y, -2, keepdims=True)
         both = either(rows, columns)
@@ -149,7 +174,9 @@ def product(domain: ResidueDomain, a: Residues, b: Residues) -> Residues:
     sign = None
     if a.sign is not None and b.sign is not None:
         every = np.bitwise_and.reduce(a.sign, axis=None) & np.bitwise_and.reduce(b.sign, axis=None)
-        sign = np.full(p.shape[1:], every & signs.POSITIVE if every & signs.NONNEGATIVE else np.uint8(0))
+        sign = np.full(
+            p.shape[1:], every & signs.POSITIVE if every & signs.NONNEGATIVE else np.uint8(0)
+        )
     return Residues(p, q, bad, None, merge(a.taint, b.taint, np.bitwise_or, p.shape[1:]), sign)
 
 
@@ -164,12 +191,16 @@ def convolution(domain: ResidueDomain, eqn: Any, x: Any, w: Any) -> Residues:
     padding = [
         (0, 0, 0),
         (0, 0, 0),
-        *((a, b, d - 1) for (a, b), d in zip(params["padding"], params["lhs_dilation"], strict=True)),
+        *(
+            (a, b, d - 1)
+            for (a, b), d in zip(params["padding"], params["lhs_dilation"], strict=True)
+        ),
     ]
     images = _padded(images, padding, zero)
     out = tuple(eqn.outvars[0].aval.shape[i] for i in numbers.out_spec)
     n, o = out[:2]
-    # (groups, n, c, …) and (groups, o, c, …): either the features or the images are split, and the outputs with them
+    # (groups, n, c, …) and (groups, o, c, …): either the features or the images are split, and the
+    # outputs with them
     if batches > 1:
         images = images.reshape(batches, n, *images.shape[1:])
     else:
@@ -178,14 +209,24 @@ def convolution(domain: ResidueDomain, eqn: Any, x: Any, w: Any) -> Residues:
     total: Any = None
     for at in np.ndindex(*kernel.shape[3:]):
         starts = [i * d for i, d in zip(at, params["rhs_dilation"], strict=True)]
-        window = images[(slice(None),) * 3 + tuple(
-            slice(s, s + (k - 1) * t + 1, t) for s, k, t in zip(starts, out[2:], params["window_strides"], strict=True)
-        )]  # fmt: skip
-        left = np.moveaxis(window, 2, -1).reshape(len(window), -1, window.shape[2])  # (groups, n·positions, c)
+        window = images[
+            (slice(None),) * 3
+            + tuple(
+                slice(s, s + (k - 1) * t + 1, t)
+                for s, k, t in zip(starts, out[2:], params["window_strides"], strict=True)
+            )
+        ]
+        left = np.moveaxis(window, 2, -1).reshape(
+            len(window), -1, window.shape[2]
+        )  # (groups, n·positions, c)
         right = kernel[(slice(None),) * 3 + at].swapaxes(1, 2)  # (groups, c, o)
         border = Exact(np.array([Fraction(0)], object))
         term = product(domain, domain.rearrange([x, border], left), domain.rearrange([w], right))
-        total = term if total is None else domain.elementwise(lambda m, s, t: m.reduce(s + t), total, term)
+        total = (
+            term
+            if total is None
+            else domain.elementwise(lambda m, s, t: m.reduce(s + t), total, term)
+        )
     size = max(groups, batches)
     index = np.arange(math.prod(out)).reshape(size, n, *out[2:], o // size)
     index = np.moveaxis(np.moveaxis(index, -1, 0), 1, 0).reshape(o, n, *out[2:]).swapaxes(0, 1)

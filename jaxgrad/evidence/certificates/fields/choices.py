@@ -1,9 +1,10 @@
 """Comparisons of residues, and choices that depend on them.
 
-Relaxed, the truth of d > 0 is a random field element, the same for the same d and its complement for −d; sampled, it
-says whether d is a square, or where d lies among numbers that differ from it by constants (`jaxgrad.evidence.certificates.fields.lines`). A choice is
-the line through both cases. Where the field may not know that two values are equal on a whole region
-(`ResidueDomain.may_tie`), d > 0 and −d > 0 are unrelated, since neither may hold.
+Relaxed, the truth of d > 0 is a random field element, the same for the same d and its complement
+for −d; sampled, it says whether d is a square, or where d lies among numbers that differ from it by
+constants (`jaxgrad.evidence.certificates.fields.lines`). A choice is the line through both cases.
+Where the field may not know that two values are equal on a whole region (`ResidueDomain.may_tie`),
+d > 0 and −d > 0 are unrelated, since neither may hold.
 """
 
 import math
@@ -16,9 +17,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.evidence.certificates.fields import signs
-from jaxgrad.evidence.certificates.fields.arithmetic import Rule, affine, exactly, multiply, negative, subtract
+from jaxgrad.evidence.certificates.fields.arithmetic import (
+    Rule,
+    affine,
+    exactly,
+    multiply,
+    negative,
+    subtract,
+)
 from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
-from jaxgrad.evidence.certificates.fields.values import BRANCH, CUT, GATE, STEP, Residues, aligned, either
+from jaxgrad.evidence.certificates.fields.values import (
+    BRANCH,
+    CUT,
+    GATE,
+    STEP,
+    Residues,
+    aligned,
+    either,
+)
 from jaxgrad.jaxprs.walker import UnsupportedError, describe
 
 
@@ -40,7 +56,9 @@ def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
         p, coin = domain.ordered(d)
         q = None if q is None else p
     zero = (d.p == 0) | signs.known(d.sign, signs.NONPOSITIVE, d.shape)
-    sure = signs.known(d.sign, signs.POSITIVE, d.shape) | (signs.known(d.sign, signs.NONNEGATIVE, d.shape) & ~tie)
+    sure = signs.known(d.sign, signs.POSITIVE, d.shape) | (
+        signs.known(d.sign, signs.NONNEGATIVE, d.shape) & ~tie
+    )
     taint = either(np.where(sure | zero.all(0), np.uint64(0), coin | GATE), d.taint)
 
     def settle(truth: np.ndarray) -> np.ndarray:
@@ -68,19 +86,28 @@ def _order(swap: bool, negate: bool) -> Rule:
             clash = np.broadcast_to(same & (d.inf != 0), d.p.shape)  # ∞ > ∞ is false, and d was bad
             bad = None if truth.bad is None else truth.bad & ~clash
             truth = replace(truth, p=np.where(clash, 0, bits), bad=bad)
-            truth = replace(truth, q=truth.q if truth.q is None else np.where(d.inf != 0, truth.p, truth.q))
+            truth = replace(
+                truth, q=truth.q if truth.q is None else np.where(d.inf != 0, truth.p, truth.q)
+            )
         return _not(domain, eqn, truth) if negate else truth
 
     return rule
 
 
 def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
-    """Return the truth of a = b: false in general position, unknown where the field may not know of a tie."""
+    """Return the truth of a = b: false in general position, unknown where the field may not know of
+    a tie.
+    """
     if eqn.invars[0].aval.dtype == np.bool_:
         return _not(domain, eqn, _xor(domain, eqn, a, b))
     a, b = aligned([domain.lift(a), domain.lift(b)])
-    infinite = [np.broadcast_to(0 if x.inf is None else x.inf, np.broadcast_shapes(a.shape, b.shape)) for x in (a, b)]
-    d = domain.elementwise(lambda m, x, y: m.reduce(x - y), replace(a, inf=None), replace(b, inf=None))
+    infinite = [
+        np.broadcast_to(0 if x.inf is None else x.inf, np.broadcast_shapes(a.shape, b.shape))
+        for x in (a, b)
+    ]
+    d = domain.elementwise(
+        lambda m, x, y: m.reduce(x - y), replace(a, inf=None), replace(b, inf=None)
+    )
     known = (infinite[0] != 0) | (infinite[1] != 0)
     tie, like = domain.may_tie(d) & ~known, domain.draws.p.like(d.p)
     truth = (np.where(known, infinite[0] == infinite[1], d.p == 0)).astype(np.int64)
@@ -97,8 +124,13 @@ def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
             p = p >> 7 & 1
             q, coin = p, domain.toss("comparison", eqn, key + 1, d.bad, p == 1)
         open_ = tie & (d.p != 0)
-        p, q = np.where(open_, p, truth), np.where(open_, q, truth) if domain.two and q is not None else None
-        result = replace(result, p=p, q=q, taint=either(d.taint, np.where(tie, coin | GATE, np.uint64(0))))
+        p, q = (
+            np.where(open_, p, truth),
+            np.where(open_, q, truth) if domain.two and q is not None else None,
+        )
+        result = replace(
+            result, p=p, q=q, taint=either(d.taint, np.where(tie, coin | GATE, np.uint64(0)))
+        )
     return result
 
 
@@ -110,9 +142,14 @@ def select(domain: ResidueDomain, eqn: Any, which: Any, *cases: Any) -> Residues
         return domain.rearrange(cases, places + places.size * which.astype(np.int64))
     c = domain.settled(which)
     if len(cases) != 2 or not signs.known(c.sign, signs.TRUTH, c.shape).all():
-        raise UnsupportedError(f"{describe(eqn)} chooses among {len(cases)} cases by a number that is not known")
+        raise UnsupportedError(
+            f"{describe(eqn)} chooses among {len(cases)} cases by a number that is not known"
+        )
     c, a, b = aligned([domain.settled(x) for x in (which, *cases)])
-    result = domain.elementwise(lambda m, c, a, b: m.reduce(a + m.reduce(b - a) * c), *(replace(x, bad=None) for x in (c, a, b)))
+    result = domain.elementwise(
+        lambda m, c, a, b: m.reduce(a + m.reduce(b - a) * c),
+        *(replace(x, bad=None) for x in (c, a, b)),
+    )
     bad = c.bad
     for case, never in ((a, 1), (b, 0)):
         if case.bad is not None:
@@ -128,16 +165,22 @@ def _extreme(sign: int) -> Rule:
         a, b = aligned([domain.lift(a), domain.lift(b)])
         x, y = replace(a, inf=None), replace(b, inf=None)
         first, second = (x, y) if sign == 1 else (y, x)
-        result = select(domain, eqn, positive(domain, eqn, subtract(domain, eqn, first, second)), y, x)
+        result = select(
+            domain, eqn, positive(domain, eqn, subtract(domain, eqn, first, second)), y, x
+        )
         for one, other in ((a, y), (b, x)):
             if one.inf is not None:
                 lost = one.inf == -sign
                 shape = result.p.shape
                 result = Residues(
                     np.where(lost, np.broadcast_to(other.p, shape), result.p),
-                    None if result.q is None else np.where(lost, np.broadcast_to(other.q, shape), result.q),
-                    result.bad, None, result.taint,
-                )  # fmt: skip
+                    None
+                    if result.q is None
+                    else np.where(lost, np.broadcast_to(other.q, shape), result.q),
+                    result.bad,
+                    None,
+                    result.taint,
+                )
         if a.inf is None and b.inf is None:
             return result
         left, right = (np.broadcast_to(0 if v.inf is None else v.inf, result.shape) for v in (a, b))
@@ -162,7 +205,9 @@ def _absolute(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 @exactly(lambda x: Fraction((x > 0) - (x < 0)))
 def _sign(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     x = domain.settled(x)
-    return subtract(domain, eqn, positive(domain, eqn, x), positive(domain, eqn, negative(domain, eqn, x)))
+    return subtract(
+        domain, eqn, positive(domain, eqn, x), positive(domain, eqn, negative(domain, eqn, x))
+    )
 
 
 def _clamp(domain: ResidueDomain, eqn: Any, low: Any, x: Any, high: Any) -> Any:
@@ -172,7 +217,9 @@ def _clamp(domain: ResidueDomain, eqn: Any, low: Any, x: Any, high: Any) -> Any:
 def _logical(rule: Rule) -> Rule:
     def wrapped(domain: ResidueDomain, eqn: Any, *operands: Any) -> Residues:
         if eqn.invars[0].aval.dtype != bool:
-            raise UnsupportedError(f"{describe(eqn)} works on the bits of integers that are not known")
+            raise UnsupportedError(
+                f"{describe(eqn)} works on the bits of integers that are not known"
+            )
         result = rule(domain, eqn, *operands)
         return replace(result, sign=np.full(result.shape, signs.NONNEGATIVE | signs.TRUTH))
 
@@ -194,7 +241,9 @@ def _finite(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
 
 
 def _convert(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
-    """Rounding to another float type is the identity of the real number; to integers it is a step."""
+    """Rounding to another float type is the identity of the real number; to integers it is a
+    step.
+    """
     before, after = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     if np.dtype(after) == np.bool_ and np.dtype(before) != np.bool_:
         return _not(domain, eqn, equal(domain, eqn, x, domain.lift(np.zeros((), int))))
@@ -203,8 +252,14 @@ def _convert(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
     if not isinstance(x, Residues):
         return x
     if after in (np.int8, np.int16) or np.issubdtype(after, np.unsignedinteger):
-        raise UnsupportedError(f"{describe(eqn)} makes small or unsigned integers, which wrap around")
-    if np.issubdtype(after, np.integer) and np.issubdtype(before, np.integer) and not np.can_cast(before, after):
+        raise UnsupportedError(
+            f"{describe(eqn)} makes small or unsigned integers, which wrap around"
+        )
+    if (
+        np.issubdtype(after, np.integer)
+        and np.issubdtype(before, np.integer)
+        and not np.can_cast(before, after)
+    ):
         return domain.function(f"wrap to {np.dtype(after)}", x, bits=STEP | CUT)
     if np.issubdtype(after, np.complexfloating):
         raise UnsupportedError(f"{describe(eqn)} makes complex numbers")
@@ -217,7 +272,9 @@ CHOICES: dict[str, Rule] = {
     "ge": exactly(operator.ge)(_order(True, True)),
     "le": exactly(operator.le)(_order(False, True)),
     "eq": exactly(operator.eq)(equal),
-    "ne": exactly(operator.ne)(lambda domain, eqn, a, b: _not(domain, eqn, equal(domain, eqn, a, b))),
+    "ne": exactly(operator.ne)(
+        lambda domain, eqn, a, b: _not(domain, eqn, equal(domain, eqn, a, b))
+    ),
     "select_n": select,
     "max": maximum,
     "min": minimum,

@@ -1,19 +1,22 @@
-"""Arithmetic modulo many primes at once, where numbers have signs, roots, exponentials and logarithms.
+"""Arithmetic modulo many primes at once, where numbers have signs, roots, exponentials and
+logarithms.
 
-For a prime q with p = 2q + 1 prime too, the nonzero numbers modulo p are ±1 times the squares, and the squares are a
-group of order q: what the exponential makes of the numbers modulo q. So the field has what the real line has:
+For a prime q with p = 2q + 1 prime too, the nonzero numbers modulo p are ±1 times the squares, and
+the squares are a group of order q: what the exponential makes of the numbers modulo q. So the field
+has what the real line has:
 
     positive    x is positive when it is a square; products and signs behave (−1 is no square, since p ≡ 3 mod 4)
     exp, log    exp(a) = ω^(a mod q) is a bijection from the numbers modulo q to the positive ones; log is its inverse
     roots       √x = x^((p+1)/4) is the positive root of a positive x, and uʳ = exp(r·log u) for every rational r
 
-A number is therefore carried as two residues, modulo p and modulo q. (Wu et al., Mirage, OSDI 2025, arXiv
-2405.05751, use such pairs for the exponential; here the index of the squares is 2, so that signs and logarithms fit
-in as well.) Order is not what the reals have: positive numbers can sum to a negative one.
+A number is therefore carried as two residues, modulo p and modulo q. (Wu et al., Mirage, OSDI 2025,
+arXiv 2405.05751, use such pairs for the exponential; here the index of the squares is 2, so that
+signs and logarithms fit in as well.) Order is not what the reals have: positive numbers can sum to
+a negative one.
 
-Every draw has its own prime out of `PRIMES`, so that no constant is zero or of the wrong sign in all of them. The
-primes are those between 2³¹ and 2^31.5 with p ≡ 7 (mod 8) and with 2, 3, 5, … 47 squares: products fit in 64 bits,
-and the constants of programs are positive when they look so.
+Every draw has its own prime out of `PRIMES`, so that no constant is zero or of the wrong sign in
+all of them. The primes are those between 2³¹ and 2^31.5 with p ≡ 7 (mod 8) and with 2, 3, 5, … 47
+squares: products fit in 64 bits, and the constants of programs are positive when they look so.
 """
 
 from collections.abc import Sequence
@@ -25,14 +28,63 @@ from jaxgrad.evidence.certificates.fields.logarithms import log4
 from jaxgrad.jaxprs.hashing import scramble
 
 PRIMES = (
-    3024630839, 3023947079, 3022032719, 3010205519, 2987875679, 2979318359, 2960181839, 2952375599, 2940126719,
-    2936016599, 2929911599, 2925076439, 2893729439, 2876836199, 2864981759, 2839848959, 2828975159, 2825626319,
-    2801845199, 2798772479, 2782929239, 2774022599, 2763864479, 2763137159, 2746183079, 2702334599, 2701785239,
-    2671104959, 2668187759, 2656988879, 2639931719, 2639429399, 2634158159, 2611020359, 2607732599, 2605466639,
-    2603268359, 2571620999, 2546952119, 2511508919, 2510073719, 2502041519, 2458135319, 2443279439, 2441622959,
-    2428280399, 2398878719, 2387379959, 2357451599, 2316843359, 2310685439, 2302576559, 2240631839, 2222964119,
-    2216435399, 2204099999,
-)  # fmt: skip
+    3024630839,
+    3023947079,
+    3022032719,
+    3010205519,
+    2987875679,
+    2979318359,
+    2960181839,
+    2952375599,
+    2940126719,
+    2936016599,
+    2929911599,
+    2925076439,
+    2893729439,
+    2876836199,
+    2864981759,
+    2839848959,
+    2828975159,
+    2825626319,
+    2801845199,
+    2798772479,
+    2782929239,
+    2774022599,
+    2763864479,
+    2763137159,
+    2746183079,
+    2702334599,
+    2701785239,
+    2671104959,
+    2668187759,
+    2656988879,
+    2639931719,
+    2639429399,
+    2634158159,
+    2611020359,
+    2607732599,
+    2605466639,
+    2603268359,
+    2571620999,
+    2546952119,
+    2511508919,
+    2510073719,
+    2502041519,
+    2458135319,
+    2443279439,
+    2441622959,
+    2428280399,
+    2398878719,
+    2387379959,
+    2357451599,
+    2316843359,
+    2310685439,
+    2302576559,
+    2240631839,
+    2222964119,
+    2216435399,
+    2204099999,
+)
 """Safe primes p = 2q + 1; both p and q are prime."""
 
 _TERMS = 2**14
@@ -59,7 +111,9 @@ class Modulus:
         return self.reduce(a * b)
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Return the product of matrices (draw, …, m, c) and (draw, …, c, n), in halves so that sums fit in 64 bits."""
+        """Return the product of matrices (draw, …, m, c) and (draw, …, c, n), in halves so that
+        sums fit in 64 bits.
+        """
         multiply = self._in_floats if a.size * b.shape[-1] > _LARGE else self._in_integers
         total = np.zeros((), np.int64)
         for k in range(0, max(1, a.shape[-1]), _TERMS):
@@ -72,7 +126,9 @@ class Modulus:
         return self.reduce(high + (a & 0xFFFF) @ b)
 
     def _in_floats(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Multiply halves of 16 bits in float64, which BLAS is fast at; sums of 2·2¹⁴ products stay below 2⁵³ and exact."""
+        """Multiply halves of 16 bits in float64, which BLAS is fast at; sums of 2·2¹⁴ products stay
+        below 2⁵³ and exact.
+        """
         above, below = (a >> 16).astype(float), (a & 0xFFFF).astype(float)
         over, under = (b >> 16).astype(float), (b & 0xFFFF).astype(float)
         middle = (above @ under + below @ over).astype(np.int64)
@@ -94,7 +150,9 @@ class Modulus:
         return self.power(x, self.like(x) - 2)
 
     def root(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return √x, itself a square, and whether x is a square; where it is not, the root of −x."""
+        """Return √x, itself a square, and whether x is a square; where it is not, the root of
+        −x.
+        """
         result = self.power(x, (self.like(x) + 1) // 4)
         return result, self.multiply(result, result) == x
 
@@ -104,7 +162,9 @@ class Modulus:
             return numerator % self.of
         if len(self.of) > len(self._different[0]):
             return Modulus(self._different[0]).fraction(numerator, denominator)[self._different[1]]
-        return np.array([numerator * pow(denominator, -1, int(m)) % int(m) for m in self.of], np.int64)
+        return np.array(
+            [numerator * pow(denominator, -1, int(m)) % int(m) for m in self.of], np.int64
+        )
 
     @cached_property
     def _different(self) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +203,9 @@ class Draws:
         """ω^(d·2^(8i)) for each prime, i < 4 and d < 256."""
         p = Modulus(self.primes)
         steps = np.ones((len(self.primes), 4, 1), np.int64)
-        base = np.stack([p.power(np.array(self.bases), 1 << s) for s in (0, 8, 16, 24)], 1)[..., None]
+        base = np.stack([p.power(np.array(self.bases), 1 << s) for s in (0, 8, 16, 24)], 1)[
+            ..., None
+        ]
         while steps.shape[-1] < 256:
             steps = np.concatenate([steps, p.multiply(steps, base)], -1)
             base = p.multiply(base, base)
@@ -156,12 +218,19 @@ class Draws:
         return self.p.reduce(words[0]), self.q.reduce(words[1])
 
     def hashed(self, name: str, *keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return residues modulo p and q that are a random but fixed function of the keys, residues modulo p."""
-        words = scramble(self.salt ^ np.uint64(int.from_bytes(name.encode()[:32], "little") % (2**64 - 59)))
+        """Return residues modulo p and q that are a random but fixed function of the keys, residues
+        modulo p.
+        """
+        words = scramble(
+            self.salt ^ np.uint64(int.from_bytes(name.encode()[:32], "little") % (2**64 - 59))
+        )
         words = words.reshape(-1, *(1,) * (keys[0].ndim - 1))
         for key in keys:
             words = scramble(words ^ scramble(key.astype(np.uint64)))
-        p, q = (words >> np.uint64(1)).astype(np.int64), (scramble(words) >> np.uint64(1)).astype(np.int64)
+        p, q = (
+            (words >> np.uint64(1)).astype(np.int64),
+            (scramble(words) >> np.uint64(1)).astype(np.int64),
+        )
         return self.p.reduce(p), self.q.reduce(q)
 
     def positive(self, x: np.ndarray) -> np.ndarray:

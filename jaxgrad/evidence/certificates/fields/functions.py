@@ -1,6 +1,7 @@
 """Exponentials, logarithms, angles and uninterpreted functions of residues, entry by entry.
 
-A rule is a function (domain, eqn, *operands) of values of `jaxgrad.evidence.certificates.fields.values`.
+A rule is a function (domain, eqn, *operands) of values of
+`jaxgrad.evidence.certificates.fields.values`.
 """
 
 from dataclasses import replace
@@ -10,15 +11,37 @@ from typing import Any
 import numpy as np
 
 from jaxgrad.evidence.certificates.fields import signs
-from jaxgrad.evidence.certificates.fields.arithmetic import Rule, add, affine, multiply, negative, reciprocal, subtract, worse
+from jaxgrad.evidence.certificates.fields.arithmetic import (
+    Rule,
+    add,
+    affine,
+    multiply,
+    negative,
+    reciprocal,
+    subtract,
+    worse,
+)
 from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
 from jaxgrad.evidence.certificates.fields.fields import Modulus
 from jaxgrad.evidence.certificates.fields.rotations import Rotations
-from jaxgrad.evidence.certificates.fields.values import BRANCH, EXP, GATE, OPAQUE, PARTIAL, STEP, Exact, Residues, aligned, either
+from jaxgrad.evidence.certificates.fields.values import (
+    BRANCH,
+    EXP,
+    GATE,
+    OPAQUE,
+    PARTIAL,
+    STEP,
+    Exact,
+    Residues,
+    aligned,
+    either,
+)
 
 
 def _imitated(x: Residues) -> Any:
-    """Return the bits of a function of x that is taken modulo q: there roots, exponentials, … are only imitated, at random."""
+    """Return the bits of a function of x that is taken modulo q: there roots, exponentials, … are
+    only imitated, at random.
+    """
     if x.taint is None:
         return EXP
     return EXP | np.where((x.taint & ~(BRANCH | GATE | PARTIAL)) != 0, OPAQUE, np.uint64(0))
@@ -43,7 +66,9 @@ def exponential(domain: ResidueDomain, x: Any) -> Residues:
 
 
 def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
-    """Return log x, bad in draws where x is not positive: random modulo p; modulo q the inverse of exp, or random."""
+    """Return log x, bad in draws where x is not positive: random modulo p; modulo q the inverse of
+    exp, or random.
+    """
     x = domain.settled(x)
     heads = domain.draws.positive(x.p)
     p, q = domain.hashed("log", x.p)
@@ -52,7 +77,9 @@ def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
         good = heads if x.bad is None else heads & ~x.bad
         q = domain.draws.log(np.where(good, x.p, 1))
     taint = domain.condition("log", eqn, x, heads) | EXP | OPAQUE
-    result = Residues(np.where(one, 0, p), None if q is None else np.where(one, 0, q), x.bad, None, taint)
+    result = Residues(
+        np.where(one, 0, p), None if q is None else np.where(one, 0, q), x.bad, None, taint
+    )
     return replace(result, bad=worse(domain, result, ~heads))
 
 
@@ -62,14 +89,21 @@ def _logistic(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 
 def _tanh(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     e = exponential(domain, affine(domain, x, 2, 0))
-    return multiply(domain, eqn, affine(domain, e, 1, -1), reciprocal(domain, affine(domain, e, 1, 1)))
+    return multiply(
+        domain, eqn, affine(domain, e, 1, -1), reciprocal(domain, affine(domain, e, 1, 1))
+    )
 
 
 def _hyperbolic(sign: int) -> Rule:
     def rule(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
         e = exponential(domain, domain.settled(x))
         half = domain.lift(Exact(np.asarray(Fraction(1, 2), object)))
-        return multiply(domain, eqn, half, (add if sign == 1 else subtract)(domain, eqn, e, reciprocal(domain, e)))
+        return multiply(
+            domain,
+            eqn,
+            half,
+            (add if sign == 1 else subtract)(domain, eqn, e, reciprocal(domain, e)),
+        )
 
     return rule
 
@@ -101,7 +135,9 @@ def _odd(name: str) -> Rule:
 
 
 def _circle(which: str) -> Rule:
-    """Sine and cosine: of an angle where those are carried, and else the rational functions they are of an unknown tan(x/2)."""
+    """Sine and cosine: of an angle where those are carried, and else the rational functions they
+    are of an unknown tan(x/2).
+    """
 
     def rule(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
         if isinstance(domain.draws, Rotations):
@@ -111,7 +147,10 @@ def _circle(which: str) -> Rule:
             t = _odd("tan half")(domain, eqn, x)
             tt = domain.elementwise(Modulus.multiply, t, t)
             sine, cosine = affine(domain, t, 2, 0), affine(domain, tt, -1, 1)
-            above, below = cosine if which == "cos" else sine, cosine if which == "tan" else affine(domain, tt, 1, 1)
+            above, below = (
+                cosine if which == "cos" else sine,
+                cosine if which == "tan" else affine(domain, tt, 1, 1),
+            )
             return multiply(domain, eqn, above, reciprocal(domain, below))
         return multiply(domain, eqn, above, reciprocal(domain, below)) if which == "tan" else above
 
@@ -123,7 +162,10 @@ def _rotation(domain: ResidueDomain, x: Residues) -> list[Residues]:
     bad, _, taint = domain.about([x], x.shape, _imitated(x))
     assert isinstance(domain.draws, Rotations)
     assert x.q is not None  # an angle
-    return [Residues(p, domain.hashed("circle", p)[1], bad, None, taint) for p in domain.draws.rotation(x.q)]
+    return [
+        Residues(p, domain.hashed("circle", p)[1], bad, None, taint)
+        for p in domain.draws.rotation(x.q)
+    ]
 
 
 def _uninterpreted(name: str) -> Rule:

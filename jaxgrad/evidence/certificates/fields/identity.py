@@ -7,12 +7,24 @@ from fractions import Fraction
 import numpy as np
 
 from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
-from jaxgrad.evidence.certificates.fields.values import COINS, CONSTANT, LOGS, OPAQUE, PARTIAL, PIVOT, STEP, Coin, Residues
+from jaxgrad.evidence.certificates.fields.values import (
+    COINS,
+    CONSTANT,
+    LOGS,
+    OPAQUE,
+    PARTIAL,
+    PIVOT,
+    STEP,
+    Coin,
+    Residues,
+)
 
 _RESOLVED = 64.0
 _SIMPLE = 10_000
 TARGET = -104.0
-"""Base-2 logarithm of the probability of error that an entry may have; a certificate's own is a few runs' sum."""
+"""Base-2 logarithm of the probability of error that an entry may have; a certificate's own is a few
+runs' sum.
+"""
 
 
 @dataclass(frozen=True)
@@ -24,12 +36,14 @@ class Comparison:
         defined: where both are defined in at least one draw.
         hope: where what made draws bad is a root or logarithm, of which other draws may be good.
         agree: where they agree in every draw in which both are defined.
-        bound: log2 of the probability that entries agree so although they are not the same function.
+        bound: log2 of the probability that entries agree so although they are not the same
+            function.
         proved: where they agree and the bound is as small as it must be.
         taint: what either depends on, as bits.
         coins: the most coins of an entry that agrees.
         needed: how many draws would have made the bounds small enough.
-        resolution: how many draws tell whether roots are coins, and whether f and g are undefined together.
+        resolution: how many draws tell whether roots are coins, and whether f and g are undefined
+            together.
         partial: whether either may be undefined on a region of real numbers.
     """
 
@@ -55,16 +69,26 @@ class Outcome:
     comparisons: list[Comparison]
 
 
-def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Residues, *, pivots: bool = False) -> Comparison:
+def compare(
+    domain: ResidueDomain,
+    degree: int,
+    inner: int,
+    f: Residues,
+    g: Residues,
+    *,
+    pivots: bool = False,
+) -> Comparison:
     """Compare two arrays of residues of one domain.
 
     Args:
         domain: where they come from.
         degree: a bound on the degree of their difference.
-        inner: a bound on the degree of the arguments of functions whose values are random but fixed.
+        inner: a bound on the degree of the arguments of functions whose values are random but
+            fixed.
         f: one of them.
         g: the other.
-        pivots: every order of pivots is tried elsewhere, so that what depends on them may be proved.
+        pivots: every order of pivots is tried elsewhere, so that what depends on them may be
+            proved.
     """
     none = np.zeros(f.p.shape, bool)
     bad_f, bad_g = (none if x.bad is None else x.bad for x in (f, g))
@@ -87,12 +111,17 @@ def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Resi
         draws = valid.sum(0)[mine]
         scarcity = domain.draws.count / int(draws.min())
         m, roots = _coins(tossed, domain.draws.count)
-        base = (degree + inner * domain.collisions(everything=bool(bits & (OPAQUE | STEP)))) / domain.draws.smallest
+        base = (
+            degree + inner * domain.collisions(everything=bool(bits & (OPAQUE | STEP)))
+        ) / domain.draws.smallest
         if base * 2.0**roots >= 1:  # no number of draws would do
             continue
         missed = 1 - 2.0**-m + base * 2.0**roots * scarcity
         if missed >= 1:  # too few draws were valid to tell anything
-            needed, resolution = max(needed, 4.0 * domain.draws.count), max(resolution, 4.0 * domain.draws.count)
+            needed, resolution = (
+                max(needed, 4.0 * domain.draws.count),
+                max(resolution, 4.0 * domain.draws.count),
+            )
             continue
         per_draw = math.log2(missed)
         bound[mine] = draws * per_draw
@@ -103,15 +132,17 @@ def compare(domain: ResidueDomain, degree: int, inner: int, f: Residues, g: Resi
     partial = bool((taint & PARTIAL).any())
     coin_bits = (np.uint64(1) << np.uint64(COINS + 1)) - np.uint64(1)
     hope = (taint & (coin_bits | LOGS)) != 0
-    return Comparison(f, g, defined, hope, agree, bound, proved, taint, coins, needed, resolution, partial)
+    return Comparison(
+        f, g, defined, hope, agree, bound, proved, taint, coins, needed, resolution, partial
+    )
 
 
 def _coins(tossed: list[Coin], count: int) -> tuple[float, int]:
     """Return how many coins an entry depends on, and how many roots.
 
-    A comparison is a coin. A root's sign is one unless its argument was not positive in some draw in which all
-    logarithms and the roots before it existed: then it is no square, even given those, and both signs are one
-    algebraic function.
+    A comparison is a coin. A root's sign is one unless its argument was not positive in some draw
+    in which all logarithms and the roots before it existed: then it is no square, even given those,
+    and both signs are one algebraic function.
     """
     standing, coins, roots = np.ones(count, bool), 0.0, 0
     for coin in tossed:
@@ -129,9 +160,11 @@ def _coins(tossed: list[Coin], count: int) -> tuple[float, int]:
 
 
 def common_ratio(outcome: Outcome) -> Fraction | None:
-    """Return g/f where it is one and the same rational number for all entries and not 1, and None otherwise.
+    """Return g/f where it is one and the same rational number for all entries and not 1, and None
+    otherwise.
 
-    With constants that are no simple rational numbers, such as e, it must be simple: else it is made of their approximations.
+    With constants that are no simple rational numbers, such as e, it must be simple: else it is
+    made of their approximations.
     """
     moduli = outcome.domain.draws.p
     ratio = np.full(outcome.domain.draws.count, -1)
@@ -157,12 +190,22 @@ def common_ratio(outcome: Outcome) -> Fraction | None:
         value += modulus * ((r - value) * pow(modulus, -1, m) % m)
         modulus *= m
     found = _reconstructed(value, modulus)
-    rough = any(x.taint is not None and (x.taint & CONSTANT).any() for c in outcome.comparisons for x in (c.f, c.g))
-    return None if found is not None and rough and abs(found.numerator) * found.denominator > _SIMPLE else found
+    rough = any(
+        x.taint is not None and (x.taint & CONSTANT).any()
+        for c in outcome.comparisons
+        for x in (c.f, c.g)
+    )
+    return (
+        None
+        if found is not None and rough and abs(found.numerator) * found.denominator > _SIMPLE
+        else found
+    )
 
 
 def _reconstructed(value: int, modulus: int) -> Fraction | None:
-    """Return the fraction a/b ≡ value with a² · b² far below the modulus, by the extended Euclidean algorithm."""
+    """Return the fraction a/b ≡ value with a² · b² far below the modulus, by the extended Euclidean
+    algorithm.
+    """
     limit = math.isqrt(math.isqrt(modulus) * 2**8)
     r, s, t, u = modulus, value, 0, 1
     while s > limit:

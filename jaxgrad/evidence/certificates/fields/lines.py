@@ -5,8 +5,9 @@ The field knows signs, but no order: there x − 1 may be positive where x is no
 from it by a constant of the program: d = a + c or d = c − a, where a is the first of them. Such constants cut the line; in
 each draw one of the intervals is chosen at random, whatever the residues are, and every comparison on the line follows from it.
 
-Where a line is cut is learned in a run of its own, in which intervals are halved by coins as they are asked for. After it, each
-of the m + 1 intervals that m cuts leave is met by one in m + 1 draws, where m coins would meet it in 2⁻ᵐ of them.
+Where a line is cut is learned in a run of its own, in which intervals are halved by coins as they
+are asked for. After it, each of the m + 1 intervals that m cuts leave is met by one in m + 1 draws,
+where m coins would meet it in 2⁻ᵐ of them.
 """
 
 import math
@@ -19,7 +20,9 @@ import numpy as np
 from jaxgrad.evidence.certificates.fields.fields import Draws
 
 LINES, CONSTANTS = 48, 16
-"""So many lines are kept apart, and so many constants of a program cut them, with their sums and differences."""
+"""So many lines are kept apart, and so many constants of a program cut them, with their sums and
+differences.
+"""
 
 Name = tuple[int, int]
 """Of a line: which comparison of the program, and which of its entries, met it first."""
@@ -27,7 +30,9 @@ Name = tuple[int, int]
 
 @dataclass
 class _Line:
-    """A line: residues of its first number, −1 in draws in which this lies on another one, and the interval that it is in."""
+    """A line: residues of its first number, −1 in draws in which this lies on another one, and the
+    interval that it is in.
+    """
 
     name: Name
     first: np.ndarray
@@ -37,7 +42,8 @@ class _Line:
 
 
 def differences(constants: Sequence[Fraction]) -> list[Fraction] | None:
-    """Return, in their order, how far apart numbers may lie of which constants were taken; None where that is too much to tell.
+    """Return, in their order, how far apart numbers may lie of which constants were taken; None
+    where that is too much to tell.
 
     >>> [str(x) for x in differences([Fraction(1, 2)])]
     ['-1', '-1/2', '0', '1/2', '1']
@@ -61,7 +67,12 @@ class Lines:
         pairs: how many numbers were held against the first of a line.
     """
 
-    def __init__(self, draws: Draws, steps: Sequence[Fraction], cuts: Mapping[Name, Sequence[int]] | None = None) -> None:
+    def __init__(
+        self,
+        draws: Draws,
+        steps: Sequence[Fraction],
+        cuts: Mapping[Name, Sequence[int]] | None = None,
+    ) -> None:
         """Know of zero alone, on whose line all constants lie."""
         self.draws, self.steps, self.learned = draws, steps, cuts
         self.comparisons = self.pairs = 0
@@ -84,17 +95,24 @@ class Lines:
         return math.log2(len((self.learned or {}).get(name, ())) + 1)
 
     def positive(self, name: Name, d: np.ndarray) -> tuple[np.ndarray, set[Name], bool]:
-        """Say in which draws a number is positive, on which lines it lies, and whether all of their cuts were known."""
+        """Say in which draws a number is positive, on which lines it lies, and whether all of their
+        cuts were known.
+        """
         truth, open_, names, known = np.zeros(len(d), bool), np.ones(len(d), bool), set(), True
         firsts = np.stack([line.first for line in self.lines])
         self.pairs += 2 * len(firsts)
-        apart, together = (np.where(firsts < 0, -1, self._rank(self.draws.p.of, d, sign * firsts)) for sign in (-1, 1))
+        apart, together = (
+            np.where(firsts < 0, -1, self._rank(self.draws.p.of, d, sign * firsts))
+            for sign in (-1, 1)
+        )
         for line, plus, minus in zip(self.lines, apart, together, strict=True):
             for ranks, upwards in ((plus, True), (minus, False)):
                 here = open_ & (ranks >= 0)
                 if not here.any():
                     continue
-                cut = len(self.steps) - 1 - ranks[here] if upwards else ranks[here]  # a + c > 0 where a > −c, and c − a > 0 where a < c
+                cut = (
+                    len(self.steps) - 1 - ranks[here] if upwards else ranks[here]
+                )  # a + c > 0 where a > −c, and c − a > 0 where a < c
                 above, sure = self._above(line, here, cut)
                 truth[here], open_[here] = above if upwards else ~above, False
                 known &= sure
@@ -124,7 +142,9 @@ class Lines:
         return self.lines[-1]
 
     def _above(self, line: _Line, here: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Say in which of some draws a line's first number lies above a cut, and whether that was known."""
+        """Say in which of some draws a line's first number lies above a cut, and whether that was
+        known.
+        """
         low, high = line.low[here], line.high[here]
         asked = (cut > low) & (cut < high)
         above = cut <= low

@@ -1,12 +1,13 @@
 """Discrete logarithms modulo safe primes, for whole arrays at once.
 
-For p = 2q + 1 and x not 0 let L(x) be the number modulo q with 4^L = x² and so L(ab) = L(a) + L(b), L(−x) = L(x); of a
-square x it is twice the logarithm to base 4. Every x is a/b modulo p with |a|, |b| < √p < 2¹⁶ (Thue's lemma; Euclid's
-algorithm on p and x finds them), so a table of L below 2¹⁶ is all that is needed, and L(x) = L(a) − L(b).
+For p = 2q + 1 and x not 0 let L(x) be the number modulo q with 4^L = x² and so L(ab) = L(a) + L(b),
+L(−x) = L(x); of a square x it is twice the logarithm to base 4. Every x is a/b modulo p with |a|,
+|b| < √p < 2¹⁶ (Thue's lemma; Euclid's algorithm on p and x finds them), so a table of L below 2¹⁶
+is all that is needed, and L(x) = L(a) − L(b).
 
-The table: L of the primes below 2⁶ by baby and giant steps (Shanks 1971). Of larger primes r, block after block, by
-writing 4ᵏ·t·r ≡ a/b, for some k and t, until a and b have no prime factors but known ones: then
-L(r) = L(a) − L(b) − L(t) − 2k. Of composite numbers by addition.
+The table: L of the primes below 2⁶ by baby and giant steps (Shanks 1971). Of larger primes r, block
+after block, by writing 4ᵏ·t·r ≡ a/b, for some k and t, until a and b have no prime factors but
+known ones: then L(r) = L(a) − L(b) − L(t) − 2k. Of composite numbers by addition.
 """
 
 from functools import cache, lru_cache
@@ -56,7 +57,9 @@ def small_fraction(p: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _factors() -> tuple[np.ndarray, np.ndarray]:
-    """Return the smallest and the largest prime factor of every number below 2¹⁶; of 0 and 1 they are 1."""
+    """Return the smallest and the largest prime factor of every number below 2¹⁶; of 0 and 1 they
+    are 1.
+    """
     smallest, largest = np.ones(_SIZE, np.int64), np.ones(_SIZE, np.int64)
     for n in range(2, _SIZE):
         if n * n >= _SIZE:
@@ -102,7 +105,9 @@ def _table(p: int) -> np.ndarray:
             good = (largest[a] < known) & (largest[b] < known)
             found, first = good.any(1), good.argmax(1)
             at = np.flatnonzero(found), first[found]
-            table[block[found]] = (_sum(table, a[at]) - _sum(table, b[at]) - _sum(table, factors[at[1]]) - 2 * k) % q
+            table[block[found]] = (
+                _sum(table, a[at]) - _sum(table, b[at]) - _sum(table, factors[at[1]]) - 2 * k
+            ) % q
             block = block[~found]
         known *= 2
     for low in 2 ** np.arange(2, 16):

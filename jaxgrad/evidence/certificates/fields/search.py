@@ -1,4 +1,6 @@
-"""The search for a proof: runs of f and g on residues, of growing cost, until every entry is proved."""
+"""The search for a proof: runs of f and g on residues, of growing cost, until every entry is
+proved.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +96,8 @@ class Search:
         found, self.inner = bounds(traced.program, [value is None for value in traced.values])
         half = len(found) // 2
         self.degrees = [
-            max(a.numerator + b.denominator, b.numerator + a.denominator, 1) for a, b in zip(found[:half], found[half:], strict=True)
+            max(a.numerator + b.denominator, b.numerator + a.denominator, 1)
+            for a, b in zip(found[:half], found[half:], strict=True)
         ]
         self.two = not traced.primitives.isdisjoint(_EXPONENTIAL)
         self.rooted = not traced.primitives.isdisjoint(_ROOTS)
@@ -113,7 +116,9 @@ class Search:
         return all(p.all() for p in self.proved)
 
     def steps(self) -> Iterator[Outcome]:
-        """Try one reading after the other: relaxed, with exact logarithms, sampled, both; with angles; with numbers in their order."""
+        """Try one reading after the other: relaxed, with exact logarithms, sampled, both; with
+        angles; with numbers in their order.
+        """
         self.first = self._attempt(_Reading(True), FEW)
         yield self.first
         logs = self.two and not self.traced.primitives.isdisjoint(_LOGARITHMIC)
@@ -122,21 +127,34 @@ class Search:
         if not self.traced.primitives.isdisjoint(_CIRCULAR):
             ways += [_Reading(True, angles=True), _Reading(False, angles=True)]
         for way in ways:
-            differ = any((~p & ~c.agree).any() for p, c in zip(self.proved, self.first.comparisons, strict=True))
+            differ = any(
+                (~p & ~c.agree).any()
+                for p, c in zip(self.proved, self.first.comparisons, strict=True)
+            )
             if differ and (logs or not way.logs) and (branches or way.relaxed):
                 yield self._attempt(way, 16 if way.relaxed else 128)
         if branches and not self.done and self.steps_apart is not None:
             for exact in (False, True) if logs else (False,):
                 way = _Reading(False, logs=exact, ordered=True)
                 lines = self._run(way, LEARNING).domain.lines
-                if lines is not None and any(len(cut) > 1 for cut in lines.cuts.values()):  # else it is what was tried before
+                if lines is not None and any(
+                    len(cut) > 1 for cut in lines.cuts.values()
+                ):  # else it is what was tried before
                     yield self._attempt(replace(way, cuts=lines.cuts), 128)
 
     @cached_property
     def steps_apart(self) -> list[Fraction] | None:
-        """How far apart numbers are that differ by constants of the program; None where there are too many of these."""
-        small = [np.asarray(c, float).ravel() for c in constants(self.traced.program) if np.size(c) <= CONSTANTS]
-        readings = [rational(float(x)) for x in np.unique(np.concatenate([*small, [0.0]])) if np.isfinite(x)]
+        """How far apart numbers are that differ by constants of the program; None where there are
+        too many of these.
+        """
+        small = [
+            np.asarray(c, float).ravel()
+            for c in constants(self.traced.program)
+            if np.size(c) <= CONSTANTS
+        ]
+        readings = [
+            rational(float(x)) for x in np.unique(np.concatenate([*small, [0.0]])) if np.isfinite(x)
+        ]
         return differences([fraction for fraction, meant in readings if meant])
 
     def _attempt(self, way: _Reading, draws: int) -> Outcome:
@@ -152,7 +170,10 @@ class Search:
 
     def _crowded(self, outcome: Outcome) -> bool:
         """Say whether an entry that agrees depends on coins that were not told apart."""
-        return any((~p & c.agree & ((c.taint & MANY) != 0)).any() for p, c in zip(self.proved, outcome.comparisons, strict=True))
+        return any(
+            (~p & c.agree & ((c.taint & MANY) != 0)).any()
+            for p, c in zip(self.proved, outcome.comparisons, strict=True)
+        )
 
     def _settled(self, way: _Reading, draws: int, skip: int) -> Outcome:
         """Run, and run again with more draws where those were too few."""
@@ -169,21 +190,35 @@ class Search:
             if wanted <= outcome.domain.draws.count:
                 break
             outcome = self._run(way, math.ceil(wanted), skip=skip)
-        self._record(outcome, [c.bound for c in outcome.comparisons], [c.proved for c in outcome.comparisons])
+        self._record(
+            outcome, [c.bound for c in outcome.comparisons], [c.proved for c in outcome.comparisons]
+        )
         self._all_pivots(way, outcome)
         return outcome
 
-    def _record(self, outcome: Outcome, bounds: Sequence[np.ndarray], proofs: Sequence[np.ndarray]) -> None:
-        for proved, error, bound, proof in zip(self.proved, self.error, bounds, proofs, strict=True):
+    def _record(
+        self, outcome: Outcome, bounds: Sequence[np.ndarray], proofs: Sequence[np.ndarray]
+    ) -> None:
+        for proved, error, bound, proof in zip(
+            self.proved, self.error, bounds, proofs, strict=True
+        ):
             new = ~proved & proof
             error[new], proved[new] = bound[new], True
         self.coins = max(self.coins, *(c.coins for c in outcome.comparisons), 0)
 
     def _all_pivots(self, way: _Reading, outcome: Outcome) -> None:
-        """Prove what depends on pivots, where it holds for every order in which rows can be eliminated."""
-        waiting = [(c.agree & ((c.taint & PIVOT) != 0) & ~p) for c, p in zip(outcome.comparisons, self.proved, strict=True)]
+        """Prove what depends on pivots, where it holds for every order in which rows can be
+        eliminated.
+        """
+        waiting = [
+            (c.agree & ((c.taint & PIVOT) != 0) & ~p)
+            for c, p in zip(outcome.comparisons, self.proved, strict=True)
+        ]
         sizes = [len(order) for order in outcome.domain.matrices.values()]
-        if not any(w.any() for w in waiting) or math.prod(math.factorial(n) for n in sizes) > ORDERS:
+        if (
+            not any(w.any() for w in waiting)
+            or math.prod(math.factorial(n) for n in sizes) > ORDERS
+        ):
             return
         proofs, bounds = waiting, [np.full(w.shape, -math.inf) for w in waiting]
         for orders in product(*(permutations(range(n)) for n in sizes)):
@@ -194,19 +229,45 @@ class Search:
                 return
         self._record(outcome, bounds, proofs)
 
-    def _run(self, way: _Reading, count: int, orders: Sequence[Sequence[int]] | None = None, *, skip: int = 0) -> Outcome:
+    def _run(
+        self,
+        way: _Reading,
+        count: int,
+        orders: Sequence[Sequence[int]] | None = None,
+        *,
+        skip: int = 0,
+    ) -> Outcome:
         self.meter.check(estimate(self.traced.program.jaxpr, count))
         self.runs, self.draws = self.runs + 1, max(self.draws, count)
         seed = hash((self.seed, self.runs)) & 0xFFFFFFFF
-        draws = Rotations(count, seed) if way.angles else Draws(count, seed, PRIMES[:2] if way.logs else PRIMES)
-        lines = Lines(draws, self.steps_apart, way.cuts) if way.ordered and self.steps_apart else None
+        draws = (
+            Rotations(count, seed)
+            if way.angles
+            else Draws(count, seed, PRIMES[:2] if way.logs else PRIMES)
+        )
+        lines = (
+            Lines(draws, self.steps_apart, way.cuts) if way.ordered and self.steps_apart else None
+        )
         domain = ResidueDomain(
-            draws, RULES, relaxed=way.relaxed, two=self.two or way.angles, logs=way.logs, orders=orders or (),
-            rooted=self.rooted, skip=skip, meter=self.meter, lines=lines,
-        )  # fmt: skip
-        inputs = [domain.variable(v.aval.shape) if value is None else value
-                  for v, value in zip(self.traced.program.jaxpr.invars, self.traced.values, strict=True)]  # fmt: skip
+            draws,
+            RULES,
+            relaxed=way.relaxed,
+            two=self.two or way.angles,
+            logs=way.logs,
+            orders=orders or (),
+            rooted=self.rooted,
+            skip=skip,
+            meter=self.meter,
+            lines=lines,
+        )
+        inputs = [
+            domain.variable(v.aval.shape) if value is None else value
+            for v, value in zip(self.traced.program.jaxpr.invars, self.traced.values, strict=True)
+        ]
         outputs = [domain.settled(x) for x in walk(self.traced.program, inputs, domain)]
         half = len(outputs) // 2
         pairs = zip(self.degrees, outputs[:half], outputs[half:], strict=True)
-        return Outcome(domain, [compare(domain, d, self.inner, f, g, pivots=orders is not None) for d, f, g in pairs])
+        return Outcome(
+            domain,
+            [compare(domain, d, self.inner, f, g, pivots=orders is not None) for d, f, g in pairs],
+        )

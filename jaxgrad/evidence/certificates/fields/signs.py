@@ -1,8 +1,9 @@
-"""What is known of the signs of unknown numbers: an exponential is positive, a sum of squares is not negative.
+"""What is known of the signs of unknown numbers: an exponential is positive, a sum of squares is
+not negative.
 
-The field knows whether a number is a square, but not that a sum of exponentials is positive. Here each entry has three
-bits, in an array of its shape (None: nothing is known), and a fourth for what is 0 or 1, a truth value. They only ever
-say what is true of the real numbers.
+The field knows whether a number is a square, but not that a sum of exponentials is positive. Here
+each entry has three bits, in an array of its shape (None: nothing is known), and a fourth for what
+is 0 or 1, a truth value. They only ever say what is true of the real numbers.
 """
 
 from fractions import Fraction
@@ -22,7 +23,10 @@ def of(array: np.ndarray) -> np.ndarray:
     """Return the signs of known fractions; nothing is known of NaN and infinity."""
     objects, which = distinct(array)
     numbers = [x if isinstance(x, (Fraction, int)) else None for x in objects]
-    bits = [0 if x is None else (x >= 0) * NONNEGATIVE | (x <= 0) * NONPOSITIVE | (x != 0) * NONZERO for x in numbers]
+    bits = [
+        0 if x is None else (x >= 0) * NONNEGATIVE | (x <= 0) * NONPOSITIVE | (x != 0) * NONZERO
+        for x in numbers
+    ]
     return np.asarray(np.array(bits, np.uint8)[which], np.uint8)
 
 
@@ -44,13 +48,19 @@ def times(a: Signs, b: Signs) -> Signs:
     if a is None or b is None:
         return None
     same = ((a & b & NONNEGATIVE) != 0) | ((a & b & NONPOSITIVE) != 0)
-    opposite = ((a & NONNEGATIVE) != 0) & ((b & NONPOSITIVE) != 0) | ((a & NONPOSITIVE) != 0) & ((b & NONNEGATIVE) != 0)
+    opposite = ((a & NONNEGATIVE) != 0) & ((b & NONPOSITIVE) != 0) | ((a & NONPOSITIVE) != 0) & (
+        (b & NONNEGATIVE) != 0
+    )
     return (same * NONNEGATIVE | opposite * NONPOSITIVE | (a & b & NONZERO)).astype(np.uint8)
 
 
 def square(a: Signs, shape: tuple[int, ...]) -> np.ndarray:
     """Return the signs of a²."""
-    return np.full(shape, NONNEGATIVE) if a is None else NONNEGATIVE | (a & NONZERO) | (a & NONPOSITIVE & a << 1)
+    return (
+        np.full(shape, NONNEGATIVE)
+        if a is None
+        else NONNEGATIVE | (a & NONZERO) | (a & NONPOSITIVE & a << 1)
+    )
 
 
 def power(a: Signs, n: int, shape: tuple[int, ...]) -> Signs:

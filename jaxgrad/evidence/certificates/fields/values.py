@@ -1,7 +1,7 @@
 """Values of a program as residues, and what is known of them besides.
 
-A number is carried as its residues modulo p and modulo q in every draw (see `jaxgrad.evidence.certificates.fields.fields`), with what the
-residues alone do not tell:
+A number is carried as its residues modulo p and modulo q in every draw (see
+`jaxgrad.evidence.certificates.fields.fields`), with what the residues alone do not tell:
 
     bad     draws in which it is undefined: a division by zero, the root of a negative number
     inf     entries that are known to be +∞ or −∞, as in a mask of attention scores
@@ -19,11 +19,15 @@ import numpy as np
 COINS = 53
 """How many coins are told apart; the bit of this number stands for all others."""
 
-MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL, CUT, LOGS = (np.uint64(1) << np.uint64(COINS + i) for i in range(11))
-"""Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such as floor; exp or
-log; another function that is not interpreted; a constant that is no simple rational; what may be undefined on a region,
-such as the root of a number that may be negative; an integer that was a float, and may be as large as its type holds;
-logarithms, where they need no coins of their own."""
+MANY, BRANCH, GATE, PIVOT, STEP, EXP, OPAQUE, CONSTANT, PARTIAL, CUT, LOGS = (
+    np.uint64(1) << np.uint64(COINS + i) for i in range(11)
+)
+"""Bits: more coins than bits; a relaxed comparison; any comparison; a choice of pivots; a step such
+as floor; exp or log; another function that is not interpreted; a constant that is no simple
+rational; what may be undefined on a region, such as the root of a number that may be negative; an
+integer that was a float, and may be as large as its type holds; logarithms, where they need no
+coins of their own.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class Exact:
 
 @dataclass(frozen=True)
 class Residues:
-    """An unknown array: residues (draw, *shape) and what the module's docstring tells; None where there is nothing."""
+    """An unknown array: residues (draw, *shape) and what the module's docstring tells; None where
+    there is nothing.
+    """
 
     p: np.ndarray
     q: np.ndarray | None
@@ -67,7 +73,8 @@ class Residues:
 
 @dataclass
 class Coin:
-    """A branch that draws decide: `defined` and `heads` say in which draws it could be and was taken.
+    """A branch that draws decide: `defined` and `heads` say in which draws it could be and was
+    taken.
 
     A choice among more than two counts as `weight` coins.
     """
@@ -84,6 +91,10 @@ def either(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
 
 
 def aligned(values: Sequence[Residues]) -> list[Residues]:
-    """Give scalars as many axes as the largest value has, so that they broadcast behind the draws."""
+    """Give scalars as many axes as the largest value has, so that they broadcast behind the
+    draws.
+    """
     rank = max(len(v.shape) for v in values)
-    return [v if len(v.shape) == rank else v.map(lambda x: x.reshape(-1, *(1,) * rank)) for v in values]
+    return [
+        v if len(v.shape) == rank else v.map(lambda x: x.reshape(-1, *(1,) * rank)) for v in values
+    ]

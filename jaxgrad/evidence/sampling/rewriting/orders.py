@@ -1,4 +1,6 @@
-"""Arrays that can be had with their axes in any order, and a count of what is turned over for that."""
+"""Arrays that can be had with their axes in any order, and a count of what is turned over for
+that.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,7 +18,8 @@ class Tally:
 
     Attributes:
         dry: whether nothing is computed, and arrays are None.
-        turned: entries, of arrays that depend on the samples, which change their places for the sake of an order.
+        turned: entries, of arrays that depend on the samples, which change their places for the
+            sake of an order.
     """
 
     dry: bool = False
@@ -80,7 +83,8 @@ class Lying(Held):
 
 @dataclass
 class Made(Held):
-    """An array that is made where it is used, in the order that is asked for: one that is spread out of a smaller one.
+    """An array that is made where it is used, in the order that is asked for: one that is spread
+    out of a smaller one.
 
     Attributes:
         steps: how many operations that takes, one within the other.
@@ -101,13 +105,17 @@ class Made(Held):
 
 def _moves(shape: Sequence[int], before: Order, after: Order) -> bool:
     """Say whether entries change their places in memory: axes of length 1 may go anywhere."""
-    return [axis for axis in before if shape[axis] > 1] != [axis for axis in after if shape[axis] > 1]
+    return [axis for axis in before if shape[axis] > 1] != [
+        axis for axis in after if shape[axis] > 1
+    ]
 
 
 def reshaped(before: Sequence[int], after: Sequence[int], order: Order) -> Order | None:
-    """Return the order of a reshaped array's axes where those of the array lie in another order than usual; None where it has none.
+    """Return the order of a reshaped array's axes where those of the array lie in another order
+    than usual; None where it has none.
 
-    Axes that are put together must lie one after the other. Of ``before`` = (2, 3, 4) in the order (2, 0, 1), that is 4 × 2 × 3,
+    Axes that are put together must lie one after the other. Of ``before`` = (2, 3, 4) in the order
+    (2, 0, 1), that is 4 × 2 × 3,
 
     >>> reshaped((2, 3, 4), (6, 4), (2, 0, 1)), reshaped((2, 3, 4), (2, 12), (2, 0, 1))
     ((1, 0), None)

@@ -1,13 +1,17 @@
 """Products of matrices whose last bits do not depend on how many threads there are.
 
-The gradient in a weight is one product whose sum runs over the samples of a chunk. On the CPU XLA hands a product to one of two
-libraries. Eigen, which takes those whose left factor is transposed, as it is in such a gradient, cuts a long sum into as many
-pieces as there are threads; YNNPACK, which takes float32 in the usual order of axes, cuts the result alone. So before a chunk is
-compiled each of its products that is worth a second thread is either written down in that order, or, where its type or narrow
-matrices leave it to Eigen, summed in pieces too short to be cut. To write products down in that order arrays have to be turned over;
-where `jaxgrad.evidence.sampling.rewriting.orientation` finds orders of axes in which fewer are, they are kept in those. That the bits are then the same on 1, 2,
-3 and 8 threads was measured (``benchmarks/NOTES.md``) and is tested; in float64 they are from two threads on, and one may differ from
-two. Convolutions with long sums are written as products before (`jaxgrad.evidence.sampling.rewriting.convolutions`).
+The gradient in a weight is one product whose sum runs over the samples of a chunk. On the CPU XLA
+hands a product to one of two libraries. Eigen, which takes those whose left factor is transposed,
+as it is in such a gradient, cuts a long sum into as many pieces as there are threads; YNNPACK,
+which takes float32 in the usual order of axes, cuts the result alone. So before a chunk is compiled
+each of its products that is worth a second thread is either written down in that order, or, where
+its type or narrow matrices leave it to Eigen, summed in pieces too short to be cut. To write
+products down in that order arrays have to be turned over; where
+`jaxgrad.evidence.sampling.rewriting.orientation` finds orders of axes in which fewer are, they are
+kept in those. That the bits are then the same on 1, 2, 3 and 8 threads was measured
+(``benchmarks/NOTES.md``) and is tested; in float64 they are from two threads on, and one may differ
+from two. Convolutions with long sums are written as products before
+(`jaxgrad.evidence.sampling.rewriting.convolutions`).
 """
 
 import math
@@ -28,20 +32,26 @@ from jaxgrad.jaxprs.traced import Traceable, TracedOnce, equations
 ALONE = 2**18 * 0.95
 """Multiplications up to which Eigen gives a product to one thread."""
 NARROW = 32
-"""Columns and rows of a matrix up to which Eigen is quicker than YNNPACK at multiplying many rows with it."""
+"""Columns and rows of a matrix up to which Eigen is quicker than YNNPACK at multiplying many rows
+with it.
+"""
 
 
 def are_narrow(jaxpr: core.Jaxpr) -> bool:
-    """Say whether all products of a program are of long with narrow matrices, for which YNNPACK is not made."""
+    """Say whether all products of a program are of long with narrow matrices, for which YNNPACK is
+    not made.
+    """
     sides = [sorted(_sides(eqn)) for eqn in equations(jaxpr) if eqn.primitive.name == "dot_general"]
     return all(middle <= NARROW for _, middle, _ in sides)
 
 
 def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None) -> Any:
-    """Return ``function(*args)``, whose products are the same to the last bit with any number of threads.
+    """Return ``function(*args)``, whose products are the same to the last bit with any number of
+    threads.
 
     Args:
-        function: of arrays, to a pytree of arrays; traced, unless it is a `jaxgrad.jaxprs.traced.Traceable` and has been.
+        function: of arrays, to a pytree of arrays; traced, unless it is a
+            `jaxgrad.jaxprs.traced.Traceable` and has been.
         args: its arguments, of which the last is what differs from sample to sample.
         narrow: whether Eigen takes all products; by default where `are_narrow` says so.
 
@@ -55,7 +65,9 @@ def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None)
     traced = function if isinstance(function, Traceable) else TracedOnce(function)
     program, shape = traced.program(*args)
     if are_long(program.jaxpr):
-        program = jax.make_jaxpr(lambda *leaves: as_products(program.jaxpr, program.consts, leaves))(*jax.tree.leaves(args))
+        program = jax.make_jaxpr(
+            lambda *leaves: as_products(program.jaxpr, program.consts, leaves)
+        )(*jax.tree.leaves(args))
     narrow = are_narrow(program.jaxpr) if narrow is None else narrow
     leaves, fixed = jax.tree.leaves(args), len(jax.tree.leaves(args[:-1]))
     outputs = None if narrow else _oriented(program, leaves, fixed)
@@ -65,14 +77,19 @@ def steady(function: Callable[..., Any], *args: Any, narrow: bool | None = None)
 
 
 def _oriented(program: core.ClosedJaxpr, leaves: Sequence[Any], fixed: int) -> list[Any] | None:
-    """Evaluate a program with its arrays in the order in which its products take them; None where fewer are turned without.
+    """Evaluate a program with its arrays in the order in which its products take them; None where
+    fewer are turned without.
 
     Args:
         program: a program.
         leaves: its arguments.
         fixed: how many of these, the first ones, do not depend on the samples.
     """
-    large = [eqn for eqn in equations(program.jaxpr) if eqn.primitive.name == "dot_general" and _may_be_cut(eqn)]
+    large = [
+        eqn
+        for eqn in equations(program.jaxpr)
+        if eqn.primitive.name == "dot_general" and _may_be_cut(eqn)
+    ]
     if not large or not all(_is_single(eqn) for eqn in large):
         return None
 
@@ -93,15 +110,20 @@ def _matrix_product(eqn: core.JaxprEqn, left: Any, right: Any, terms_last: bool)
 
     def dot(left: Any) -> Any:
         return jax.lax.dot_general(
-            left, right, (((1,), (1 if terms_last else 0,)), ((), ())),
-            precision=eqn.params["precision"], preferred_element_type=eqn.params["preferred_element_type"],
-        )  # fmt: skip
+            left,
+            right,
+            (((1,), (1 if terms_last else 0,)), ((), ())),
+            precision=eqn.params["precision"],
+            preferred_element_type=eqn.params["preferred_element_type"],
+        )
 
     barrier = jax.lax.optimization_barrier
     return barrier(dot(barrier(left))) if _may_be_cut(eqn) else dot(left)
 
 
-def _with_steady_products(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any], narrow: bool = False) -> Sequence[Any]:
+def _with_steady_products(
+    jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any], narrow: bool = False
+) -> Sequence[Any]:
     if eqn.primitive.name == "dot_general" and _may_be_cut(eqn):
         return [_product(eqn, *operands, narrow=narrow)]
     return apply(jaxpr, _inside(eqn, narrow), operands)
@@ -119,15 +141,23 @@ def _inside(eqn: core.JaxprEqn, narrow: bool) -> core.JaxprEqn:
 
     def rewritten(value: Any) -> Any:
         if isinstance(value, core.ClosedJaxpr):
-            if not any(e.primitive.name == "dot_general" and _may_be_cut(e) for e in equations(value.jaxpr)):
+            if not any(
+                e.primitive.name == "dot_general" and _may_be_cut(e) for e in equations(value.jaxpr)
+            ):
                 return value
-            return jax.make_jaxpr(lambda *xs: _run(value.jaxpr, value.consts, xs, narrow))(*value.in_avals)
+            return jax.make_jaxpr(lambda *xs: _run(value.jaxpr, value.consts, xs, narrow))(
+                *value.in_avals
+            )
         if isinstance(value, (tuple, list)) and any(isinstance(v, core.ClosedJaxpr) for v in value):
             return jax.tree.map(rewritten, value, is_leaf=lambda v: v is not value)
         return value
 
     changed = {name: rewritten(value) for name, value in eqn.params.items()}
-    return eqn if all(changed[name] is value for name, value in eqn.params.items()) else eqn.replace(params=changed)
+    return (
+        eqn
+        if all(changed[name] is value for name, value in eqn.params.items())
+        else eqn.replace(params=changed)
+    )
 
 
 def _sides(eqn: core.JaxprEqn) -> tuple[int, int, int]:
@@ -158,9 +188,12 @@ def _product(eqn: core.JaxprEqn, left: Any, right: Any, narrow: bool) -> Any:
     def dot(left: Any, right: Any, axis_l: int, axis_r: int, several: int) -> Any:
         batch = tuple(range(several))
         return jax.lax.dot_general(
-            left, right, (((axis_l,), (axis_r,)), (batch, batch)),
-            precision=eqn.params["precision"], preferred_element_type=eqn.params["preferred_element_type"],
-        )  # fmt: skip
+            left,
+            right,
+            (((axis_l,), (axis_r,)), (batch, batch)),
+            precision=eqn.params["precision"],
+            preferred_element_type=eqn.params["preferred_element_type"],
+        )
 
     right = right.transpose(*batch_r, *axes_r, *free_r)
     if _is_single(eqn) and not narrow:
@@ -169,14 +202,19 @@ def _product(eqn: core.JaxprEqn, left: Any, right: Any, narrow: bool) -> Any:
         product = dot(jax.lax.optimization_barrier(left), right, several + 1, several, several)
         return jax.lax.optimization_barrier(product).reshape(shape_of(eqn.outvars[0]))
     pieces, length = _pieces(terms, max(SHORT, int(ALONE // (rows * columns))))
-    left = _divided(left.transpose(*batch_l, *axes_l, *free_l), (*many, terms, rows), pieces, length)
+    left = _divided(
+        left.transpose(*batch_l, *axes_l, *free_l), (*many, terms, rows), pieces, length
+    )
     right = _divided(right, (*many, terms, columns), pieces, length)
     parts = dot(left, right, several + 1, several + 1, several + 1)
-    return jnp.sum(jax.lax.optimization_barrier(parts), axis=several).reshape(shape_of(eqn.outvars[0]))
+    return jnp.sum(jax.lax.optimization_barrier(parts), axis=several).reshape(
+        shape_of(eqn.outvars[0])
+    )
 
 
 def _pieces(terms: int, most: int) -> tuple[int, int]:
-    """Divide a sum into pieces of at most so many terms, evenly where that takes less than twice as many; returns number and length.
+    """Divide a sum into pieces of at most so many terms, evenly where that takes less than twice as
+    many; returns number and length.
 
     >>> _pieces(6250, 2490), _pieces(257, 128)
     ((5, 1250), (3, 86))
