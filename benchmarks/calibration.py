@@ -26,7 +26,7 @@ from jaxgrad import masks
 from jaxgrad.catalog.autoencoders import masked_loss
 from jaxgrad.evidence.sampling.loop import Sampler
 from jaxgrad.evidence.sampling.sequential import Limits, Sequence
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 
 HERE = Path(__file__).resolve().parent
 FALSE_ALARM = 1e-2

@@ -27,7 +27,7 @@ from jaxgrad.diagnosis import diagnose
 from jaxgrad.diagnosis.cases import case, settings
 from jaxgrad.diagnosis.explanations import differs, residual
 from jaxgrad.evidence.problem import Problem
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 from jaxgrad.verification.applicable import EVIDENCE, loss_of_mask
 
 HERE = pathlib.Path(__file__).parent

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from jaxgrad.evidence.expectation.expectation import expectation
     from jaxgrad.evidence.sampling.estimate import Estimate, estimate
     from jaxgrad.jaxprs.capture import capture
-    from jaxgrad.reports.report import Finding, Report, Verdict
+    from jaxgrad.reports.finding import Finding, Verdict
+    from jaxgrad.reports.report import Report
     from jaxgrad.verification.verify import verify
 
 __all__ = [
@@ -46,10 +47,10 @@ _HOMES = {
     "Certificate": "evidence.certificates.certify",
     "Derivation": "claims.derivation",
     "Estimate": "evidence.sampling.estimate",
-    "Finding": "reports.report",
+    "Finding": "reports.finding",
     "Mismatch": "evidence.certificates.certify",
     "Report": "reports.report",
-    "Verdict": "reports.report",
+    "Verdict": "reports.finding",
     "capture": "jaxprs.capture",
     "certify": "evidence.certificates.certify",
     "estimate": "evidence.sampling.estimate",

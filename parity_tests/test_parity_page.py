@@ -10,7 +10,8 @@ import pytest
 
 from jaxgrad import parity
 from jaxgrad.parity import page
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
+from jaxgrad.reports.report import Report
 from parity_tests import jax_models, torch_models
 from parity_tests.test_flax import MLP_SCOPES, Perceptron
 from tests.browser import look, probe

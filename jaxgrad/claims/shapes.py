@@ -122,8 +122,8 @@ def solve(
     """Read the sizes off an actual shape into `sizes`; raise a ValueError where they contradict.
 
     >>> sizes = {}
-    ... solve((("m",), ("2", "k")), (5, 6), sizes, "x")
-    ... sizes
+    >>> solve((("m",), ("2", "k")), (5, 6), sizes, "x")
+    >>> sizes
     {'m': 5, 'k': 3}
     """
     dims = tuple(dims)

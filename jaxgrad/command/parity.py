@@ -14,8 +14,9 @@ from jaxgrad.command.terminal import Screen
 from jaxgrad.parity.checking import check
 from jaxgrad.parity.golden import Golden
 from jaxgrad.reports import table
+from jaxgrad.reports.finding import Verdict
 from jaxgrad.reports.layout import Layout, Line, by_strength
-from jaxgrad.reports.report import SCHEMA, Report, Verdict
+from jaxgrad.reports.report import SCHEMA, Report
 
 _LEGEND = (
     "d x is the gradient or cotangent of x. Numbers are the largest error, relative to the "

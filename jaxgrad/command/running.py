@@ -20,7 +20,8 @@ import jax
 from jaxgrad.claims import user_errors
 from jaxgrad.claims.derivation import Derivation
 from jaxgrad.command import terminal
-from jaxgrad.reports.report import SCHEMA, Report, Verdict
+from jaxgrad.reports.finding import Verdict
+from jaxgrad.reports.report import SCHEMA, Report
 from jaxgrad.runtime.threads import cores, limit
 from jaxgrad.runtime.workers import Twin, TwinLostError, can_fork
 from jaxgrad.verification.applicable import EVIDENCE

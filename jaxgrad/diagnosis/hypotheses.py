@@ -49,7 +49,7 @@ from jaxgrad.diagnosis.proportions import Cases
 from jaxgrad.diagnosis.sampled import sampled
 from jaxgrad.diagnosis.search import MOST, Edit, Search
 from jaxgrad.evidence.problem import Problem
-from jaxgrad.reports.report import Finding, Verdict, combine
+from jaxgrad.reports.finding import Finding, Verdict, combine
 
 FRESH = 17
 """Number of the draw on which a diagnosis must hold although no search has seen it."""

@@ -18,7 +18,8 @@ from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, numerical, semantic, unit_of, unsettled
 from jaxgrad.parity.mapping import WeightMap, map_weights
 from jaxgrad.parity.probing import probed
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
+from jaxgrad.reports.report import Report
 
 KINDS = {
     "value": "{}", "loss": "{}", "outlet": "d loss / d {}",

@@ -25,7 +25,7 @@ from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
 from jaxgrad.parity.parts import Whole, spread, wholes
 from jaxgrad.parity.remedies import buffer_remedy, remedy
-from jaxgrad.reports.report import Finding, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
 
 _LISTED = 4
 """Blocks of one conflict that a finding names; the context holds all."""

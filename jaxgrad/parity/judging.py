@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxgrad.evidence.noise.rounding import GAP, SAFETY, largest
 from jaxgrad.evidence.numerical.ledgers import INSENSITIVE
-from jaxgrad.reports.report import Finding, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
 
 LIMIT = 10.0
 """A port this many times worse than torch is named."""

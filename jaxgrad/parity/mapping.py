@@ -24,7 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.parity import layouts
 from jaxgrad.parity.golden import Golden
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 from jaxgrad.runtime.files import check_writable, write_atomically
 
 MARGIN = 0.05

@@ -10,11 +10,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.html.page import POLICY, _style
 from jaxgrad.reports.html.sections import badge, magnitude
 from jaxgrad.reports.html.text import escape
 from jaxgrad.reports.layout import seconds
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.report import Report
 
 LEAST, MOST = -4, 12
 """Decimal logarithms of the smallest and largest error in bounds that the figure tells apart."""

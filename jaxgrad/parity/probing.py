@@ -26,7 +26,7 @@ from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
 from jaxgrad.parity.parts import spread
 from jaxgrad.parity.rewriting.scene import Scene
-from jaxgrad.reports.report import Finding, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
 
 SIZES = (-2.0, 3.0)
 """Decimal logarithms of the sizes."""

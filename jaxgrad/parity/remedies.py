@@ -18,7 +18,7 @@ from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import semantic
 from jaxgrad.parity.parts import wholes
 from jaxgrad.parity.rewriting.scene import Attempt, Scene
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 
 MOST = 200
 """Attempts at one block."""

@@ -4,22 +4,28 @@ within a terminal's width.
 
 import shutil
 import textwrap
+from typing import TYPE_CHECKING
 
-from jaxgrad.reports.report import Report, Verdict
+from jaxgrad.reports.finding import Verdict
 from jaxgrad.reports.table import plain_table
+
+if TYPE_CHECKING:
+    from jaxgrad.reports.report import Report
+
 
 MARGIN = 8
 """Columns left free: pytest and unittest indent what an assertion says."""
 
 
-def complaint(report: Report, width: int | None = None) -> str:
+def complaint(report: "Report", width: int | None = None) -> str:
     """Return why a report is not confirmed, followed by its table.
 
     Args:
         report: a report whose verdict is not "confirmed".
         width: columns to keep to; those of the terminal when None, and 100 at most.
 
-    >>> from jaxgrad.reports.report import Finding
+    >>> from jaxgrad.reports.finding import Finding
+    >>> from jaxgrad.reports.report import Report
     >>> wrong = Finding(
     ...     evidence="autodiff",
     ...     wrt="x",
@@ -38,10 +44,11 @@ def complaint(report: Report, width: int | None = None) -> str:
     return "\n".join([head[0].lstrip(), *head[1:], "", plain_table([report], width)])
 
 
-def reason(report: Report) -> str:
+def reason(report: "Report") -> str:
     """Return in words why a report has the verdict it has: the diagnoses, or else the strongest
     finding's detail.
 
+    >>> from jaxgrad.reports.report import Report
     >>> reason(Report(name="nothing", findings=()))
     'no evidence applies to it'
     """

@@ -94,7 +94,8 @@ def read(path: str) -> Run:
 def compare(old: Run, new: Run) -> list[Change]:
     """Return what changed from one run to the next, the worse first.
 
-    >>> from jaxgrad.reports.report import Finding, Report, Verdict
+    >>> from jaxgrad.reports.finding import Finding, Verdict
+    >>> from jaxgrad.reports.report import Report
     >>> right, wrong = (
     ...     Report(name="d", findings=(Finding(evidence="autodiff", wrt="x", verdict=v),))
     ...     for v in list(Verdict)[:2]

@@ -8,8 +8,13 @@ The widths are fixed before the first row, so a table can grow while the work go
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
+
+if TYPE_CHECKING:
+    from jaxgrad.reports.report import Report
+
 
 Line = list[tuple[str, str]]
 """Pieces of one line, each with its style: a verdict, "head", "dim", "name" or ""."""
@@ -163,7 +168,7 @@ class Layout:
             self.rule()
         ]
 
-    def rows(self, report: Report) -> list[Line]:
+    def rows(self, report: "Report") -> list[Line]:
         """Return one line per input of a report."""
         lines = []
         for wrt, verdict in report.by_input.items():

@@ -4,9 +4,14 @@ warnings.
 
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.layout import MARKS, WARNING, WIDTH, Layout, Line, by_strength, number, seconds
-from jaxgrad.reports.report import Finding, Report, Verdict
+
+if TYPE_CHECKING:
+    from jaxgrad.reports.report import Report
+
 
 LEGEND = (
     "Numbers are the largest error found, relative to the gradient's largest entry; under "
@@ -15,14 +20,14 @@ LEGEND = (
 )
 
 
-def needs_words(report: Report) -> bool:
+def needs_words(report: "Report") -> bool:
     """Say whether a report holds something that its rows cannot tell: a refutation, a doubt or a
     warning.
     """
     return report.verdict != Verdict.CONFIRMED or bool(report.warnings)
 
 
-def explain(report: Report, width: int = WIDTH, *, every: bool = False) -> list[Line]:
+def explain(report: "Report", width: int = WIDTH, *, every: bool = False) -> list[Line]:
     """Return the evidence in words, one paragraph per finding.
 
     Args:
@@ -101,7 +106,7 @@ def legend(width: int = WIDTH) -> list[Line]:
     return _wrapped(LEGEND, "dim", "", width)
 
 
-def count(reports: Sequence[Report], failed: int = 0) -> Line:
+def count(reports: Sequence["Report"], failed: int = 0) -> Line:
     """Return how many derivations are confirmed, refuted and undecided, and how many could not be
     verified.
     """
@@ -119,7 +124,7 @@ def count(reports: Sequence[Report], failed: int = 0) -> Line:
     return line
 
 
-def lines(reports: Sequence[Report], width: int = WIDTH) -> list[Line]:
+def lines(reports: Sequence["Report"], width: int = WIDTH) -> list[Line]:
     """Return the whole table with what needs words; of a single report all findings are told."""
     inputs = [wrt for report in reports for wrt in report.by_input]
     layout = Layout.fit(
@@ -146,10 +151,11 @@ def plain(line: Line) -> str:
     return "".join(text for text, _ in line).rstrip()
 
 
-def plain_table(reports: Sequence[Report], width: int = WIDTH) -> str:
+def plain_table(reports: Sequence["Report"], width: int = WIDTH) -> str:
     """Return the table of some reports as plain text.
 
-    >>> from jaxgrad.reports.report import Finding, Report, Verdict
+    >>> from jaxgrad.reports.finding import Finding, Verdict
+    >>> from jaxgrad.reports.report import Report
     >>> finding = Finding(
     ...     evidence="autodiff",
     ...     wrt="x",

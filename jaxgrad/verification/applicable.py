@@ -20,7 +20,7 @@ from jaxgrad.evidence.sampling.evidence import monte_carlo
 from jaxgrad.evidence.sampling.loop import NO_PYTREE, is_numbers
 from jaxgrad.jaxprs.traced import Traceable, TracedOnce, has_own_rules
 from jaxgrad.masks import Mask
-from jaxgrad.reports.report import Finding, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
 
 MAX_MASKS = 2**13
 """The most masks, or rows, that an exact expectation lists."""

@@ -19,7 +19,7 @@ from jaxgrad.jaxprs.cost import estimate
 from jaxgrad.jaxprs.numpy_run import leaves_range
 from jaxgrad.jaxprs.traced import Unstopped, by_jax_alone, has_own_rules, has_stop_gradient, reached
 from jaxgrad.masks.threefry import key_of
-from jaxgrad.reports.report import Finding, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.runtime.options import check_options
 from jaxgrad.verification.applicable import EVIDENCE
 

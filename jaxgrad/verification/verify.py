@@ -21,7 +21,8 @@ from jaxgrad.evidence.problem import Problem, Progress, check_functions, check_g
 from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.jaxprs.traced import equations
 from jaxgrad.jaxprs.user_calls import check_seed
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
+from jaxgrad.reports.report import Report
 from jaxgrad.verification.applicable import EVIDENCE, gather, loss_of_mask
 from jaxgrad.verification.reconcile import cautious
 

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from jaxgrad.command.cli import main
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
+from jaxgrad.reports.report import Report
 
 CLAIMS = """
 import jaxgrad as jg

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from jaxgrad.command.cli import main
 from jaxgrad.command.running import Outcome
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
+from jaxgrad.reports.report import Report
 
 C, R, U = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNDECIDED
 

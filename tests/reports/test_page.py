@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 import jaxgrad as jg
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.html import page
 from jaxgrad.reports.html.formulas import mathml
 from jaxgrad.reports.html.spreads import FEWEST, spread_chart
 from jaxgrad.reports.html.text import escape
 from jaxgrad.reports.pictures import heat
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.report import Report
 from tests.browser import look, probe
 
 HOSTILE = (

@@ -10,7 +10,8 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad.command.running import Outcome
-from jaxgrad.reports.report import SCHEMA, Finding, Report, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
+from jaxgrad.reports.report import SCHEMA, Report
 
 DOCS = Path(__file__).parents[2] / "docs"
 FORM = json.loads((DOCS / "report.schema.json").read_text(encoding="utf-8"))

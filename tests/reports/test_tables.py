@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from jaxgrad.reports import layout, table
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
+from jaxgrad.reports.report import Report
 
 CONFIRMED, REFUTED, UNDECIDED = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNDECIDED
 

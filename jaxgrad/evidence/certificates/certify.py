@@ -52,7 +52,7 @@ from jaxgrad.jaxprs.cost import ExhaustedError, Meter
 from jaxgrad.jaxprs.joint import Traced, trace
 from jaxgrad.jaxprs.user_calls import RefusedError, check_seed
 from jaxgrad.jaxprs.walker import SteeredLoopError, UnsupportedError
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 
 _FAR_APART = "further apart in float64 at a random point than rounding explains"
 _MEANING = {

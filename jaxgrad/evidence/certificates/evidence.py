@@ -36,7 +36,7 @@ from jaxgrad.jaxprs.traced import (
     has_own_rules,
     has_stop_gradient,
 )
-from jaxgrad.reports.report import Finding, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.runtime.compiled import evaluated
 from jaxgrad.runtime.options import check_options
 

@@ -46,7 +46,7 @@ from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.jaxprs.cost import estimate
 from jaxgrad.jaxprs.numpy_run import floating, leaves_range
 from jaxgrad.jaxprs.traced import Traceable, by_jax_alone, equations, has_own_rules, working_unit
-from jaxgrad.reports.report import Finding
+from jaxgrad.reports.finding import Finding
 from jaxgrad.runtime.options import check_options
 
 DRAWS = 2

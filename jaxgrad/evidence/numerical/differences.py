@@ -28,8 +28,8 @@ from jaxgrad.jaxprs.traced import (
     has_stop_gradient,
     working_unit,
 )
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.pictures import Heat, heat
-from jaxgrad.reports.report import Finding, Verdict
 from jaxgrad.runtime.compiled import Program
 from jaxgrad.runtime.options import check_options
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from jaxgrad.evidence.noise.rounding import largest
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.pictures import heat
-from jaxgrad.reports.report import Finding, Verdict
 
 INSENSITIVE = 1e-3
 """Where rounding hides errors above this part of the largest entry, nothing is confirmed."""

@@ -28,7 +28,7 @@ from jaxgrad.evidence.sampling.sequential import FIRST_LOOK, Limits, Sequence
 from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.jaxprs.traced import TracedOnce, reached
 from jaxgrad.masks.threefry import key_of
-from jaxgrad.reports.report import Finding, Verdict
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.runtime.compiled import Program, at_once
 from jaxgrad.runtime.options import check_options
 from jaxgrad.runtime.threads import workers

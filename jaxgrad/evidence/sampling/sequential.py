@@ -24,8 +24,8 @@ from jaxgrad.evidence.sampling import progress
 from jaxgrad.evidence.sampling.estimate import replay
 from jaxgrad.evidence.sampling.rare_events import Rarities
 from jaxgrad.evidence.sampling.tails import Tails, log_odds
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.pictures import Path, Picture, heat, histogram
-from jaxgrad.reports.report import Finding, Verdict
 
 FIRST_LOOK = 256
 """Chunks before the first look."""

@@ -11,11 +11,12 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.html.heatmaps import legend
 from jaxgrad.reports.html.sections import TITLES, badge, magnitude, power, section
 from jaxgrad.reports.html.text import escape, slug
 from jaxgrad.reports.layout import MARKS, by_strength, seconds
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.report import Report
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxgrad.reports.assertion import reason
+from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.html.charts import closing_chart, histogram_chart
 from jaxgrad.reports.html.formulas import mathml
 from jaxgrad.reports.html.heatmaps import heat_maps
@@ -14,7 +15,7 @@ from jaxgrad.reports.html.spreads import spread_chart
 from jaxgrad.reports.html.text import escape, linked
 from jaxgrad.reports.layout import MARKS, number, seconds
 from jaxgrad.reports.pictures import Closing, Heat, Histogram, Picture
-from jaxgrad.reports.report import Finding, Report, Verdict
+from jaxgrad.reports.report import Report
 
 TITLES = {
     "certificate": "Certificate",

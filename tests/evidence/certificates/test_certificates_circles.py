@@ -10,7 +10,7 @@ from jaxgrad.evidence.certificates.fields.rotations import PRIMES, Rotations
 from jaxgrad.evidence.certificates.fields.search import Search
 from jaxgrad.jaxprs.cost import Meter
 from jaxgrad.jaxprs.joint import trace
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 
 v = np.ones(3)
 sin, cos, tan = jnp.sin, jnp.cos, jnp.tan

@@ -7,7 +7,7 @@ import pytest
 
 from jaxgrad import certify
 from jaxgrad.jaxprs import cost
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 
 TOO_LARGE = {
     "memory": (lambda a: a + a, lambda a: 2 * a, (5000, 5000)),

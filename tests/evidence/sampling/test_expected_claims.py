@@ -10,7 +10,7 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad import masks
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 
 AUTOENCODER = jg.catalog.get("masked_autoencoder_bernoulli")
 X = np.random.default_rng(0).standard_normal((40, 24))

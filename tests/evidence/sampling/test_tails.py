@@ -19,7 +19,7 @@ from jaxgrad.masks import (
     MultiplicativeGaussian,
     RandomRatio,
 )
-from jaxgrad.reports.report import Verdict
+from jaxgrad.reports.finding import Verdict
 
 FALSE_ALARM = 1e-2
 RUNS = 4000
