@@ -245,7 +245,7 @@ def pytest_runtest_makereport(
             shown = [
                 str(report)
                 for report in reports
-                if f"{report.name}: the gradient is {report.verdict}" not in said
+                if f"{report.name} is {report.verdict}: " not in said
             ]
             if shown and not isinstance(item, DerivationItem):
                 result.sections.append(("jaxgrad", "\n\n".join(shown)))

@@ -93,7 +93,7 @@ def show(report: Report, screen: Screen) -> None:
         screen.width,
     )
     lines: list[Line] = [*layout.header(), *layout.rows(report), layout.rule(), [(_LEGEND, "dim")]]
-    if table.needs_words(report):
+    if table.needs_detail(report):
         lines += [[], *table.explain(report, screen.width)]
     for key, words in (
         ("first_forward", "the first block that differs by itself"),

@@ -194,7 +194,7 @@ class Run:
 
     def _explain(self, *, every: bool) -> None:
         for report in self.reports:
-            if every or table.needs_words(report):
+            if every or table.needs_detail(report):
                 self._write(
                     ([] if self.quiet else [[]])
                     + table.explain(report, self.screen.width, every=every)

@@ -1,5 +1,10 @@
-"""What an assertion says when a gradient is not confirmed: what is wrong first, then the table,
-within a terminal's width.
+"""The message of a failed assertion: what is wrong, then the table.
+
+`Report.assert_confirmed` raises it. The first line must say all that matters, since test summaries
+show no more. The message keeps within a terminal's width.
+
+`Report.assert_confirmed` raises it. The first line must say all that matters, since test summaries
+show no more. The message keeps within a terminal's width.
 """
 
 import shutil
@@ -14,10 +19,10 @@ if TYPE_CHECKING:
 
 
 MARGIN = 8
-"""Columns left free: pytest and unittest indent what an assertion says."""
+"""Columns left free: pytest and unittest indent the message of an assertion."""
 
 
-def complaint(report: "Report", width: int | None = None) -> str:
+def assertion_message(report: "Report", width: int | None = None) -> str:
     """Return why a report is not confirmed, followed by its table.
 
     Args:
@@ -30,27 +35,26 @@ def complaint(report: "Report", width: int | None = None) -> str:
     ...     evidence="autodiff",
     ...     wrt="x",
     ...     verdict=Verdict.REFUTED,
-    ...     diagnosis="x: the closed form is 2 times the gradient",
+    ...     diagnosis="the closed form is 2 times the gradient in x",
     ... )
-    >>> print(complaint(Report(name="square", findings=(wrong,)), 100).splitlines()[0])
-    square: the gradient is refuted. x: the closed form is 2 times the gradient
+    >>> print(assertion_message(Report(name="square", findings=(wrong,)), 100).splitlines()[0])
+    square is refuted: the closed form is 2 times the gradient in x
     """
     width = min(width or shutil.get_terminal_size((100, 24)).columns, 100)
     width = max(60, width - MARGIN)
-    told = f"{report.name}: the gradient is {report.verdict}. {reason(report)}"
+    text = f"{report.name} is {report.verdict}: {reason(report)}"
     head = textwrap.wrap(
-        told, width, initial_indent=" " * len("AssertionError: "), break_on_hyphens=False
+        text, width, initial_indent=" " * len("AssertionError: "), break_on_hyphens=False
     )
     return "\n".join([head[0].lstrip(), *head[1:], "", plain_table([report], width)])
 
 
 def reason(report: "Report") -> str:
-    """Return in words why a report has the verdict it has: the diagnoses, or else the strongest
-    finding's detail.
+    """Return why a report has its verdict: the diagnoses, else the detail of the decisive finding.
 
     >>> from jaxgrad.reports.report import Report
     >>> reason(Report(name="nothing", findings=()))
-    'no evidence applies to it'
+    'no evidence applies'
     """
     against = [f for f in report.findings if f.verdict == Verdict.REFUTED]
     diagnoses = list(dict.fromkeys(f.diagnosis for f in against if f.diagnosis))
@@ -63,10 +67,9 @@ def reason(report: "Report") -> str:
         against = [
             f for f in report.findings if f.wrt in open_inputs and f.verdict == Verdict.UNDECIDED
         ]
-    by_entry = sorted(
-        against, key=lambda f: f.evidence == "certificate"
-    )  # the others name an entry and both values
-    told = next((f for f in by_entry if f.detail), None)
-    if told is None:
-        return "no evidence applies to it" if not report.findings else "no evidence confirms it"
-    return f"{told.wrt}, by {told.evidence}: {told.detail}"
+    # a certificate comes last: the others name an entry and both values
+    by_entry = sorted(against, key=lambda f: f.evidence == "certificate")
+    worst = next((f for f in by_entry if f.detail), None)
+    if worst is None:
+        return "no evidence applies" if not report.findings else "no evidence confirms it"
+    return f"{worst.wrt} ({worst.evidence}): {worst.detail}"

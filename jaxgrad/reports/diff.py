@@ -1,5 +1,13 @@
 """What changed between two runs, read from their JSON.
 
+Verdicts are ordered from best to worst: confirmed, undecided, refuted, could not be verified. A
+claim, or an input of one, that is gone counts as worse, since nothing checks it any longer. So does
+a new one that is not confirmed.
+
+Verdicts are ordered from best to worst: confirmed, undecided, refuted, could not be verified. A
+claim, or an input of one, that is gone counts as worse, since nothing checks it any longer. So does
+a new one that is not confirmed.
+
 A verdict is worse in this order: confirmed, undecided, refuted, could not be verified. What is gone
 is worse too, since nothing watches over it any longer, and so is what is new and not confirmed;
 both hold of derivations and of the inputs of one.
@@ -19,14 +27,12 @@ RANKS = ("confirmed", "undecided", "refuted", "error")
 READABLE = (1, SCHEMA)
 """Versions of the JSON form that can be read."""
 COARSER = 10.0
-"""From this factor on, it is told that smaller errors were seen before than are now."""
+"""Factor by which the detectable error must grow before that counts as a change."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is compared of a run: its reports, and the messages of what could not be verified, by
-    name.
-    """
+    """The part of a run that is compared: reports, and error messages, by name."""
 
     reports: Mapping[str, Report]
     errors: Mapping[str, str]
@@ -54,7 +60,7 @@ def read(path: str) -> Run:
         ValueError: when there is no such file, or when it holds something else; the message says
             what to do.
     """
-    remedy = "write it anew with `jaxgrad verify --json`"
+    remedy = "write it again with `jaxgrad verify --json`"
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(
@@ -63,15 +69,17 @@ def read(path: str) -> Run:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: line {error.lineno}: {error.msg}; {remedy}") from None
+        raise ValueError(
+            f"{path} is not JSON: line {error.lineno}: {error.msg}; {remedy}"
+        ) from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}; {remedy}") from None
     version = data.get("schema") if isinstance(data, dict) else None
     if version is None:
-        raise ValueError(f"{path} is no report of jaxgrad: it has no `schema`; {remedy}")
+        raise ValueError(f"{path} is not a report of jaxgrad: it has no `schema`; {remedy}")
     if version not in READABLE:
         raise ValueError(
-            f"{path} has version {version!r} of the report, but this jaxgrad reads "
+            f"{path} has version {version!r} of the report; this jaxgrad reads "
             f"{' and '.join(map(str, READABLE))}; {remedy}"
         )
     try:
@@ -85,9 +93,7 @@ def read(path: str) -> Run:
     names = [report.name for report in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(
-            f"{path} holds two reports with the name {twice!r}; they cannot be told apart"
-        )
+        raise ValueError(f"{path} has two reports named {twice!r}, which cannot be told apart")
     return Run({report.name: report for report in found}, errors)
 
 
@@ -106,29 +112,10 @@ def compare(old: Run, new: Run) -> list[Change]:
     changes: list[Change] = []
     for name in dict.fromkeys([*old.reports, *old.errors, *new.reports, *new.errors]):
         before, after = _verdict(old, name), _verdict(new, name)
-        if after is None:
-            changes.append(
-                Change(
-                    name,
-                    f"{_was(before)} before, now gone: the new run does not verify it",
-                    "worse",
-                )
-            )
-        elif before is None:
-            changes.append(
-                Change(
-                    name,
-                    f"new, {_was(after)}{_why(new, name)}",
-                    "other" if after == "confirmed" else "worse",
-                )
-            )
-        elif before != after:
-            kind = "worse" if RANKS.index(after) > RANKS.index(before) else "better"
-            changes.append(
-                Change(name, f"{_was(before)} before, now {_was(after)}{_why(new, name)}", kind)
-            )
+        why = "" if after is None else _why(new, name)
+        changes += _change(name, "", before, after, "the new run does not verify it", why)
         if name in old.reports and name in new.reports:
-            changes += _inside(old.reports[name], new.reports[name], told=before != after)
+            changes += _within(old.reports[name], new.reports[name], same=before == after)
     return sorted(changes, key=lambda change: ("worse", "better", "other").index(change.kind))
 
 
@@ -138,67 +125,51 @@ def _verdict(run: Run, name: str) -> str | None:
     return str(run.reports[name].verdict) if name in run.reports else None
 
 
-def _was(verdict: str | None) -> str:
-    return "in error" if verdict == "error" else str(verdict)
+def _change(
+    name: str, wrt: str, before: str | None, after: str | None, gone: str, why: str = ""
+) -> list[Change]:
+    """Return the change from one verdict to another; None stands for no verdict."""
+    was, now = ("in error" if v == "error" else v for v in (before, after))
+    if after is None:
+        return [Change(name, f"{wrt}{was} before, now gone: {gone}", "worse")]
+    if before is None:
+        kind = "other" if after == "confirmed" else "worse"
+        return [Change(name, f"{wrt}new, {now}{why}", kind)]
+    if before == after:
+        return []
+    kind = "worse" if RANKS.index(after) > RANKS.index(before) else "better"
+    return [Change(name, f"{wrt}{was} before, now {now}{why}", kind)]
 
 
 def _why(run: Run, name: str) -> str:
-    """Return, behind a colon, the message of an error, the diagnosis, or the inputs that are not
-    confirmed.
-    """
+    """Return, after a colon, the error, the diagnoses or the inputs that are not confirmed."""
     if name in run.errors:
         return f": {run.errors[name]}"
     report = run.reports[name]
     if report.verdict == "confirmed":
         return ""
     diagnoses = dict.fromkeys(f.diagnosis for f in report.findings if f.diagnosis)
-    concerned = [wrt for wrt, verdict in report.by_input.items() if verdict == report.verdict]
-    told = "; ".join(diagnoses) or ", ".join(concerned)
-    return f": {told}" if told else ""
+    inputs = [wrt for wrt, verdict in report.by_input.items() if verdict == report.verdict]
+    reason = "; ".join(diagnoses) or ", ".join(inputs)
+    return f": {reason}" if reason else ""
 
 
-def _inside(old: Report, new: Report, *, told: bool) -> list[Change]:
-    """Return what changed inside of a report; verdicts of inputs only where the whole report's did
-    not change.
-    """
+def _within(old: Report, new: Report, *, same: bool) -> list[Change]:
+    """Return what changed within a report; inputs' verdicts only if the report's is the `same`."""
     changes = []
     before, after = old.by_input, new.by_input
     for wrt in dict.fromkeys([*before, *after]):
-        if wrt not in after or wrt not in before:
-            if wrt in before:
-                changes.append(
-                    Change(
-                        new.name,
-                        f"{wrt}: {before[wrt]} before, now gone: its gradient is no longer "
-                        f"verified",
-                        "worse",
-                    )
-                )
-            else:
-                changes.append(
-                    Change(
-                        new.name,
-                        f"{wrt}: new, {after[wrt]}",
-                        "other" if after[wrt] == "confirmed" else "worse",
-                    )
-                )
-            continue
-        if before[wrt] != after[wrt] and not told:
-            kind = "worse" if RANKS.index(after[wrt]) > RANKS.index(before[wrt]) else "better"
-            changes.append(Change(new.name, f"{wrt}: {before[wrt]} before, now {after[wrt]}", kind))
-        if before[wrt] == after[wrt]:
+        was, now = before.get(wrt), after.get(wrt)
+        if same or was is None or now is None:
+            gone = "its gradient is no longer verified"
+            changes += _change(new.name, f"{wrt}: ", was, now, gone)
+        if was == now:
             changes += _evidence(new.name, wrt, old, new)
-    if sorted(new.warnings) != sorted(old.warnings):
-        changes += [
-            Change(new.name, f"no longer warned: {warning}", "other")
-            for warning in old.warnings
-            if warning not in new.warnings
-        ]
-        changes += [
-            Change(new.name, f"now warned: {warning}", "other")
-            for warning in new.warnings
-            if warning not in old.warnings
-        ]
+    for verb, some, others in (
+        ("no longer warned", old.warnings, new.warnings),
+        ("now warned", new.warnings, old.warnings),
+    ):
+        changes += [Change(new.name, f"{verb}: {w}", "other") for w in some if w not in others]
     return changes
 
 
@@ -220,8 +191,8 @@ def _evidence(name: str, wrt: str, old: Report, new: Report) -> list[Change]:
             and (before.detectable or math.inf) * COARSER <= (after.detectable or 0.0)
         ):
             text = (
-                f"{wrt}, {kind}: saw errors from {before.detectable:.1g} on before, now from "
-                f"{after.detectable:.1g} on"
+                f"{wrt}, {kind}: detected errors above {before.detectable:.1g} before, now only "
+                f"above {after.detectable:.1g}"
             )
             changes.append(Change(name, text, "other"))
     return changes
@@ -235,11 +206,12 @@ def lines(changes: Sequence[Change], old: Run, new: Run) -> list[list[tuple[str,
         mark, style = styles[change.kind]
         out.append([(f"{mark} {change.name}", style), (f"  {change.text}", "")])
     total = len({*old.reports, *old.errors} | {*new.reports, *new.errors})
-    concerned = len({change.name for change in changes})
-    worse = len({change.name for change in changes if change.kind == "worse"})
-    better = len({change.name for change in changes if change.kind == "better"})
+    changed, worse, better = (
+        len({change.name for change in changes if change.kind in kinds})
+        for kinds in (styles, ("worse",), ("better",))
+    )
     counted = (
-        f"{total} derivation{'s' * (total != 1)}: {total - concerned} as before, {worse} "
-        f"worse, {better} better"
+        f"{total} derivation{'s' * (total != 1)}: {total - changed} unchanged, {worse} worse, "
+        f"{better} better"
     )
     return [*out, *([[]] if out else []), [(counted, "")]]

@@ -1,4 +1,8 @@
-"""Findings: one piece of evidence on the gradient in one input, as data alone."""
+"""Findings: one piece of evidence on the gradient in one input, as data alone.
+
+Nothing here knows how findings are made or shown. `combine` states how verdicts on the same input
+add up.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -54,9 +58,7 @@ class Finding:
     pictures: tuple[Picture, ...] = field(default=(), repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the finding as plain dictionaries and lists; a number that is not finite becomes
-        None.
-        """
+        """Return the finding as plain dictionaries and lists; not finite becomes None."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {
             k: None if isinstance(v, float) and not math.isfinite(v) else v
@@ -76,9 +78,7 @@ class Finding:
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
-    """Combine verdicts on one and the same claim: a refutation beats a confirmation, and that beats
-    undecided.
-    """
+    """Combine verdicts on one claim: refuted beats confirmed, and confirmed beats undecided."""
     for verdict in (Verdict.REFUTED, Verdict.CONFIRMED):
         if verdict in verdicts:
             return verdict

@@ -1,5 +1,7 @@
-"""The columns of the table of reports: one row per derivation and input, one column per kind of
-evidence.
+"""The columns of the table: one row for each derivation and input, one column for each evidence.
+
+A line is a list of (text, style) pieces: plain text drops the styles, and a terminal colours by
+them. The widths are fixed before the first row, so a table can grow while the work goes on.
 
 A line is a list of (text, style) pieces: plain text drops the styles, a terminal colours by them.
 The widths are fixed before the first row, so a table can grow while the work goes on.
@@ -230,12 +232,18 @@ def _shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def worst_of(findings: Sequence[Finding]) -> Finding | None:
+    """Return the finding that stands for some of one kind in the table: a refutation first."""
+
+    def rank(f: Finding) -> tuple[bool, bool, float]:
+        return f.verdict == Verdict.REFUTED, f.verdict == Verdict.CONFIRMED, f.error or 0.0
+
+    return max(findings, key=rank, default=None)
+
+
 def _evidence_cell(findings: Sequence[Finding]) -> tuple[str, str]:
-    if not findings:
+    worst = worst_of(findings)
+    if worst is None:
         return "", ""
-    worst = max(
-        findings,
-        key=lambda f: (f.verdict == Verdict.REFUTED, f.verdict == Verdict.CONFIRMED, f.error or 0),
-    )
     shown = power_of_two(worst.bound) if worst.evidence == "certificate" else number(worst.error)
     return f"{MARKS[worst.verdict]} {shown}".rstrip(), str(worst.verdict)

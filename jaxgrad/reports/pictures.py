@@ -1,4 +1,8 @@
-"""What a finding can show: the data of its pictures, small whatever the gradient's size.
+"""The data of a finding's figures, small whatever the size of the gradient.
+
+There are three kinds: a `Heat` map of the errors of an array's entries, the `Closing` confidence
+interval of a growing sample, and a `Histogram` of standardised errors. They hold numbers and no
+drawing, and so can be written as JSON and drawn elsewhere.
 
 Three kinds: a `Heat` map of the errors of an array's entries, a `Closing` interval of a growing
 sample, and a `Histogram` of standardised errors. They hold numbers and no drawing, so that they can
@@ -17,8 +21,7 @@ ROWS, COLUMNS = 48, 64
 LARGEST = 1e99
 """Errors in units of a bound that is zero, and all beyond, are shown as this."""
 REACH = 6.0
-"""A histogram runs from −REACH to REACH standard errors; its first and last bin take what lies
-beyond.
+"""A histogram's range in standard errors, on each side; the outermost bins take what lies beyond.
 """
 WIDTH = 0.5
 """Width of a histogram's bin, in standard errors."""
@@ -30,8 +33,7 @@ Cells = tuple[tuple[float | None, ...], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Heat:
-    """The errors of an array's entries, as rows of cells; each cell shows the worst of the entries
-    in it.
+    """The errors of an array's entries, as rows of cells; a cell shows the worst of its entries.
 
     Attributes:
         shape: shape of the array. A vector is one row; of an array of more axes, all but the last
@@ -157,8 +159,9 @@ def _cells(values: np.ndarray, compared: np.ndarray) -> Cells:
 
 
 def _edges(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first row and the first column of each bin, and the ends; bins are square where
-    both axes are binned.
+    """Return the first row and column of each bin, and the ends.
+
+    Bins are square where both axes are binned.
     """
     steps = [-(-n // most) for n, most in zip(shape, (ROWS, COLUMNS), strict=True)]
     steps = [max(steps)] * 2 if min(steps) > 1 else steps
@@ -199,7 +202,7 @@ def histogram(standardised: Any) -> Histogram:
 
 
 class Path:
-    """What is kept of a growing sample, to show how its interval closed in."""
+    """The history of a growing sample, from which the narrowing of its interval is drawn."""
 
     def __init__(self) -> None:
         """Keep nothing yet."""
@@ -207,16 +210,12 @@ class Path:
         self._looks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def begin(self, chunk_means: np.ndarray) -> None:
-        """Take the first round's chunk means, of shape (chunks, entries), if they are few enough to
-        keep.
-        """
+        """Keep the first round's chunk means, of shape (chunks, entries), if they are few."""
         if chunk_means.size <= KEPT:
             self.first = chunk_means
 
     def look(self, chunks: int, off: np.ndarray, reach: np.ndarray) -> None:
-        """Take what was seen at a look, after `chunks` chunks: the mean less the closed form, and
-        half the interval's width.
-        """
+        """Keep a look after `chunks` chunks: mean − closed form, and half the interval."""
         if off.size * (len(self._looks) + 1) <= KEPT:
             self._looks[chunks] = off.copy(), reach.copy()
 
@@ -232,7 +231,7 @@ class Path:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take up a state."""
+        """Continue from a state."""
         self.first = state["first"]
         pairs = zip(state["look_off"], state["look_reach"], strict=True)
         self._looks = {
@@ -243,7 +242,7 @@ class Path:
         self, i: int, entry: tuple[int, ...], chunk: int, scale: float, resolution: float,
         before: Callable[[np.ndarray], tuple[float, float]],
     ) -> Closing:  # fmt: skip
-        """Return the interval of flat entry `i`, from 16 chunks on.
+        """Return the history of one entry's interval, from 16 chunks on.
 
         Args:
             i: place of the entry among all that are sampled.
@@ -271,9 +270,7 @@ class Path:
 
 
 def to_dict(picture: Picture) -> dict[str, Any]:
-    """Return a picture as plain dictionaries, lists and numbers; what is not finite becomes the
-    word "nan".
-    """
+    """Return a picture as plain dictionaries, lists and numbers; not finite becomes "nan"."""
     kind = next(name for name, of in KINDS.items() if isinstance(picture, of))
     return {"kind": kind} | {f.name: _plain(getattr(picture, f.name)) for f in fields(picture)}
 

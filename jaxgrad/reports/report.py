@@ -1,5 +1,8 @@
 """Reports: all findings on one claim, with what is needed to reproduce them.
 
+A refutation of an input refutes it; else a confirmation confirms it; else it is undecided. A report
+is confirmed when every input is.
+
 Findings on the same input combine so: any refutation refutes; else any confirmation confirms; else
 undecided. A report is confirmed when every input is.
 """
@@ -9,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxgrad.reports.assertion import complaint
+from jaxgrad.reports.assertion import assertion_message
 from jaxgrad.reports.finding import Finding, Verdict, combine
 from jaxgrad.reports.table import plain_table
 
@@ -97,11 +100,13 @@ class Report:
         )
 
     def assert_confirmed(self) -> None:
-        """Raise an AssertionError unless the verdict is confirmed: what is wrong comes first, then
-        the table.
+        """Raise an AssertionError that says what is wrong, unless the verdict is confirmed.
+
+        Raises:
+            AssertionError: when the verdict is refuted or undecided.
         """
         if self.verdict != Verdict.CONFIRMED:
-            raise AssertionError(complaint(self))
+            raise AssertionError(assertion_message(self))
 
     def __str__(self) -> str:
         """Return the table as plain text."""

@@ -1,5 +1,7 @@
-"""Reports as a table, and below it in words what rows cannot tell: refutations, doubts and
-warnings.
+"""Reports as a table, and below it details: refutations, undecided verdicts and warnings.
+
+`lines` returns lines of styled pieces for a terminal, `plain_table` plain text. The columns are
+laid out in `jaxgrad.reports.layout`.
 """
 
 import textwrap
@@ -14,21 +16,18 @@ if TYPE_CHECKING:
 
 
 LEGEND = (
-    "Numbers are the largest error found, relative to the gradient's largest entry; under "
-    "“detects” the size above "
-    "which no error is confirmed."
+    "Numbers are the largest error found, relative to the gradient's largest entry. "
+    "“detects” is the size above which no error is confirmed."
 )
 
 
-def needs_words(report: "Report") -> bool:
-    """Say whether a report holds something that its rows cannot tell: a refutation, a doubt or a
-    warning.
-    """
+def needs_detail(report: "Report") -> bool:
+    """Say whether a report is not confirmed, or has warnings, which its rows do not show."""
     return report.verdict != Verdict.CONFIRMED or bool(report.warnings)
 
 
 def explain(report: "Report", width: int = WIDTH, *, every: bool = False) -> list[Line]:
-    """Return the evidence in words, one paragraph per finding.
+    """Return the details of the evidence, one paragraph for each finding.
 
     Args:
         report: the report.
@@ -48,10 +47,10 @@ def explain(report: "Report", width: int = WIDTH, *, every: bool = False) -> lis
     style = "undecided" if mark == WARNING else str(report.verdict)
     lines: list[Line] = [[(f"{mark} {report.name}", style), (f" is {report.verdict}", "")]]
     if not report.findings:
-        lines += _wrapped("no evidence applies to it", "", "    ", width)
+        lines += _wrapped("no evidence applies", "", "    ", width)
     wrt = max((len(f.wrt) for f in shown), default=0)
     evidence = max((len(f.evidence) for f in shown), default=0)
-    previous, said = "", set()
+    previous, seen = "", set()
     for f in shown:
         name = f.wrt if f.wrt != previous else ""
         previous = f.wrt
@@ -68,10 +67,9 @@ def explain(report: "Report", width: int = WIDTH, *, every: bool = False) -> lis
             lines.append([*head, (measured, "")])
         else:
             lines += [head, *_wrapped(measured, "", indent, width)]
-        diagnosis = (
-            "" if (f.wrt, f.diagnosis) in said else f.diagnosis
-        )  # the same for all evidence: once is enough
-        said.add((f.wrt, f.diagnosis))
+        # the diagnosis is the same for all evidence: once is enough
+        diagnosis = "" if (f.wrt, f.diagnosis) in seen else f.diagnosis
+        seen.add((f.wrt, f.diagnosis))
         for text, kind in (
             (diagnosis, str(f.verdict)),
             (f.warning, "undecided"),
@@ -82,15 +80,13 @@ def explain(report: "Report", width: int = WIDTH, *, every: bool = False) -> lis
 
 
 def _measured(finding: Finding) -> str:
-    parts = []
-    if finding.error is not None:
-        parts.append(f"error {number(finding.error, 2)}")
-    if finding.bound is not None:
-        parts.append(f"bound {number(finding.bound, 2)}")
-    if finding.detectable is not None:
-        parts.append(f"detects {number(finding.detectable, 2)}")
-    parts.append(seconds(finding.seconds))
-    return ", ".join(parts)
+    measured = (
+        ("error", finding.error),
+        ("bound", finding.bound),
+        ("detects", finding.detectable),
+    )
+    parts = [f"{name} {number(value, 2)}" for name, value in measured if value is not None]
+    return ", ".join([*parts, seconds(finding.seconds)])
 
 
 def _wrapped(text: str, style: str, indent: str, width: int) -> list[Line]:
@@ -107,9 +103,7 @@ def legend(width: int = WIDTH) -> list[Line]:
 
 
 def count(reports: Sequence["Report"], failed: int = 0) -> Line:
-    """Return how many derivations are confirmed, refuted and undecided, and how many could not be
-    verified.
-    """
+    """Return how many derivations are confirmed, refuted and undecided, and how many failed."""
     total = len(reports) + failed
     line: Line = [(f"{total} derivation{'s' * (total != 1)}: ", "")]
     parts = [(verdict, sum(r.verdict == verdict for r in reports)) for verdict in MARKS]
@@ -125,7 +119,7 @@ def count(reports: Sequence["Report"], failed: int = 0) -> Line:
 
 
 def lines(reports: Sequence["Report"], width: int = WIDTH) -> list[Line]:
-    """Return the whole table with what needs words; of a single report all findings are told."""
+    """Return the whole table and its details; of a single report, those of all findings."""
     inputs = [wrt for report in reports for wrt in report.by_input]
     layout = Layout.fit(
         [r.name for r in reports],
@@ -141,7 +135,7 @@ def lines(reports: Sequence["Report"], width: int = WIDTH) -> list[Line]:
     ]
     single = len(reports) == 1
     for report in reports:
-        if single or needs_words(report):
+        if single or needs_detail(report):
             out += [[], *explain(report, width, every=single)]
     return out if single else [*out, [], count(reports)]
 

@@ -36,7 +36,7 @@ def test_a_run_is_as_itself(diff):
     result = diff([report("a", C), report("b", R)], [report("a", C), report("b", R)])
     assert (result.exit_code, result.stdout) == (
         0,
-        "2 derivations: 2 as before, 0 worse, 0 better\n",
+        "2 derivations: 2 unchanged, 0 worse, 0 better\n",
     )
 
 
@@ -48,7 +48,7 @@ def test_a_verdict_that_got_worse_is_told_with_the_diagnosis_and_returns_one(dif
     )
     assert result.exit_code == 1
     assert result.stdout.splitlines()[0] == f"✗ a  {before} before, now {after}: x: the sign"
-    assert "1 as before, 1 worse, 0 better" in result.stdout
+    assert "1 unchanged, 1 worse, 0 better" in result.stdout
     again = diff([report("a", after)], [report("a", before)])
     assert again.exit_code == 0 and "0 worse, 1 better" in again.stdout
 
@@ -82,7 +82,7 @@ def test_a_derivation_that_is_gone_is_worse(diff, before):
         gone.stdout.splitlines()[0]
         == f"✗ a  {before} before, now gone: the new run does not verify it"
     )
-    assert "1 as before, 1 worse, 0 better" in gone.stdout
+    assert "1 unchanged, 1 worse, 0 better" in gone.stdout
 
 
 def test_an_input_that_is_gone_is_worse_and_a_new_one_unless_confirmed(diff):
@@ -120,7 +120,7 @@ def test_evidence_that_weakened_is_told_and_is_no_failure(diff):
     )
     result = diff([strong], [weak])
     assert result.exit_code == 0
-    assert "x, autodiff: saw errors from 1e-14 on before, now from 1e-06 on" in result.stdout
+    assert "x, autodiff: detected errors above 1e-14 before, now only above 1e-06" in result.stdout
     assert "x, certificate: confirmed before, now undecided" in result.stdout
     assert (
         diff([weak], [Report(name="a", findings=weak.findings[:1])]).stdout.count(
@@ -152,10 +152,10 @@ def test_single_reports_and_those_of_the_first_version_are_read(diff, tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "is no JSON: line 1"),
+        ("{", "is not JSON: line 1"),
         ("[]", "has no `schema`"),
         ("3", "has no `schema`"),
-        ('{"schema": 99}', "has version 99 of the report, but this jaxgrad reads 1 and 2"),
+        ('{"schema": 99}', "has version 99 of the report; this jaxgrad reads 1 and 2"),
         ('{"schema": 2, "reports": [{"name": "a"}]}', "is damaged (KeyError: 'findings')"),
         ('{"schema": 2, "reports": 7}', "is damaged"),
         (
@@ -165,7 +165,7 @@ def test_single_reports_and_those_of_the_first_version_are_read(diff, tmp_path):
         ),
         (
             json.dumps({"schema": 2, "reports": [json.loads(report("a", C).to_json())] * 2}),
-            "two reports with the name 'a'",
+            "two reports named 'a'",
         ),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
@@ -182,5 +182,5 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
     result = CliRunner().invoke(main, ["diff", str(tmp_path / "none.json"), str(tmp_path)])
     assert (
         result.exit_code == 2
-        and "does not exist; write it anew with `jaxgrad verify --json`" in result.stderr
+        and "does not exist; write it again with `jaxgrad verify --json`" in result.stderr
     )

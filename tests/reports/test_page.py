@@ -115,12 +115,15 @@ def test_the_browser_would_have_told_of_an_error(tmp_path):
 
 GEOMETRY = """() => {
   const box = e => e.getBoundingClientRect(), all = q => [...document.querySelectorAll(q)];
+  const fits = e => box(e).right <= innerWidth + 1 || e.closest(".scroll, .formula, pre, svg");
   return {
-    width: innerWidth, page: document.documentElement.scrollWidth, ground: getComputedStyle(document.body).backgroundColor,
-    math: all("math").map(e => [e.namespaceURI, box(e).width, box(e).height]), svg: all("svg").map(e => [box(e).width, box(e).height]),
-    outside: all("body *").filter(e => box(e).right > innerWidth + 1 && !e.closest(".scroll, .formula, pre, svg"))
-      .map(e => e.outerHTML.slice(0, 200)),
-    fraction: box(document.querySelector("mfrac")).height, letter: box(document.querySelector("mi")).height,
+    width: innerWidth, page: document.documentElement.scrollWidth,
+    ground: getComputedStyle(document.body).backgroundColor,
+    math: all("math").map(e => [e.namespaceURI, box(e).width, box(e).height]),
+    svg: all("svg").map(e => [box(e).width, box(e).height]),
+    outside: all("body *").filter(e => !fits(e)).map(e => e.outerHTML.slice(0, 200)),
+    fraction: box(document.querySelector("mfrac")).height,
+    letter: box(document.querySelector("mi")).height,
   };
 }"""
 
@@ -218,10 +221,11 @@ def test_a_refutation_shows_both_sides_and_the_reason_first(reports):
 def test_sampling_shows_the_interval_and_the_histogram(reports):
     text = page.render(reports[:1])
     assert (
-        text.count("The Monte Carlo interval closing in") == 2
+        text.count("The Monte Carlo interval narrowing") == 2
         and text.count("Histogram of standardised errors") == 2
     )
-    assert "would have been confirmed" in text and "but for a chance of 2<sup>−" in text
+    assert "would not have been confirmed" in text
+    assert "gone unseen with a probability of at most 2<sup>−" in text
 
 
 def test_each_evidence_with_errors_by_entry_shows_their_map_and_their_histogram(reports):
@@ -265,7 +269,7 @@ def test_reports_without_findings_claims_or_context_have_a_page():
     text = page.render(
         [Report(name="empty", findings=()), Report(name="bare", findings=(finding,))]
     )
-    assert "no evidence applies to it" in text and "layer by layer" in text
+    assert "no evidence applies" in text and "layer by layer" in text
     outline(text)
 
 

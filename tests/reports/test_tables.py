@@ -99,7 +99,7 @@ def test_several_reports_explain_only_what_is_refuted_undecided_or_warned_of():
 def test_a_report_without_findings_is_shown_as_undecided_with_the_reason():
     text = table.plain_table([Report(name="bare", findings=())])
     assert "? undecided" in text
-    assert "no evidence applies to it" in text
+    assert "no evidence applies" in text
 
 
 def test_str_of_a_report_is_its_table():

@@ -1,5 +1,7 @@
-"""Two charts as inline SVG: the interval of a sample closing in, and the histogram of standardised
-errors.
+"""Two charts of a sampled gradient, as inline SVG.
+
+One shows the confidence interval narrowing as the sample grows, the other the histogram of the
+entries' standardised errors.
 """
 
 import math
@@ -14,8 +16,9 @@ WIDE, HIGH = 320, 150
 
 
 def closing_chart(picture: Closing) -> str:
-    """Draw sampled mean and interval against the number of samples; zero is the closed form, the
-    band the resolution.
+    """Draw the sampled mean and its interval against the number of samples.
+
+    Zero is the closed form, and the band is the resolution.
     """
     if len(picture.samples) < 2:
         return ""
@@ -68,21 +71,18 @@ def closing_chart(picture: Closing) -> str:
         else "the only entry"
     )
     caption = (
-        f"sampled mean − closed form at {entry}, in parts of the largest entry, by number of "
-        f"samples; "
-        f"band: ±{number(picture.resolution)}"
+        f"sampled mean − closed form at {entry}, relative to the gradient's largest entry, "
+        f"against the number of samples; band: ±{number(picture.resolution)}"
     )
     return _chart(
         inside + _frame(w, h) + ticks,
         caption,
-        "The Monte Carlo interval closing in on the closed form",
+        "The Monte Carlo interval narrowing around the closed form",
     )
 
 
 def histogram_chart(picture: Histogram) -> str:
-    """Draw the counts of standardised errors, and the normal density that they follow where the
-    closed form is right.
-    """
+    """Draw the histogram of standardised errors, and the normal density of a right closed form."""
     total, bins = sum(picture.counts), len(picture.counts)
     if not total:
         return ""

@@ -90,8 +90,9 @@ _VALUE = re.compile(r"[-\w.%+ ]*")
 
 
 def mathml(latex: str) -> str:
-    r"""Set a formula, one line for each part that a comma and a ``\quad`` divide; what cannot be
-    set is shown as it is.
+    r"""Set a formula as MathML, one line for each part between a comma and a ``\quad``.
+
+    What cannot be set is shown as LaTeX.
 
     >>> mathml("x^2")
     '<math display="block"><mrow><msup><mi>x</mi><mn>2</mn></msup></mrow></math>'

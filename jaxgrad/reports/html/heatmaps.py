@@ -1,5 +1,7 @@
-"""Heat maps as inline SVG: the error of each entry in units of its bound, and where they disagree
-both sides' values.
+"""Heat maps as inline SVG: the error of each entry in units of its bound.
+
+Where the two sides disagree, their values are shown as maps of their own. Small maps have the
+numbers written into their cells.
 """
 
 import math
@@ -10,9 +12,7 @@ from jaxgrad.reports.layout import number
 from jaxgrad.reports.pictures import Heat
 
 STEPS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 1e2, 1e4, 1e8)
-"""Errors in units of the bound at which the colour changes; up to 1 an error is explained by
-rounding or chance.
-"""
+"""Errors, in units of the bound, at which the colour changes; up to 1 the bound explains them."""
 SHADES = 8
 """Shades on each side of zero of a map of values."""
 WRITTEN = 8
@@ -23,9 +23,7 @@ Row = Sequence[float | None]
 
 
 def heat_maps(picture: Heat) -> list[str]:
-    """Return the figures of a heat map: the errors, and before them both sides' values where they
-    are shown.
-    """
+    """Return the figures of a heat map: both sides' values where they are kept, then the errors."""
     if not picture.error:
         return []
     what = (

@@ -1,5 +1,9 @@
 """Reports as one self-contained HTML page.
 
+Styles, formulas (MathML) and figures (SVG) are inline. The page loads nothing and has no script,
+and its content policy forbids both. It follows the reader's choice of light or dark, and fits a
+phone and paper.
+
 Styles, formulas (MathML) and figures (SVG) stand inside; the page loads nothing and holds no
 script, and its own content policy forbids both. It follows the reader's choice of light or dark,
 and fits a phone and paper.
@@ -15,7 +19,7 @@ from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.html.heatmaps import legend
 from jaxgrad.reports.html.sections import TITLES, badge, magnitude, power, section
 from jaxgrad.reports.html.text import escape, slug
-from jaxgrad.reports.layout import MARKS, by_strength, seconds
+from jaxgrad.reports.layout import MARKS, by_strength, seconds, worst_of
 from jaxgrad.reports.report import Report
 
 POLICY = (
@@ -25,10 +29,9 @@ POLICY = (
 """What a browser may do with the page: set its styles, and nothing else."""
 
 _READING = (
-    "Errors and bounds are relative to the gradient's largest entry. A bound is what rounding or "
-    "chance may explain, measured "
-    "entry by entry; the maps show each entry's error in units of its bound. Any refutation "
-    "refutes; else any confirmation confirms."
+    "Errors and bounds are relative to the gradient's largest entry. A bound is the error that "
+    "rounding or chance can explain, measured entry by entry; the maps show each entry's error "
+    "in units of its bound. A refutation beats a confirmation, and that beats “undecided”."
 )
 _SHORT = {"expectation": "Expectation", "differences": "Differences"}
 
@@ -66,7 +69,8 @@ def render(
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta '
         'name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="data:,"><title>{escape(_title(reports))}</title><style>{_style()}</style></head>\n'
+        f'<link rel="icon" href="data:,"><title>{escape(_title(reports))}</title>'
+        f"<style>{_style()}</style></head>\n"
         f"<body>{''.join(body)}</body></html>\n"
     )
 
@@ -116,10 +120,8 @@ def _summary(reports: Sequence[Report], anchors: Sequence[str]) -> str:
     if not reports:
         return "<p>No derivation was verified.</p>"
     kinds = by_strength(f.evidence for report in reports for f in report.findings)
-    heads = "".join(
-        f'<th class="wideonly">{escape(_SHORT.get(kind) or TITLES.get(kind, kind.replace("_", " ")))}</th>'
-        for kind in kinds
-    )
+    titles = [_SHORT.get(kind) or TITLES.get(kind, kind.replace("_", " ")) for kind in kinds]
+    heads = "".join(f'<th class="wideonly">{escape(title)}</th>' for title in titles)
     rows = []
     for report, anchor in zip(reports, anchors, strict=True):
         inputs = list(report.by_input.items()) or [("", Verdict.UNDECIDED)]
@@ -141,8 +143,8 @@ def _summary(reports: Sequence[Report], anchors: Sequence[str]) -> str:
             ]
             same = " same" if i + 1 < len(inputs) else ""
             rows.append(
-                f'<tr><td class="name{same}">{name}</td><td><code>{escape(wrt)}</code></td><td>{badge(verdict)}</td>{cells}'
-                f'<td class="wideonly">'
+                f'<tr><td class="name{same}">{name}</td><td><code>{escape(wrt)}</code></td>'
+                f'<td>{badge(verdict)}</td>{cells}<td class="wideonly">'
                 f"{magnitude(min(seen, default=None), 1)}</td></tr>"
             )
     return (
@@ -153,12 +155,9 @@ def _summary(reports: Sequence[Report], anchors: Sequence[str]) -> str:
 
 
 def _cell(findings: Sequence[Finding]) -> str:
-    if not findings:
+    worst = worst_of(findings)
+    if worst is None:
         return ""
-    worst = max(
-        findings,
-        key=lambda f: (f.verdict == Verdict.REFUTED, f.verdict == Verdict.CONFIRMED, f.error or 0),
-    )
     shown = power(worst.bound) if worst.evidence == "certificate" else magnitude(worst.error, 1)
     return f'<span class="mark {worst.verdict}">{MARKS[worst.verdict]}</span> {shown}'
 
@@ -179,11 +178,11 @@ def _circumstances(reports: Sequence[Report], command: str) -> str:
         (name.replace("_", " "), every(name))
         for name in ("seed", "device", "versions", "false_alarm", "resolution", "max_samples")
     ]
-    facts.append(("time of all evidence", seconds(sum(report.seconds for report in reports))))
+    facts.append(("total time", seconds(sum(report.seconds for report in reports))))
     listed = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts if text)
     typed = f"<pre><code>{escape(command)}</code></pre>" if command else ""
     return (
-        f'<footer id="again"><h2>How to do it again</h2>{typed}<dl '
+        f'<footer id="reproduce"><h2>How to reproduce</h2>{typed}<dl '
         f'class="facts">{listed}</dl></footer>'
     )
 

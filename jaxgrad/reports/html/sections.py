@@ -1,5 +1,7 @@
-"""One derivation on the page: the claim, each piece of evidence with its figures, the diagnosis,
-how to do it again.
+"""The section of one derivation: the claim, the diagnosis, the evidence, how to reproduce it.
+
+Each piece of evidence is a card with its numbers and figures. `badge`, `magnitude` and `power`
+write verdicts and numbers as HTML.
 """
 
 import math
@@ -37,7 +39,7 @@ def section(report: Report, anchor: str) -> str:
         parts.append(f'<div class="formula">{mathml(claim["formula"])}</div>')
     parts.append(_facts(_about(claim)))
     parts += [
-        f'<p class="diagnosis {verdict}">{escape(text)}</p>' for text, verdict in _said(report)
+        f'<p class="diagnosis {verdict}">{escape(text)}</p>' for text, verdict in _headlines(report)
     ]
     for wrt, verdict in report.by_input.items():
         cards = "".join(_card(f) for f in report.findings if f.wrt == wrt)
@@ -53,9 +55,7 @@ def section(report: Report, anchor: str) -> str:
             f"<details><summary>The {escape(source['title'])} in code{place}</summary>"
             f"<pre><code>{escape(source['code'], lines=True)}</code></pre></details>"
         )
-    parts.append(
-        f'<p class="soft">To do it again:</p><pre><code>{escape(command(report))}</code></pre>'
-    )
+    parts.append(f'<p class="soft">Reproduce:</p><pre><code>{escape(command(report))}</code></pre>')
     parts.append('<p class="soft up"><a href="#summary">↑ summary</a></p>')
     return f'<section class="derivation" id="{anchor}">{"".join(parts)}</section>'
 
@@ -88,7 +88,7 @@ def power(probability: float | None) -> str:
 
 
 def command(report: Report) -> str:
-    """Return what to type, or to call, to verify the same again."""
+    """Return the command, or the call, that reproduces a report."""
     context = report.context
     if context.get("command"):
         return str(context["command"])
@@ -123,19 +123,14 @@ def _shape(text: str) -> str:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> str:
-    return (
-        f'<dl class="facts">{"".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)}</dl>'
-        if facts
-        else ""
-    )
+    listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)
+    return f'<dl class="facts">{listed}</dl>' if facts else ""
 
 
-def _said(report: Report) -> list[tuple[str, str]]:
-    """Return what must be said before the evidence: the diagnoses, or the reason for the verdict,
-    and warnings.
-    """
-    said = [] if report.verdict == Verdict.CONFIRMED else [(reason(report), str(report.verdict))]
-    return said + [(warning, "undecided") for warning in report.warnings]
+def _headlines(report: Report) -> list[tuple[str, str]]:
+    """Return the text above the evidence: diagnoses or the verdict's reason, and warnings."""
+    found = [] if report.verdict == Verdict.CONFIRMED else [(reason(report), str(report.verdict))]
+    return found + [(warning, "undecided") for warning in report.warnings]
 
 
 def _card(finding: Finding) -> str:
@@ -158,8 +153,9 @@ def _card(finding: Finding) -> str:
     listed = "".join(
         f"<div><dt>{name}</dt> <dd class='num'>{text}</dd></div>" for name, text in numbers if text
     )
+    title = TITLES.get(finding.evidence, finding.evidence.replace("_", " "))
     parts = [
-        f"<h4><span>{escape(TITLES.get(finding.evidence, finding.evidence.replace('_', ' ')))}</span>"
+        f"<h4><span>{escape(title)}</span>"
         f'<span class="mark {finding.verdict}">{MARKS[finding.verdict]} '
         f"{finding.verdict}</span></h4>",
         f'<dl class="numbers">{listed}</dl>',
@@ -175,14 +171,14 @@ def would_detect(finding: Finding) -> str:
     """Say what a finding would have detected, as HTML; empty where it says nothing of that."""
     if finding.evidence == "certificate" and finding.bound is not None:
         return (
-            f"Had they been different functions, this would have been seen, but for a chance "
-            f"of {power(finding.bound)}."
+            f"A difference between the two functions would have gone unseen with a probability "
+            f"of at most {power(finding.bound)}."
         )
     if finding.detectable is None:
         return ""
     return (
-        f"No error above <b>{magnitude(finding.detectable)}</b> of the gradient's largest "
-        f"entry would have been confirmed."
+        f"An error above <b>{magnitude(finding.detectable)}</b> of the gradient's largest entry "
+        f"would not have been confirmed."
     )
 
 

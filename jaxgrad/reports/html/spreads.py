@@ -1,5 +1,6 @@
-"""How the errors of an array's entries spread below and above their bounds: a histogram by powers
-of ten, as inline SVG.
+"""Histograms of errors in units of their bounds, by powers of ten, as inline SVG.
+
+They show at a glance how far an array's errors stay below their bounds.
 """
 
 from jaxgrad.reports.html.heatmaps import STEPS, shade, tick
@@ -8,17 +9,13 @@ from jaxgrad.reports.pictures import Heat
 
 WIDE, HIGH, TOP, BOTTOM = 22, 96, 12, 16
 INSIDE = STEPS.index(1.0) + 1
-"""Bins of errors within the bound; they are always shown, so that charts can be compared at a
-glance.
-"""
+"""Bins of errors within the bound; always shown, for charts to be comparable."""
 FEWEST = 4
 """A map of fewer cells shows all that a histogram of it would."""
 
 
 def spread_chart(picture: Heat) -> str:
-    """Draw how many entries have an error of which size in units of their bound; empty where there
-    are few.
-    """
+    """Draw the histogram of errors in units of their bounds; empty where there are few entries."""
     cells = [value for row in picture.error for value in row if value is not None]
     if len(cells) < FEWEST:
         return ""

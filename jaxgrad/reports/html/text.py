@@ -1,6 +1,4 @@
-"""Text from anywhere as HTML: nothing that stands in a name, a formula or an error can become
-markup.
-"""
+"""Escaping of text for HTML: no name, formula or error message can become markup."""
 
 import html
 import re
@@ -10,8 +8,7 @@ _ARXIV = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 
 
 def escape(text: object, *, lines: bool = False) -> str:
-    r"""Escape text for HTML, also inside of attributes; characters that are no text become a
-    replacement mark.
+    r"""Escape text for HTML and its attributes; control characters become a replacement mark.
 
     Args:
         text: what to escape.
@@ -33,8 +30,8 @@ def escape(text: object, *, lines: bool = False) -> str:
 def linked(text: str) -> str:
     """Escape text, and make links of the arXiv numbers in it.
 
-    >>> linked("Chen et al., arXiv 1206.4683 <b>")
-    'Chen et al., <a href="https://arxiv.org/abs/1206.4683" rel="noreferrer">arXiv 1206.4683</a> &lt;b&gt;'
+    >>> linked("arXiv 1206.4683 <b>")
+    '<a href="https://arxiv.org/abs/1206.4683" rel="noreferrer">arXiv 1206.4683</a> &lt;b&gt;'
     """
     return _ARXIV.sub(
         r'<a href="https://arxiv.org/abs/\1" rel="noreferrer">\g<0></a>', escape(text)
