@@ -25,7 +25,7 @@ import jaxgrad as jg
 from benchmarks.mutants import mutants
 from jaxgrad.diagnosis import diagnose
 from jaxgrad.diagnosis.cases import case, settings
-from jaxgrad.diagnosis.explanations import differs, residual
+from jaxgrad.diagnosis.hypothesis import differs, residual
 from jaxgrad.evidence.problem import Problem
 from jaxgrad.reports.finding import Verdict
 from jaxgrad.verification.applicable import EVIDENCE, loss_of_mask
@@ -117,8 +117,8 @@ def holds(diagnosis, label, unseen):
     their steps are left out.
     """
     seen = [c for c in unseen if c.usable() and differs(c, label)]
-    predicted = [c for c in seen if diagnosis.explanation.predict(c) is not None]
-    return residual(diagnosis.explanation, label, predicted) <= UNSEEN
+    predicted = [c for c in seen if diagnosis.hypothesis.predict(c) is not None]
+    return residual(diagnosis.hypothesis, label, predicted) <= UNSEEN
 
 
 def run(store, seconds, wanted):

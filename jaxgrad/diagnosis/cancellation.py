@@ -1,10 +1,8 @@
-"""Right in float64 and wrong in float32: how many digits a closed form loses, in which entry, and
-where.
+"""Closed forms that are right in float64 and lose digits in float32, and where.
 
-The closed form is run in float32 and, at the very same inputs, in float64. What the two differ by
-beyond the rounding of float32 is lost to cancellation: to a difference of large numbers that are
-nearly equal. The step that cancels most is the sum or difference whose operands are largest beside
-its result.
+The closed form is run in float32 and, at the same inputs, in float64. A difference beyond the
+rounding of float32 comes from cancellation, where large numbers that are nearly equal are
+subtracted. The step blamed is the sum or difference whose operands are largest beside its result.
 """
 
 import math
@@ -15,14 +13,14 @@ import jax
 import numpy as np
 
 from jaxgrad.claims.derivation import Derivation
-from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
 from jaxgrad.diagnosis.flat import Flat, Run, leaves_of
+from jaxgrad.diagnosis.hypothesis import Diagnosis, Hypothesis, at
 from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.jaxprs.precision import in_precision
 
 UNIT = float(np.finfo(np.float32).eps)
 WORTH = 2.0
-"""Decimal digits that must be lost before it is said."""
+"""Decimal digits that must be lost to be reported."""
 CANCELLING = ("add", "sub", "add_any", "reduce_sum", "dot_general")
 
 
@@ -47,7 +45,7 @@ def digits_lost(derivation: Derivation, *, seed: int = 0) -> dict[str, Diagnosis
     ...     gradient=lambda x: {"x": 2 * ((x + 1e5) - jnp.mean(x + 1e5)) / x.size},
     ... )
     >>> digits_lost(shifted)["x"].sentence.split(":")[0]
-    'x is right in float64 but loses 5 of 7 digits in float32'
+    'the closed form for x is right in float64 but loses 5 of 7 digits in float32'
     """
     if not isinstance(derivation, Derivation):
         raise TypeError(f"`derivation` must be a jaxgrad.Derivation, but is {derivation!r}")
@@ -80,7 +78,7 @@ def cancellations(problem: Problem, labels: Sequence[str]) -> dict[str, Diagnosi
             continue
         lost = math.log10(max(float(off.max()) / scale / UNIT, 1.0))
         if lost >= WORTH:
-            found[name] = _told(name, lost, off, scale, double)
+            found[name] = _diagnosis(name, lost, off, scale, double)
     return found
 
 
@@ -101,22 +99,21 @@ def _run(
     return Flat.of(program).run(leaves_of(inputs, None)), sorted(shaped)
 
 
-def _told(label: str, lost: float, off: np.ndarray, scale: float, run: Run) -> Diagnosis:
+def _diagnosis(label: str, lost: float, off: np.ndarray, scale: float, run: Run) -> Diagnosis:
     worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(off)), off.shape))
     where, text = _cancelling(run)
-    entry = f" in entry [{', '.join(map(str, worst))}]" if worst else ""
     place = f", by cancellation in `{text}` ({where})" if text else ""
     sentence = (
-        f"{label} is right in float64 but loses {min(round(lost), 7)} of 7 digits in float32: it "
-        f"is off by up to "
-        f"{float(off.max()) / scale:.1g} of its largest entry{entry}{place}"
+        f"the closed form for {label} is right in float64 but loses {min(round(lost), 7)} of 7 "
+        f"digits in float32: at {at(label, worst)} its error is {float(off.max()) / scale:.1g} of "
+        f"the largest entry{place}"
     )
     return Diagnosis(
         label,
         "cancellation",
         sentence,
         0.0,
-        explanation=Explanation("cancellation", sentence, lambda case: None),
+        hypothesis=Hypothesis("cancellation", sentence, lambda case: None),
     )
 
 

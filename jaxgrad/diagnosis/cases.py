@@ -1,15 +1,16 @@
-"""The closed form and the true gradient side by side, at several sizes and draws, run in numpy
-without compiling.
+"""The closed form and the true gradient side by side, at several sizes and draws.
 
-What is true is what autodiff makes of the loss, or of its exact expectation over the mask; where
-the loss brings a differentiation rule of its own that contradicts its value, autodiff without that
-rule. The mask's probabilities are inputs of both programs, so that they can be varied like any
-other.
+The truth is what autodiff makes of the loss, or of its exact expectation over the mask. Where the
+loss has a differentiation rule of its own, the truth is autodiff without that rule. Programs are
+traced once at each choice of sizes (`Setting`) and run in numpy, without compiling. The mask's
+probabilities are inputs of both programs, and so can be varied.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.claims import shapes
+from jaxgrad.diagnosis.flat import Flat, Run, leaves_of
 from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.jaxprs.differentiation import value_and_gradient, without_rules
 from jaxgrad.jaxprs.numpy_run import floating
@@ -27,8 +29,17 @@ DRAWS = 2
 """Draws at each choice of sizes."""
 DEBUG = "JAXGRAD_DEBUG"
 """With this in the environment, exceptions of a diagnosis are let through."""
-LARGEST = 4096
-"""With more entries than this the inputs are drawn at smaller sizes."""
+
+
+@contextlib.contextmanager
+def tolerated() -> Iterator[None]:
+    """Suppress exceptions: the user's functions may fail at what the diagnosis alone chooses."""
+    try:
+        yield
+    except Exception:
+        if DEBUG in os.environ:
+            raise
+
 
 Arrays = Mapping[str, np.ndarray]
 LossOf = Callable[[dict[str, int]], "Callable[[dict[str, Any], Any], Any] | str"]
@@ -95,6 +106,16 @@ class Setting:
         )
 
     @functools.cached_property
+    def flat(self) -> Flat:
+        """The closed form as a list of steps."""
+        return Flat.of(self.closed.closed)
+
+    @functools.cached_property
+    def flat_truth(self) -> Flat:
+        """The true gradient as a list of steps."""
+        return Flat.of(self.truth.closed)
+
+    @functools.cached_property
     def moments(self) -> dict[str, np.ndarray]:
         """The mean and the second moment of a row of the mask; nothing where there is none."""
         if self.mask is None:
@@ -150,6 +171,11 @@ class Case:
         """The sizes."""
         return self.setting.sizes
 
+    @functools.cached_property
+    def run(self) -> Run | None:
+        """All values of the closed form; None where it cannot be run step by step."""
+        return self.setting.flat.run(leaves_of(self.inputs, self.mask))
+
     def at(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the true gradient at other inputs; those not given are as they are."""
         return self.setting.truth({**self.inputs, **inputs}, self.mask)
@@ -178,8 +204,9 @@ def case(setting: Setting, inputs: dict[str, Any], mask: Any) -> Case:
 
 
 def settings(problem: Problem, loss_of: LossOf, *, unseen: bool = False) -> Iterator[Setting]:
-    """Yield the claim at up to three choices of sizes at which the loss's exact expectation is
-    known, or at a fourth alone.
+    """Yield the claim at up to three choices of sizes with a known loss, or at an unseen one.
+
+    A loss is known where its exact expectation over the mask is.
     """
     seen: list[dict[str, int]] = choices(problem) if unseen else []
     for sizes in (
@@ -255,73 +282,6 @@ def with_other_probabilities(given: Case, number: int) -> Case | None:
     mask = jax.tree.map(lambda leaf: np.round(rng.uniform(0.2, 0.9, np.shape(leaf)), 3), given.mask)
     varied = case(given.setting, given.inputs, mask)
     return varied if varied.usable() else None
-
-
-def without_data(problem: Problem) -> Problem:
-    """Return the problem without the user's data, and with the sizes that the user chose only if
-    they are small.
-    """
-    chosen = {n: s for n, s in problem.sizes.items() if n in problem.chosen}
-    free = replace(problem, given={}, sizes=chosen)
-    return free if _entries(free) <= LARGEST else replace(free, sizes={})
-
-
-def _entries(problem: Problem) -> int:
-    return sum(np.size(leaf) for leaf in jax.tree.leaves(problem.draw(problem.choose_sizes(0), 0)))
-
-
-def small(problem: Problem) -> bool:
-    """Say whether there is little data."""
-    return _entries(problem) <= LARGEST
-
-
-def symbols_of_sizes(declared: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, float]:
-    """Return the sizes, one less than them, and their multiples, as numbers by which a factor can
-    be named.
-    """
-    found: dict[str, float] = {}
-    for name, size in sizes.items():
-        found[name] = float(size)
-        if size > 1:
-            found[f"({name}−1)"] = size - 1.0
-    for _, dims in shapes.leaves(declared):
-        for dim in dims:
-            if len(dim) > 1:
-                found["·".join(sorted(dim))] = float(shapes.size_of(dim, sizes))
-    return found
-
-
-def symbols_of_mask(mask: Any, taken: Collection[str] = ()) -> dict[str, float]:
-    """Return the numbers of a mask's distribution by which a factor can be named: its probability,
-    count or size of patches.
-    """
-    found: dict[str, float] = {}
-    probability = getattr(mask, "prob", None)
-    if probability is not None and np.shape(probability) == () and 0 < probability < 1:
-        symbol = "p" if "p" not in taken else "prob"
-        found |= {symbol: float(probability), f"(1−{symbol})": 1 - float(probability)}
-    for attribute in ("count", "patch_size"):
-        if isinstance(value := getattr(mask, attribute, None), int):
-            found[attribute] = float(value)
-    return found
-
-
-def symbols(given: Case) -> dict[str, float]:
-    """Return the numbers by which a factor can be named: sizes, one less than them, scalar inputs,
-    the mask's probability.
-    """
-    found = symbols_of_sizes(given.setting.problem.derivation.shapes, given.sizes)
-    for name, value in given.inputs.items():
-        array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
-        if (
-            name != "cotangent"
-            and array is not None
-            and array.shape == ()
-            and array.dtype.kind == "f"
-            and array != 0
-        ):
-            found[name] = float(value)
-    return found | symbols_of_mask(given.mask, found)
 
 
 def uniform_inputs(given: Case) -> dict[str, np.ndarray]:

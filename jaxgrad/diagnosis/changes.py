@@ -1,32 +1,26 @@
-"""Changes of the closed form that people's mistakes call for: a sign, a factor, a transpose,
-another operation or value, a term.
+"""Edits of the closed form that people's mistakes call for.
+
+They are a factor or a sign on one operand, an operand in another form (transposed, shifted,
+squared), and another operation. Each generator yields edits for `jaxgrad.diagnosis.search` to try.
+`jaxgrad.diagnosis.values` has the edits that bring in another value.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import jax
 import numpy as np
 
-from jaxgrad.diagnosis.cases import Case, symbols
-from jaxgrad.diagnosis.factors import Factor, fraction_of
+from jaxgrad.diagnosis import factors
+from jaxgrad.diagnosis.factors import fraction_of
 from jaxgrad.diagnosis.flat import Step
-from jaxgrad.diagnosis.search import Change, Edit, Search, Stage, Try, with_operand
-from jaxgrad.diagnosis.words import operation, ordinal, value_of
+from jaxgrad.diagnosis.search import Edit, Search, on
+from jaxgrad.diagnosis.step_names import SIGNS, operation, ordinal
+from jaxgrad.diagnosis.symbols import symbols
 
-ValueOf = Callable[[Try], "np.ndarray | None"]
 _LINEAR = ("mul", "neg", "broadcast_in_dim", "reshape", "transpose")
 
 
-def on(step: Step, j: int, f: Callable[[Try, np.ndarray], "np.ndarray | None"]) -> Change:
-    """Return the change that replaces operand j of a step by a function of it."""
-    return lambda t, operands: step(with_operand(operands, j, f(t, operands[j])))
-
-
 def factors_solved(search: Search) -> Iterator[Edit | None]:
-    """Yield operands that a factor mends: signs first, then terms that should not be there,
-    constants and other factors.
-    """
+    """Yield operands that need a factor: signs, then surplus terms, constants and other factors."""
     waiting: list[Edit] = []
     for i, step, j in search.uses(smooth=True):
         if step.name in _LINEAR and _passed_on(search, i) and j != _constant_at(search, step):
@@ -79,17 +73,15 @@ def _named_factor(search: Search, i: int, step: Step, j: int, values: list[float
         and (was := fraction_of(float(env[step.inputs[j]]))) is not None
     ):
         now = named.fraction * was if not named.powers else None
-        shown = str(now) if now is not None else f"{named.text} times that"
+        shown = str(now) if now is not None else factors.times(named.text, "that")
         kind, words = "constant", f"{place} is {was} and should be {shown}"
     else:
-        kind, words = "inner factor", f"{place} should be {named.text} times what it is"
+        kind, words = "inner factor", f"{place} should be {factors.times(named.text, 'its value')}"
     return Edit(kind, i, words, on(step, j, lambda t, x: named.value(symbols(t.case)) * x))
 
 
 def other_forms(search: Search) -> Iterator[Edit]:
-    """Yield operands in another form (transposed, 1 − x, shifted), and operations replaced by
-    others.
-    """
+    """Yield operands in another form, such as transposed or 1 − x, and other operations."""
     for i, step, j in search.uses():
         x = search.tries[0].run.env[step.inputs[j]]
         place = ordinal(j, step)
@@ -98,8 +90,8 @@ def other_forms(search: Search) -> Iterator[Edit]:
                 yield Edit(kind, i, f"{place} {words}", on(step, j, lambda _, x, f=form: f(x)))
     for i, step in reversed(list(enumerate(search.flat.steps))):
         for words, run in _OTHERWISE.get(step.name, ()):
-            said = _SIGNS.get(step.name) or operation(step)
-            yield Edit("operation", i, f"{said} should be {words}", lambda _, xs, r=run: [r(*xs)])
+            name = SIGNS.get(step.name) or operation(step)
+            yield Edit("operation", i, f"{name} should be {words}", lambda _, xs, r=run: [r(*xs)])
         if step.name == "dot_general":
             yield Edit(
                 "order of factors",
@@ -113,189 +105,18 @@ def other_forms(search: Search) -> Iterator[Edit]:
                     yield Edit(
                         "power",
                         i,
-                        f"the power should be {power}",
+                        f"the exponent should be {power}",
                         lambda _, xs, e=power: [xs[0] ** float(e)],
                     )
-
-
-def _pool(search: Search, i: int) -> list[tuple[str, ValueOf]]:
-    """Return the values that may stand at step i, as (words, function): inputs, moments, and what
-    other steps computed.
-    """
-    flat, below = search.flat, search.flat.below[i] | {i}
-    case = search.tries[0].case
-    found: list[tuple[str, ValueOf]] = []
-    for name, slot in zip(_input_names(case), flat.inputs, strict=False):
-        found.append((name, lambda t, s=slot: t.run.env[s]))
-    for kind in search.tries[0].known:
-        found.append((f"the mask's {kind}", lambda t, k=kind: t.known[k]))
-        found.append((f"1 − the mask's {kind}", lambda t, k=kind: 1 - t.known[k]))
-    found += _grams(search)
-    for k, step in enumerate(flat.steps):
-        if (
-            k not in below
-            and not step.eqn.primitive.multiple_results
-            and step.name not in ("broadcast_in_dim", "reshape")
-        ):
-            found.append((value_of(step), lambda t, s=step.outputs[0]: t.run.env[s]))
-    return found
-
-
-def _fitting(
-    search: Search, i: int, shape: tuple[int, ...], *, exact: bool
-) -> Iterator[tuple[str, ValueOf]]:
-    first, seen = search.tries[0], []
-    for words, of in _pool(search, i):
-        v = _known(of(first))
-        for suffix, turn in _TURNS:
-            turned = turn(v)
-            if (
-                turned is None
-                or turned.dtype.kind != "f"
-                or not (turned.shape == shape if exact else _spreads(turned.shape, shape))
-            ):
-                continue
-            if any(turned.shape == other.shape and np.array_equal(turned, other) for other in seen):
-                continue
-            seen.append(turned)
-            yield words + suffix, lambda t, of=of, turn=turn: turn(_known(of(t)))
-
-
-def other_values(search: Search) -> Iterator[Edit]:
-    """Yield operands in whose place another value at hand should stand."""
-    for i, step, j in search.uses():
-        shape = search.tries[0].run.env[step.inputs[j]].shape
-        for words, of in _fitting(search, i, shape, exact=True):
-            yield Edit(
-                "another value",
-                i,
-                f"{ordinal(j, step)} should be {words}",
-                on(step, j, lambda t, x, of=of: of(t)),
-            )
-
-
-def more_factors(search: Search) -> Iterator[Edit]:
-    """Yield operands that a value at hand should multiply, or divide."""
-    for i, step, j in search.uses():
-        shape = search.tries[0].run.env[step.inputs[j]].shape
-        for words, of in _fitting(search, i, shape, exact=False):
-            place = ordinal(j, step)
-            yield Edit(
-                "missing factor",
-                i,
-                f"{place} lacks the factor {words}",
-                on(step, j, lambda t, x, of=of: x * of(t)),
-            )
-            yield Edit(
-                "surplus factor",
-                i,
-                f"{place} should be divided by {words}",
-                on(step, j, lambda t, x, of=of: x / of(t)),
-            )
-
-
-def matrix_factors(search: Search) -> Iterator[Edit]:
-    """Yield matrices that another one at hand, or its inverse, should multiply."""
-    for i, step, j in search.uses():
-        shape = search.tries[0].run.env[step.inputs[j]].shape
-        for extent, side in ((shape[1], "right"), (shape[0], "left")) if len(shape) == 2 else ():
-            for words, of in _fitting(search, i, (extent, extent), exact=True):
-                for what, turn in (("", np.asarray), ("the inverse of ", np.linalg.inv)):
-
-                    def times(
-                        t: Try, x: np.ndarray, of: ValueOf = of, turn: Any = turn, side: str = side
-                    ) -> np.ndarray:
-                        return x @ turn(of(t)) if side == "right" else turn(of(t)) @ x
-
-                    said = f"{ordinal(j, step)} lacks {what}{words} as its factor on the {side}"
-                    yield Edit("missing factor", i, said, on(step, j, times))
-
-
-def _grams(search: Search) -> Iterator[tuple[str, ValueOf]]:
-    first = search.tries[0]
-    for name, slot in zip(_input_names(first.case), search.flat.inputs, strict=False):
-        x = first.run.env[slot]
-        if x.ndim == 2:
-            yield f"{name}{name}ᵀ", lambda t, s=slot: t.run.env[s] @ t.run.env[s].T
-            yield f"{name}ᵀ{name}", lambda t, s=slot: t.run.env[s].T @ t.run.env[s]
-
-
-def fixed_terms(search: Search) -> Iterator[Edit | None]:
-    """Yield operands that lack a multiple of 1 or of the identity."""
-    return _terms(search, lambda i, shape: _fixed(shape))
-
-
-def more_terms(search: Search) -> Iterator[Edit | None]:
-    """Yield operands that lack a multiple of a value at hand."""
-    return _terms(search, lambda i, shape: _fitting(search, i, shape, exact=False))
-
-
-def _terms(
-    search: Search, at_hand: Callable[[int, tuple[int, ...]], Iterable[tuple[str, Any]]]
-) -> Iterator[Edit | None]:
-    for i, step, j in search.uses(smooth=True):
-        shape = search.tries[0].run.env[step.inputs[j]].shape
-        for words, of in at_hand(i, shape):
-
-            def more(k: float, s: Step = step, j: int = j, of: Any = of) -> Change:
-                return on(s, j, lambda t, x: x + (k - 1) * _term(of, t, x))
-
-            values = search.solved(i, more)
-            named = None if values is None else search.name([k - 1 for k in values])
-            if named is None:
-                continue
-            amount = (
-                named.text
-                if words == "1"
-                else {"1": words, "−1": f"−{words}"}.get(named.text, f"{named.text}·{words}")
-            )
-
-            def right(t: Try, x: np.ndarray, of: Any = of, named: Factor = named) -> np.ndarray:
-                return x + named.value(symbols(t.case)) * _term(of, t, x)
-
-            yield Edit(
-                "missing term", i, f"{ordinal(j, step)} lacks the term {amount}", on(step, j, right)
-            )
-
-
-def _known(x: np.ndarray | None) -> np.ndarray:
-    assert x is not None
-    return x
-
-
-def _spreads(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:
-    """Say whether an array of a shape multiplies one of another without changing that."""
-    return len(shape) <= len(onto) and all(
-        a in (1, b) for a, b in zip(shape[::-1], onto[::-1], strict=False)
-    )
-
-
-def _input_names(case: Case) -> list[str]:
-    flat = jax.tree_util.tree_flatten_with_path(case.inputs)[0]
-    return [path[0].key + jax.tree_util.keystr(path[1:]) for path, _ in flat]
-
-
-def _fixed(shape: tuple[int, ...]) -> list[tuple[str, ValueOf | None]]:
-    square = len(shape) == 2 and shape[0] == shape[1]
-    return [("1", lambda t: np.ones(())), *([("the identity", None)] if square else [])]
-
-
-def _term(of: Callable[[Try], Any] | None, t: Try, x: np.ndarray) -> np.ndarray:
-    return np.eye(len(x)) if of is None else of(t)
 
 
 def _square(x: np.ndarray) -> bool:
     return x.ndim == 2 and x.shape[0] == x.shape[1] and x.shape[0] > 1
 
 
-_TURNS: tuple[tuple[str, Callable[[np.ndarray], np.ndarray | None]], ...] = (
-    ("", lambda v: v),
-    ("ᵀ", lambda v: v.T if v.ndim == 2 else None),
-    (", as a column", lambda v: v[:, None] if v.ndim == 1 else None),
-)
 _FORMS: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray | None]], ...] = (
     ("inner transpose", "should be transposed", lambda x: x.T if _square(x) else None),
-    ("complement", "should be 1 minus what it is", lambda x: 1 - x),
+    ("complement", "should be subtracted from 1", lambda x: 1 - x),
     (
         "index shift",
         "should be shifted by one along its first axis",
@@ -322,10 +143,13 @@ _FORMS: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray | None]], ...] =
         lambda x: x[::-1] if x.ndim and len(x) > 2 else None,
     ),
     ("power", "should be squared", lambda x: x * x),
-    ("power", "should be its square root", lambda x: np.sqrt(x) if np.all(x >= 0) else None),
-    ("power", "should be inverted", lambda x: 1 / x if np.all(x != 0) else None),
+    (
+        "power",
+        "should be replaced by its square root",
+        lambda x: np.sqrt(x) if np.all(x >= 0) else None,
+    ),
+    ("power", "should be replaced by its reciprocal", lambda x: 1 / x if np.all(x != 0) else None),
 )
-_SIGNS = {"gt": ">", "lt": "<", "ge": "≥", "le": "≤", "eq": "=", "ne": "≠"}
 _OTHERWISE: dict[str, tuple[tuple[str, Callable[..., np.ndarray]], ...]] = {
     "add": (("a product", np.multiply), ("a difference", np.subtract)),
     "sub": (("a sum", np.add), ("a product", np.multiply)),
@@ -345,14 +169,3 @@ _OTHERWISE: dict[str, tuple[tuple[str, Callable[..., np.ndarray]], ...]] = {
     "eq": (("≠", np.not_equal),),
     "ne": (("=", np.equal),),
 }
-
-STAGES: tuple[Stage, ...] = (
-    factors_solved,
-    other_forms,
-    fixed_terms,
-    other_values,
-    more_factors,
-    matrix_factors,
-    more_terms,
-)
-"""Kinds of changes, simple ones first."""

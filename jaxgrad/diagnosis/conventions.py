@@ -1,9 +1,9 @@
-"""Where derivatives are a matter of convention, or of a rule that the loss brings along.
+"""Derivatives that are a matter of convention: kinks, and rules that the loss brings along.
 
-At a kink a loss has two one-sided derivatives; they are measured by extrapolated one-sided
-differences, and it is told which of them the closed form and autodiff take. And a loss whose own
-differentiation rule contradicts its value makes autodiff, and a closed form copied from it, wrong
-together.
+At a kink a loss has two one-sided derivatives. They are measured by extrapolated one-sided
+differences, and compared with what the closed form and autodiff return. A loss whose own
+differentiation rule contradicts its value makes autodiff wrong, and a closed form copied from it
+too.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxgrad.diagnosis.cases import Case
-from jaxgrad.diagnosis.explanations import Explanation, zero
+from jaxgrad.diagnosis.hypothesis import Hypothesis, at, zero
 from jaxgrad.diagnosis.proportions import Cases, same
 from jaxgrad.evidence.problem import labelled
 from jaxgrad.jaxprs.traced import equations, is_own_rule
@@ -26,10 +26,8 @@ MOST = 12
 """The most entries of a case whose one-sided derivatives are measured."""
 
 
-def own_rule(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is what autodiff returns, and the rule by which it differentiates the loss contradicts the
-    loss's value.
-    """
+def own_rule(label: str, cases: Cases) -> Iterator[Hypothesis]:
+    """C is what autodiff returns, by a rule of the loss that contradicts the loss's value."""
     setting = cases.plain[0].setting
     if not setting.own_rules:
         return
@@ -45,17 +43,15 @@ def own_rule(label: str, cases: Cases) -> Iterator[Explanation]:
 
     if not same(predict(cases.plain[0]), cases.plain[0].truth[label]):
         words = (
-            f"{label} is what autodiff makes of the loss, but the loss's own rule, that of "
-            f"`{name}`, contradicts its value"
+            f"the closed form for {label} is what autodiff gives, but the differentiation rule of "
+            f"`{name}` in the loss contradicts the loss's value"
         )
-        yield Explanation("own rule", words, predict)
+        yield Hypothesis("own rule", words, predict)
 
 
-def kinks(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is right but at kinks, where it takes another of the one-sided derivatives than autodiff
-    does.
-    """
-    told: tuple[tuple[int, ...], float, float, float, float] | None = None
+def kinks(label: str, cases: Cases) -> Iterator[Hypothesis]:
+    """C is right except at kinks, where it takes another one-sided derivative than autodiff."""
+    example: tuple[tuple[int, ...], float, float, float, float] | None = None
     for case in cases.plain:
         if case.setting.value(case.inputs, case.mask)["value"].ndim:
             return
@@ -69,30 +65,28 @@ def kinks(label: str, cases: Cases) -> Iterator[Explanation]:
             off = abs(float(case.claimed[label][index] - case.truth[label][index]))
             if not np.isfinite(left + right) or abs(right - left) <= CLEAR * off:
                 return
-            if told is None:
+            if example is None:
                 ruled = (
                     case.setting.autodiff(case.inputs, case.mask)
                     if case.setting.own_rules
                     else case.truth
                 )
-                told = (
+                example = (
                     index,
                     float(case.claimed[label][index]),
                     float(ruled[label][index]),
                     left,
                     right,
                 )
-    if told is None:
+    if example is None:
         return
-    index, claimed, true, left, right = told
-    place = f"[{', '.join(map(str, index))}]"
+    index, claimed, true, left, right = example
     words = (
-        f"{label} is right but at kinks: in entry {place}, where the one-sided derivatives are "
-        f"{left:.4g} (left) and "
-        f"{right:.4g} (right), the closed form takes {_side(claimed, left, right)} and autodiff "
-        f"{_side(true, left, right)}"
+        f"the closed form for {label} is right except at kinks: at {at(label, index)} the "
+        f"one-sided derivatives are {left:.4g} (left) and {right:.4g} (right), the closed form "
+        f"takes {_side(claimed, left, right)} and autodiff {_side(true, left, right)}"
     )
-    yield Explanation("kink", words, lambda case: case.claimed[label])
+    yield Hypothesis("kink", words, lambda case: case.claimed[label])
 
 
 def _side(value: float, left: float, right: float) -> str:
@@ -108,8 +102,9 @@ def _side(value: float, left: float, right: float) -> str:
 
 
 def _sides(case: Case, label: str, index: tuple[int, ...]) -> tuple[float, float]:
-    """Return the left and right derivative of the loss in one entry, by differences that are
-    extrapolated once.
+    """Return the left and right derivative of the loss in one entry.
+
+    They are one-sided differences, extrapolated once.
     """
     at = float(np.asarray(labelled(case.inputs)[label])[index])
     h = STEP * max(abs(at), 1.0)

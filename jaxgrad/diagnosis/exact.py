@@ -1,38 +1,28 @@
-"""Factors that are exact: what a refutation over finite fields tells of the ratio of closed form
-and gradient.
+"""Exact factors, from certificates that refute.
 
-Where a certificate refutes, and closed form and gradient are proportional, their ratio is a
-fraction that is known without rounding (`jaxgrad.evidence.certificates.fields.identity`), at every
-choice of sizes that the certificate took. It confirms the name that was fitted to floating-point
-numbers, writes a decimal as the fraction that it is, and names a factor where rounding, or an error
-too small, hides it.
+Where a certificate refutes, and closed form and gradient are proportional, their ratio is known as
+a fraction without rounding, at every choice of sizes that the certificate took
+(`jaxgrad.evidence.certificates.fields.identity`). It confirms the factor that was fitted to
+floating-point numbers, and turns a decimal into its fraction. It also names factors that rounding
+hides.
 """
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from fractions import Fraction
 
 from jaxgrad.diagnosis import factors
-from jaxgrad.diagnosis.cases import (
-    DEBUG,
-    LossOf,
-    choices,
-    symbols,
-    symbols_of_mask,
-    symbols_of_sizes,
-)
-from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
+from jaxgrad.diagnosis.cases import LossOf, choices, tolerated
 from jaxgrad.diagnosis.factors import Factor
+from jaxgrad.diagnosis.hypothesis import Diagnosis, Hypothesis
+from jaxgrad.diagnosis.symbols import symbols, symbols_of_mask, symbols_of_sizes
 from jaxgrad.evidence.certificates.evidence import certificate
 from jaxgrad.evidence.problem import Problem
 
 KINDS = ("factor", "sign")
 """Diagnoses that an exact ratio is about."""
 ENOUGH = 3
-"""Where floating point names no factor, it is named by its exact values at so many choices of
-sizes, where there are so many.
-"""
+"""The choices of sizes needed to name a factor by exact values alone, where there are so many."""
 PLAIN = 10_000
 """A fraction whose numerator times denominator is larger is shown with its decimal beside it."""
 
@@ -40,8 +30,7 @@ PLAIN = 10_000
 def exact(
     problem: Problem, label: str, found: Diagnosis | None, loss_of: LossOf
 ) -> Diagnosis | None:
-    """Return the diagnosis of one array with its factor made exact, or what exact arithmetic alone
-    says of it.
+    """Return the diagnosis of one array with its factor made exact, or a new one by exact values.
 
     Args:
         problem: the claim, which remembers the ratios that certificates found.
@@ -58,10 +47,10 @@ def exact(
         return found
     if found is None:
         named = _named(problem, label, loss_of)
-        return None if named is None else _said(label, named, None, problem.ratios(label))
+        return None if named is None else _diagnosis(label, named, None, problem.ratios(label))
     if found.factor is None or not found.factor.powers:
         return (
-            _said(label, factors.constant(ratios[0][1]), found, ratios)
+            _diagnosis(label, factors.constant(ratios[0][1]), found, ratios)
             if _constant(ratios)
             else found
         )
@@ -73,7 +62,7 @@ def _constant(ratios: list[tuple[dict[str, int], Fraction]]) -> bool:
     return len({ratio for _, ratio in ratios}) == 1
 
 
-def _said(
+def _diagnosis(
     label: str,
     factor: Factor,
     found: Diagnosis | None,
@@ -82,27 +71,24 @@ def _said(
     fraction = factor.fraction
     if abs(fraction.numerator) * fraction.denominator > PLAIN:
         factor = dataclasses.replace(factor, text=f"{factor.text} (≈ {float(fraction):.12g})")
-    sentence = f"{label} is {factors.said(factor, ratios[0][0])}"
+    sentence = factors.comparison(label, factor, ratios[0][0])
     kind = "sign" if fraction == -1 and not factor.powers else "factor"
-    explanation = Explanation(
+    hypothesis = Hypothesis(
         kind, sentence, lambda case: factor.value(symbols(case)) * case.truth[label], factor
     )
     if found is None:
-        return Diagnosis(label, kind, sentence, 0.0, explanation=explanation, exact=len(ratios))
+        return Diagnosis(label, kind, sentence, 0.0, hypothesis=hypothesis, exact=len(ratios))
     return dataclasses.replace(
-        found, kind=kind, sentence=sentence, explanation=explanation, exact=len(ratios)
+        found, kind=kind, sentence=sentence, hypothesis=hypothesis, exact=len(ratios)
     )
 
 
 def _prove(problem: Problem, sizes: dict[str, int], loss_of: LossOf) -> None:
     """Let the problem remember the ratios at these sizes, if the user's functions take them."""
-    try:
+    with tolerated():
         loss = loss_of(sizes)
         if not isinstance(loss, str):
             certificate(problem, sizes, loss)
-    except Exception:  # a user's function may refuse sizes that nobody but the diagnosis chooses
-        if DEBUG in os.environ:
-            raise
 
 
 def _symbols(problem: Problem, sizes: Mapping[str, int]) -> dict[str, float]:
@@ -111,9 +97,7 @@ def _symbols(problem: Problem, sizes: Mapping[str, int]) -> dict[str, float]:
 
 
 def _named(problem: Problem, label: str, loss_of: LossOf) -> Factor | None:
-    """Name a ratio by its values at several choices of sizes, after proving at further ones where
-    there are too few.
-    """
+    """Name a ratio by its exact values at several choices of sizes, proving at more if needed."""
     further = [
         sizes
         for sizes in choices(problem)

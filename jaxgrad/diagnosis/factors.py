@@ -1,8 +1,9 @@
 """Numbers by name: a factor seen at several sizes, written in the symbols of the problem.
 
-A factor k is looked for as  (a/b) · Π sᵢ^eᵢ  with a small fraction a/b and at most three of the problem's symbols sᵢ (sizes m, n,
-one less than them, scalar inputs, the mask's probability p and 1 − p), such that one formula gives k in every case. Of several the
-one of fewest parts is taken; of two that are equally simple, neither.
+A factor k is looked for as (a/b) · Π sᵢ^eᵢ, with a small fraction a/b and at most three of the
+problem's symbols sᵢ: sizes m, n, one less than them, scalar inputs, the mask's probability p and
+1 − p. One formula must give k in every case. Of several the simplest is taken; of two that are
+equally simple, neither.
 """
 
 import math
@@ -18,9 +19,7 @@ from jaxgrad.jaxprs.rationals import rational
 TIGHT = 1e-9
 """Relative difference up to which two numbers are the same."""
 LARGEST = 12
-"""Numerators and denominators of a fraction beside symbols are at most so large, and a thousand
-times that standing alone.
-"""
+"""The largest numerator and denominator beside symbols; a fraction alone may be 1000 times that."""
 _ALONE = 1000 * LARGEST
 
 
@@ -47,9 +46,7 @@ class Factor:
         )
 
     def exact(self, symbols: Mapping[str, float]) -> Fraction | None:
-        """Evaluate it as a fraction, where decimals mean the fractions that they show; None where a
-        symbol is not known.
-        """
+        """Evaluate it exactly, taking decimals as they are written; None if a symbol is missing."""
         if not all(s in symbols for s in self.powers):
             return None
         return self.fraction * math.prod(
@@ -57,18 +54,16 @@ class Factor:
         )
 
     def meaning(self, sizes: Collection[str]) -> str:
-        """Say what such a factor usually comes from, given the names of sizes; empty where there is
-        no saying.
-        """
+        """Return what such a factor usually comes from, given the names of sizes, or nothing."""
         if self.fraction != 1 or not all(
             part in sizes or part.isdigit() for s in self.powers for part in s.split("·")
         ):
             return ""
         exponents = set(self.powers.values())
         return (
-            "a sum where a mean belongs"
+            "a sum in place of a mean"
             if exponents == {1}
-            else "a mean where a sum belongs"
+            else "a mean in place of a sum"
             if exponents == {-1}
             else ""
         )
@@ -163,16 +158,34 @@ def _text(fraction: Fraction, powers: Mapping[str, int]) -> str:
     return sign + "·".join(above) + (f"/{bottom}" if below else "")
 
 
-def said(factor: Factor, sizes: Collection[str] = ()) -> str:
-    """Say a factor as part of a sentence: '… is {twice} what it should be'.
+def times(text: str, what: str) -> str:
+    """Return a multiple of something in words.
 
-    >>> said(Factor("2", 1.0, {}, Fraction(2)))
-    'twice what it should be'
+    >>> times("2/m", "the gradient in x"), times("−1", "the gradient in x"), times("1", "x")
+    ('2/m times the gradient in x', 'minus the gradient in x', 'x')
     """
-    alone = {"2": "twice", "1/2": "half of"}.get(factor.text)
-    if factor.text == "−1":
-        return "the negative of what it should be: the sign is wrong"
-    meaning = factor.meaning(sizes)
-    return f"{alone or factor.text + ' times'} what it should be" + (
-        f" ({meaning})" if meaning else ""
-    )
+    return {"1": what, "−1": f"minus {what}"}.get(text, f"{text} times {what}")
+
+
+def product_text(text: str, what: str) -> str:
+    """Return a multiple of something as a formula.
+
+    >>> product_text("2/m", "x"), product_text("−1", "x"), product_text("3", "the identity")
+    ('2/m·x', '−x', '3 times the identity')
+    """
+    if what.startswith("the "):
+        return times(text, what)
+    if what == "1":
+        return text
+    return {"1": what, "−1": f"−{what}"}.get(text, f"{text}·{what}")
+
+
+def comparison(label: str, factor: Factor, sizes: Collection[str] = ()) -> str:
+    """Return the sentence that a closed form is a multiple of the gradient.
+
+    >>> comparison("x", Factor("m", 1.0, {"m": 1}, Fraction(1)), ["m"])
+    'the closed form is m times the gradient in x: a sum in place of a mean'
+    """
+    meaning = "the sign is wrong" if factor.text == "−1" else factor.meaning(sizes)
+    sentence = f"the closed form is {times(factor.text, f'the gradient in {label}')}"
+    return f"{sentence}: {meaning}" if meaning else sentence

@@ -52,9 +52,7 @@ class _Numbers(Domain):
 
 
 def _expression(eqn: Any, file: str, line: int) -> str:
-    """Return the expression that an equation comes from, or its line, on one line and not too
-    long.
-    """
+    """Return the source expression of an equation, or its line, on one line and not too long."""
     text = linecache.getline(file, line).strip()
     traceback = eqn.source_info.traceback
     for code, offset in (
@@ -76,8 +74,9 @@ def _expression(eqn: Any, file: str, line: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One operation: outputs = eqn(inputs), the arrays named by their slots; `calls` are the
-    equations it is nested in.
+    """One operation: outputs = eqn(inputs), with arrays named by slots.
+
+    `calls` are the equations in which it is nested.
     """
 
     eqn: Any
@@ -108,9 +107,7 @@ class Step:
 
     @functools.cached_property
     def place(self) -> tuple[str, str]:
-        """Where it stands in the user's code: "file:line" and the expression, both empty where that
-        is not known.
-        """
+        """Its place in the user's code, as "file:line" and the expression; empty where unknown."""
         for made in (self.eqn, *reversed(self.calls)):
             file, _, line = location(made).rpartition(":")
             if file and line.isdigit():
@@ -259,10 +256,6 @@ class Run:
             sorted(first.union(*(self.flat.below[i] for i in first))) if first else [],
             frozenset(changed),
         )
-
-    def cost(self, index: int) -> int:
-        """Return how many steps run when one is replaced, in units of a simple one."""
-        return self.flat.costs[index]
 
     def with_step(
         self, index: int, run: Callable[[list[np.ndarray]], list[np.ndarray]]

@@ -1,10 +1,9 @@
-"""A term of low complexity too much or too little: an outer product, or the same amount along an
-axis.
+"""Terms of low rank too many or missing: outer products, or the same amount along an axis.
 
-The error D = C − G of the closed form C is compared with u vᵀ, where u and v are vectors that are
-at hand: inputs, the sums of their rows and columns, products of a matrix and a vector, ones. What
-has rank one and no such name is told as just that. A gradient that has rank one itself, or sizes at
-which everything has, say nothing.
+The error D = C − G of the closed form C is compared with u vᵀ, where u and v are vectors at hand:
+inputs, sums of rows and columns, products of a matrix and a vector, ones. An error of rank one
+without such a name is reported as that alone. Gradients that have rank one themselves, and sizes at
+which every matrix has, tell nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,17 +11,18 @@ from itertools import permutations
 
 import numpy as np
 
-from jaxgrad.diagnosis.cases import Case, symbols, uniform_inputs
-from jaxgrad.diagnosis.explanations import Explanation, zero
-from jaxgrad.diagnosis.factors import Factor
-from jaxgrad.diagnosis.proportions import SLACK, ArrayOf, Cases, error, fitted
+from jaxgrad.diagnosis.cases import Case, uniform_inputs
+from jaxgrad.diagnosis.factors import Factor, product_text
+from jaxgrad.diagnosis.hypothesis import Hypothesis, zero
+from jaxgrad.diagnosis.proportions import SLACK, ArrayOf, Cases, error, fitted, term_sentence
+from jaxgrad.diagnosis.symbols import symbols
 
 Vectors = dict[str, np.ndarray]
 ONES = "1"
 """The name of the vector of ones, of any length."""
 
 
-def outer_products(label: str, cases: Cases) -> Iterator[Explanation]:
+def outer_products(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C = G + k u vᵀ, with vectors u and v that are at hand."""
     factored = _factored(label, cases)
     if factored is None:
@@ -45,20 +45,18 @@ def outer_products(label: str, cases: Cases) -> Iterator[Explanation]:
             ) -> np.ndarray:
                 return case.truth[label] + factor.value(symbols(case)) * np.asarray(product(case))
 
-            verb = "lacks the term" if factor.fraction < 0 else "has too much: the term"
-            yield Explanation(
-                "term", f"{label} {verb} {_written(factor.text.removeprefix('−'), u, v)}", predict
-            )
+            term = _outer_text(factor.text.removeprefix("−"), u, v)
+            yield Hypothesis("term", term_sentence(label, factor, term), predict)
 
 
-def _written(amount: str, u: str, v: str) -> str:
+def _outer_text(amount: str, u: str, v: str) -> str:
     product = (
         f"{v} in every row" if u == ONES else f"{u} in every column" if v == ONES else f"{u} {v}ᵀ"
     )
-    return product if amount == "1" else f"{amount}·{product}"
+    return product_text(amount, product)
 
 
-def same_along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
+def same_along_an_axis(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C = G + T with a T that is the same in all entries, in every row or in every column."""
     errors = [case.claimed[label] - case.truth[label] for case in cases.plain]
     ndim = errors[0].ndim
@@ -75,14 +73,13 @@ def same_along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
             continue  # then this is how such gradients are, and not how the error is
         where = "entry" if axes == whole else ("row", "column")[axes[0]]
         text = (
-            f"{label} is off by a term that is the same in every {where}, such as a mean that is "
-            f"not subtracted"
+            f"the closed form for {label} is off by the same amount in every entry, as where a "
+            f"mean is not subtracted"
             if where == "entry"
-            else f"{label} is off by a term that is the same in every {where}: a sum or mean over "
-            f"its {where}s that is left out, "
-            "or should not be there"
+            else f"the closed form for {label} is off by the same amounts in every {where}, as "
+            f"where a sum or mean over its {where}s is missing or should not be there"
         )
-        yield Explanation(
+        yield Hypothesis(
             "term",
             text,
             lambda case, a=axes: (
@@ -92,7 +89,7 @@ def same_along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
         return
 
 
-def rank_one(label: str, cases: Cases) -> Iterator[Explanation]:
+def rank_one(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C = G + T with a T of rank one that has no name."""
     factored = _factored(label, cases)
     if factored is None:
@@ -108,12 +105,12 @@ def rank_one(label: str, cases: Cases) -> Iterator[Explanation]:
         for line, name in zip(("column", "row"), known, strict=True)
         if name
     ]
-    made = f", {' and '.join(sides)}," if sides else ""
+    vectors = f" {' and '.join(sides)}" if sides else ""
     text = (
-        f"{label} is off by a term of rank one: an outer product{made} is left out, or should "
-        f"not be there"
+        f"the closed form for {label} is off by a matrix of rank one{vectors}, as where an outer "
+        f"product is missing or should not be there"
     )
-    yield Explanation(
+    yield Hypothesis(
         "term",
         text,
         lambda case: case.truth[label] + _nearest(case.claimed[label] - case.truth[label]),
@@ -168,8 +165,9 @@ def _mean(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def _factored(label: str, cases: Cases) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Return the error as (u, v) with D = u vᵀ in every case, or None where its rank is not one, or
-    that says nothing.
+    """Return the error as (u, v) with D = u vᵀ in every case.
+
+    None where its rank is not one, or where that tells nothing.
     """
     found = []
     for case in cases.plain:

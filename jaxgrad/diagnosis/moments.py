@@ -1,10 +1,9 @@
-"""Wrong moments of the mask: a closed form that is right once the true mean or second moment is put
-in the place of its own.
+"""Wrong moments of the mask: the closed form is right once the true moment is put in their place.
 
-The mean μ = E m, (n,), and the second moment S = E m mᵀ, (n, n), do not depend on the data. So
-every intermediate value of the closed form that does not, and has such a shape, is replaced by the
-true one in turn; where that mends the gradient, the two are compared, and the difference is told:
-no diagonal, independent entries, misplaced blocks.
+The mean μ = E m, (n,), and the second moment S = E m mᵀ, (n, n), do not depend on the data. Each
+intermediate value of the closed form that does not either, and has such a shape, is replaced by the
+true moment. Where that corrects the gradient, the two are compared and the difference is named: no
+diagonal, independent entries, misplaced blocks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad.diagnosis.cases import Case, Setting
-from jaxgrad.diagnosis.explanations import Explanation
-from jaxgrad.diagnosis.flat import Flat, Run, leaves_of
+from jaxgrad.diagnosis.cases import Case
+from jaxgrad.diagnosis.flat import leaves_of
+from jaxgrad.diagnosis.hypothesis import Hypothesis, at
 from jaxgrad.diagnosis.patterns import placed
 from jaxgrad.diagnosis.proportions import Cases, same
 
@@ -22,63 +21,47 @@ Moments = dict[str, np.ndarray]
 Wrong = Callable[[Moments, Any], np.ndarray]
 
 
-def moments(label: str, cases: Cases) -> Iterator[Explanation]:
+def moments(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C is right with the true moments of the mask in the place of its own."""
     if cases.plain[0].setting.problem.derivation.mask is None:
         return
-    known: dict[Setting, Moments] = {}
-    flats: dict[Setting, Flat] = {}
-    runs: dict[Case, Run | None] = {}
-
-    def run_of(case: Case) -> Run | None:
-        setting = case.setting
-        if setting not in known:
-            known[setting], flats[setting] = setting.moments, Flat.of(setting.closed.closed)
-        if case not in runs:
-            runs[case] = flats[setting].run(leaves_of(case.inputs, case.mask))
-        return runs[case]
-
     first = cases.plain[0]
-    begun = run_of(first)
-    candidates = _candidates(flats[first.setting], first, begun, known[first.setting])
-    for chosen in candidates:
+    for chosen in _candidates(first):
 
         def predict(case: Case, chosen: dict[int, str] = chosen) -> np.ndarray | None:
-            run, mine = run_of(case), known[case.setting]
+            run, true = case.run, case.setting.moments
             if run is None or any(
-                s not in run.env or run.env[s].shape != mine[k].shape for s, k in chosen.items()
+                s not in run.env or run.env[s].shape != true[k].shape for s, k in chosen.items()
             ):
                 return None
-            outputs = run.with_slots({slot: mine[kind] for slot, kind in chosen.items()})
+            outputs = run.with_slots({slot: true[kind] for slot, kind in chosen.items()})
             if outputs is None:
                 return None
-            mended = dict(zip(case.setting.closed.labels, outputs, strict=True))[label]
-            return case.claimed[label] - mended + case.truth[label]
+            corrected = dict(zip(case.setting.closed.labels, outputs, strict=True))[label]
+            return case.claimed[label] - corrected + case.truth[label]
 
         with np.errstate(all="ignore"):
-            mended = predict(first)
-        if not same(mended, first.claimed[label]):
+            corrected = predict(first)
+        if not same(corrected, first.claimed[label]):
             continue
-        told = [_told(kind, slot, cases.plain, run_of, known) for slot, kind in chosen.items()]
-        if len(told) > 1 and all("of another mask" in words for words in told):
+        wrong = [_wrong(kind, slot, cases.plain) for slot, kind in chosen.items()]
+        if len(wrong) > 1 and not any(named for _, named in wrong):
             slot = next(s for s, kind in chosen.items() if kind == "mean")
-            run, true = run_of(first), known[first.setting]["mean"]
-            mine = (
-                ""
-                if run is None
-                else f": of mean {_numbers(run.env[slot])} where the mask's mean is "
-                f"{_numbers(true)}"
-            )
-            told = [f"the moments are those of another mask{mine}"]
-        yield Explanation("moments", f"in {label}, {' and '.join(told)}", predict)
+            used = "" if first.run is None else _numbers(first.run.env[slot])
+            true = _numbers(first.setting.moments["mean"])
+            text = f"the moments of another mask, with mean {used} in place of {true}"
+        else:
+            text = " and ".join(words for words, _ in wrong)
+        yield Hypothesis("moments", f"the closed form for {label} uses {text}", predict)
 
 
 def _numbers(x: np.ndarray) -> str:
     return "(" + ", ".join(f"{v:.3g}" for v in x) + ")"
 
 
-def _candidates(flat: Flat, case: Case, run: Run | None, known: Moments) -> list[dict[int, str]]:
-    """Return the sets of values, one or two, that may be moments gone wrong."""
+def _candidates(case: Case) -> list[dict[int, str]]:
+    """Return the sets of values, one or two, that may be wrong moments."""
+    flat, run, known = case.setting.flat, case.run, case.setting.moments
     if run is None:
         return []
     data = flat.depends_on(flat.inputs[: len(leaves_of(case.inputs, None))])
@@ -87,15 +70,13 @@ def _candidates(flat: Flat, case: Case, run: Run | None, known: Moments) -> list
         for slot in run.env
         if slot not in data and (slot in flat.readers or slot in flat.outputs)
     ]
-    by_kind = {
-        kind: [s for s in free if run.env[s].shape == true.shape and run.env[s].dtype.kind == "f"]
-        for kind, true in known.items()
-    }
     singles = [
         {slot: kind}
-        for kind, slots in by_kind.items()
-        for slot in slots
-        if not same(run.env[slot], known[kind])
+        for kind, true in known.items()
+        for slot in free
+        if run.env[slot].shape == true.shape
+        and run.env[slot].dtype.kind == "f"
+        and not same(run.env[slot], true)
     ]
     pairs = [
         a | b for a in singles for b in singles if next(iter(a.values())) < next(iter(b.values()))
@@ -103,43 +84,26 @@ def _candidates(flat: Flat, case: Case, run: Run | None, known: Moments) -> list
     return singles[::-1] + pairs[:64][::-1]
 
 
-def _told(
-    kind: str,
-    slot: int,
-    plain: Sequence[Case],
-    run_of: Callable[[Case], Run | None],
-    known: dict[Setting, Moments],
-) -> str:
-    """Say how a moment is wrong."""
+def _wrong(kind: str, slot: int, plain: Sequence[Case]) -> tuple[str, bool]:
+    """Return what a closed form uses in place of a moment, and whether that has a name."""
     pairs = []
     for case in plain:
-        run = run_of(case)
-        if (
-            run is not None
-            and slot in run.env
-            and run.env[slot].shape == known[case.setting][kind].shape
-        ):
-            pairs.append((run.env[slot], known[case.setting], case.mask))
+        run, true = case.run, case.setting.moments
+        if run is not None and slot in run.env and run.env[slot].shape == true[kind].shape:
+            pairs.append((run.env[slot], true, case.mask))
     for words, wrong in _WRONG[kind]:
         try:
             if all(same(found, wrong(true, mask)) for found, true, mask in pairs):
-                return f"the mask's {kind} is wrong: {words}"
+                return f"a wrong {kind} of the mask, {words}", True
         except (ValueError, AttributeError, IndexError):
             continue
-    place = placed(
-        [~np.isclose(found, true[kind], rtol=1e-9, atol=1e-12) for found, true, _ in pairs]
-    )
+    off = [~np.isclose(found, true[kind], rtol=1e-9, atol=1e-12) for found, true, _ in pairs]
+    place = "" if all(wrong.all() for wrong in off) else placed(off)
     found, true, _ = pairs[0]
-    index = tuple(
-        int(i) for i in np.argwhere(~np.isclose(found, true[kind], rtol=1e-9, atol=1e-12))[0]
-    )
-    entry = (
-        f"entry [{', '.join(map(str, index))}] is {found[index]:.4g} where the mask has "
-        f"{true[kind][index]:.4g}"
-    )
-    everywhere = all(not np.isclose(f, t[kind], rtol=1e-9, atol=1e-12).any() for f, t, _ in pairs)
-    where = " everywhere" if everywhere else f" {place}" if place else ""
-    return f"the mask's {kind} is wrong{where}, as of another mask: {entry}"
+    index = tuple(int(i) for i in np.argwhere(off[0])[0])
+    entry = at({"mean": "μ", "second moment": "S"}[kind], index)
+    values = f"{entry} is {found[index]:.4g} in place of {true[kind][index]:.4g}"
+    return f"a wrong {kind} of the mask{f' {place}' if place else ''}: {values}", False
 
 
 def _off(s: np.ndarray, on: np.ndarray) -> np.ndarray:
@@ -169,55 +133,54 @@ def _patches(size: int) -> Wrong:
 
 _WRONG: dict[str, list[tuple[str, Wrong]]] = {
     "mean": [
-        ("it is squared, p² for p", lambda t, mask: t["mean"] ** 2),
-        ("it is that of the complement, 1 − p for p", lambda t, mask: 1 - t["mean"]),
-        ("it is 1, as if nothing were dropped", lambda t, mask: np.ones_like(t["mean"])),
+        ("p² in place of p", lambda t, mask: t["mean"] ** 2),
+        ("1 − p in place of p, as of the complement", lambda t, mask: 1 - t["mean"]),
+        ("1, as if nothing were dropped", lambda t, mask: np.ones_like(t["mean"])),
         (
-            "it is the average over all entries, the same for each",
+            "its average over all entries, the same for each",
             lambda t, mask: np.full_like(t["mean"], t["mean"].mean()),
         ),
-        ("its entries are shifted by one", lambda t, mask: np.roll(t["mean"], 1)),
-        ("its entries are shifted by one", lambda t, mask: np.roll(t["mean"], -1)),
-        ("its entries are in reverse order", lambda t, mask: t["mean"][::-1]),
-        ("it is inverted, 1/p for p", lambda t, mask: 1 / t["mean"]),
-        ("it is the square root, √p for p", lambda t, mask: np.sqrt(t["mean"])),
+        ("shifted by one entry", lambda t, mask: np.roll(t["mean"], 1)),
+        ("shifted by one entry", lambda t, mask: np.roll(t["mean"], -1)),
+        ("in reverse order", lambda t, mask: t["mean"][::-1]),
+        ("1/p in place of p", lambda t, mask: 1 / t["mean"]),
+        ("√p in place of p", lambda t, mask: np.sqrt(t["mean"])),
     ],
     "second moment": [
         (
-            "its diagonal is missing, μμᵀ instead of the mean μ on it, since a mask is its own "
-            "square",
+            "with μμᵀ in place of the mean μ on its diagonal; a mask of 0 and 1 is its own square",
             lambda t, mask: _off(t["second moment"], np.outer(t["mean"], t["mean"])),
         ),
         (
-            "it is μμᵀ throughout, as if the mask had no variance",
+            "μμᵀ throughout, as if the mask had no variance",
             lambda t, mask: np.outer(t["mean"], t["mean"]),
         ),
         (
-            "its blocks are misplaced: they begin at row ⌊i/s⌋ instead of ⌊i/s⌋·s, overlap at the "
-            "top left and leave the rest at p²",
+            "with misplaced blocks: they begin at row ⌊i/s⌋ in place of ⌊i/s⌋·s, overlap at the "
+            "top left, and the rest is p²",
             _misplaced,
         ),
         (
-            "the entries are taken for independent, p² off the diagonal",
+            "that of independent entries, p² off the diagonal",
             lambda t, mask: _off(np.outer(t["mean"], t["mean"]), t["mean"]),
         ),
         (
-            "the entries are taken for one and the same, p off the diagonal",
+            "that of equal entries, p off the diagonal",
             lambda t, mask: np.broadcast_to(
                 np.diagonal(t["second moment"]), t["second moment"].shape
             ),
         ),
         (
-            "it is that of the complement, 1 − m for m",
+            "that of the complement 1 − m",
             lambda t, mask: 1 - t["mean"] - t["mean"][:, None] + t["second moment"],
         ),
-        ("it is zero off the diagonal", lambda t, mask: np.diag(np.diagonal(t["second moment"]))),
-        ("it is 1, as if nothing were dropped", lambda t, mask: np.ones_like(t["second moment"])),
+        ("zero off the diagonal", lambda t, mask: np.diag(np.diagonal(t["second moment"]))),
+        ("1, as if nothing were dropped", lambda t, mask: np.ones_like(t["second moment"])),
         (
-            "it is the covariance, without μμᵀ",
+            "the covariance, which lacks μμᵀ",
             lambda t, mask: t["second moment"] - np.outer(t["mean"], t["mean"]),
         ),
-        *((f"it is that of patches of size {size}", _patches(size)) for size in (2, 3, 4, 5)),
+        *((f"that of patches of size {size}", _patches(size)) for size in (2, 3, 4, 5)),
     ],
 }
-"""How moments go wrong: the words, and the wrong moment made of the true ones."""
+"""How moments go wrong: the words, and the wrong moment computed from the true ones."""

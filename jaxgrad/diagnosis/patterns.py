@@ -1,7 +1,8 @@
-"""Where in an array two arrays differ, in words: the diagonal, blocks, a triangle, a row, a column,
-an entry.
+"""The place in an array at which two arrays differ.
 
-The same words serve for a gradient and for a second moment of the mask.
+Places have names: the diagonal, blocks, a triangle, a row, a column, an entry, the entries at one
+value of a label. The same names serve for a gradient and for a second moment of the mask.
+`along_an_axis` finds rows or columns that are each scaled by a factor.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from jaxgrad.diagnosis import factors
-from jaxgrad.diagnosis.cases import Case, symbols, uniform_inputs
+from jaxgrad.diagnosis.cases import Case, uniform_inputs
 from jaxgrad.diagnosis.cases import case as evaluated
-from jaxgrad.diagnosis.explanations import Explanation, zero
+from jaxgrad.diagnosis.hypothesis import Hypothesis, at, zero
 from jaxgrad.diagnosis.proportions import ArrayOf, Cases, fitted
+from jaxgrad.diagnosis.symbols import symbols
 
 
 def places(shape: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
@@ -39,26 +41,29 @@ def places(shape: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
                 )
                 yield f"outside the diagonal blocks of size {size}", ~block
     for axis, extent in enumerate(shape):
-        kind = (
-            ("entry" if len(shape) == 1 else ("row", "column")[axis])
-            if len(shape) < 3
-            else f"slice along axis {axis}"
-        )
+        kind, along = _line(len(shape), axis)
         for i in range(extent) if extent > 1 else ():
             mask = np.zeros(shape, bool)
             np.moveaxis(mask, axis, 0)[i] = True
             name = "the first" if i == 0 else "the last" if i == extent - 1 else None
-            yield f"in {name} {kind}" if name else f"in {kind} {i}", mask
+            at_index = f"at [{i}]" if len(shape) == 1 else f"in {kind} {i}{along}"
+            yield f"in {name} {kind}{along}" if name else at_index, mask
     if len(shape) > 1:
         for index in np.ndindex(*shape):
             mask = np.zeros(shape, bool)
             mask[index] = True
-            yield f"in entry [{', '.join(map(str, index))}]", mask
+            yield f"at {at('', index)}", mask
+
+
+def _line(ndim: int, axis: int) -> tuple[str, str]:
+    """Return what one index along an axis picks, and where that needs to be said, along which."""
+    if ndim > 2:
+        return "slice", f" along axis {axis}"
+    return ("entry" if ndim == 1 else ("row", "column")[axis]), ""
 
 
 def placed(wrong: Sequence[np.ndarray]) -> str | None:
-    """Name the place at which arrays of possibly different shapes are wrong; None where it has no
-    one name.
+    """Name the place at which arrays, of maybe different shapes, are wrong; None if it has no name.
 
     >>> placed([np.eye(3, dtype=bool), np.eye(4, dtype=bool)])
     'on the diagonal'
@@ -77,28 +82,18 @@ def _is(words: str, wrong: np.ndarray) -> bool:
 
 
 def _block(wrong: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the smallest block of neighbouring entries that holds all that is wrong, if it is no
-    whole row or column.
-    """
+    """Yield the smallest block that holds all wrong entries, unless it is a whole row or column."""
     if wrong.ndim not in (1, 2) or not wrong.any():
         return
     ranges = [(int(i.min()), int(i.max())) for i in np.nonzero(wrong)]
     mask = np.zeros(wrong.shape, bool)
     mask[tuple(slice(a, b + 1) for a, b in ranges)] = True
-    names = ("entry", "entries") if wrong.ndim == 1 else None
-    told = [
-        f"{one} {a}" if a == b else f"{many} {a} to {b}"
-        for (a, b), (one, many) in zip(
-            ranges, [names] if names else [("row", "rows"), ("column", "columns")], strict=True
-        )
-    ]
-    yield "in " + " and ".join(told) if names else f"in the block of {' and '.join(told)}", mask
+    shown = ", ".join(f"{a}" if a == b else f"{a}:{b + 1}" for a, b in ranges)
+    yield f"at [{shown}]", mask
 
 
-def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanation]:
-    """C differs from G in one place alone: there it is a factor times G (zero: missing, two:
-    doubled), or anything.
-    """
+def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Hypothesis]:
+    """C differs from G in one place alone, where it is a factor times G, zero, or anything."""
     groups: dict[tuple[int, ...], np.ndarray] = {}
     for case in cases.plain:
         shape = case.truth[label].shape
@@ -109,9 +104,7 @@ def local(label: str, cases: Cases, *, named: bool = True) -> Iterator[Explanati
         return
 
     def inside(case: Case) -> np.ndarray | None:
-        """Know nothing of shapes that were not seen, where the words tell only which entries it was
-        in those that were.
-        """
+        """Return the place as a mask; None for shapes not seen, if its name does not fix it."""
         shape = case.truth[label].shape
         return next((mask for words, mask in places(shape) if words == place), groups.get(shape))
 
@@ -122,9 +115,8 @@ FEWEST = 3
 """So many entries at least are wrong at a value that is named: fewer may have it by chance."""
 
 
-def at_a_value(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C differs from G wherever an input that is not differentiated, such as a label, has one
-    value, and nowhere else.
+def at_a_value(label: str, cases: Cases) -> Iterator[Hypothesis]:
+    """C differs from G exactly where an input such as a label has one value.
 
     It does so too where the input is moved on by one entry, so that it is this input's values and
     no other's that tell.
@@ -140,7 +132,7 @@ def at_a_value(label: str, cases: Cases) -> Iterator[Explanation]:
             continue
         value = np.asarray(x)[tuple(np.argwhere(wrong(first))[0][: len(shape)])].item()
 
-        def at(of: Case, n: str = name, value: float = value) -> np.ndarray:
+        def there(of: Case, n: str = name, value: float = value) -> np.ndarray:
             y, true = np.asarray(of.inputs[n]), of.truth[label]
             return np.broadcast_to(
                 (y == value).reshape(y.shape + (1,) * (true.ndim - y.ndim)), true.shape
@@ -151,12 +143,12 @@ def at_a_value(label: str, cases: Cases) -> Iterator[Explanation]:
             for c in cases.plain
         ]
         looked = [*cases.plain, *moved, *cases.right]
-        masks = [at(c) for c in looked]
+        masks = [there(c) for c in looked]
         if all(np.array_equal(mask, wrong(c)) for mask, c in zip(masks, looked, strict=True)):
             if sum(map(np.count_nonzero, masks)) >= FEWEST and not all(
                 mask.all() for mask in masks
             ):
-                yield from _part(label, cases, at, f"where {name} is {value:g}", named=False)
+                yield from _part(label, cases, there, f"where {name} is {value:g}", named=False)
 
 
 def _part(
@@ -166,10 +158,9 @@ def _part(
     place: str,
     *,
     named: bool,
-) -> Iterator[Explanation]:
-    """C differs from G in one part alone: there it is a factor times G, or where it need not be
-    named, anything.
-    """
+) -> Iterator[Hypothesis]:
+    """C differs from G in one part alone, by a factor, or unless `named` by anything."""
+    place = place.replace("at [", f"at {label}[")
 
     def there(case: Case, side: str) -> np.ndarray:
         mask = inside(case)
@@ -181,38 +172,30 @@ def _part(
         )
 
     if all(zero(there(case, "claimed"), case.scale(label)).all() for case in cases.plain):
-        text = f"{label} is zero {place}, where it should not be: that part is missing"
-        yield Explanation("place", text, predict(lambda case: np.zeros_like(case.truth[label])))
+        text = f"the closed form for {label} is zero {place}, and the gradient is not"
+        yield Hypothesis("place", text, predict(lambda case: np.zeros_like(case.truth[label])))
         return
     found = cases.factor(
         lambda case: there(case, "claimed"), lambda case: there(case, "truth"), wrong=True
     )
     factor = found[1] if found else None
     if factor is not None:
-        text = (
-            f"{label} is {factors.said(factor, cases.plain[0].sizes)} {place}, and right elsewhere"
-        )
-        yield Explanation(
+        where = place if place.startswith("at ") else f"in {label} {place}"
+        multiple = factors.times(factor.text, f"the gradient {where}")
+        text = f"the closed form is {multiple}, and right elsewhere"
+        yield Hypothesis(
             "place", text, predict(lambda case: factor.value(symbols(case)) * case.truth[label])
         )
     elif not named:
-        text = f"{label} is wrong only {place}"
-        yield Explanation("place", text, predict(lambda case: case.claimed[label]))
+        text = f"the closed form for {label} is wrong only {place}"
+        yield Hypothesis("place", text, predict(lambda case: case.claimed[label]))
 
 
-def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is G with a factor for each row, or for each column, that is an input or a moment of the
-    mask.
-    """
+def along_an_axis(label: str, cases: Cases) -> Iterator[Hypothesis]:
+    """C is G with a factor for each row or column, which is an input or a moment of the mask."""
     ndim = cases.plain[0].truth[label].ndim
     for axis in range(ndim):
-        line = (
-            "entry"
-            if ndim == 1
-            else ("row", "column")[axis]
-            if ndim == 2
-            else f"slice along axis {axis}"
-        )
+        line = "".join(_line(ndim, axis))
         vectors = [_profile(case, label, axis) for case in cases.plain]
         if any(v is None for v in vectors):
             continue
@@ -221,7 +204,8 @@ def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
             if named is None or named[1] is None:
                 continue
             factor = named[1]
-            amount = words if factor.text == "1" else f"{factor.text}·{words}"
+            amount = factors.product_text(factor.text, words)
+            meaning = ", where μ is the mask's mean" if "μ" in words else ""
 
             def predict(
                 case: Case, a: int = axis, f: factors.Factor = factor, of: ArrayOf = of
@@ -233,18 +217,17 @@ def along_an_axis(label: str, cases: Cases) -> Iterator[Explanation]:
                 shape[a] = -1
                 return f.value(symbols(case)) * np.reshape(vector, shape) * case.truth[label]
 
-            yield Explanation(
+            yield Hypothesis(
                 "row or column",
-                f"each {line} of {label} is multiplied by {amount}, and should not be",
+                f"the closed form is the gradient in {label} with each {line} multiplied by its "
+                f"entry of {amount}{meaning}",
                 predict,
             )
             return
 
 
 def _profile(case: Case, label: str, axis: int) -> np.ndarray | None:
-    """Return the factor of each slice along an axis, where C is G times one factor per slice and
-    they are not all equal.
-    """
+    """Return the factor of each slice along an axis; None where there is none, or all are equal."""
     c, g = (np.moveaxis(x[label], axis, 0) for x in (case.claimed, case.truth))
     ratios = [fitted(a, b) for a, b in zip(c, g, strict=True)]
     if len(ratios) < 2 or any(r is None for r in ratios):
@@ -260,9 +243,9 @@ def _vectors(case: Case, length: int) -> Iterator[tuple[str, ArrayOf]]:
             yield f"1/{name}", lambda case, n=name: 1 / case.inputs[n]
             yield f"{name}²", lambda case, n=name: case.inputs[n] ** 2
     if case.mask is not None and np.shape(mean(case, length)) == (length,):
-        yield "the mask's mean μ", lambda case: mean(case, length_of(case))
-        yield "1 − μ, μ being the mask's mean", lambda case: 1 - mean(case, length_of(case))
-        yield "1/μ, μ being the mask's mean", lambda case: 1 / mean(case, length_of(case))
+        yield "μ", lambda case: mean(case, length_of(case))
+        yield "(1 − μ)", lambda case: 1 - mean(case, length_of(case))
+        yield "1/μ", lambda case: 1 / mean(case, length_of(case))
 
 
 def length_of(case: Case) -> int:

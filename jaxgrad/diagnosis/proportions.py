@@ -1,9 +1,8 @@
-"""Wrong by a factor, transposed, taken from another input, or off by a multiple of something at
-hand.
+"""Closed forms that are proportional to something at hand, or off by a multiple of it.
 
-Each of these says that the closed form C, or its difference D = C − G from the true gradient G, is
-k times an array T that is known: G itself, its transpose, the gradient in another input, an input,
-ones, the identity. The factor k is measured by least squares in every case and then named
+Each hypothesis says that the closed form C, or its error D = C − G from the true gradient G, is k
+times a known array T: G itself, its transpose, the gradient in another input, an input, ones, the
+identity. The factor k is measured by least squares in every case and then named
 (`jaxgrad.diagnosis.factors`).
 """
 
@@ -13,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxgrad.diagnosis import factors
-from jaxgrad.diagnosis.cases import Case, symbols, uniform_inputs
-from jaxgrad.diagnosis.explanations import Explanation
+from jaxgrad.diagnosis.cases import Case, uniform_inputs
 from jaxgrad.diagnosis.factors import Factor
+from jaxgrad.diagnosis.hypothesis import Hypothesis
+from jaxgrad.diagnosis.symbols import symbols
 
 ArrayOf = Callable[[Case], "np.ndarray | None"]
 SLACK = 1e-7
@@ -24,11 +24,11 @@ SLACK = 1e-7
 
 @dataclass(frozen=True)
 class Cases:
-    """The cases that an explanation must hold in, and some with other probabilities of the mask, by
-    which p is told from a number.
+    """The cases that a hypothesis must hold in.
 
-    A loss or a closed form may hold a probability as a number of its own; then the others say
-    nothing. In those that are `right` an array has no error to explain.
+    In those `varied` the mask has other probabilities, by which p is distinguished from a number; a
+    loss or closed form that holds a probability as its own number makes them useless. In those that
+    are `right` an array has no error.
     """
 
     plain: Sequence[Case]
@@ -38,10 +38,9 @@ class Cases:
     def factor(
         self, of: ArrayOf, against: ArrayOf, *, wrong: bool = False
     ) -> tuple[list[float], Factor | None] | None:
-        """Fit `of` = k · `against` in every case; return k in the plain ones, and its name where it
-        has one.
+        """Fit `of` = k · `against` in every case; return k in the plain ones, and its name if any.
 
-        Where k is `wrong` it is not 1, and is told from its name by far less than from 1.
+        Where k is `wrong` it is not 1, and is far nearer to its name than to 1.
         """
         near = tolerance if wrong else lambda _: SLACK
         plain = [fitted(of(case), against(case)) for case in self.plain]
@@ -59,16 +58,12 @@ class Cases:
 
 
 def tolerance(values: Sequence[float]) -> float:
-    """Return how far factors may be from the number that names them: far less than they are from
-    1.
-    """
+    """Return how far factors may be from their name: far less than they are from 1."""
     return SLACK * min(1.0, max(abs(k - 1) for k in values) or 1.0)
 
 
 def fitted(of: np.ndarray | None, against: np.ndarray | None) -> float | None:
-    """Return k where `of` = k · `against`, or None where there is no such k or the arrays are
-    zero.
-    """
+    """Return k with `of` = k · `against`; None where there is none or an array is zero."""
     if of is None or against is None or np.shape(of) != np.shape(against):
         return None
     square = float(np.vdot(against, against))
@@ -94,12 +89,12 @@ def error(label: str) -> ArrayOf:
     return lambda case: case.claimed[label] - case.truth[label]
 
 
-def factor(label: str, cases: Cases) -> Iterator[Explanation]:
+def factor(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C = k G."""
     if not any(case.claimed[label].any() for case in cases.plain):
-        yield Explanation(
+        yield Hypothesis(
             "zero",
-            f"{label} is zero throughout, and should not be",
+            f"the closed form is zero, and the gradient in {label} is not",
             lambda case: np.zeros_like(case.truth[label]),
         )
         return
@@ -109,20 +104,20 @@ def factor(label: str, cases: Cases) -> Iterator[Explanation]:
     values, named = found
     if named is not None:
         kind = "sign" if named.text == "−1" else "factor"
-        sentence = f"{label} is {factors.said(named, cases.plain[0].sizes)}"
-        yield Explanation(
+        sentence = factors.comparison(label, named, cases.plain[0].sizes)
+        yield Hypothesis(
             kind, sentence, lambda case: named.value(symbols(case)) * case.truth[label], named
         )
     elif max(values) - min(values) <= tolerance(values) * max(map(abs, values)):
         k = values[0]
-        yield Explanation(
+        yield Hypothesis(
             "factor",
-            f"{label} is {k:.12g} times what it should be",
+            f"the closed form is {k:.12g} times the gradient in {label}",
             lambda case: k * case.truth[label],
         )
 
 
-def unnamed_factor(label: str, cases: Cases) -> Iterator[Explanation]:
+def unnamed_factor(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C = k G with a k that changes from case to case as nothing at hand does."""
     found = cases.factor(claimed(label), truth(label), wrong=True)
     if found is None or found[1] is not None:
@@ -135,22 +130,22 @@ def unnamed_factor(label: str, cases: Cases) -> Iterator[Explanation]:
         )
     )
     sentence = (
-        f"{label} is a factor times what it should be, the same for all entries, which "
-        f"changes with sizes or inputs: {shown}"
+        f"the closed form is a multiple of the gradient in {label}, by a factor that changes with "
+        f"sizes or inputs: {shown}"
     )
 
     def predict(case: Case) -> np.ndarray | None:
         k = fitted(case.claimed[label], case.truth[label])
         return None if k is None else k * case.truth[label]
 
-    yield Explanation("factor", sentence, predict)
+    yield Hypothesis("factor", sentence, predict)
 
 
 def _sizes(case: Case) -> str:
     return " ".join(f"{name}={size}" for name, size in case.sizes.items()) or "these sizes"
 
 
-def rearranged(label: str, cases: Cases) -> Iterator[Explanation]:
+def rearranged(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C is k times the transpose of G, or the gradient in another input."""
     shape = cases.plain[0].truth[label].shape
     targets: list[tuple[str, str, ArrayOf]] = []
@@ -158,18 +153,20 @@ def rearranged(label: str, cases: Cases) -> Iterator[Explanation]:
         for j in range(i):
             axes = list(range(len(shape)))
             axes[i], axes[j] = j, i
-            words = "transposed" if len(shape) == 2 else f"transposed in its axes {j} and {i}"
+            words = f"the gradient in {label} with axes {j} and {i} swapped"
+            if len(shape) == 2:
+                words = f"the transpose of the gradient in {label}"
             targets.append(
                 (
                     "transposed",
-                    f"{label} is {words}",
+                    words,
                     lambda case, a=tuple(axes): np.transpose(case.truth[label], a),
                 )
             )
     for other in cases.plain[0].truth:
         if other != label:
-            targets.append(("another input", f"{label} is the gradient in {other}", truth(other)))
-            words = f"{label} is the gradient in {other}, transposed"
+            targets.append(("another input", f"the gradient in {other}", truth(other)))
+            words = f"the transpose of the gradient in {other}"
             targets.append(
                 (
                     "another input",
@@ -180,14 +177,19 @@ def rearranged(label: str, cases: Cases) -> Iterator[Explanation]:
     for kind, words, target in targets:
         if any(same(target(case), case.truth[label]) for case in cases.plain):
             continue
-        yield from scaled(
-            kind,
-            words,
-            claimed(label),
-            target,
-            cases,
-            lambda case: np.zeros_like(case.claimed[label]),
-        )
+        found = cases.factor(claimed(label), target)
+        if found is None or found[1] is None:
+            continue
+        subject = "the closed form" if kind == "transposed" else f"the closed form for {label}"
+        named = found[1]
+
+        def predict(
+            case: Case, named: Factor = named, target: ArrayOf = target
+        ) -> np.ndarray | None:
+            direction = target(case)
+            return None if direction is None else named.value(symbols(case)) * direction
+
+        yield Hypothesis(kind, f"{subject} is {factors.times(named.text, words)}", predict)
 
 
 def same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
@@ -201,43 +203,7 @@ def same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     )
 
 
-def scaled(
-    kind: str,
-    words: str,
-    of: ArrayOf,
-    target: ArrayOf,
-    cases: Cases,
-    base: ArrayOf,
-    *,
-    said: bool = False,
-) -> Iterator[Explanation]:
-    """Explain C = base + k·T where `of` = C − base is k times the target in every case and k has a
-    name, `said` or to be added.
-    """
-    found = cases.factor(of, target)
-    if found is None or found[1] is None:
-        return
-    named = found[1]
-
-    def predict(case: Case) -> np.ndarray | None:
-        start, direction = base(case), target(case)
-        return (
-            None
-            if start is None or direction is None
-            else start + named.value(symbols(case)) * direction
-        )
-
-    suffix = (
-        ""
-        if said or named.text == "1"
-        else ", with the sign reversed"
-        if named.text == "−1"
-        else f", times {named.text}"
-    )
-    yield Explanation(kind, words + suffix, predict)
-
-
-def terms(label: str, cases: Cases) -> Iterator[Explanation]:
+def terms(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C = G + kT, with an input, its transpose, another gradient, ones or the identity as T."""
     first = cases.plain[0]
     shape = first.truth[label].shape
@@ -257,14 +223,15 @@ def terms(label: str, cases: Cases) -> Iterator[Explanation]:
             continue
         named = found[1]
         text = named.text.removeprefix("−")
-        amount = (
-            words
-            if text == "1"
-            else f"{text}·{words}"
-            if words[0] != "1"
-            else f"{text} in every entry"
-        )
-        verb = "lacks the term" if named.fraction < 0 else "has too much: the term"
-        yield from scaled(
-            "term", f"{label} {verb} {amount}", error(label), target, cases, truth(label), said=True
-        )
+        amount = f"{text} in every entry" if words[0] == "1" else factors.product_text(text, words)
+
+        def predict(case: Case, named: Factor = named, target: ArrayOf = target) -> np.ndarray:
+            return case.truth[label] + named.value(symbols(case)) * np.asarray(target(case))
+
+        yield Hypothesis("term", term_sentence(label, named, amount), predict)
+
+
+def term_sentence(label: str, factor: Factor, term: str) -> str:
+    """Return the sentence that a closed form lacks a term, or has one too many."""
+    verb = "lacks the term" if factor.fraction < 0 else "has an extra term:"
+    return f"the closed form for {label} {verb} {term}"

@@ -1,15 +1,13 @@
-"""What can be said where no exact expectation is known: simple hypotheses against sampled
-gradients.
+"""What can be diagnosed where no exact expectation is known: simple hypotheses and sampling.
 
 The true gradient G is known here as a mean Ĝ over sampled masks with its standard error s, entry by
-entry. That the closed form C is the gradient at the mean mask, or with everything kept, needs no
-sampling and is tested to rounding. That C = k G, for a k that has a name, or C = Gᵀ, is said only
-where
+entry. That the closed form C is the gradient at the mean mask, or with every entry kept, needs no
+sampling and is tested to rounding. That C = k G, for a k that has a name, or C = Gᵀ, is reported
+only where
 
     |C − k Ĝ| ≤ z |k| s    in every entry, at every choice of sizes,
 
-while every other name, and k = 1, violates it somewhere, and k is known to `SHARP`. Anything else
-is not said.
+while every other name, and k = 1, violates it somewhere, and k is known to `SHARP`.
 """
 
 import functools
@@ -23,9 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.claims.derivation import Derivation
-from jaxgrad.diagnosis.cases import Case, Setting, case, symbols
-from jaxgrad.diagnosis.explanations import Diagnosis, Explanation
+from jaxgrad.diagnosis.cases import Case, Setting, case
+from jaxgrad.diagnosis.factors import times
+from jaxgrad.diagnosis.hypothesis import Diagnosis, Hypothesis
 from jaxgrad.diagnosis.proportions import same
+from jaxgrad.diagnosis.substitutions import ALL_KEPT, AT_MEAN
+from jaxgrad.diagnosis.symbols import symbols
 from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.evidence.sampling.estimate import estimate
 from jaxgrad.masks.threefry import key_of
@@ -33,9 +34,7 @@ from jaxgrad.masks.threefry import key_of
 SAMPLES = 2**16
 """Masks that are sampled at each choice of sizes."""
 SURE = 8.0
-"""Standard errors beyond which an entry is off: one in 10¹² would be by chance, and far fewer than
-10⁵ are looked at.
-"""
+"""Standard errors beyond which an entry is off: chance takes 10⁻¹² of entries that far."""
 SHARP = 4e-3
 """The largest relative standard error of a factor that is named."""
 NEAR = 5.0
@@ -45,9 +44,7 @@ NUMBERS = ("2", "1/2", "−1", "−2", "−1/2", "3", "1/3", "4", "1/4")
 
 @dataclass(frozen=True)
 class Sample:
-    """Both sides at one draw of the inputs: the closed form, the sampled gradient and its standard
-    error.
-    """
+    """Closed form, sampled gradient and its standard error at one draw of the inputs."""
 
     case: Case
     mean: Mapping[str, np.ndarray]
@@ -67,7 +64,9 @@ def sampled(problem: Problem, labels: Sequence[str]) -> dict[str, Diagnosis]:
     """
     samples = list(_samples(problem))
     found = {
-        label: _told(label, samples) for label in labels if samples and label in samples[0].mean
+        label: _diagnosed(label, samples)
+        for label in labels
+        if samples and label in samples[0].mean
     }
     return {label: diagnosis for label, diagnosis in found.items() if diagnosis is not None}
 
@@ -98,9 +97,7 @@ def _samples(problem: Problem) -> Iterator[Sample]:
 def _at_mean(
     problem: Problem, sizes: dict[str, int], shape: tuple[int, ...], inputs: dict[str, Any]
 ) -> Setting:
-    """Return the claim at some sizes with the loss at the mean mask, whose gradient stands where
-    the truth does elsewhere.
-    """
+    """Return the claim at some sizes, with the gradient at the mean mask in place of the truth."""
     at_mean = functools.partial(_loss_at_mean, problem.derivation, shape)
     return Setting(problem, sizes, at_mean, problem.derivation.distribution(sizes), inputs)
 
@@ -113,21 +110,15 @@ def _loss_at_mean(
     )
 
 
-def _told(label: str, samples: Sequence[Sample]) -> Diagnosis | None:
+def _diagnosed(label: str, samples: Sequence[Sample]) -> Diagnosis | None:
     if all(_fits(s.claimed(label), s.mean[label], s.error[label]) for s in samples):
         return None  # sampling does not see that it is wrong
     if all(same(s.claimed(label), s.case.truth[label]) for s in samples):
-        words = (
-            f"the variance of the mask is forgotten: {label} is the gradient of the loss at "
-            f"the mean mask"
-        )
-        return _diagnosis(
-            label, "mean mask", words, [s.case.truth[label] for s in samples], samples
-        )
+        at_mean = [s.case.truth[label] for s in samples]
+        return _diagnosis(label, "mean mask", AT_MEAN.format(label), at_mean, samples)
     kept = [_kept(s)[label] for s in samples]
     if all(same(s.claimed(label), k) for s, k in zip(samples, kept, strict=True)):
-        words = f"the mask is forgotten: {label} is the gradient of the loss with everything kept"
-        return _diagnosis(label, "no mask", words, kept, samples)
+        return _diagnosis(label, "no mask", ALL_KEPT.format(label), kept, samples)
     hypotheses = [*_factors(label, samples), *_transposes(label, samples)]
     standing = [
         h
@@ -144,7 +135,7 @@ def _told(label: str, samples: Sequence[Sample]) -> Diagnosis | None:
 
 
 @dataclass(frozen=True)
-class _Hypothesis:
+class _Candidate:
     kind: str
     words: str
     means: list[np.ndarray]
@@ -159,7 +150,7 @@ def _fits(claimed: np.ndarray, mean: np.ndarray, error: np.ndarray) -> bool:
     return bool(np.all(np.abs(claimed - mean) <= SURE * error + rounding))
 
 
-def _factors(label: str, samples: Sequence[Sample]) -> Iterator[_Hypothesis]:
+def _factors(label: str, samples: Sequence[Sample]) -> Iterator[_Candidate]:
     measured = [_measured(s.claimed(label), s.mean[label], s.error[label]) for s in samples]
     if any(k is None or not spread <= SHARP * abs(k) for k, spread in measured):
         return
@@ -173,20 +164,18 @@ def _factors(label: str, samples: Sequence[Sample]) -> Iterator[_Hypothesis]:
             continue
         means = [k * s.mean[label] for k, s in zip(values, samples, strict=True)]
         errors = [abs(k) * s.error[label] for k, s in zip(values, samples, strict=True)]
-        said = {"2": "twice", "1/2": "half of", "−1": "the negative of"}.get(text, f"{text} times")
-        words = f"{label} is {said} what it should be"
+        words = f"the closed form is {times(text, f'the gradient in {label}')}"
         seen = " and ".join(
             f"{k:.4g} ± {spread:.1g}" for k, spread in measured if k is not None
         ).replace("-", "−")
         words += f", as far as {SAMPLES} samples tell: measured {seen}"
-        yield _Hypothesis("sign" if text == "−1" else "factor", words, means, errors)
+        yield _Candidate("sign" if text == "−1" else "factor", words, means, errors)
 
 
 def _measured(
     claimed: np.ndarray, mean: np.ndarray, error: np.ndarray
 ) -> tuple[float | None, float]:
-    """Return k with C = k Ĝ by least squares in units of the standard errors, and the standard
-    error of k at its largest.
+    """Return k with C = k Ĝ, by least squares in units of the standard errors, and its error.
 
     That is what it is if the errors of all entries are one and the same, as they nearly are where
     one sum over the mask is behind them.
@@ -203,9 +192,7 @@ def _measured(
 
 
 def _names(tables: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, list[float]]]:
-    """Yield factors with a name, each once: numbers, symbols of the problem, their squares, and
-    products and quotients of two.
-    """
+    """Yield each named factor once: numbers, symbols, their squares, products and quotients."""
     shared = [s for s in tables[0] if all(s in table for table in tables)]
     candidates: list[tuple[str, list[float]]] = [
         (text, [_number(text)] * len(tables)) for text in NUMBERS
@@ -239,13 +226,16 @@ def _number(text: str) -> float:
     return float(above) / float(below or 1)
 
 
-def _transposes(label: str, samples: Sequence[Sample]) -> Iterator[_Hypothesis]:
+def _transposes(label: str, samples: Sequence[Sample]) -> Iterator[_Candidate]:
     if all(
         s.mean[label].ndim == 2 and s.mean[label].shape[0] == s.mean[label].shape[1]
         for s in samples
     ):
-        words = f"{label} is transposed, as far as {SAMPLES} samples tell"
-        yield _Hypothesis(
+        words = (
+            f"the closed form is the transpose of the gradient in {label}, as far as {SAMPLES} "
+            f"samples tell"
+        )
+        yield _Candidate(
             "transposed",
             words,
             [s.mean[label].T for s in samples],
@@ -270,7 +260,7 @@ def _diagnosis(
         for s, m in zip(samples, means, strict=True)
     )
     return Diagnosis(
-        label, kind, words, left, explanation=Explanation(kind, words, lambda case: None)
+        label, kind, words, left, hypothesis=Hypothesis(kind, words, lambda case: None)
     )
 
 

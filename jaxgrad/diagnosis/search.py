@@ -1,8 +1,9 @@
-"""The search for one change of one step of a program: how a change is run, solved for and judged.
+"""The search for one edit of one step that turns a program into the right one.
 
-The traced closed form is run again and again with one operand of one step changed. A change that
-gives the true gradient in every case IS the difference between what stands there and what should;
-where the change is a factor, it is solved for in each case.
+The traced closed form is run again and again with one operand of one step changed. An edit that
+gives the true gradient in every case is the difference between what stands there and what should.
+Where the edit is a factor, it is solved for in each case. In a mirrored search the true gradient is
+edited until it is the closed form.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxgrad.diagnosis import factors
-from jaxgrad.diagnosis.cases import Case, Setting, symbols
-from jaxgrad.diagnosis.explanations import EXPLAINS
+from jaxgrad.diagnosis.cases import Case
 from jaxgrad.diagnosis.flat import Flat, Run, Step, leaves_of
+from jaxgrad.diagnosis.hypothesis import EXPLAINS, Hypothesis
+from jaxgrad.diagnosis.symbols import symbols
 
 MOST = 40_000
 """The most steps that all searches for one claim run, about a second's."""
@@ -40,8 +42,9 @@ class Edit:
 
 
 class Try:
-    """A program in one case, and what it should return: the closed form and the truth, or,
-    mirrored, the other way round.
+    """A program in one case, and what it should return.
+
+    That is the closed form and the truth or, mirrored, the other way round.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Try:
         """Run it."""
         self.flat, self.case, self.labels = flat, case, labels
         is_, ought = (case.truth, case.claimed) if mirrored else (case.claimed, case.truth)
-        run = flat.run(leaves_of(case.inputs, case.mask))
+        run = flat.run(leaves_of(case.inputs, case.mask)) if mirrored else case.run
         if run is None:
             raise ValueError("the program cannot be run step by step")
         self.run: Run = run
@@ -67,9 +70,7 @@ class Try:
         )
 
     def left(self, step: int, change: Change) -> np.ndarray | None:
-        """Return what remains of the error after a change, in units of the error; None where it
-        cannot be run.
-        """
+        """Return the error that a change leaves, relative to the error; None if it cannot run."""
         outputs = self.run.with_step(step, lambda operands: change(self, operands))
         if outputs is None:
             return None
@@ -87,12 +88,10 @@ class Try:
 
 
 class Search:
-    """The search for one change that mends the arrays `labels` in all cases whose programs have the
-    same steps.
+    """The search for one edit that corrects the arrays `labels` in all cases with the same steps.
 
     Args:
         cases: the cases.
-        flats: {setting: program}.
         labels: the arrays.
         mirrored: whether it is the true gradient that is changed until it is what the closed form
             says.
@@ -103,7 +102,6 @@ class Search:
     def __init__(
         self,
         cases: Sequence[Case],
-        flats: dict[Setting, Flat],
         labels: Sequence[str],
         *,
         mirrored: bool = False,
@@ -111,14 +109,12 @@ class Search:
         most: int = MOST,
     ) -> None:
         """Nothing is tried yet."""
-        self.flat = first = flats[cases[0].setting]
         self.labels, self.mirrored = labels, mirrored
+        self.flat = self.program(cases[0])
 
         def tries(given: Sequence[Case]) -> list[Try]:
-            alike = [
-                c for c in given if c.setting in flats and flats[c.setting].names == first.names
-            ]
-            return [Try(flats[case.setting], case, labels, mirrored=mirrored) for case in alike]
+            alike = [c for c in given if self.program(c).names == self.flat.names]
+            return [Try(self.program(case), case, labels, mirrored=mirrored) for case in alike]
 
         self.tries = tries(cases)
         self.count = len(self.tries)
@@ -126,22 +122,36 @@ class Search:
         self.steps, self.most = 0, most
         self.least = (np.inf, "")
 
+    def program(self, case: Case) -> Flat:
+        """Return the program that is changed, at the sizes of a case."""
+        return case.setting.flat_truth if self.mirrored else case.setting.flat
+
+    def attempt(self, case: Case) -> Try | None:
+        """Return a case that the search has not seen, ready; None if its steps are others."""
+        flat = self.program(case)
+        if flat.names != self.flat.names:
+            return None
+        try:
+            return Try(flat, case, self.labels, mirrored=self.mirrored)
+        except ValueError:
+            return None
+
     def found(self, stages: Sequence[Stage]) -> Edit | None:
-        """Return the first change of these kinds that mends everything."""
+        """Return the first change of these kinds that corrects everything."""
         for stage in stages:
             for edit in stage(self):
-                if edit is not None and self._mends(edit):
+                if edit is not None and self._corrects(edit):
                     return edit
                 if self.steps > self.most:
                     return None
         return None
 
     def _left(self, number: int, step: int, change: Change) -> np.ndarray | None:
-        self.steps += self.tries[number].run.cost(step)
+        self.steps += self.tries[number].flat.costs[step]
         return self.tries[number].left(step, change)
 
-    def _mends(self, edit: Edit) -> bool:
-        """Say whether a change mends the arrays in all cases."""
+    def _corrects(self, edit: Edit) -> bool:
+        """Say whether a change corrects the arrays in all cases."""
         for number in range(self.count):
             left = self._left(number, edit.step, edit.change)
             size = np.inf if left is None else float(np.abs(left).max(initial=0.0))
@@ -176,9 +186,7 @@ class Search:
         return found
 
     def name(self, values: Sequence[float]) -> factors.Factor | None:
-        """Name a factor, by its values with other probabilities of the mask too where all have
-        one.
-        """
+        """Name a factor, also by its values at other probabilities of the mask if all have one."""
         known = [symbols(t.case) for t in self.tries]
         named = None
         if len(values) == len(self.tries) > self.count:
@@ -205,7 +213,7 @@ class Search:
     def _polished(
         self, number: int, step: int, of: Callable[[float], Change], k: float
     ) -> float | None:
-        """Improve a factor by Newton's method until it mends the case."""
+        """Improve a factor by Newton's method until it corrects the case."""
         for _ in range(8):
             now = self._left(number, step, of(k))
             if now is None:
@@ -225,3 +233,41 @@ def with_operand(operands: list[np.ndarray], j: int, new: np.ndarray | None) -> 
     if new is None:
         raise ValueError("there is nothing to put there")
     return [*operands[:j], np.asarray(new, operands[j].dtype), *operands[j + 1 :]]
+
+
+def on(step: Step, j: int, f: Callable[[Try, np.ndarray], "np.ndarray | None"]) -> Change:
+    """Return the change that replaces operand j of a step by a function of it."""
+    return lambda t, operands: step(with_operand(operands, j, f(t, operands[j])))
+
+
+def edit_hypotheses(search: Search, edit: Edit, labels: Sequence[str]) -> dict[str, Hypothesis]:
+    """Return, for each array that an edit corrects, what is wrong.
+
+    Where programs differ in their steps from one choice of sizes to another, nothing is predicted
+    at the others.
+    """
+    where, text = search.flat.steps[edit.step].place
+    tries = {t.case: t for t in search.tries}
+    outputs: dict[Case, dict[str, np.ndarray] | None] = {}
+
+    def predict(case: Case, label: str) -> np.ndarray | None:
+        if case not in outputs:
+            attempt = tries.get(case) or search.attempt(case)
+            outputs[case] = None if attempt is None else attempt.outputs(edit)
+        edited = outputs[case]
+        if edited is None:
+            return None
+        if search.mirrored:
+            return edited[label]
+        return case.claimed[label] - edited[label] + case.truth[label]
+
+    def sentence(label: str) -> str:
+        subject = f"the closed form for {label}"
+        if search.mirrored:
+            return f"{subject} {edit.words}"
+        return f"{subject} is wrong{f' in `{text}` ({where})' if text else ''}: {edit.words}"
+
+    return {
+        label: Hypothesis(edit.kind, sentence(label), lambda case, k=label: predict(case, k))
+        for label in labels
+    }

@@ -1,9 +1,8 @@
-"""The gradient of another problem: some input forgotten, swapped or squared, another mask, or right
-on part of the domain.
+"""Closed forms that are the gradient of another problem: another input, or another mask.
 
-Each of these evaluates the TRUE gradient with something changed, and asks whether the closed form
-is that. So a cotangent that is ignored is a gradient at a cotangent of ones, and a forgotten
-variance term is the gradient of the loss at the mean mask.
+Each hypothesis evaluates the TRUE gradient with something changed, and asks whether the closed form
+is that. So an ignored cotangent is a gradient at a cotangent of ones, and a missing variance term
+is the gradient of the loss at the mean mask.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,25 +12,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.diagnosis.cases import Case, Program, Setting, uniform_inputs
-from jaxgrad.diagnosis.explanations import Explanation, zero
+from jaxgrad.diagnosis.hypothesis import Hypothesis
 from jaxgrad.diagnosis.proportions import Cases, same
 from jaxgrad.masks import FeatureBernoulli
 
 _CHANGES: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
-    ("taken for ones, that is, ignored", "ones", np.ones_like),
-    ("forgotten, as if it were 0", "zeros", np.zeros_like),
-    ("squared", "square", np.square),
-    ("taken with the wrong sign", "sign of an input", np.negative),
-    ("replaced by its absolute value", "absolute value", np.abs),
-    ("used transposed", "transposed input", lambda x: x.T),
-    ("doubled", "doubled input", lambda x: 2 * x),
-    ("halved", "halved input", lambda x: x / 2),
+    ("ignores {0}: it uses 1 in its place", "ones", np.ones_like),
+    ("ignores {0}: it uses 0 in its place", "zeros", np.zeros_like),
+    ("uses {0}² in place of {0}", "square", np.square),
+    ("uses −{0} in place of {0}", "sign of an input", np.negative),
+    ("uses |{0}| in place of {0}", "absolute value", np.abs),
+    ("uses {0}ᵀ in place of {0}", "transposed input", lambda x: x.T),
+    ("uses 2·{0} in place of {0}", "doubled input", lambda x: 2 * x),
+    ("uses {0}/2 in place of {0}", "halved input", lambda x: x / 2),
 )
+AT_MEAN = (
+    "the closed form for {} ignores the variance of the mask: it is the gradient at the mean mask"
+)
+ALL_KEPT = "the closed form for {} ignores the mask: it is the gradient with every entry kept"
 _TO_BE_SQUARE = frozenset({"transposed input"})
 _IGNORED = frozenset({"ones", "zeros"})
 
 
-def inputs(label: str, cases: Cases) -> Iterator[Explanation]:
+def inputs(label: str, cases: Cases) -> Iterator[Hypothesis]:
     """C is the gradient at inputs of which one is changed, or two are swapped."""
     first = cases.plain[0]
     arrays = uniform_inputs(first)
@@ -53,13 +56,13 @@ def inputs(label: str, cases: Cases) -> Iterator[Explanation]:
                 label,
                 first,
                 found,
-                f"in {label}, {name} is {words}",
+                f"the closed form for {label} {words.format(name)}",
                 lambda case, n=name, f=change: {n: f(case.inputs[n])},
             )
     for i, a in enumerate(order):
         for b in order[:i]:
             if arrays[a].shape == arrays[b].shape:
-                words = f"in {label}, {b} and {a} are swapped"
+                words = f"the closed form for {label} swaps {b} and {a}"
                 yield from _seen(
                     label,
                     first,
@@ -74,16 +77,14 @@ def inputs(label: str, cases: Cases) -> Iterator[Explanation]:
     ]
     shape = first.truth[label].shape
     if square and len(shape) == 2 and shape[0] == shape[1]:
-        yield Explanation(
-            "order of factors", f"the factors of {label} stand in the wrong order",
+        yield Hypothesis(
+            "order of factors", f"the closed form for {label} multiplies in the wrong order",
             lambda case: case.at({n: np.asarray(case.inputs[n]).T for n in square})[label].T,
         )  # fmt: skip
 
 
 def _reads(label: str, name: str, cases: Cases) -> bool:
-    """Say whether the closed form depends on an input, as far as the other draws at the same sizes
-    tell.
-    """
+    """Say whether the closed form depends on an input, as far as other draws show."""
     pairs = [
         (a, b) for a in cases.plain for b in cases.plain if a is not b and a.setting is b.setting
     ]
@@ -95,45 +96,33 @@ def _reads(label: str, name: str, cases: Cases) -> bool:
 
 def _seen(
     label: str, first: Case, kind: str, words: str, changed: Callable[[Case], dict[str, Any]]
-) -> Iterator[Explanation]:
-    """Yield the explanation if the change makes a difference to the true gradient."""
+) -> Iterator[Hypothesis]:
+    """Yield the hypothesis if the change makes a difference to the true gradient."""
     with np.errstate(all="ignore"):
         other = first.at(changed(first))[label]
     if np.all(np.isfinite(other)) and not same(other, first.truth[label]):
-        yield Explanation(kind, words, lambda case: case.at(changed(case))[label])
+        yield Hypothesis(kind, words, lambda case: case.at(changed(case))[label])
 
 
-def masks(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is the gradient under another mask: its mean, its complement, none at all, or independent
-    entries.
-    """
+def masks(label: str, cases: Cases) -> Iterator[Hypothesis]:
+    """C is the gradient under another mask: its mean, its complement, none, independent entries."""
     if cases.plain[0].setting.problem.derivation.mask is None:
         return
-    told = (
-        (
-            "mean mask",
-            "the variance of the mask is forgotten: {} is the gradient of the loss at the "
-            "mean mask",
-            _at_mean,
-        ),
+    for kind, words, loss_of in (
+        ("mean mask", AT_MEAN, _at_mean),
         (
             "complement",
-            "the mask is taken for its complement: {} is the gradient under 1 − m",
-            _at_complement,
+            "the closed form for {} uses the complement 1 − m of the mask m",
+            _complement,
         ),
-        (
-            "no mask",
-            "the mask is forgotten: {} is the gradient of the loss with everything kept",
-            _at_ones,
-        ),
+        ("no mask", ALL_KEPT, _at_ones),
         (
             "mask family",
-            "the entries of the mask are taken for independent: {} is right for coins of the same "
-            "means",
+            "the closed form for {} takes the entries of the mask for independent: it is right for "
+            "independent entries with the same means",
             _independent,
         ),
-    )
-    for kind, words, loss_of in told:
+    ):
         programs: dict[Setting, Program | None] = {}
 
         def predict(
@@ -148,7 +137,7 @@ def masks(label: str, cases: Cases) -> Iterator[Explanation]:
 
         first = cases.plain[0]
         if not same(predict(first), first.truth[label]):
-            yield Explanation(kind, words.format(label), predict)
+            yield Hypothesis(kind, words.format(label), predict)
 
 
 Loss = Callable[[dict[str, Any], Any], Any]
@@ -170,7 +159,7 @@ def _at_ones(setting: Setting) -> Loss:
     return lambda x, mask: derivation.loss(**derivation.in_order({**x, "mask": jnp.ones(shape)}))
 
 
-def _at_complement(setting: Setting) -> Loss | None:
+def _complement(setting: Setting) -> Loss | None:
     return _expected(setting, complement=True)
 
 
@@ -201,115 +190,3 @@ def _expected(
 
 
 _LIMITS = {"enumeration": 2**9, "rows": 2**9, "coins": 2**13, "moments": 2**13}
-
-
-# --- right on part of the domain ---
-
-Map = Callable[[np.ndarray], np.ndarray]
-
-
-def _polar(x: np.ndarray) -> np.ndarray:
-    """Return the orthogonal matrix nearest to a square one."""
-    u, _, v = np.linalg.svd(x)
-    return u @ v
-
-
-_REGIONS: tuple[tuple[str, Map, bool], ...] = (
-    ("positive", lambda x: np.where(x > 0, x, np.abs(x) + 0.1), False),
-    ("negative", lambda x: np.where(x < 0, x, -np.abs(x) - 0.1), False),
-    ("symmetric", lambda x: (x + x.T) / 2, True),
-    ("antisymmetric", lambda x: (x - x.T) / 2, True),
-    ("orthogonal", _polar, True),
-    ("between −1 and 1", lambda x: np.where(np.abs(x) <= 1, x, np.sin(x)), False),
-    ("greater than 1", lambda x: np.where(x > 1, x, 1.1 + np.abs(x)), False),
-    (
-        "of sum one along its last axis",
-        lambda x: x + (1 - x.sum(axis=-1, keepdims=True)) / x.shape[-1],
-        False,
-    ),
-    ("of mean zero along its last axis", lambda x: x - x.mean(axis=-1, keepdims=True), False),
-    (
-        "of unit length along its last axis",
-        lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True),
-        False,
-    ),
-)
-"""Parts of a domain, larger ones first: the words, a map onto it that leaves what lies in it, and
-whether it is for square matrices.
-
-A draw is moved no more than it must be, so that a value at which the closed form is wrong speaks
-against each region it lies in.
-"""
-
-
-def regions(label: str, cases: Cases) -> Iterator[Explanation]:
-    """C is right where an input is positive, symmetric, of sum one … and wrong elsewhere; discrete
-    inputs have no such parts.
-    """
-    first = cases.plain[0]
-    discrete = first.setting.problem.discrete(first.sizes)
-    arrays = {name: x for name, x in uniform_inputs(first).items() if name not in discrete}
-    for words, onto, square in _REGIONS:
-        for name, x in arrays.items():
-            if (square and (x.ndim != 2 or x.shape[0] != x.shape[1])) or (
-                not square and not x.ndim and "axis" in words
-            ):
-                continue
-
-            def holds(case: Case, n: str = name, onto: Map = onto) -> bool:
-                return _right_at(case, label, {**case.inputs, n: onto(np.asarray(case.inputs[n]))})
-
-            with np.errstate(all="ignore"):
-                if not all(holds(case) for case in cases.plain):
-                    continue
-                beyond = any(_outside(np.asarray(case.inputs[name]), onto) for case in cases.right)
-                beyond = beyond or any(_beyond(case, label, name, onto) for case in cases.plain)
-            only = f"{label} is right only where {name} is {words}"
-            sentence = (
-                f"{label} is right where {name} is {words}, and at other points too, but not "
-                f"everywhere"
-                if beyond
-                else only
-            )
-            yield Explanation(
-                "region", sentence, lambda case, h=holds: case.claimed[label] if h(case) else None
-            )
-
-
-_BEYOND = (0.1, 0.3, 0.6)
-"""How far outside of a region it is looked whether the closed form is right there too: parts of the
-way back to the draw.
-"""
-
-
-def _outside(x: np.ndarray, onto: Map) -> bool:
-    return not same(onto(x), x)
-
-
-def _beyond(case: Case, label: str, name: str, onto: Map) -> bool:
-    """Say whether the closed form is right at some point outside of a region, too: near it, or
-    where its entries are right.
-    """
-    x = np.asarray(case.inputs[name])
-    inside = onto(x)
-    points = [inside + part * (x - inside) for part in _BEYOND]
-    if x.shape == case.truth[label].shape:
-        points.append(
-            np.where(zero(case.claimed[label] - case.truth[label], case.scale(label)), x, inside)
-        )
-    return any(
-        _outside(z, onto) and _right_at(case, label, {**case.inputs, name: z}) for z in points
-    )
-
-
-def _right_at(case: Case, label: str, changed: dict[str, Any]) -> bool:
-    claimed = case.setting.closed(changed, case.mask)[label]
-    true = case.setting.truth(changed, case.mask)[label]
-    scale = max(float(np.abs(claimed).max(initial=0.0)), float(np.abs(true).max(initial=0.0)))
-    if (
-        not np.all(np.isfinite(claimed))
-        or not np.all(np.isfinite(true))
-        or scale <= 1e-6 * case.scale(label)
-    ):
-        return False
-    return bool(zero(claimed - true, scale).all())

@@ -27,11 +27,14 @@ def sentence(claim, evidence=("certificate", "autodiff")):
 @pytest.mark.parametrize(
     ("factor", "words"),
     [
-        (lambda m, n: 2, "x is twice what it should be"),
-        (lambda m, n: -1, "x is the negative of what it should be"),
-        (lambda m, n: 2 / (m * n), "x is 2/(m·n) times what it should be"),
-        (lambda m, n: m / (m - 1), "x is m/(m−1) times what it should be"),
-        (lambda m, n: 1.2345678, "x is 6172839/5000000 (≈ 1.2345678) times what it should be"),
+        (lambda m, n: 2, "the closed form is 2 times the gradient in x"),
+        (lambda m, n: -1, "the closed form is minus the gradient in x"),
+        (lambda m, n: 2 / (m * n), "the closed form is 2/(m·n) times the gradient in x"),
+        (lambda m, n: m / (m - 1), "the closed form is m/(m−1) times the gradient in x"),
+        (
+            lambda m, n: 1.2345678,
+            "the closed form is 6172839/5000000 (≈ 1.2345678) times the gradient in x",
+        ),
     ],
 )
 def test_a_factor_is_confirmed_by_exact_arithmetic_and_a_decimal_becomes_its_fraction(
@@ -39,7 +42,7 @@ def test_a_factor_is_confirmed_by_exact_arithmetic_and_a_decimal_becomes_its_fra
 ):
     told = sentence(square(factor))
     assert told.startswith(words)
-    assert "exactly, over finite fields, at 2 choices of sizes" in told
+    assert "exact in finite fields at 2 choices of sizes" in told
 
 
 def test_without_a_certificate_nothing_is_said_of_finite_fields():
@@ -50,9 +53,9 @@ def test_without_a_certificate_nothing_is_said_of_finite_fields():
 @pytest.mark.parametrize(
     ("factor", "words"),
     [
-        (lambda m, n: 2 / 3, "x is 2/3 times"),
-        (lambda m, n: 1 / (m - 1), "x is 1/(m−1) times"),
-        (lambda m, n: m / n, "x is m/n times"),
+        (lambda m, n: 2 / 3, "the closed form is 2/3 times"),
+        (lambda m, n: 1 / (m - 1), "the closed form is 1/(m−1) times"),
+        (lambda m, n: m / n, "the closed form is m/n times"),
     ],
 )
 def test_a_factor_that_rounding_hides_is_named_by_exact_arithmetic(factor, words):
@@ -73,7 +76,9 @@ def test_a_factor_that_rounding_hides_is_named_by_exact_arithmetic(factor, words
 
 def test_a_factor_too_close_to_one_for_floating_point_is_a_fraction():
     told = sentence(square(lambda m, n: 1 + 1e-10), "certificate")
-    assert told.startswith("x is 10000000001/10000000000 (≈ 1.0000000001) times what it should be")
+    assert told.startswith(
+        "the closed form is 10000000001/10000000000 (≈ 1.0000000001) times the gradient in x"
+    )
 
 
 def test_the_probability_of_a_mask_that_stands_as_a_number_in_the_loss_is_named_and_exact():
@@ -85,10 +90,10 @@ def test_the_probability_of_a_mask_that_stands_as_a_number_in_the_loss_is_named_
         mask=masks.Bernoulli(0.6),
     )
     told = sentence(claim, ("certificate", "expectation"))
-    assert told.startswith("w is 3/5 times") or told.startswith("w is p times")
-    assert "exactly" in told
+    assert told.startswith(("the closed form is 3/5 times", "the closed form is p times"))
+    assert "exact in finite fields" in told
 
 
 def test_a_ratio_that_is_not_the_same_for_all_entries_is_no_factor():
     claim = square(lambda m, n: jnp.arange(1.0, n + 1))
-    assert "over finite fields" not in sentence(claim)
+    assert "finite fields" not in sentence(claim)

@@ -37,17 +37,26 @@ def right(w, u, v, x):
 
 
 NAMED = [
-    (lambda w, u, v, x: right(w, u, v, x) - 3 * jnp.outer(u, v), "w lacks the term 3·u vᵀ"),
-    (lambda w, u, v, x: right(w, u, v, x) + 3 * jnp.outer(u, v), "w has too much: the term 3·u vᵀ"),
+    (
+        lambda w, u, v, x: right(w, u, v, x) - 3 * jnp.outer(u, v),
+        "the closed form for w lacks the term 3·u vᵀ",
+    ),
+    (
+        lambda w, u, v, x: right(w, u, v, x) + 3 * jnp.outer(u, v),
+        "the closed form for w has an extra term: 3·u vᵀ",
+    ),
     (
         lambda w, u, v, x: right(w, u, v, x) - jnp.outer(x.sum(0), v) / len(x),
-        "w lacks the term 1/m·(xᵀ 1) vᵀ",
+        "the closed form for w lacks the term 1/m·(xᵀ 1) vᵀ",
     ),
     (
         lambda w, u, v, x: right(w, u, v, x) + u[:, None],
-        "w has too much: the term u in every column",
+        "the closed form for w has an extra term: u in every column",
     ),
-    (lambda w, u, v, x: right(w, u, v, x) - 2 * v, "w lacks the term 2·v in every row"),
+    (
+        lambda w, u, v, x: right(w, u, v, x) - 2 * v,
+        "the closed form for w lacks the term 2·v in every row",
+    ),
 ]
 
 
@@ -69,7 +78,8 @@ def test_an_outer_product_of_vectors_that_are_not_at_hand_is_told_as_a_term_of_r
     sentence = told(bilinear("rank one", gradient))["w"].sentence
     assert (
         sentence
-        == "w is off by a term of rank one: an outer product is left out, or should not be there"
+        == "the closed form for w is off by a matrix of rank one, as where an outer product is "
+        "missing or should not be there"
     )
 
 
@@ -78,10 +88,7 @@ def test_one_known_vector_of_a_term_of_rank_one_is_named():
         return {"w": right(w, u, v, x) + jnp.outer(far(u), v) + jnp.outer(far(x[0]), v)}
 
     sentence = told(bilinear("rank one", gradient))["w"].sentence
-    assert (
-        "a term of rank one: an outer product, whose rows are multiples of v, is left out"
-        in sentence
-    )
+    assert "off by a matrix of rank one whose rows are multiples of v" in sentence
 
 
 def test_nothing_is_said_of_rank_one_where_the_gradient_has_rank_one_itself():
@@ -108,9 +115,9 @@ def test_nothing_is_said_of_rank_one_where_the_error_has_rank_two():
 
 
 ALONG = [
-    (lambda x: far(x.mean(0)).mean(), "the same in every entry"),
-    (lambda x: far(x.mean(0)), "the same in every row"),
-    (lambda x: far(x.mean(1))[:, None], "the same in every column"),
+    (lambda x: far(x.mean(0)).mean(), "by the same amount in every entry"),
+    (lambda x: far(x.mean(0)), "by the same amounts in every row"),
+    (lambda x: far(x.mean(1))[:, None], "by the same amounts in every column"),
 ]
 
 
@@ -132,6 +139,6 @@ def test_a_gradient_that_is_the_same_in_every_row_is_not_told_to_be_off_by_what_
         gradient=lambda x: {"x": 0 * x + far(x.mean(0)) + far(x.mean(0) ** 2)},
         shapes={"x": "m n"},
     )
-    assert "the same in every" not in "".join(
+    assert "by the same amount" not in "".join(
         diagnosis.sentence for diagnosis in told(claim).values()
     )

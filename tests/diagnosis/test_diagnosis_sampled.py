@@ -31,19 +31,20 @@ def product(change, shape="5 6", prob=0.6):
 MISTAKES = [
     (
         lambda g, x, w, mask: 2 * g,
-        "w is twice what it should be, as far as 65536 samples tell: measured",
+        "the closed form is 2 times the gradient in w, as far as 65536 samples tell: measured",
     ),
-    (lambda g, x, w, mask: -g, "w is the negative of what it should be"),
-    (lambda g, x, w, mask: g / mask.prob, "w is 1/p times what it should be"),
-    (lambda g, x, w, mask: g * (1 - mask.prob), "w is (1−p) times what it should be"),
-    (lambda g, x, w, mask: g * mask.prob**2, "w is p² times what it should be"),
+    (lambda g, x, w, mask: -g, "the closed form is minus the gradient in w"),
+    (lambda g, x, w, mask: g / mask.prob, "the closed form is 1/p times the gradient in w"),
+    (lambda g, x, w, mask: g * (1 - mask.prob), "the closed form is (1−p) times the gradient in w"),
+    (lambda g, x, w, mask: g * mask.prob**2, "the closed form is p² times the gradient in w"),
     (
         lambda g, x, w, mask: jnp.exp(0.6 * jnp.sum(x * w) / 8) * 0.6 * x / 8,
-        "w is the gradient of the loss at the mean mask",
+        "the closed form for w ignores the variance of the mask: it is the gradient at the mean "
+        "mask",
     ),
     (
         lambda g, x, w, mask: jnp.exp(jnp.sum(x * w) / 8) * x / 8,
-        "w is the gradient of the loss with everything kept",
+        "the closed form for w ignores the mask: it is the gradient with every entry kept",
     ),
 ]
 
@@ -55,7 +56,7 @@ def test_a_simple_mistake_is_named_by_sampling(change, words):
 
 def test_a_transpose_is_named_by_sampling():
     assert (
-        "w is transposed, as far as 65536 samples tell"
+        "the closed form is the transpose of the gradient in w, as far as 65536 samples tell"
         in told(product(lambda g, *_: g.T, "5 5"))["w"].sentence
     )
 
@@ -78,7 +79,7 @@ def test_verify_tells_it():
     report = jg.verify(product(lambda g, *_: 2 * g), evidence="monte_carlo")
     assert (
         report.verdict == Verdict.REFUTED
-        and "w is twice what it should be" in report.findings[0].diagnosis
+        and "the closed form is 2 times the gradient in w" in report.findings[0].diagnosis
     )
 
 
