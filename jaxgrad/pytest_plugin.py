@@ -169,7 +169,7 @@ class DerivationItem(pytest.Item):
             return str(excinfo.value)
         from jaxgrad.claims import user_errors
 
-        return user_errors.tell(excinfo.value, self.derivation) or super().repr_failure(
+        return user_errors.user_message(excinfo.value, self.derivation) or super().repr_failure(
             excinfo, style
         )
 

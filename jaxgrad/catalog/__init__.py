@@ -1,5 +1,4 @@
-"""The derivations that ship: from the inner product to the expected gradient of a masked
-autoencoder.
+"""The claims that ship, from the inner product to the masked autoencoder's expected gradient.
 
 Each module is one family: pure functions for the losses and for their closed forms, and the claims
 in `DERIVATIONS`.

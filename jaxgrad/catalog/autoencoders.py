@@ -51,9 +51,7 @@ def sample_gradient(
 def batch_loss(
     x: Float[Array, "m n"], w1: Float[Array, "p n"], w2: Float[Array, "n p"]
 ) -> Float[Array, ""]:
-    """Return 1/m ‖XW1ᵀW2ᵀ − X‖², the squared reconstruction error per sample, as a sum over the
-    batch.
-    """
+    """Return 1/m ‖XW1ᵀW2ᵀ − X‖², the squared reconstruction error per sample."""
     return jnp.sum((x @ w1.T @ w2.T - x) ** 2) / x.shape[0]
 
 
@@ -80,8 +78,7 @@ def masked_loss(
     w2: Float[Array, "n p"],
     mask: Float[Array, "m n"],
 ) -> Float[Array, ""]:
-    """Return mean ((M∘X)W1ᵀW2ᵀ − X)²: the whole sample, reconstructed from what the mask leaves of
-    it.
+    """Return mean ((M∘X)W1ᵀW2ᵀ − X)²: the whole sample, reconstructed from its masked entries.
 
     >>> x = jnp.ones((1, 2))
     >>> float(masked_loss(x, jnp.eye(2), jnp.eye(2), jnp.array([[1.0, 0.0]])))

@@ -1,22 +1,26 @@
-"""Denoising losses under random masks: on what was dropped, with emphasis, under dropout, and their
-minimiser.
+"""Denoising losses under random masks, and their expected gradients.
 
 Symbols: x holds m samples as rows, (m, n), and G = XᵀX. M is a mask of independent coins over x,
 with mean mu (n,) and second moment S (n, n) of a row; B is a linear map (n, n) that reconstructs, B
 = W2W1 with an encoder w1 (p, n) and a decoder w2 (n, p). B° is B with its diagonal set to zero.
 
-1.  On dropped entries alone the loss is cubic in the mask. Entry j is dropped with probability 1 − μ_j, and what it is
-    reconstructed from are the OTHER entries, since its own is not there. Coins of different entries are independent, hence
+1. On dropped entries alone the loss is cubic in the mask. Entry j is dropped with probability 1 −
+    μ_j, and is reconstructed from the OTHER entries, since its own is not there. Coins of different
+    entries are independent, hence
 
         E (1 − m_j) (Σ_k B_jk m_k x_k − x_j)² = (1 − μ_j) E (Σ_k B°_jk m_k x_k − x_j)²
 
     which is quadratic again: the masked autoencoder's expected loss, with B° for B and row j
     weighted by 1 − μ_j.
-2.  The loss on kept entries is the whole loss less that on the dropped ones, so weights of both need nothing new.
-3.  Inverted dropout, m_j x_j / p, leaves the mean of x as it is and adds the variance x_j² (1 − p)/p: a ridge penalty on w,
-    weighted by how large each feature is.
-4.  The marginalised denoising autoencoder sets the expected gradient of ‖(M∘X)Wᵀ − X‖² to zero, W(S∘G) = G diag(μ), and so has
-    its minimiser in closed form.
+
+2. The loss on kept entries is the whole loss less that on the dropped ones, so weights of both need
+    nothing new.
+
+3. Inverted dropout, m_j x_j / p, leaves the mean of x as it is and adds the variance x_j² (1 −
+    p)/p: a ridge penalty on w, weighted by the size of each feature.
+
+4. The marginalised denoising autoencoder sets the expected gradient of ‖(M∘X)Wᵀ − X‖² to zero,
+    W(S∘G) = G diag(μ), and so has its minimiser in closed form.
 
 Sources: 1. K. He et al. 2022, arXiv 2111.06377, sec. 3; 2. P. Vincent et al., *JMLR* 11 (2010)
 3371–3408, sec. 3.3 and 4.1; 3. N. Srivastava et al., *JMLR* 15 (2014) 1929–1958, sec. 9.1; 4. M.
@@ -84,8 +88,9 @@ def emphasised_loss(
     beta: Float[Array, ""],
     mask: Float[Array, "m n"],
 ) -> Float[Array, ""]:
-    """Return 1/(mn) Σ (α(1 − M) + βM) ∘ ((M∘X)W1ᵀW2ᵀ − X)²: weight α on dropped entries and β on
-    kept ones.
+    """Return 1/(mn) Σ (α(1 − M) + βM) ∘ ((M∘X)W1ᵀW2ᵀ − X)².
+
+    Dropped entries have the weight α, kept ones β.
 
     >>> x, eye = jnp.ones((1, 2)), jnp.eye(2)
     >>> float(emphasised_loss(x, eye, 2 * eye, 3.0, 4.0, mask=jnp.array([[1.0, 0.0]])))
@@ -115,8 +120,9 @@ def dropout_loss(
     y: Float[Array, "m p"],
     mask: Float[Array, "m n"],
 ) -> Float[Array, ""]:
-    """Return 1/m ‖(M∘X/p)Wᵀ + b − Y‖², a linear layer under inverted dropout that keeps with
-    probability p = KEEP.
+    """Return 1/m ‖(M∘X/p)Wᵀ + b − Y‖², a linear layer under inverted dropout.
+
+    An entry is kept with probability p = KEEP.
 
     >>> float(
     ...     dropout_loss(
@@ -139,8 +145,9 @@ def dropout_expected_gradient(
     y: Float[Array, "m p"],
     mask: Bernoulli,
 ) -> dict[str, Array]:
-    """Return the gradients of E[dropout_loss] = 1/m (‖R‖² + (1−p)/p Σ_j ‖X_·j‖² ‖W_·j‖²), with R =
-    XWᵀ + b − Y.
+    """Return the gradients of E[dropout_loss].
+
+    It is 1/m (‖R‖² + (1−p)/p Σ_j ‖X_·j‖² ‖W_·j‖²), with R = XWᵀ + b − Y.
 
     ∇W = 2/m (RᵀX + (1−p)/p W diag(XᵀX)), ∇b = 2/m Rᵀ1, ∇X = 2/m (RW + (1−p)/p X diag(WᵀW)).
     """

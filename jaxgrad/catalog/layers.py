@@ -22,8 +22,7 @@ GRIEWANK = "Griewank and Walther, Evaluating Derivatives (2008), ch. 3"
 
 
 def with_zeros(key: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-    """Draw standard normals of which every third is set to exactly 0, so that a kink at 0 is among
-    the points tried.
+    """Draw standard normals with every third set to exactly 0, where the kink lies.
 
     >>> with_zeros(jax.random.key(0), (7,)).tolist().count(0.0)
     2
@@ -97,8 +96,7 @@ def vsum_vjp(x: Float[Array, "n m p"], cotangent: Float[Array, ""]) -> dict[str,
 
 
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return max(x, 0); its derivative at the kink x = 0 is taken to be 0, as torch and JAX take
-    it.
+    """Return max(x, 0); its derivative at the kink x = 0 is 0, as in torch and JAX.
 
     >>> relu(jnp.array([-1.0, 0.0, 2.0])).tolist()
     [0.0, 0.0, 2.0]

@@ -79,8 +79,9 @@ def perceptron_loss(
 def perceptron_gradient(
     x: Float[Array, "m n"], y: Float[Array, "m k"], layers: Layers
 ) -> tuple[Array, tuple[tuple[Array, Array], ...]]:
-    """Return ∂L/∂x = delta_1 w_1, and (∂L/∂w_l, ∂L/∂b_l) = (delta_lᵀ a_(l−1), Σ rows of delta_l) of
-    every layer.
+    """Return the gradients ∂L/∂x, ∂L/∂w_l and ∂L/∂b_l of every layer.
+
+    They are delta_1 w_1, delta_lᵀ a_(l−1) and the sum of the rows of delta_l.
     """
     record = forward(x, layers)
     products = [
@@ -91,8 +92,7 @@ def perceptron_gradient(
 
 
 def first_unit_off(key: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "out *in"]:
-    """Draw standard normals for a weight or a bias, with 0 for the first unit of an odd number of
-    units, three or more.
+    """Draw standard normals; the first unit is 0 where their number is odd and at least 3.
 
     A unit without weight and bias meets every sample exactly at the kink of its ReLU, so the gate
     there is tried too. An even number of units is in general position, where all entries of the
@@ -107,8 +107,7 @@ def first_unit_off(key: Array, shape: tuple[int, ...]) -> Float[np.ndarray, "out
 
 
 def perceptron_derivation(depth: int, name: str = "relu_mlp") -> Derivation:
-    """Build the claim for a ReLU perceptron of `depth` layers: its gradient in x and in every
-    weight and bias.
+    """Build the claim for a ReLU perceptron of `depth` layers, in x and all weights and biases.
 
     Args:
         depth: number of layers, at least 1; the inputs are x, w1, b1, … up to that number, and y.

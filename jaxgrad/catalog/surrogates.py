@@ -1,13 +1,14 @@
 """Linear maps that stand in for a gated layer, and the experiment that compares them.
 
-A gated layer sends the rows of g, (b, d), through w, (d, h), multiplies by gates r, (b, h), and sends the result through w2,
-(h, e):  gp = ((g w) ∘ r) w2. Three linear maps m, (d, e), are asked to do the same by gp ≈ g m:
+A gated layer sends the rows of g, (b, d), through w, (d, h), multiplies by gates r, (b, h), and
+sends the result through w2, (h, e): gp = ((g w) ∘ r) w2. Three linear maps m, (d, e), are asked to
+do the same by gp ≈ g m:
 
     ridge map         M2 = (GᵀG + δI)⁻¹ GᵀGp, which fits one batch
     mean-gate map     M3 = W diag(r̄) W2, which puts the mean r̄ of the gates in their place
     least-squares map M = YXᵀ(XXᵀ)⁻¹, which fits the columns of Y ≈ M X
 
-Each is said to be the solution of something, and that is how each becomes a claim on a gradient. M2
+Each is the solution of something, and so becomes a claim on a gradient. M2
 and M are where a quadratic is smallest: the gradient at ANY point is the Hessian times the way from
 the solution, which vanishes at the solution and nowhere else. M3 is an expectation: the expected
 gradients of the randomly gated map are those of the linear map M3.
@@ -81,8 +82,7 @@ def mean_gate_gradient(
 def ridge_map(
     g: Float[Array, "b d"], gp: Float[Array, "b e"], delta: Float[Array, ""]
 ) -> Float[Array, "d e"]:
-    """Return M2 = (GᵀG + δI)⁻¹GᵀGp, or where b < d the same as Gᵀ(GGᵀ + δI)⁻¹Gp, the smaller
-    system.
+    """Return M2 = (GᵀG + δI)⁻¹GᵀGp or, where b < d, the smaller system Gᵀ(GGᵀ + δI)⁻¹Gp.
 
     Args:
         g: inputs, one sample a row.
@@ -114,8 +114,9 @@ def ridge_gradient(
 
 
 def least_squares_map(x: Float[Array, "d k"], y: Float[Array, "e k"]) -> Float[Array, "e d"]:
-    """Return M = YXᵀ(XXᵀ)⁻¹, the best linear map from the columns of X to those of Y; X needs full
-    row rank.
+    """Return M = YXᵀ(XXᵀ)⁻¹, the best linear map from columns of X to columns of Y.
+
+    X needs full row rank.
 
     >>> x = jnp.array([[1.0, -1.0, 2.0, 1.0], [2.0, 2.0, -1.0, -2.0]])
     >>> least_squares_map(x, jnp.array([[1.0, 1.0], [-1.0, -1.0]]) @ jnp.maximum(x, 0)).round(
@@ -141,8 +142,7 @@ def least_squares_gradient(
 
 
 class SurrogateErrors(NamedTuple):
-    """How far the two maps are from the gated layer, as Frobenius norms ‖Gp − GM‖; the relative
-    ones are over ‖Gp‖.
+    """Errors ‖Gp − GM‖ of the two maps in Frobenius norm; relative ones are over ‖Gp‖.
 
     Attributes:
         ridge_fitted: error of M2 on the batch it was fitted to.
@@ -174,8 +174,7 @@ def abstraction_experiment(
     d_out: int = 128,
     delta: float = 1e-9,
 ) -> SurrogateErrors:
-    """Fit M2 and M3 to a randomly gated layer on one batch, and measure both there and on a fresh
-    batch.
+    """Fit M2 and M3 to a randomly gated layer on one batch; measure there and on a fresh batch.
 
     Data and weights are uniform on [0, 1), gates are fair coins. With b < d_in the ridge map
     reproduces the batch it saw to rounding, gates and all; what it learned of the gates is gone on

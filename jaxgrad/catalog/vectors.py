@@ -40,8 +40,7 @@ def matvec(w: Float[Array, "m n"], x: Float[Array, " n"]) -> Float[Array, " m"]:
 
 
 def matvec_jacobian(w: Float[Array, "m n"], x: Float[Array, " n"]) -> dict[str, Array]:
-    """Return the Jacobians ∂(Wx)ᵢ/∂Wₖₗ = δᵢₖ xₗ, of shape (m, m, n), and ∂(Wx)ᵢ/∂xₗ = Wᵢₗ, of shape
-    (m, n).
+    """Return the Jacobians ∂(Wx)ᵢ/∂Wₖₗ = δᵢₖ xₗ, (m, m, n), and ∂(Wx)ᵢ/∂xₗ = Wᵢₗ, (m, n).
 
     Summed over the outputs i the first is the matrix 1xᵀ.
     """
@@ -74,8 +73,9 @@ def mse_matvec(
 def mse_matvec_gradient(
     x: Float[Array, " n"], y: Float[Array, " m"], w: Float[Array, "m n"]
 ) -> dict[str, Array]:
-    """Return ∂L/∂W = e xᵀ, ∂L/∂x = Wᵀe and ∂L/∂y = −e, with e = −2/m (y − Wx) (Matrix Cookbook,
-    eqs. 84, 87, 88).
+    """Return ∂L/∂W = e xᵀ, ∂L/∂x = Wᵀe and ∂L/∂y = −e, with e = −2/m (y − Wx).
+
+    Source: Matrix Cookbook, eqs. 84, 87, 88.
     """
     e = mse_gradient(w @ x, y)["pred"]
     return {"w": jnp.outer(e, x), "x": w.T @ e, "y": -e}
@@ -91,8 +91,7 @@ def two_layer_linear(
 def two_layer_linear_gradient(
     x: Float[Array, " n"], y: Float[Array, " m"], w1: Float[Array, "p n"], w2: Float[Array, "m p"]
 ) -> dict[str, Array]:
-    """Return the gradients of the two-layer network, the error signal going back through one layer
-    after the other.
+    """Return the gradients of the two-layer network, by passing the error back layer by layer.
 
     With the hidden x1 = W1x: e = −2/m (y − W2x1), then ∂L/∂W2 = e x1ᵀ, e1 = W2ᵀe, ∂L/∂W1 = e1 xᵀ,
     ∂L/∂x = W1ᵀe1, ∂L/∂y = −e.

@@ -1,14 +1,13 @@
-"""A function with a differentiation rule of its own, claimed to be differentiated as the plain
-function is.
+"""Claims that a function with its own differentiation rule is differentiated as the plain one.
 
-Let f have a custom rule and g be the same function without one. For one and the same claim, each
-part at inputs of its own,
+Let f have a custom rule and g be the same function without one. The loss of the claim has parts at
+inputs of their own,
 
     L = ⟨g(x), c⟩ + Σ_b ⟨g(x_b), c_b⟩ + ⟨∇⟨g(x'), c'⟩, v⟩
 
 and the closed form is what JAX makes of f: its value and VJP under jit, the same under vmap and
 jit, and the derivative of its VJP. So a wrong residual, a rule that cannot be batched, and one that
-is right at first and wrong at second order show as different rows.
+is wrong at second order alone show in different rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,8 +35,7 @@ def inner(a: Any, b: Any) -> Any:
 def placeholders(
     inputs: Mapping[str, Any], sizes: Mapping[str, int], domains: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the inputs' shapes and types in place of arrays; indices and integers are whole, and a
-    function is asked what it draws.
+    """Return the inputs' shapes and types in place of arrays; a function as domain is called.
 
     >>> placeholders({"x": "m n", "k": "m"}, {"m": 2, "n": 3}, {"k": "index n"})["k"]
     ShapeDtypeStruct(shape=(2,), dtype=int32)
@@ -63,8 +61,7 @@ def output_shapes(
     domains: Mapping[str, Any],
     argument: str = "plain",
 ) -> Any:
-    """Return the dimension strings of a function's outputs, found by tracing at two choices of
-    sizes.
+    """Return the dimension strings of a function's outputs, traced at two choices of sizes.
 
     Raises:
         ValueError: when an output is no array, or its shape does not follow from the inputs'
@@ -100,8 +97,8 @@ def output_shapes(
         )
         if not all(axes):
             raise ValueError(
-                "`cotangent` cannot be found from `shapes`; pass the dimension strings of the "
-                "output"
+                "the shape of `cotangent` does not follow from `shapes`; pass the dimension "
+                "strings of the output"
             )
         texts.append(" ".join(min(axis) for axis in axes))
     return jax.tree.unflatten(tree, texts)
@@ -119,9 +116,7 @@ def claim_parts(
     domains: Mapping[str, Any],
     second_order: bool,
 ) -> dict[str, Any]:
-    """Return loss, gradient, shapes and domains of the claim that `f` is differentiated as `plain`
-    is.
-    """
+    """Return loss, gradient, shapes and domains of the claim on the rule of `f`."""
     order = tuple(shapes)
     drawn = placeholders(shapes, dimensions.choose(shapes), domains)
     moving = tuple(

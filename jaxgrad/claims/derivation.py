@@ -1,4 +1,4 @@
-"""The claim: a loss, a closed form said to be its gradient, and where the inputs live.
+"""The claim: a loss, the closed form claimed to be its gradient, and where the inputs live.
 
 A claim knows nothing of how it is checked. Without a mask it says ∇loss = gradient; with a mask it
 says ∇ E_mask[loss] = gradient, where the loss receives a draw and the closed form receives the
@@ -129,8 +129,9 @@ class Derivation:
         return tuple(name for name in self.shapes if name != "mask")
 
     def in_order(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return inputs in the order of `shapes`; JAX's transforms hand them on in that of their
-        names, and ``**inputs`` may tell.
+        """Return inputs in the order of `shapes`, which JAX's transforms do not keep.
+
+        The order of ``**inputs`` may matter to a function.
         """
         return {name: inputs[name] for name in self.shapes if name in inputs}
 
@@ -158,9 +159,7 @@ class Derivation:
             )
         for name, size in (fixed or {}).items():
             if not isinstance(size, int) or size < 1:
-                raise ValueError(
-                    f"`sizes`: that of {name} must be a positive integer, but is {size!r}"
-                )
+                raise ValueError(f"`sizes`: {name} must be a positive integer, but is {size!r}")
         small = {"mask": self.shapes["mask"]} if few_masks else {}
         if few_labels:
             small |= {
@@ -184,8 +183,8 @@ class Derivation:
         missing = [name for name in wanted if name not in sizes]
         if missing:
             raise ValueError(
-                f"`mask` asks for the size {missing[0]!r}; the sizes of {self.name} are "
-                f"{', '.join(sizes)}"
+                f"`mask` has an argument {missing[0]!r}, which is no size; the sizes of "
+                f"{self.name} are {', '.join(sizes)}"
             )
         return self.mask(**{name: sizes[name] for name in wanted})
 
@@ -217,8 +216,9 @@ class Derivation:
     def arrays(
         self, key: Array, sizes: Mapping[str, int], *, special: bool = False
     ) -> dict[str, Any]:
-        """Draw all inputs but the mask, as numpy arrays; with `special`, from the corners of their
-        domains: exact zeros and ties.
+        """Draw all inputs but the mask, as numpy arrays.
+
+        With `special` they come from the corners of their domains: exact zeros and ties.
         """
         words = np.asarray(
             jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
@@ -228,9 +228,7 @@ class Derivation:
     def drawn(
         self, words: Sequence[int], sizes: Mapping[str, int], *, special: bool = False
     ) -> dict[str, Any]:
-        """Draw like `arrays`, from the words of a key; a key itself takes longer to make than the
-        arrays.
-        """
+        """Draw as `arrays` does, from the words of a key, since a key takes long to make."""
         rng, kinds = np.random.default_rng([*words]), (jnp.result_type(float), jnp.result_type(int))
 
         def draw(name: str) -> Any:
@@ -256,16 +254,16 @@ class Derivation:
                 array = np.asarray(domain(jax.random.key(int(rng.integers(2**31))), shape))
             if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
                 raise ValueError(
-                    f"`domains`: that of `{name}` returned an array of {array.dtype}; make it "
-                    f"return real numbers"
+                    f"`domains`: the function for `{name}` must return real numbers, but returned "
+                    f"{array.dtype}"
                 )
         else:
             array = np.asarray(draw_from(domain, rng, shape, sizes, special=special))
             array = array.astype(kinds[kind(domain) in WHOLE], copy=False)
         if array.shape != shape:
             raise ValueError(
-                f"`domains`: that of `{name}` returned shape {array.shape} where {shape} was "
-                f"asked for"
+                f"`domains`: the function for `{name}` must return shape {shape}, but returned "
+                f"{array.shape}"
             )
         return array
 
@@ -361,8 +359,7 @@ class Derivation:
         formula: str = "",
         reference: str = "",
     ) -> "Derivation":
-        """Claim that `f`, with a rule by `jax.custom_vjp` or `jax.custom_jvp`, is differentiated as
-        `plain` is.
+        """Claim that the rule of `f`, a `jax.custom_vjp` or `jax.custom_jvp`, agrees with `plain`.
 
         The claim has a row for the value and the VJP under jit (``x``, ``cotangent``), for both
         under vmap (``x_batch``, ``cotangent_batch``), and for the derivative of the VJP

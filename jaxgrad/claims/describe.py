@@ -1,21 +1,15 @@
-"""A claim in words and source, for ``jaxgrad list`` and ``jaxgrad show``."""
+"""Claims as lines of text, for ``jaxgrad list`` and ``jaxgrad show``."""
 
 import contextlib
-import dataclasses
 import inspect
-import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import jax
-import numpy as np
 
 from jaxgrad import masks
-from jaxgrad.claims import shapes
 from jaxgrad.claims.derivation import Derivation
-from jaxgrad.claims.user_errors import innermost
+from jaxgrad.claims.summary import claim_summary, mask_text
 from jaxgrad.reports.layout import Line
 
 
@@ -29,7 +23,7 @@ def overview(derivations: Sequence[Derivation], width: int | None) -> list[Line]
     """
     head = ("derivation", "inputs", "mask", "reference")
     rows = [
-        (d.name, ", ".join(d.input_names), mask(d) if d.mask is not None else "", d.reference)
+        (d.name, ", ".join(d.input_names), mask_text(d) if d.mask is not None else "", d.reference)
         for d in derivations
     ]
     rows = [(*row[:3], " ".join(row[3].split())) for row in rows]
@@ -53,77 +47,36 @@ def overview(derivations: Sequence[Derivation], width: int | None) -> list[Line]
     return lines
 
 
-def mask(derivation: Derivation) -> str:
-    """Return a mask's distribution as it is written, at the first choice of sizes where it depends
-    on them.
-
-    >>> from jaxgrad import masks
-    >>> mask(
-    ...     Derivation(
-    ...         name="d",
-    ...         loss=lambda x, mask: (mask * x).sum(),
-    ...         gradient=lambda x, mask: {"x": mask.mean(x.shape[0])},
-    ...         shapes={"x": "n", "mask": "n"},
-    ...         mask=masks.Bernoulli(0.5),
-    ...     )
-    ... )
-    'Bernoulli(prob=0.5)'
-    """
-    distribution = derivation.distribution(derivation.choose_sizes())
-    if not dataclasses.is_dataclass(distribution):
-        return repr(distribution)
-    fields = (
-        f"{f.name}={_value(getattr(distribution, f.name))}"
-        for f in dataclasses.fields(distribution)
-    )
-    return f"{type(distribution).__name__}({', '.join(fields)})"
-
-
-def _value(value: Any) -> str:
-    array = np.asarray(value)
-    if array.ndim == 0:
-        return f"{array:.4g}" if array.dtype.kind == "f" else str(value)
-    return f"{array.min():.4g}…{array.max():.4g}"
-
-
 def description(derivation: Derivation, width: int) -> list[Line]:
-    """Return all that a claim says: formula, shapes, domains, mask, reference and the closed form's
-    source.
-    """
-    lines: list[Line] = [[(derivation.name, "name")], [], *_field("claim", [_claim(derivation)])]
-    if derivation.formula:
-        lines += _field(
-            "formula",
-            textwrap.wrap(
-                derivation.formula, width - 12, break_long_words=False, break_on_hyphens=False
-            ),
-        )
-    lines += _field("inputs", _inputs(derivation))
+    """Return a claim as lines: formula, shapes, domains, mask, reference and source."""
+    claim = claim_summary(derivation, _differentiated(derivation))
+    formula = textwrap.wrap(
+        claim["formula"], width - 12, break_long_words=False, break_on_hyphens=False
+    )
+    inputs = [(i["name"], f"({_dimensions(i['shape'])})", i["domain"]) for i in claim["inputs"]]
+    widths = [max(len(row[k]) for row in inputs) for k in (0, 1)]
+    fields = {
+        "claim": [claim["text"]],
+        "formula": formula,
+        "inputs": [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in inputs],
+        "mask": [],
+        "reference": textwrap.wrap(claim["reference"], width - 12),
+    }
     if derivation.mask is not None:
-        lines += _field(
-            "mask",
-            [
-                f"{mask(derivation)}, a draw has shape ({_shape(derivation.shapes['mask'])})",
-                *_depends(derivation),
-            ],
-        )
-    if derivation.reference:
-        lines += _field(
-            "reference", textwrap.wrap(" ".join(derivation.reference.split()), width - 12)
-        )
-    is_vjp = hasattr(derivation.loss, "source")
-    for title, function in (
-        ("primal" if is_vjp else "loss", derivation.loss),
-        ("closed form", derivation.gradient),
-    ):
-        place, source = find_source(function)
-        lines += [[], [(title, "head"), (f"  {place}", "dim")]] + [
-            [(line, "")] for line in textwrap.indent(source, "    ").splitlines()
-        ]
+        shape = _dimensions(claim["mask_shape"])
+        fields["mask"] = [f"{claim['mask']}, shape ({shape})", *_depends(derivation)]
+    lines: list[Line] = [[(derivation.name, "name")], []]
+    for title, texts in fields.items():
+        for i, text in enumerate(texts):
+            lines.append([(f"{title if i == 0 else '':<12}", "head"), (text, "")])
+    for source in claim["source"]:
+        lines += [[], [(source["title"], "head"), (f"  {source['place']}", "dim")]]
+        lines += [[(f"    {line}".rstrip(), "")] for line in source["code"].splitlines()]
     return lines
 
 
-def _claim(derivation: Derivation) -> str:
+def _differentiated(derivation: Derivation) -> list[str]:
+    """Return the names of the gradient's arrays; none where the closed form cannot be traced."""
     names: list[str] = []
 
     def trace() -> None:
@@ -132,43 +85,13 @@ def _claim(derivation: Derivation) -> str:
             inputs["mask"] = derivation.distribution(derivation.choose_sizes())
         names.extend(derivation.gradient(**inputs))
 
-    with contextlib.suppress(
-        Exception
-    ):  # a closed form that cannot be traced is shown all the same
+    with contextlib.suppress(Exception):
         jax.eval_shape(trace)
-    wrt = f" in {', '.join(names)}" if names else ""
-    if hasattr(derivation.loss, "source"):
-        return f"the closed form is the vector-Jacobian product of the primal{wrt}"
-    return (
-        f"the closed form is the gradient of "
-        f"{'the expected loss' if derivation.mask is not None else 'the loss'}{wrt}"
-    )
+    return names
 
 
-def _field(title: str, texts: Sequence[str]) -> list[Line]:
-    return [
-        [(f"{title if i == 0 else '':<12}", "head"), (text, "")] for i, text in enumerate(texts)
-    ]
-
-
-def _inputs(derivation: Derivation) -> list[str]:
-    rows = []
-    for name in derivation.input_names:
-        domain = derivation.domains.get(name, "real")
-        text = (
-            domain if isinstance(domain, str) else f"drawn by {getattr(domain, '__name__', domain)}"
-        )
-        rows += [
-            (label, _shape(dims), text)
-            for label, dims in shapes.leaves({name: derivation.shapes[name]})
-        ]
-    label, shape = (max(len(row[i]) for row in rows) for i in (0, 1))
-    return [f"{row[0]:<{label}}  ({row[1]}){' ' * (shape - len(row[1]))}  {row[2]}" for row in rows]
-
-
-def _shape(dims: Any) -> str:
-    dims = shapes.parse(dims, "mask") if isinstance(dims, str) else dims
-    return ", ".join("*".join(dim) for dim in dims)
+def _dimensions(text: str) -> str:
+    return ", ".join(text.split())
 
 
 def _depends(derivation: Derivation) -> list[str]:
@@ -181,25 +104,3 @@ def _depends(derivation: Derivation) -> list[str]:
         if names
         else []
     )
-
-
-def find_source(function: Callable[..., Any]) -> tuple[str, str]:
-    """Return where a function stands, as file:line, and its source; what has none is told by its
-    name.
-    """
-    function = innermost(getattr(function, "source", function))
-    if not inspect.isroutine(function) and not inspect.isclass(function):
-        function = type(function).__call__
-    try:
-        lines, start = inspect.getsourcelines(function)
-        path = Path(inspect.getsourcefile(function) or "")
-    except (OSError, TypeError):
-        return "", f"# no source: {function!r}"
-    folders = [
-        Path.cwd(),
-        *(Path(folder) for folder in sys.path if folder),
-    ]  # what is installed is named from its package on
-    path = next(
-        (path.relative_to(folder) for folder in folders if path.is_relative_to(folder)), path
-    )
-    return f"{path}:{start}", textwrap.dedent("".join(lines)).rstrip()

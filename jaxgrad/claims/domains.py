@@ -19,9 +19,7 @@ from jaxgrad.claims import shapes
 Draw = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
 
 DISCRETE = ("binary", "sign", "one_hot", "integer", "index")
-"""Domains whose points lie apart: what holds for all real numbers but a few may hold at none of
-them.
-"""
+"""Domains of isolated points: what holds at almost all real numbers may hold at none of them."""
 WHOLE = ("integer", "index")
 """Domains of arrays of an integer type."""
 
@@ -99,15 +97,14 @@ DOMAINS: dict[str, Draw] = {
     "simplex": _simplex,
     "orthogonal": _orthogonal,
 }
-"""The named domains; "real" is standard normal, "positive" log-normal, "integer" uniform on −4 … 4,
-"sign" −1 or 1. Beside them "index n" is 0 … n − 1, for any dimension n of `shapes`.
+"""The named domains, beside "index n", which is 0 … n − 1 for any dimension n of `shapes`.
+
+"real" is standard normal, "positive" log-normal, "integer" uniform on −4 … 4, "sign" −1 or 1.
 """
 
 
 def _lattice(values: Sequence[float], extra: float | None = None) -> Draw:
-    """Draw from a few values, with a tie between two entries and, if given, at least one entry of
-    the value `extra`.
-    """
+    """Draw from a few values, with a tie between two entries, and at least one `extra`."""
 
     def draw(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
         flat = rng.choice(np.asarray(values), int(np.prod(shape, dtype=int)))
@@ -190,8 +187,7 @@ def draw_from(
 
 
 def count(domain: Any, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[int, int] | None:
-    """Return how many values each cell of an array may take, and how many cells it has; None where
-    the values are not known or finite.
+    """Return (values of a cell, number of cells) of an array; None if not known or not finite.
 
     >>> (
     ...     count("binary", (2, 3), {}),
@@ -213,8 +209,7 @@ def count(domain: Any, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[
 
 
 def decode(domain: Any, digits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return the arrays of which `count` counts: of each row of digits, one a cell, an array of
-    this shape.
+    """Return the arrays that `count` counts: one of this shape for each row of digits.
 
     >>> (
     ...     decode("sign", np.array([[0, 1]]), (2,)).tolist(),

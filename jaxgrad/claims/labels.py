@@ -31,13 +31,11 @@ SOME = 16
 EQUAL = 64
 """Where a cell has up to so many values, all cells take each of them together."""
 LOOKS = 64
-"""At most so many draws tell whether a function that draws an input draws from a few values."""
+"""The most draws that decide whether a function draws an input from a few values."""
 ENOUGH = 128
-"""So many entries are enough to tell."""
+"""Entries that are enough to decide that."""
 ALONE = 8
-"""A domain has few values if at most one in so many entries has a value that no other has; of real
-numbers nearly all have.
-"""
+"""A domain has few values if at most one entry in so many has a value that no other has."""
 
 SMOOTH = frozenset(
     "add add_any sub mul neg dot_general conv_general_dilated exp exp2 expm1 logistic tanh sin "
@@ -63,8 +61,9 @@ class Values:
     words: str
 
     def fill(self, function: Callable[..., Any]) -> TracedOnce:
-        """Return a function of the inputs at each of the values, stacked likewise; those that it is
-        given are not looked at.
+        """Return a function of the inputs at each of the values, stacked.
+
+        Values of these inputs that it is given are ignored.
         """
 
         def filled(inputs: dict[str, Any], *more: Any) -> Any:
@@ -76,8 +75,7 @@ class Values:
 
 
 def discrete_inputs(derivation: Derivation, sizes: Mapping[str, int], seed: int = 0) -> set[str]:
-    """Return the names of the discrete inputs: by their domains or, where a function draws them, by
-    what it draws.
+    """Return the names of the discrete inputs, by their domains or by what a function draws.
 
     >>> import jaxgrad as jg
     >>> claim = jg.Derivation(
@@ -129,8 +127,7 @@ def has_few_values(leaves: list[np.ndarray]) -> bool:
 def values(
     derivation: Derivation, sizes: Mapping[str, int], names: set[str], entries: int, seed: int = 0
 ) -> Values:
-    """Return all values of the inputs `names`, or some where there are too many or nobody knows
-    them all.
+    """Return all values of the inputs `names`, or some where there are too many to list.
 
     Args:
         derivation: the claim.
@@ -140,7 +137,7 @@ def values(
         seed: chooses those that are drawn.
     """
     order = [name for name in derivation.input_names if name in names]
-    told = f"{', '.join(order[:-1])} and {order[-1]}" if len(order) > 1 else order[0]
+    named = f"{', '.join(order[:-1])} and {order[-1]}" if len(order) > 1 else order[0]
     cells = {name: _cells(derivation, sizes, name) for name in order}
     known = [found for *_, counts in cells.values() for found in counts]
     total = math.prod(each**many for each, many in filter(None, known))
@@ -155,7 +152,7 @@ def values(
             name: jax.tree.map(lambda *x: np.stack(x), *(draw[name] for draw in some))
             for name in order
         }
-        return Values(stacked, False, f"{len(some)} values of {told}")
+        return Values(stacked, False, f"{len(some)} values of {named}")
     digits = np.stack(
         np.unravel_index(np.arange(total), [each for each, many in known for _ in range(many)]),
         axis=1,
@@ -167,15 +164,13 @@ def values(
             arrays.append(decode(derivation.domains[name], digits[:, begin : begin + many], form))
             begin += many
         stacked[name] = jax.tree.unflatten(tree, arrays)
-    return Values(stacked, True, f"each of the {total} values of {told}")
+    return Values(stacked, True, f"each of the {total} values of {named}")
 
 
 def _cells(
     derivation: Derivation, sizes: Mapping[str, int], name: str
 ) -> tuple[Any, list[tuple[int, ...]], list[Any]]:
-    """Return the structure of an input, the shapes of its arrays, and what `count` says of each of
-    them.
-    """
+    """Return an input's tree structure, the shapes of its arrays, and the `count` of each."""
     texts, tree = jax.tree.flatten(derivation.shapes[name])
     forms = [shapes.evaluate(text, sizes, name) for text in texts]
     return tree, forms, [count(derivation.domains[name], form, sizes) for form in forms]
@@ -184,8 +179,7 @@ def _cells(
 def sweep(
     derivation: Derivation, sizes: Mapping[str, int], names: Collection[str]
 ) -> list[dict[str, Any]]:
-    """Return values of the inputs `names`, as far as these can be listed, such that each cell's
-    values all come somewhere.
+    """Return values of the inputs `names` such that each cell takes each of its values.
 
     Where a cell has few, all cells of an array have the same one, once each; where it has many, the
     cells share them.
@@ -234,8 +228,7 @@ def _digits(values: int, cells: int) -> np.ndarray:
 
 
 def is_smooth(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
-    """Say whether nothing but smooth operations is done to the inputs that are marked, and to what
-    follows from them.
+    """Say whether only smooth operations act on the marked inputs and on what follows from them.
 
     >>> is_smooth(jax.make_jaxpr(lambda x, y: jnp.abs(x) * y)(1.0, 2.0).jaxpr, [False, True])
     True
@@ -247,15 +240,14 @@ def is_smooth(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
     return not any(any(marked) for marked in _unsmooth(jaxpr, [[mark] for mark in inputs]))
 
 
-def is_steered(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
-    """Say whether an operation that is not smooth is done to what follows from the inputs that are
-    marked, and from no other.
+def branches_on(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
+    """Say whether an operation that is not smooth acts on what follows from marked inputs alone.
 
-    >>> is_steered(
+    >>> branches_on(
     ...     jax.make_jaxpr(lambda x, y: jnp.where(y == 1, x, 0.0))(1.0, 2.0).jaxpr, [False, True]
     ... )
     True
-    >>> is_steered(jax.make_jaxpr(lambda x, y: jnp.abs(x * y))(1.0, 2.0).jaxpr, [False, True])
+    >>> branches_on(jax.make_jaxpr(lambda x, y: jnp.abs(x * y))(1.0, 2.0).jaxpr, [False, True])
     False
     """
     return any(
@@ -265,18 +257,14 @@ def is_steered(jaxpr: core.Jaxpr, inputs: list[bool]) -> bool:
 
 
 def _unsmooth(jaxpr: core.Jaxpr, inputs: list[list[bool]]) -> list[list[bool]]:
-    """Return, of each operand that something is done to which is not smooth, from which kinds of
-    inputs it follows.
-    """
+    """Return from which kinds of inputs each operand of an operation that is not smooth follows."""
     return _followed(jaxpr, inputs)[1]
 
 
 def _followed(
     jaxpr: core.Jaxpr, inputs: list[list[bool]]
 ) -> tuple[list[list[bool]], list[list[bool]]]:
-    """Return of each output, and of each operand of what is not smooth, from which kinds of inputs
-    it follows.
-    """
+    """Return from which kinds of inputs each output follows, and each operand of `_unsmooth`."""
     none = [False] * len(inputs[0]) if inputs else []
     kinds, unsmooth = dict(zip(jaxpr.invars, inputs, strict=True)), []
     for eqn in jaxpr.eqns:

@@ -9,9 +9,7 @@ import numpy as np
 from jaxgrad.claims.domains import end_of_index, kind
 
 _ROUNDING = 1e-4
-"""Data in float32, or written to a file, satisfy equations such as a sum of one to about so
-much.
-"""
+"""Relative error to which data in float32, or from a file, satisfy equations."""
 
 
 def _symmetric(x: np.ndarray) -> np.ndarray:
@@ -34,9 +32,9 @@ _CONDITIONS: dict[str, tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...
     "sign": (("−1 or 1", lambda x: np.abs(x) == 1),),
     "one_hot": (
         ("0 or 1", lambda x: (x == 0) | (x == 1)),
-        ("of one 1 along the last axis", lambda x: x.sum(-1, keepdims=True) == 1),
+        ("1 at one place along the last axis", lambda x: x.sum(-1, keepdims=True) == 1),
     ),
-    "integer": (("without a fraction", lambda x: x == np.round(x)),),
+    "integer": (("a whole number", lambda x: x == np.round(x)),),
     "simplex": (
         ("at least 0", lambda x: x >= 0),
         (
@@ -62,12 +60,11 @@ def _conditions(
     except KeyError as error:
         size = error.args[0]
         raise ValueError(
-            f"`inputs`: {name!r} has the domain {domain!r}, but nothing says how large {size} is; "
-            f"pass sizes={{{size!r}: …}}, or an "
-            f"array that has this size"
+            f"`inputs`: {name!r} has the domain {domain!r}, but the size {size} is unknown; pass "
+            f"sizes={{{size!r}: …}}, or an array that has this size"
         ) from None
     return (
-        ("without a fraction", lambda x: x == np.round(x)),
+        ("a whole number", lambda x: x == np.round(x)),
         (f"from 0 to {end - 1}", lambda x: (x >= 0) & (x < end)),
     )
 
@@ -85,9 +82,9 @@ def check_domains(
     Raises:
         ValueError: that names the input, the domain and the first entry outside of it.
 
-    >>> check_domains({"x": "positive"}, {"x": np.array([1.0, -2.0])})
+    >>> check_domains({"x": "positive"}, {"x": np.array([1.0, -2.0])})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: `inputs`: 'x' has -2.0 at index (1,), but its domain "positive" wants numbers greater than 0; mend the data or `domains`
+    ValueError: `inputs`: x[1] must be greater than 0 by its domain "positive", but is -2.0; ...
     """
     for name, tree in given.items():
         domain = domains.get(name, "real")
@@ -96,11 +93,13 @@ def check_domains(
                 inside = holds(array)
                 if inside.all():
                     continue
-                at = tuple(int(i) for i in np.argwhere(~inside)[0])
-                entrywise = inside.shape == array.shape and domain not in ("spd", "orthogonal")
-                what = f"has {array[at]} at index {at}, but" if entrywise else "is not so:"
-                kind = "numbers" if entrywise else "arrays"
+                index = tuple(int(i) for i in np.argwhere(~inside)[0])
+                place = name
+                value = ""
+                if inside.shape == array.shape and domain not in ("spd", "orthogonal"):
+                    place = f"{name}[{', '.join(map(str, index))}]" if index else name
+                    value = f", but is {array[index]}"
                 raise ValueError(
-                    f'`inputs`: {name!r} {what} its domain "{domain}" wants {kind} {wanted}; mend '
+                    f'`inputs`: {place} must be {wanted} by its domain "{domain}"{value}; change '
                     f"the data or `domains`"
                 )

@@ -24,7 +24,7 @@ def parse(text: Any, argument: str) -> tuple[tuple[str, ...], ...]:
     """
     if not isinstance(text, str):
         raise TypeError(
-            f"`shapes`: that of `{argument}` must be a string such as 'm n', but is {text!r}"
+            f"`shapes`: the shape of `{argument}` must be a string such as 'm n', but is {text!r}"
         )
     return _parsed(text, argument)
 
@@ -36,9 +36,8 @@ def _parsed(text: str, argument: str) -> tuple[tuple[str, ...], ...]:
         for factor in dim:
             if not _FACTOR.fullmatch(factor):
                 raise ValueError(
-                    f"`shapes`: {text!r} of `{argument}` is no shape: each dimension must be a "
-                    f"name, a positive number or "
-                    "a product of them without spaces, such as 'm 2*k'"
+                    f"`shapes`: {text!r} of `{argument}` is not a shape: each dimension must be a "
+                    f"name, a positive number or a product of them without spaces, as in 'm 2*k'"
                 )
     return dims
 
@@ -135,7 +134,7 @@ def solve(
     for dim, extent in zip(dims, shape, strict=True):
         if extent == 0:
             raise ValueError(
-                f"`{argument}` has shape {shape}, and so no entries; give an array that has some"
+                f"`{argument}` has shape {shape}, that is, no entries; give an array with entries"
             )
         unknown = [f for f in dim if not f.isdigit() and f not in sizes]
         known = size_of([f for f in dim if f not in unknown], sizes)
@@ -143,14 +142,13 @@ def solve(
             sizes[unknown[0]] = extent // known
         elif unknown and extent % known:
             raise ValueError(
-                f"`{argument}` has shape {shape}, but its declared shape '{text}' wants a "
-                f"multiple of {known} where it has {extent}"
+                f"`{argument}` has shape {shape}, but its declared shape '{text}' needs a "
+                f"multiple of {known} in place of {extent}"
             )
         elif not unknown and known != extent:
             raise ValueError(
-                f"`{argument}` has shape {shape}, which does not conform: '{'*'.join(dim)}' in "
-                f"'{text}' is {known} by the "
-                f"other inputs, but {extent} here"
+                f"`{argument}` has shape {shape}, which does not fit: '{'*'.join(dim)}' in "
+                f"'{text}' is {known} in the other inputs, but {extent} here"
             )
         elif unknown:
             raise ValueError(
@@ -159,10 +157,10 @@ def solve(
             )
 
 
-def said(sizes: Mapping[str, int]) -> str:
-    """Say sizes in a line.
+def sizes_text(sizes: Mapping[str, int]) -> str:
+    """Return sizes as text.
 
-    >>> said({"m": 3, "n": 4}), said({})
+    >>> sizes_text({"m": 3, "n": 4}), sizes_text({})
     ('m=3 n=4', 'fixed sizes')
     """
     return " ".join(f"{name}={size}" for name, size in sizes.items()) or "fixed sizes"

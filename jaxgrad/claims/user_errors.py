@@ -1,4 +1,8 @@
-"""Whose mistake an exception is: the user's functions', the user's input's, or jaxgrad's own."""
+"""Whose error an exception is: of the user's functions, of the user's input, or jaxgrad's own.
+
+It is told from the frames of the traceback. The message names the function, the line and what to
+change; jaxgrad's own errors are left to the caller.
+"""
 
 import functools
 import inspect
@@ -19,16 +23,15 @@ _CALLERS = ("jaxprs", "evidence")
 _EXITS = {"SystemExit": "; leave the exit to the command"}
 
 
-def tell(error: BaseException, derivation: Derivation) -> str | None:
-    """Say in a line or two what the user can mend, or return None where the mistake is jaxgrad's
-    own.
+def user_message(error: BaseException, derivation: Derivation) -> str | None:
+    """Return a message on what the user can change, or None where the error is jaxgrad's own.
 
     Args:
         error: what verifying the derivation raised.
         derivation: the derivation.
     """
     stack = frames(error.__traceback__)
-    raised = _raised_by(error, derivation)
+    raised = _in_user_function(error, derivation)
     if raised:
         return raised
     raised_here = bool(stack) and is_own(stack[-1][0].f_code.co_filename)
@@ -44,16 +47,17 @@ def tell(error: BaseException, derivation: Derivation) -> str | None:
         )
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return (
-            f"{derivation.name}: there is not enough memory; verify it at smaller `--sizes`, "
+            f"{derivation.name}: out of memory; verify it at smaller `--sizes`, "
             f"or with fewer `--inputs`"
         )
     return None
 
 
 @contextmanager
-def telling(derivation: Derivation) -> Iterator[None]:
-    """Tell of an exception in a derivation's functions by the function's name; the exception stands
-    as the cause.
+def attributed(derivation: Derivation) -> Iterator[None]:
+    """Raise exceptions of a derivation's functions anew, with the function's name.
+
+    The original exception is the cause.
     """
     try:
         yield
@@ -62,13 +66,13 @@ def telling(derivation: Derivation) -> Iterator[None]:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"`{role}` of {derivation.name} {error.what}") from (error.__cause__ or error)
     except Exception as error:
-        text = _raised_by(error, derivation)
+        text = _in_user_function(error, derivation)
         if text is None:
             raise
         raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error
 
 
-def _raised_by(error: BaseException, derivation: Derivation) -> str | None:
+def _in_user_function(error: BaseException, derivation: Derivation) -> str | None:
     """Say which function of a derivation raised an exception, or None where none did."""
     stack = frames(error.__traceback__)
     for role, function in _functions(derivation):
@@ -86,9 +90,7 @@ def _raised_by(error: BaseException, derivation: Derivation) -> str | None:
 def _in_differentiation(
     error: BaseException, stack: list[tuple[FrameType, int]], derivation: Derivation
 ) -> str | None:
-    """Say so where the loss's own differentiation rule raised an exception, or JAX has no rule for
-    one of its operations.
-    """
+    """Return a message if the loss's own rule raised, or JAX has no rule for an operation of it."""
     files = [frame.f_code.co_filename for frame, _ in stack]
     inside = max((i for i, file in enumerate(files) if is_own(file)), default=-1)
     if inside < 0 or room(files[inside]) not in _CALLERS:

@@ -188,7 +188,7 @@ def run(
 
 def _message(error: BaseException, derivation: Derivation) -> tuple[str, bool]:
     """Return what to say of an exception, and whether it is a mistake of jaxgrad's own."""
-    message = user_errors.tell(error, derivation)
+    message = user_errors.user_message(error, derivation)
     if message is not None:
         return message, False
     return (

@@ -28,7 +28,7 @@ class Report:
         name: name of the derivation.
         findings: the evidence, in the order in which it was gathered.
         context: how to reproduce it: seed, sizes, versions, device.
-        claim: what was claimed, in words; see `jaxgrad.claims.statement`. Empty where the report is
+        claim: what was claimed, in words; see `jaxgrad.claims.summary`. Empty where the report is
             not on a `Derivation`.
 
     >>> report = Report(

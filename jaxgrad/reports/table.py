@@ -32,7 +32,7 @@ def explain(report: "Report", width: int = WIDTH, *, every: bool = False) -> lis
     Args:
         report: the report.
         width: columns to wrap at.
-        every: whether to tell of all findings, and not only of those on inputs that are refuted,
+        every: whether to show all findings, and not only those on inputs that are refuted,
             undecided or warned of.
     """
     by_input = report.by_input

@@ -1,8 +1,8 @@
 """Which evidence applies to a claim, and how each is gathered.
 
-A claim without a mask is compared with autodiff of its loss and with differences of it. A claim
-about an expected gradient is compared with sampling and with autodiff and differences of the exact
-expectation, where `jaxgrad.evidence.expectation.expectation` has one.
+A claim without a mask is compared with autodiff and differences of its loss. A claim about an
+expected gradient is compared with sampling, and with autodiff and differences of the exact
+expectation where there is one. Certificates are tried for both.
 """
 
 import math
@@ -25,28 +25,23 @@ from jaxgrad.reports.finding import Finding, Verdict
 MAX_MASKS = 2**13
 """The most masks, or rows, that an exact expectation lists."""
 MOST_EXPECTED = 2**28
-"""The most entries of masks (masks × entries) at which a loss is evaluated for one exact
-expectation.
-"""
+"""The most entries of masks, over all masks, at which one exact expectation evaluates a loss."""
 MOST_DIFFERENCED = 2**21
 """The same where the expectation is differenced, and so evaluated some thousand times."""
 
 BEYOND, BEYOND_EXPECTED = 4, 2**16
-"""The choice of sizes that is larger than those at which most evidence is gathered, from 7 on, and
-the same limit there.
-"""
+"""The choice of larger sizes, from 7 on, and the limit `MOST_EXPECTED` there."""
 
 MAX_PROVED_MASKS = 2**9
-"""The most masks that a certificate sums over; beyond, it takes the moments that the mask's
-distribution states.
-"""
+"""The most masks that a certificate sums over; beyond, it uses the mask's stated moments."""
 
 Loss = Callable[..., Any]
 
 
 def gather(name: str, problem: Problem, demanded: bool) -> list[Finding]:
-    """Gather one kind of evidence; where it does not apply, return nothing, or the reason if it was
-    asked for by name.
+    """Gather one kind of evidence.
+
+    Where it does not apply, return nothing, or the reason if it was requested by name.
     """
     problem.report_progress(name, 0.0, "")
     result = EVIDENCE[name](problem)
@@ -81,9 +76,7 @@ def _certificate(problem: Problem) -> list[Finding] | str:
 
 
 def loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
-    """Return the loss, or its exact expectation, as a function of the inputs and the mask's
-    distribution.
-    """
+    """Return the loss, or its exact expectation, as a function of inputs and mask distribution."""
     derivation = problem.derivation
     if derivation.mask is None:
         return lambda inputs, _: problem.loss(inputs)
@@ -99,7 +92,9 @@ def loss_of_mask(problem: Problem, sizes: dict[str, int]) -> Loss | str:
 
 def _autodiff(problem: Problem) -> list[Finding] | str:
     if problem.derivation.mask is not None:
-        return "autodiff sees one mask at a time, and the claim is about their expectation"
+        return (
+            "autodiff differentiates at one mask, and the claim is about the expectation over masks"
+        )
     variants = _variants(problem)
     return autodiff(problem, variants, lambda _: problem.loss, beyond=_beyond(problem, variants))
 
@@ -117,7 +112,9 @@ def _expectation(problem: Problem) -> list[Finding] | str:
         return _expected_loss(problem, sizes, plan or _plan(problem, sizes, BEYOND_EXPECTED))
 
     found = autodiff(problem, variants, loss_of, "expectation", _beyond(problem, variants))
-    return [replace(finding, detail=f"{finding.detail}; {_told(ways)}") for finding in found]
+    return [
+        replace(finding, detail=f"{finding.detail}; {_methods_text(ways)}") for finding in found
+    ]
 
 
 def _differences(problem: Problem) -> list[Finding] | str:
@@ -133,7 +130,9 @@ def _differences(problem: Problem) -> list[Finding] | str:
     found = differences(
         problem, [(sizes, _expected_loss(problem, sizes, plan)) for sizes, plan in ways]
     )
-    return [replace(finding, detail=f"{finding.detail}; {_told(ways[:1])}") for finding in found]
+    return [
+        replace(finding, detail=f"{finding.detail}; {_methods_text(ways[:1])}") for finding in found
+    ]
 
 
 def _monte_carlo(problem: Problem) -> list[Finding] | str:
@@ -154,9 +153,7 @@ EVIDENCE: dict[str, Callable[[Problem], list[Finding] | str]] = {
     "differences": _differences,
     "monte_carlo": _monte_carlo,
 }
-"""Evidence by name: a function of the problem that returns findings, or the reason why it does not
-apply.
-"""
+"""Evidence by name: a function of the problem that returns findings, or why it does not apply."""
 
 
 def _variants(problem: Problem) -> list[dict[str, int]]:
@@ -169,9 +166,7 @@ def _beyond(problem: Problem, variants: list[dict[str, int]]) -> dict[str, int] 
 
 
 def _tried(problem: Problem) -> list[dict[str, int]]:
-    """Return all sizes at which a claim without a mask is looked at, the larger ones where it can
-    be made there.
-    """
+    """Return all sizes at which a claim without a mask is tried, larger ones if it can be there."""
     variants = _variants(problem)
     if (beyond := _beyond(problem, variants)) is None:
         return variants
@@ -184,8 +179,7 @@ def _tried(problem: Problem) -> list[dict[str, int]]:
 
 
 def _ways(problem: Problem, most: int) -> tuple[list[tuple[dict[str, int], Plan]], str]:
-    """Return small choices of sizes, each with a way to the exact expectation, or the reason why
-    there is none.
+    """Return small choices of sizes, each with a plan for the exact expectation, or why none is.
 
     A way that does not believe the mask's own moments is preferred to one that does.
     """
@@ -207,12 +201,10 @@ def _plan(problem: Problem, sizes: dict[str, int], most: int) -> Plan:
     return choose(loss, distribution, shape, (problem.draw(sizes, 0),), limits=limits)
 
 
-def _told(ways: list[tuple[dict[str, int], Plan]]) -> str:
+def _methods_text(ways: list[tuple[dict[str, int], Plan]]) -> str:
     methods = list(dict.fromkeys(plan.method for _, plan in ways))
-    told = "expectation by " + " and ".join(methods)
-    return told + (
-        ", that is, from the moments that the mask states" if methods == ["moments"] else ""
-    )
+    text = "expectation by " + " and ".join(methods)
+    return text + (", from the moments that the mask states" if methods == ["moments"] else "")
 
 
 def _distinct(choices: Iterable[dict[str, int]]) -> list[dict[str, int]]:
@@ -234,9 +226,7 @@ def _masked_loss(problem: Problem, sizes: dict[str, int]) -> tuple[Loss, Mask, t
 
 
 def _expected(problem: Problem, sizes: dict[str, int], method: str) -> TracedOnce:
-    """Return the exact expectation as a function of the inputs and the mask's distribution, traced
-    once for all evidence.
-    """
+    """Return the exact expectation as a function of inputs and mask distribution, traced once."""
     loss, _, shape = _masked_loss(problem, sizes)
     return problem.once(
         ("expected", *sizes.items(), method),
@@ -247,7 +237,5 @@ def _expected(problem: Problem, sizes: dict[str, int], method: str) -> TracedOnc
 
 
 def _expected_loss(problem: Problem, sizes: dict[str, int], plan: Plan) -> Traceable:
-    """Return the exact expectation: that of certificates where the mask lets its probabilities be
-    traced, else of this mask alone.
-    """
+    """Return the exact expectation at the claim's mask, its probabilities traced if possible."""
     return problem.at_mask(_expected(problem, sizes, plan.method), sizes)

@@ -1,9 +1,13 @@
-"""What is taken back of what single pieces of evidence said, since they did not see all that speaks
-against it: the rules in RULES.
+"""How the evidence adds up: verdicts that are taken back in the light of other evidence.
+
+Each kind of evidence reaches its verdict alone, and does not see everything that speaks against it.
+A check is given all findings and makes some of them undecided, with the reason: a confirmation that
+rests on an unverified differentiation rule, a refutation by numbers that overflow. No check turns a
+verdict into its opposite. `CHECKS` lists them in their order.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -24,32 +28,26 @@ from jaxgrad.runtime.options import check_options
 from jaxgrad.verification.applicable import EVIDENCE
 
 LONGEST = 2**30
-"""The most work, in the units of `jaxgrad.jaxprs.cost`, of a program whose numbers are looked at:
-about a second in numpy.
-"""
+"""The most work, in `jaxgrad.jaxprs.cost`'s units, of a program run in numpy: a second's."""
+
+CONFIRMED, REFUTED, UNDECIDED = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNDECIDED
+GRADIENTS = ("autodiff", "expectation")
+"""Evidence that compares with a gradient by autodiff."""
+FLOATING = tuple(name for name in EVIDENCE if name != "certificate")
+"""Evidence in floating point."""
 
 
-def on_trust(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what was confirmed through a differentiation rule of the loss's own that no
-    differences confirm.
-    """
-    unchecked = {f.wrt for f in findings} - {
-        f.wrt for f in findings if f.evidence == "differences" and f.verdict == Verdict.CONFIRMED
-    }
+def check_own_rules(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back confirmations by a loss's own differentiation rule, if differences do not agree."""
+    unchecked = {f.wrt for f in findings} - _inputs(findings, ["differences"], CONFIRMED)
     if not unchecked or not has_own_rules(_program(problem)):
         return findings
-    reason = (
-        "it takes on trust the loss's own differentiation rule, which differences of the "
-        "loss do not confirm"
-    )
-    return _taken_back(
-        findings, reason, lambda f: f.wrt in unchecked and f.verdict == Verdict.CONFIRMED
-    )
+    reason = "the loss has a differentiation rule of its own, which differences do not confirm"
+    return _taken_back(findings, reason, _among(EVIDENCE, unchecked, CONFIRMED))
 
 
-def of_nothing(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back that a gradient is zero, unless neither the closed form nor the gradient is
-    computed from any input.
+def check_zero_gradients(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back that a gradient is zero, unless it depends on no input, as its program shows.
 
     Floating point cannot tell zero from what rounding hides, nor from what is zero at some draws
     alone; a certificate can.
@@ -57,10 +55,7 @@ def of_nothing(problem: Problem, findings: list[Finding]) -> list[Finding]:
     zero = {f.wrt for f in findings if _is_float_zero(f)}
     if not zero or zero <= (certain := _constants(problem)):
         return findings
-    reason = (
-        "floating point cannot tell whether this is zero, hidden by rounding, or zero at "
-        "these draws alone"
-    )
+    reason = "the gradient may be zero, hidden by rounding, or zero at these draws alone"
     return _taken_back(
         findings, reason, lambda f: _is_float_zero(f) and f.wrt not in certain, warning=""
     )
@@ -68,16 +63,14 @@ def of_nothing(problem: Problem, findings: list[Finding]) -> list[Finding]:
 
 def _is_float_zero(finding: Finding) -> bool:
     return (
-        finding.evidence != "certificate"
-        and finding.verdict == Verdict.CONFIRMED
+        finding.evidence in FLOATING
+        and finding.verdict == CONFIRMED
         and finding.warning.startswith("vacuous")
     )
 
 
 def _constants(problem: Problem) -> set[str]:
-    """Return the arrays of which the closed form and the gradient depend on no input, by their
-    programs alone.
-    """
+    """Return the arrays whose closed form and gradient depend on no input, by their programs."""
     sizes = problem.first_sizes
     draw, loss = problem.draw(sizes, 0), _program(problem)
     closed, shape = problem.closed_form(sizes).program(draw)
@@ -99,9 +92,8 @@ def _constants(problem: Problem) -> set[str]:
     return {name for name, some in claimed if not some} & constant
 
 
-def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what differences confirm where autodiff, by JAX's own rules, gives something else
-    that rounding drowns.
+def check_drowned_autodiff(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back confirmations by differences where autodiff differs, but within rounding.
 
     What varies over less than one unit in the last place shows in a gradient, and not in values: x²
     + sin(1e18 x)/1e18.
@@ -109,76 +101,54 @@ def at_odds(problem: Problem, findings: list[Finding]) -> list[Finding]:
     odd = {
         f.wrt
         for f in findings
-        if f.evidence in ("autodiff", "expectation")
-        and f.verdict == Verdict.UNDECIDED
+        if f.evidence in GRADIENTS
+        and f.verdict == UNDECIDED
         and max(f.detectable or 0.0, f.bound or 0.0) > INSENSITIVE
         and (f.error or 0.0) > INSENSITIVE
     }
     if not odd or not by_jax_alone(_program(problem)):
         return findings
-    reason = (
-        "autodiff gives another gradient, and rounding is too large there to tell which is right"
-    )
-    return _taken_back(
-        findings,
-        reason,
-        lambda f: f.evidence == "differences" and f.wrt in odd and f.verdict == Verdict.CONFIRMED,
-    )
+    reason = "autodiff gives another gradient, and rounding is too large to tell which is right"
+    return _taken_back(findings, reason, _among(["differences"], odd, CONFIRMED))
 
 
-def unopposed(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what differences confirm, where they alone were asked for and autodiff gives
-    another gradient.
+def check_differences_alone(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back confirmations by differences where autodiff was not requested, and differs.
 
     Values may hide what a gradient shows, as in x² + sin(1e10 x)/1e10, and autodiff looks at more
     draws.
     """
-    beside = {f.wrt for f in findings if f.evidence in ("autodiff", "expectation")}
-    alone = {
-        f.wrt for f in findings if f.evidence == "differences" and f.verdict == Verdict.CONFIRMED
-    } - beside
+    alone = _inputs(findings, ["differences"], CONFIRMED) - _inputs(findings, GRADIENTS)
     if not alone:
         return findings
     trusted = by_jax_alone(_program(problem))
     opposed = {
         f.wrt
         for f in _by_autodiff(problem, findings)
-        if f.verdict == Verdict.REFUTED or (trusted and (f.error or 0.0) > INSENSITIVE)
+        if f.verdict == REFUTED or (trusted and (f.error or 0.0) > INSENSITIVE)
     }
-    reason = "autodiff, which was not asked for, gives another gradient, here or at more draws"
-    return _taken_back(
-        findings, reason, lambda f: f.evidence == "differences" and f.wrt in opposed & alone
-    )
+    reason = "autodiff, which was not requested, gives another gradient, here or at more draws"
+    return _taken_back(findings, reason, _among(["differences"], opposed & alone))
 
 
-def of_slope(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what sampling alone refutes where a stop_gradient of the loss changes the gradient:
-    the claim may be the slope.
+def check_stop_gradient(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back refutations by sampling alone where stop_gradient in the loss changes the gradient.
+
+    The claim may be the slope of the loss's value.
     """
-    alone = {
-        f.wrt for f in findings if f.evidence == "monte_carlo" and f.verdict == Verdict.REFUTED
-    }
-    alone -= {
-        f.wrt for f in findings if f.evidence != "monte_carlo" and f.verdict == Verdict.REFUTED
-    }
+    others = [name for name in EVIDENCE if name != "monte_carlo"]
+    alone = _inputs(findings, ["monte_carlo"], REFUTED) - _inputs(findings, others, REFUTED)
     if not alone or not has_stop_gradient(_program(problem)):
         return findings
-    bent = alone & _bent(problem)
-    bent -= (
-        {f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.REFUTED}
-        if bent
-        else set()
-    )
+    changed = alone & _changed_by_stop_gradient(problem)
+    if changed:
+        changed -= _inputs(_by_autodiff(problem, findings), GRADIENTS, REFUTED)
     reason = "the loss uses stop_gradient, and the closed form may be the slope of its value"
-    return _taken_back(
-        findings, reason, lambda f: f.evidence == "monte_carlo" and f.wrt in bent, diagnosis=""
-    )
+    return _taken_back(findings, reason, _among(["monte_carlo"], changed), diagnosis="")
 
 
-def _bent(problem: Problem) -> set[str]:
-    """Return the arrays whose gradient, at a draw, is another one without the loss's
-    stop_gradient.
-    """
+def _changed_by_stop_gradient(problem: Problem) -> set[str]:
+    """Return the arrays whose gradient changes where stop_gradient is taken out of the loss."""
     sizes = problem.choose_sizes(0)
     args = problem.draw(sizes, 0), *_drawn_mask(problem, sizes)
     both = [problem.differentiated(loss) for loss in (problem.loss, Unstopped(problem.loss))]
@@ -188,74 +158,55 @@ def _bent(problem: Problem) -> set[str]:
     return {name for name, x in stopped.items() if not roughly_equal(x, slope[name])}
 
 
-def of_labels(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what sampling or differences alone confirm where labels are drawn, of which they
-    see few values.
+def check_labels(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back confirmations by sampling or differences alone where labels are drawn.
+
+    They see few values of the labels.
     """
-    few, many = ("monte_carlo", "differences"), ("certificate", "autodiff", "expectation")
-    alone = {f.wrt for f in findings if f.evidence in few and f.verdict == Verdict.CONFIRMED}
-    alone -= {f.wrt for f in findings if f.evidence in many and f.verdict == Verdict.CONFIRMED}
+    few, many = ("monte_carlo", "differences"), ("certificate", *GRADIENTS)
+    alone = _inputs(findings, few, CONFIRMED) - _inputs(findings, many, CONFIRMED)
     if not alone or not problem.discrete(problem.choose_sizes(0)) - set(problem.given):
         return findings
-    alone -= {f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.CONFIRMED}
-    reason = (
-        "it looks at few values of the labels, and no evidence that looks at more confirms "
-        "what it says"
-    )
-    return _taken_back(
-        findings,
-        reason,
-        lambda f: f.evidence in few and f.wrt in alone and f.verdict == Verdict.CONFIRMED,
-    )
+    alone -= _inputs(_by_autodiff(problem, findings), GRADIENTS, CONFIRMED)
+    reason = "few values of the labels were drawn, and no evidence that takes more confirms this"
+    return _taken_back(findings, reason, _among(few, alone, CONFIRMED))
 
 
-def of_constants(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what sampling and differences say where constants of a narrow type keep autodiff,
-    or the expectation, from saying it.
+def check_low_precision_constants(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back verdicts of sampling and differences where low-precision constants drown autodiff.
 
-    Sampling takes them as they are: it would refute a claim for their rounding, and confirm one
-    whose error is as small.
+    Sampling takes constants as they are: it would refute a claim for their rounding, and confirm
+    one whose error is as small.
     """
 
-    def hasty(f: Finding) -> bool:
-        said_more = (
-            ("monte_carlo", Verdict.CONFIRMED),
-            ("monte_carlo", Verdict.REFUTED),
-            ("differences", Verdict.CONFIRMED),
+    def is_hasty(f: Finding) -> bool:
+        return (f.evidence == "monte_carlo" and f.verdict != UNDECIDED) or (
+            f.evidence == "differences" and f.verdict == CONFIRMED
         )
-        return (f.evidence, f.verdict) in said_more
 
     sizes = problem.first_sizes
-    narrow = _program(problem), problem.closed_form(sizes).program(problem.draw(sizes, 0))[0]
-    if not any(map(hasty, findings)) or constant_unit(*narrow) <= DOUBLE:
+    programs = _program(problem), problem.closed_form(sizes).program(problem.draw(sizes, 0))[0]
+    if not any(map(is_hasty, findings)) or constant_unit(*programs) <= DOUBLE:
         return findings
-    open_ = {f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.UNDECIDED}
-    reason = "constants of a narrow type are too coarse to tell"
-    return _taken_back(findings, reason, lambda f: hasty(f) and f.wrt in open_, diagnosis="")
+    undecided = _inputs(_by_autodiff(problem, findings), GRADIENTS, UNDECIDED)
+    reason = "constants of low precision leave it open"
+    return _taken_back(findings, reason, lambda f: is_hasty(f) and f.wrt in undecided, diagnosis="")
 
 
-def in_range(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take back what floating point says of an array that it refutes where numbers leave its range,
-    as in c/(x + c)² with c = 1e200.
+def check_overflow(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back floating-point verdicts on an array that is refuted where numbers overflow.
 
-    What it confirms of the same array goes too: with the refutation goes what spoke against it.
+    As in c/(x + c)² with c = 1e200. Confirmations of the same array go too: with the refutation
+    goes what spoke against them.
     """
-    refuted = {
-        f.wrt for f in findings if f.evidence != "certificate" and f.verdict == Verdict.REFUTED
-    }
+    refuted = _inputs(findings, FLOATING, REFUTED)
     if not refuted or not _leaves_range(problem):
         return findings
     reason = (
-        "numbers overflow or underflow on the way, so that what floating point gives is no "
-        "evidence; use other units"
+        "numbers overflow or underflow on the way, and floating point gives no evidence; use "
+        "other units"
     )
-    return _taken_back(
-        findings,
-        reason,
-        lambda f: f.evidence != "certificate" and f.wrt in refuted,
-        diagnosis="",
-        warning="",
-    )
+    return _taken_back(findings, reason, _among(FLOATING, refuted), diagnosis="", warning="")
 
 
 def _leaves_range(problem: Problem) -> bool:
@@ -273,15 +224,13 @@ def _leaves_range(problem: Problem) -> bool:
     return False
 
 
-def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Take proofs back where data are given at which the loss or the closed form is not finite, or
-    autodiff refutes the claim.
+def check_given_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Take back proofs where the claim fails at the given data: not finite, or by autodiff refuted.
 
     A proof says nothing of kinks and ties, which data may hold.
     """
-    if not problem.given or not any(
-        f.evidence == "certificate" and f.verdict == Verdict.CONFIRMED for f in findings
-    ):
+    proved = _inputs(findings, ["certificate"], CONFIRMED)
+    if not problem.given or not proved:
         return findings
     sizes = problem.choose_sizes(0)
     value = jax.jit(problem.loss, compiler_options=check_options())(
@@ -292,71 +241,66 @@ def at_data(problem: Problem, findings: list[Finding]) -> list[Finding]:
         for label, array in problem.claimed(sizes, 0).items()
         if not np.all(np.isfinite(array))
     }
-    if np.all(np.isfinite(value)) and not bad:
-        refuted = {f.wrt for f in _by_autodiff(problem, findings) if f.verdict == Verdict.REFUTED}
-        reason = "at the data that are given autodiff gives another gradient"
-        return _taken_back(
-            findings,
-            reason,
-            lambda f: (
-                f.evidence == "certificate" and f.verdict == Verdict.CONFIRMED and f.wrt in refuted
-            ),
-        )
-    reason = "the loss or the closed form is not finite at the data that are given"
-
-    def holds_nowhere(f: Finding) -> bool:
-        return (
-            f.evidence == "certificate"
-            and f.verdict == Verdict.CONFIRMED
-            and (f.wrt in bad or not np.all(np.isfinite(value)))
-        )
-
-    return _taken_back(findings, reason, holds_nowhere)
+    if not np.all(np.isfinite(value)):
+        bad = proved
+    reason = "the loss or the closed form is not finite at the given data"
+    if not bad:
+        bad = _inputs(_by_autodiff(problem, findings), GRADIENTS, REFUTED)
+        reason = "autodiff gives another gradient at the given data"
+    return _taken_back(findings, reason, _among(["certificate"], bad, CONFIRMED))
 
 
-RULES = (
-    in_range,
-    of_slope,
-    of_constants,
-    of_nothing,
-    on_trust,
-    at_odds,
-    unopposed,
-    of_labels,
-    at_data,
+CHECKS = (
+    check_overflow,
+    check_stop_gradient,
+    check_low_precision_constants,
+    check_zero_gradients,
+    check_own_rules,
+    check_drowned_autodiff,
+    check_differences_alone,
+    check_labels,
+    check_given_data,
 )
-"""Each is given the problem and the findings that the rules before it left, and returns as many."""
+"""Each is given the problem and the findings that the checks before it left; it returns as many."""
 
 
-def cautious(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Apply all rules, in their order."""
-    for rule in RULES:
-        findings = rule(problem, findings)
+def reconcile(problem: Problem, findings: list[Finding]) -> list[Finding]:
+    """Apply all checks, in their order."""
+    for check in CHECKS:
+        findings = check(problem, findings)
     return findings
 
 
 def _by_autodiff(problem: Problem, findings: list[Finding]) -> list[Finding]:
-    """Return what autodiff finds of the loss, or of its expectation where there is one: gathered
-    here where it was not asked for.
-    """
+    """Return the findings of autodiff, or of the expectation; gathered here if not requested."""
     name = "autodiff" if problem.derivation.mask is None else "expectation"
     known = [f for f in findings if f.evidence == name]
     found = known or problem.once(("asked for", name), lambda: EVIDENCE[name](problem))
     return [] if isinstance(found, str) else found
 
 
+def _inputs(
+    findings: list[Finding], evidence: Collection[str], verdict: Verdict | None = None
+) -> set[str]:
+    """Return the inputs on which some evidence has a verdict, or any where it is None."""
+    return {f.wrt for f in findings if f.evidence in evidence and verdict in (None, f.verdict)}
+
+
+def _among(
+    evidence: Collection[str], inputs: set[str], verdict: Verdict | None = None
+) -> Callable[[Finding], bool]:
+    return lambda f: f.evidence in evidence and f.wrt in inputs and verdict in (None, f.verdict)
+
+
 def _taken_back(
     findings: list[Finding], reason: str, which: Callable[[Finding], bool], **changes: Any
 ) -> list[Finding]:
-    """Make some findings undecided for a reason; a proof that is taken back has no probability of
-    being wrong.
-    """
+    """Make some findings undecided for a reason; a proof loses its error probability."""
 
     def undecided(f: Finding) -> Finding:
         bound = None if f.evidence == "certificate" else f.bound
-        return replace(
-            f, verdict=Verdict.UNDECIDED, bound=bound, detail=f"{reason}; {f.detail}", **changes
-        )
+        detail = f"{reason}; {f.detail}"
+        return replace(f, verdict=UNDECIDED, bound=bound, detail=detail, **changes)
 
     return [undecided(f) if which(f) else f for f in findings]
 

@@ -1,5 +1,7 @@
-"""verify(): what is checked of its arguments, and how the verdicts of all evidence
-(`jaxgrad.verification.applicable`) combine.
+"""``verify``: its arguments are checked, evidence is gathered and reconciled, a report is made.
+
+The evidence that applies is in `jaxgrad.verification.applicable`. A claim that is not confirmed is
+diagnosed (`jaxgrad.diagnosis`).
 """
 
 import functools
@@ -15,8 +17,8 @@ import numpy as np
 
 from jaxgrad.claims.derivation import Derivation
 from jaxgrad.claims.membership import check_domains
-from jaxgrad.claims.statement import statement
-from jaxgrad.claims.user_errors import telling
+from jaxgrad.claims.summary import claim_summary
+from jaxgrad.claims.user_errors import attributed
 from jaxgrad.evidence.problem import Problem, Progress, check_functions, check_given
 from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.jaxprs.traced import equations
@@ -24,7 +26,7 @@ from jaxgrad.jaxprs.user_calls import check_seed
 from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.report import Report
 from jaxgrad.verification.applicable import EVIDENCE, gather, loss_of_mask
-from jaxgrad.verification.reconcile import cautious
+from jaxgrad.verification.reconcile import reconcile
 
 
 def verify(
@@ -40,8 +42,7 @@ def verify(
     progress: Progress | None = None,
     checkpoint: str | Path | None = None,
 ) -> Report:
-    """Verify that a closed form is the gradient of a loss, or of its expectation over a random
-    mask.
+    """Verify that a closed form is the gradient of a loss, or of its expectation over a mask.
 
     Any refutation refutes; else any confirmation confirms; else the verdict is undecided, with the
     reason.
@@ -152,7 +153,7 @@ def verify_beside(
             finding for name in names for finding in gather(name, problem, chosen is not None)
         ]
         findings.sort(key=lambda finding: (chosen or tuple(EVIDENCE)).index(finding.evidence))
-        findings = cautious(problem, findings)
+        findings = reconcile(problem, findings)
     if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
         findings = _explained(problem, findings)
     rank = {name: i for i, name in enumerate(order)}
@@ -161,7 +162,7 @@ def verify_beside(
         name=derivation.name,
         findings=tuple(findings),
         context=_context(problem),
-        claim=statement(derivation, order),
+        claim=claim_summary(derivation, order),
     )
 
 
@@ -193,7 +194,7 @@ def _prepared(
         derivation.mask is None or (chosen is not None and "monte_carlo" not in chosen)
     ):
         raise ValueError(
-            "`checkpoint` keeps the state of sampling, and nothing is sampled here; leave it out"
+            "`checkpoint` keeps the state of sampling, but nothing is sampled here; leave it out"
         )
     if progress is not None and not callable(progress):
         raise TypeError(
@@ -201,7 +202,7 @@ def _prepared(
             f"{progress!r}"
         )
     derivation.choose_sizes(0, sizes)
-    with in_precision(True), telling(derivation):
+    with in_precision(True), attributed(derivation):
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
         check_domains(derivation.domains, given, fixed)
         chosen_sizes = frozenset(sizes or {})
@@ -218,11 +219,11 @@ def _prepared(
             checkpoint,
         )
         order = check_functions(problem)
-        _refuse_steered(problem, chosen)
+        _refuse_data_dependent_loops(problem, chosen)
         yield problem, order, chosen
 
 
-def _refuse_steered(problem: Problem, chosen: tuple[str, ...] | None) -> None:
+def _refuse_data_dependent_loops(problem: Problem, chosen: tuple[str, ...] | None) -> None:
     """Refuse loops whose length depends on the data, of which certificates tell, where none was
     asked for.
     """

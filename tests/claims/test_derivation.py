@@ -101,12 +101,16 @@ def test_a_mask_may_depend_on_sizes():
         ({"loss": 3}, TypeError, "`loss` must be a function"),
         ({"shapes": {}}, TypeError, "`shapes` must map"),
         ({"shapes": {"x": 3}}, TypeError, "'m n'"),
-        ({"shapes": {"x": "m 2+n"}}, ValueError, "is no shape"),
+        ({"shapes": {"x": "m 2+n"}}, ValueError, "is not a shape"),
         ({"shapes": {"y": "m n"}}, ValueError, "does not fit the inputs"),
         ({"mask": masks.Bernoulli(0.5)}, ValueError, "no entry 'mask'"),
         ({"domains": {"y": "real"}}, ValueError, "no input"),
         ({"domains": {"x": "reel"}}, ValueError, "unknown; use one of real"),
-        ({"domains": {"x": lambda key, shape: jnp.zeros(3)}}, ValueError, r"returned shape \(3,\)"),
+        (
+            {"domains": {"x": lambda key, shape: jnp.zeros(3)}},
+            ValueError,
+            r"must return shape .*, but returned \(3,\)",
+        ),
         ({"domains": {"x": "spd"}}, ValueError, "square matrix"),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_folder_and_a_file_with_null_bytes_are_told_as_what_they_are(refused, 
 
 def test_data_without_entries_are_refused(refused):
     np.savez("data.npz", x=np.zeros((0, 3)))
-    assert "has shape (0, 3), and so no entries" in refused(
+    assert "has shape (0, 3), that is, no entries" in refused(
         "verify", "mine.py", "--inputs", "data.npz"
     )
 

@@ -113,12 +113,10 @@ def test_an_index_wants_a_size():
     subject = RIGHT["rows of a table"]
     with pytest.raises(
         ValueError,
-        match=r"nothing says how large n is; pass sizes=\{'n': …\}, or an array that has this size",
+        match=r"the size n is unknown; pass sizes=\{'n': …\}, or an array that has this size",
     ):
         jg.verify(subject, inputs={"k": np.array([0, 5])})
-    with pytest.raises(
-        ValueError, match=r'has 5 at index .*its domain "index n" wants numbers from 0 to 4'
-    ):
+    with pytest.raises(ValueError, match=r'must be from 0 to 4 by its domain "index n", but is 5'):
         jg.verify(subject, inputs={"k": np.array([0, 5])}, sizes={"n": 5})
     for dtype in (float, np.uint8, np.int32):  # as a file may hold them
         jg.verify(subject, inputs={"k": np.array([0, 5], dtype)}, sizes={"n": 6}).assert_confirmed()

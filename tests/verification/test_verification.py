@@ -205,11 +205,11 @@ def test_verification_works_inside_a_user_s_own_x64_and_leaves_their_arrays_alon
         ({"sizes": {"m": -3}}, ValueError, "positive integer"),
         ({"inputs": {"z": np.ones(3)}}, ValueError, "'z', which is no input"),
         ({"inputs": {"x": np.ones(3)}}, ValueError, "has 2 axes"),
-        ({"inputs": {"x": np.ones((3, 4)), "w1": np.ones((2, 5))}}, ValueError, "does not conform"),
+        ({"inputs": {"x": np.ones((3, 4)), "w1": np.ones((2, 5))}}, ValueError, "does not fit"),
         ({"inputs": {"x": np.ones((3, 4), int)}}, ValueError, "integer dtype"),
         ({"inputs": {"x": np.array([[1.0, np.nan]])}}, ValueError, r"nan at index \(0, 1\)"),
         ({"inputs": {"x": np.array([["a"]])}}, ValueError, "real numbers"),
-        ({"inputs": {"x": np.ones((3, 4))}, "sizes": {"n": 5}}, ValueError, "does not conform"),
+        ({"inputs": {"x": np.ones((3, 4))}, "sizes": {"n": 5}}, ValueError, "does not fit"),
     ],
 )
 def test_bad_options_and_data_are_refused_by_name(options, error, message):

@@ -147,10 +147,7 @@ RULES_THAT_DIFFERENCES_CANNOT_CHECK = {
 def test_a_rule_of_the_losss_own_is_not_taken_on_trust(claim):
     report = verify(claim, resolution=0.1)
     assert report.verdict == Verdict.UNDECIDED
-    assert any(
-        "takes on trust the loss's own differentiation rule" in finding.detail
-        for finding in report.findings
-    )
+    assert any("which differences do not confirm" in finding.detail for finding in report.findings)
 
 
 def test_inputs_come_in_the_order_of_shapes():
@@ -213,9 +210,7 @@ def test_a_loss_that_cannot_be_differentiated_is_told_so(function, message):
 def test_a_proof_confirms_nothing_at_data_where_the_loss_is_not_finite(size):
     report = verify(square, inputs={"x": np.array([size, -size])})
     assert report.verdict == Verdict.UNDECIDED
-    assert any(
-        "not finite at the data that are given" in finding.detail for finding in report.findings
-    )
+    assert any("not finite at the given data" in finding.detail for finding in report.findings)
 
 
 @pytest.mark.filterwarnings("error")

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.claims.labels import Values, is_smooth, is_steered
+from jaxgrad.claims.labels import Values, branches_on, is_smooth
 from jaxgrad.claims.labels import values as values_of
 from jaxgrad.evidence.certificates.certify import Certificate, certify, certify_within
 from jaxgrad.evidence.problem import Problem, Tree, labelled, probabilities
@@ -260,7 +260,7 @@ def _on_domains(
     ways = [dataclasses.replace(way, doubt=doubt) for way in ways]
     likely = problem.likely_labels
     if likely and any(
-        is_steered(side, _marked(way, likely)) for way in ways for side in _programs(way)
+        branches_on(side, _marked(way, likely)) for way in ways for side in _programs(way)
     ):
         first = min(likely)
         hint = (

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.claims.labels import sweep
-from jaxgrad.claims.shapes import said
+from jaxgrad.claims.shapes import sizes_text
 from jaxgrad.evidence.noise.low_precision_constants import constant_unit
 from jaxgrad.evidence.noise.random_rounding import movement
 from jaxgrad.evidence.noise.rounding import (
@@ -111,21 +111,21 @@ def autodiff(
     start = time.perf_counter()
     ledgers: dict[str, Ledger] = {}
     for i, sizes in enumerate(variants):
-        problem.report_progress(evidence, i / len(variants), said(sizes))
+        problem.report_progress(evidence, i / len(variants), sizes_text(sizes))
         if ledgers and all(ledger.refuted for ledger in ledgers.values()):
             break
         _compare_at(problem, Pair(problem, sizes, loss_of(sizes)), ledgers)
     where = (
         f"{DRAWS} draws at each of {len(variants)} choices of sizes"
         if len(variants) > 1
-        else f"{DRAWS} draws at {said(variants[0])}"
+        else f"{DRAWS} draws at {sizes_text(variants[0])}"
     )
     if (
         beyond is not None
         and not all(ledger.refuted for ledger in ledgers.values())
         and _agree_beyond(problem, beyond, loss_of, ledgers)
     ):
-        where += f" and one at {said(beyond)}"
+        where += f" and one at {sizes_text(beyond)}"
     seconds = (time.perf_counter() - start) / max(1, len(ledgers))
     return [judge(evidence, label, ledger, where, seconds) for label, ledger in ledgers.items()]
 
@@ -152,8 +152,8 @@ def _compare_at(problem: Problem, pair: Pair, ledgers: dict[str, Ledger]) -> Non
             if not finite[number * rows]:
                 ledger.generic, ledger.vacuous = ledger.generic + 1, False
                 ledger.doubts.append(
-                    f"the loss is not finite at {said(pair.sizes)}; give its inputs a narrower "
-                    f"domain"
+                    f"the loss is not finite at {sizes_text(pair.sizes)}; give its inputs a "
+                    f"narrower domain"
                 )
                 continue
             part = slice(number * rows, (number + 1) * rows)
@@ -277,7 +277,7 @@ def _enter_generic(
     ledger.seen = worse(ledger.seen, (found.error, found.bound, claimed, reference))
     if not np.all(np.isfinite(found.error)):
         side = "autodiff" if not np.all(np.isfinite(reference)) else "the closed form"
-        ledger.doubts.append(f"{side} is not finite at {said(pair.sizes)}")
+        ledger.doubts.append(f"{side} is not finite at {sizes_text(pair.sizes)}")
         ledger.vacuous = False
         return
     ledger.scale = max(ledger.scale, found.scale)
@@ -527,7 +527,7 @@ def _entry(
     index: tuple[int, ...], claimed: np.ndarray, reference: np.ndarray, pair: Pair, where: str
 ) -> str:
     return (
-        f"entry {_index(index)} at {said(pair.sizes)}{where}: closed form "
+        f"entry {_index(index)} at {sizes_text(pair.sizes)}{where}: closed form "
         f"{claimed[index]:.6g}, autodiff {reference[index]:.6g}"
     )
 

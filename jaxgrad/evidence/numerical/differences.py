@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxgrad.claims.shapes import said
+from jaxgrad.claims.shapes import sizes_text
 from jaxgrad.evidence.noise.low_precision_constants import explained_by_constants
 from jaxgrad.evidence.noise.random_rounding import movement
 from jaxgrad.evidence.noise.rounding import GAP, SAFETY, largest, roughly_equal
@@ -88,7 +88,7 @@ def differences(problem: Problem, losses: list[tuple[dict[str, int], Traceable]]
             unseen,
         )
     seconds = (time.perf_counter() - start) / max(1, len(tallies))
-    where = said(losses[0][0])
+    where = sizes_text(losses[0][0])
     findings = []
     for label, every in tallies.items():
         first, further = ([t for t in every if t.further == later] for later in (False, True))

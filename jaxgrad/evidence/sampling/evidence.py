@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.claims import shapes
-from jaxgrad.claims.shapes import said
+from jaxgrad.claims.shapes import sizes_text
 from jaxgrad.evidence.noise.random_rounding import FEW_RUNS, movement
 from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.evidence.sampling.checkpoints import Checkpoint, fingerprint, program
@@ -170,7 +170,7 @@ def monte_carlo(problem: Problem) -> list[Finding]:
             else lambda state: checkpoint.save({"key": jax.random.key_data(key), **state}),
         )
     seconds = (time.perf_counter() - start) / len(claimed)
-    shown = f" at {said(sizes)}"
+    shown = f" at {sizes_text(sizes)}"
     return [
         sequence.finding(label, seconds, shown, np.shape(array)) for label, array in claimed.items()
     ]
