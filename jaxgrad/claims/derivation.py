@@ -111,7 +111,7 @@ class Derivation:
         for name, domain in self.domains.items():
             if name not in self.shapes or name == "mask":
                 raise ValueError(
-                    f"`domains` names {name!r}, which is no input; the inputs are "
+                    f"`domains` names {name!r}, which is not an input; the inputs are "
                     f"{', '.join(self.input_names)}"
                 )
             if not callable(domain) and not is_known(domain, shapes.names(self.shapes)):
@@ -183,7 +183,7 @@ class Derivation:
         missing = [name for name in wanted if name not in sizes]
         if missing:
             raise ValueError(
-                f"`mask` has an argument {missing[0]!r}, which is no size; the sizes of "
+                f"`mask` has an argument {missing[0]!r}, which is not a size; the sizes of "
                 f"{self.name} are {', '.join(sizes)}"
             )
         return self.mask(**{name: sizes[name] for name in wanted})
@@ -379,7 +379,7 @@ class Derivation:
             reference: where it comes from.
 
         Raises:
-            TypeError: when `f` or `plain` is no function.
+            TypeError: when `f` or `plain` is not a function.
             ValueError: when the output's shape cannot be found.
 
         >>> @jax.custom_vjp

@@ -15,7 +15,7 @@ from jaxgrad.diagnosis.cases import Case
 from jaxgrad.diagnosis.factors import Factor
 
 EXPLAINS = 1e-6
-"""Largest part of the error that an hypothesis may leave."""
+"""Largest part of the error that a hypothesis may leave."""
 NEGLIGIBLE = 1e-12
 """Parts of the error that are rounding, and not worth a word."""
 TOO_SMALL = 1e-9

@@ -61,7 +61,9 @@ def test_a_wrong_rule_is_refuted_and_diagnosed_everywhere_it_shows():
         == Verdict.REFUTED
     )
     assert report.by_input["cotangent"] == Verdict.CONFIRMED
-    assert "cotangent is squared" in next(f.diagnosis for f in report.findings if f.wrt == "x")
+    assert "uses cotangent² in place of cotangent" in next(
+        f.diagnosis for f in report.findings if f.wrt == "x"
+    )
 
 
 def test_a_value_that_the_forward_rule_gets_wrong_is_refuted():

@@ -370,7 +370,7 @@ def test_a_mistake_that_shows_at_larger_sizes_alone_is_refuted_and_what_is_right
         report = jg.verify(claim)
         assert report.verdict == verdict, str(report)
         assert all(
-            "entr" in f.diagnosis for f in report.findings if f.verdict == Verdict.REFUTED
+            " at x[" in f.diagnosis for f in report.findings if f.verdict == Verdict.REFUTED
         ), str(report)
     at = jg.verify(claim, sizes={"n": 3}, evidence="autodiff").findings[0]
     assert "n=7" not in at.detail
