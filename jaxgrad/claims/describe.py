@@ -78,15 +78,12 @@ def description(derivation: Derivation, width: int) -> list[Line]:
 def _differentiated(derivation: Derivation) -> list[str]:
     """Return the names of the gradient's arrays; none where the closed form cannot be traced."""
     names: list[str] = []
-
-    def trace() -> None:
-        inputs = derivation.inputs(jax.random.key(0))
-        if derivation.mask is not None:
-            inputs["mask"] = derivation.distribution(derivation.choose_sizes())
-        names.extend(derivation.gradient(**inputs))
-
     with contextlib.suppress(Exception):
-        jax.eval_shape(trace)
+        inputs = derivation.inputs(jax.random.key(0))
+        mask = derivation.distribution(derivation.choose_sizes())
+        if mask is not None:
+            inputs["mask"] = mask
+        jax.eval_shape(lambda: names.extend(derivation.gradient(**inputs)))
     return names
 
 

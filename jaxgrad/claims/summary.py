@@ -44,7 +44,7 @@ def claim_summary(derivation: Derivation, wrt: Sequence[str]) -> dict[str, Any]:
     vjp = hasattr(derivation.loss, "source")
     what = "vector-Jacobian product of the primal" if vjp else "gradient of the loss"
     if derivation.mask is not None:
-        what = "gradient of the loss's expectation over the mask,"
+        what = "gradient of the expected loss"
     names = f"{', '.join(wrt[:-1])} and {wrt[-1]}" if len(wrt) > 1 else "".join(wrt)
     where = f" in {names}" if wrt else ""
     inputs = []

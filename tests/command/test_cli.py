@@ -252,6 +252,7 @@ def test_list_keeps_to_the_width_of_a_terminal(width):
 def test_show_tells_formula_shapes_domains_mask_reference_and_source(run):
     text = run("show", "masked_autoencoder_patches").stdout
     for part in (
+        "the gradient of the expected loss in w1 and w2",
         "Patches(prob=",
         "(m, 2*k)",
         "real",
