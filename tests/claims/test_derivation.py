@@ -104,7 +104,7 @@ def test_a_mask_may_depend_on_sizes():
         ({"shapes": {"x": "m 2+n"}}, ValueError, "is not a shape"),
         ({"shapes": {"y": "m n"}}, ValueError, "does not fit the inputs"),
         ({"mask": masks.Bernoulli(0.5)}, ValueError, "no entry 'mask'"),
-        ({"domains": {"y": "real"}}, ValueError, "no input"),
+        ({"domains": {"y": "real"}}, ValueError, "not an input"),
         ({"domains": {"x": "reel"}}, ValueError, "unknown; use one of real"),
         (
             {"domains": {"x": lambda key, shape: jnp.zeros(3)}},
