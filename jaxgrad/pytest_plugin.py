@@ -6,12 +6,10 @@
 * ``--jaxgrad-html PATH`` writes all reports of the session as one page, ``--jaxgrad-seed N`` draws
   anew.
 
-What they compile is kept where the command keeps it (`jaxgrad.runtime.cache`), unless
-JAXGRAD_CACHE=off; JAX's own settings are left alone. JAX is imported when the first of these is
-used, and not before: every pytest session of an environment loads this module.
+JAX's settings are the user's, and nothing is kept between sessions. JAX is imported when the first
+of these is used, and not before: every pytest session of an environment loads this module.
 """
 
-import functools
 import json
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -34,9 +32,7 @@ class Package:
         self._item = item
 
     def verify(self, derivation: "Derivation", **options: Any) -> "Report":
-        """Verify a derivation as `jaxgrad.verify` does, with the seed of ``--jaxgrad-seed`` where
-        none is given.
-        """
+        """Verify as `jaxgrad.verify` does, by default with the seed of ``--jaxgrad-seed``."""
         return _verify(self._item, derivation, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -48,8 +44,9 @@ class Package:
 
 @pytest.fixture
 def jaxgrad(request: pytest.FixtureRequest) -> Package:
-    """The package jaxgrad, whose ``verify`` attaches its reports to the test: to its failure, to
-    JUnit's XML, to the page.
+    """The package jaxgrad, whose ``verify`` attaches its reports to the test.
+
+    They stand in its failure, in JUnit's XML and on the page.
     """
     return Package(request.node)
 
@@ -94,9 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "DerivationFile | None":
-    """Collect, beside its tests, the derivations of a file of tests that was named, where
-    ``--jaxgrad`` asks for it.
-    """
+    """Collect the derivations of a test file named with ``--jaxgrad``, beside its tests."""
     return (
         DerivationFile.from_parent(parent, path=file_path)
         if _wanted(file_path, parent) and _holds_tests(file_path, parent)
@@ -108,9 +103,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "Derivatio
 def pytest_pycollect_makemodule(
     module_path: Path, parent: pytest.Collector
 ) -> "DerivationFile | None":
-    """Collect the derivations of any other file that was named in place of its tests, where
-    ``--jaxgrad`` asks for it.
-    """
+    """Collect the derivations of any other file that was named with ``--jaxgrad``."""
     return (
         DerivationFile.from_parent(parent, path=module_path)
         if _wanted(module_path, parent) and not _holds_tests(module_path, parent)
@@ -162,9 +155,7 @@ class DerivationItem(pytest.Item):
         _verify(self, self.derivation).assert_confirmed()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Say what is wrong with the gradient, or with the file, without a traceback through
-        jaxgrad.
-        """
+        """Say what is wrong with the gradient, or the file, without a traceback of jaxgrad's."""
         if isinstance(excinfo.value, AssertionError):
             return str(excinfo.value)
         from jaxgrad.claims import user_errors
@@ -183,7 +174,6 @@ def _verify(item: pytest.Item, derivation: "Derivation", **options: Any) -> "Rep
 
     from jaxgrad.verification.verify import verify
 
-    _keep_executables()
     report = verify(
         derivation, **{"seed": int(item.config.getoption("jaxgrad_seed") or 0), **options}
     )
@@ -194,13 +184,6 @@ def _verify(item: pytest.Item, derivation: "Derivation", **options: Any) -> "Rep
     for name, value in _properties(report):
         item.user_properties.append((name, value))
     return report
-
-
-@functools.cache
-def _keep_executables() -> None:
-    from jaxgrad.runtime import cache
-
-    cache.keep_executables()
 
 
 def _again(item: pytest.Item, seed: int) -> str:
@@ -265,9 +248,7 @@ class Gathering:
     def pytest_collection_modifyitems(
         self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Note where ``--jaxgrad`` found nothing or did not look, before tests are chosen by their
-        names.
-        """
+        """Note where ``--jaxgrad`` found nothing or did not look, before tests are chosen."""
         if config.getoption("jaxgrad") and not session.testsfailed:
             self.missing = _where_to_look(
                 config, found=any(isinstance(item, DerivationItem) for item in items)

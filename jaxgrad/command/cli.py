@@ -1,37 +1,14 @@
-"""The command ``jaxgrad``: verify, list and show derivations.
+"""The command ``jaxgrad``: what there is to type, and what each part of it does."""
 
-Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong usage or input, 3
-when something is undecided, 4 when another of several processes was lost, 70 for a mistake of
-jaxgrad's own, 130 when interrupted.
-"""
-
-import atexit
 import contextlib
-import dataclasses
-import gc
-import io
-import os
-import pathlib
 import shlex
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from jaxgrad.command.options import Share, Whole, read_evidence, read_sizes
-from jaxgrad.command.usage import CONFIRMED, REFUTED, Group, debug, usage
-
-
-def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        import importlib.metadata
-
-        try:
-            click.echo(f"jaxgrad {importlib.metadata.version('jaxgrad')}")
-        except importlib.metadata.PackageNotFoundError:
-            click.echo("jaxgrad, not installed but run from its folder")
-        ctx.exit()
+from jaxgrad.command.usage import CONFIRMED, REFUTED, Group, imported, say, usage
+from jaxgrad.command.verify import verify
 
 
 @click.group(
@@ -39,14 +16,7 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Show the version and exit.",
-)
+@click.version_option(package_name="jaxgrad", message="%(prog)s %(version)s")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Know whether a gradient is right.
@@ -63,237 +33,7 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-def command() -> None:
-    """Run the command as a process of its own, and end that process without taking down what was
-    imported, piece by piece.
-    """
-    status: list[int] = []
-    atexit.register(_leave, status)  # the first to be registered is the last to run
-    try:
-        main()
-    except SystemExit as done:
-        if isinstance(done.code, int):
-            status.append(done.code)
-            if (
-                "jaxgrad.evidence.sampling.processes" in sys.modules
-                and sys.modules["jaxgrad.evidence.sampling.processes"].deserted()
-            ):
-                _leave(status)
-        raise
-
-
-def _leave(status: list[int]) -> None:
-    """End the process at once, after all other handlers have run; do nothing where an exception is
-    what ends it.
-    """
-    if status:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status[0])
-
-
-@main.command()
-@click.argument(
-    "targets", nargs=-1, metavar="[NAME | FILE.py | FILE.py:NAME | package.module:NAME]..."
-)
-@click.option(
-    "--seed",
-    type=Whole(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Seed of all that is drawn.",
-)
-@click.option(
-    "--evidence",
-    multiple=True,
-    callback=read_evidence,
-    metavar="NAME[,NAME]",
-    help="Gather only this evidence.",
-)
-@click.option("--inputs", metavar="DATA.npz", help="Arrays by input name; the rest is drawn.")
-@click.option(
-    "--sizes",
-    multiple=True,
-    callback=read_sizes,
-    metavar="n=5,m=7",
-    help="Fix sizes; the rest is chosen.",
-)
-@click.option(
-    "--max-samples",
-    type=Whole(2, 2**40),
-    default=2**20,
-    show_default=True,
-    help="Samples Monte Carlo may draw.",
-)
-@click.option(
-    "--false-alarm",
-    type=Share(),
-    default=1e-6,
-    show_default=True,
-    help="Chance that a right gradient is refuted.",
-)
-@click.option(
-    "--resolution",
-    type=Share(),
-    default=1e-2,
-    show_default=True,
-    help="Relative error Monte Carlo must resolve.",
-)
-@click.option(
-    "--json", "json_path", metavar="PATH", help="Write the reports as JSON; - is standard output."
-)
-@click.option(
-    "--html", "html_path", metavar="PATH", help="Write the reports as one self-contained HTML page."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Tell only of what is not confirmed.")
-@click.option(
-    "--checkpoint", metavar="FILE", help="Keep the state of sampling in FILE, and go on from it."
-)
-@click.option("--coordinator", metavar="HOST:PORT", help="Where process 0 of several listens.")
-@click.option(
-    "--num-processes", type=Whole(1, 2**20), help="How many processes share the sampling."
-)
-@click.option("--process-id", type=Whole(0, 2**20), help="Which of them this is, from 0.")
-@click.pass_context
-def verify(
-    context: click.Context,
-    targets: tuple[str, ...],
-    json_path: str | None,
-    html_path: str | None,
-    quiet: bool,
-    inputs: str | None,
-    checkpoint: str | None,
-    coordinator: str | None,
-    num_processes: int | None,
-    process_id: int | None,
-    **options: Any,
-) -> int:
-    """Verify derivations, all of the catalogue where none is named.
-
-    \b
-    Exit status: 0 all confirmed, 1 something refuted, 2 wrong usage or input,
-    3 something undecided, 4 another of several processes was lost.
-    Several processes share the sampling of masks, one started for each
-    --process-id; under SLURM, srun suffices. Process 0 writes the report.
-    Compiled programs are kept in the user's cache folder; JAXGRAD_CACHE=off
-    turns that off. JAXGRAD_DEBUG=1 shows tracebacks.
-    """  # noqa: D301 - as above
-    with _uncollected():
-        from jaxgrad.command import running
-        from jaxgrad.evidence.sampling import checkpoints, processes
-
-    running.hush()
-    if checkpoint is not None:
-        options["checkpoint"] = checkpoint
-    with usage():
-        place = processes.place(coordinator, num_processes, process_id)
-        if place is not None:
-            names, rest = (
-                [pathlib.Path(target).name for target in targets],
-                {**options, "checkpoint": checkpoint is None},
-            )
-            task = checkpoints.fingerprint(
-                checkpoints.software(), names, inputs is None, sorted(rest.items())
-            )
-            place = dataclasses.replace(place, task=task)
-        membership = contextlib.nullcontext(True) if place is None else processes.part(place)
-        with (
-            membership as first,
-            contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()),
-        ):
-            pages = (json_path, html_path) if first else (None, None)
-            return _verify(context, targets, *pages, quiet, inputs, alone=place is None, **options)
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep Python's garbage collector away from imports, which make much and leave nothing to
-    collect.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def _verify(
-    context: click.Context,
-    targets: tuple[str, ...],
-    json_path: str | None,
-    html_path: str | None,
-    quiet: bool,
-    inputs: str | None,
-    *,
-    alone: bool,
-    **options: Any,
-) -> int:
-    from jaxgrad.command import loading, reproduce, running
-    from jaxgrad.runtime import cache, files
-
-    running.tune_collector()
-    with usage():
-        path = files.check_writable(json_path, "--json") if json_path not in (None, "-") else None
-        page_path = files.check_writable(html_path, "--html") if html_path is not None else None
-        files.check_distinct(
-            {
-                "--inputs": inputs,
-                "--json": json_path,
-                "--html": html_path,
-                "--checkpoint": options.get("checkpoint"),
-            }
-        )
-        with (
-            contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext()
-        ):
-            derivations = loading.find(targets)
-        arrays = loading.load_arrays(inputs, derivations) if inputs is not None else None
-        if "checkpoint" in options and len(derivations) != 1:
-            raise ValueError(
-                f"`--checkpoint` keeps the state of one derivation, and {len(derivations)} are to "
-                f"be verified; name one"
-            )
-    cache.turn_on()
-    ours = all(
-        ":" not in target and not target.endswith(".py") for target in targets
-    )  # users' functions may not be thread-safe
-    outcome = running.run(
-        derivations,
-        inputs=arrays,
-        quiet=quiet,
-        to_stderr=json_path == "-",
-        debug=debug(),
-        parallel=ours and arrays is None and alone and "checkpoint" not in options,
-        beside=alone,
-        **options,
-    )
-    defaults = {option.name: option.default for option in context.command.params if option.name}
-    typed = {**options, "inputs": inputs}
-    outcome.reports = reproduce.stamp(outcome.reports, targets, typed, defaults)
-    if json_path == "-":
-        click.echo(outcome.to_json().encode("utf-8", "backslashreplace"))
-    elif path is not None:
-        _write(path, outcome.to_json() + "\n", f"`--json` {json_path}")
-    if page_path is not None:
-        from jaxgrad.reports.html import page
-
-        words = ["jaxgrad", "verify", *targets, *reproduce.shown(typed, defaults)]
-        _write(
-            page_path,
-            page.render(outcome.reports, errors=outcome.errors, command=shlex.join(words)),
-            f"`--html` {html_path}",
-        )
-    return outcome.status
-
-
-def _write(path: pathlib.Path, text: str, what: str) -> None:
-    from jaxgrad.runtime import files
-
-    try:
-        files.write_atomically(path, text)
-    except OSError as error:
-        raise click.ClickException(f"{what} could not be written: {error.strerror}") from None
+main.add_command(verify)
 
 
 @main.command("list")
@@ -397,11 +137,11 @@ def parity(
     """  # noqa: D301 - as above
     from jaxgrad.command import parity as command
     from jaxgrad.command import running
-    from jaxgrad.runtime import cache, files
+    from jaxgrad.runtime import files
 
-    running.hush()
-    cache.turn_on()
+    imported()
     with usage():
+        say(running.prepare())
         path, page = command.checked(json_path, "--json"), command.checked(html_path, "--html")
         with (
             contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext()

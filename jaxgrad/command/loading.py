@@ -22,8 +22,9 @@ from jaxgrad.claims.derivation import Derivation
 
 
 def find(targets: Sequence[str]) -> list[Derivation]:
-    """Return the derivations that the targets name, in their order, each once; all of the catalogue
-    where none is named.
+    """Return the derivations that the targets name, in their order, each once.
+
+    Where none is named, these are all of the catalogue.
 
     Args:
         targets: each a name of the catalogue, ``FILE.py``, ``FILE.py:NAME`` or
@@ -42,7 +43,7 @@ def find(targets: Sequence[str]) -> list[Derivation]:
         elif path.endswith(".py"):
             found += _members(load_file(path), path, name)
         else:
-            found += _members(_load_module(path), path, name or "")
+            found += _members(load_module(path), path, name or "")
     if not targets:
         found = list(catalog.all())
     unique = list({id(derivation): derivation for derivation in found}.values())
@@ -93,8 +94,9 @@ def _or(names: Sequence[str]) -> str:
 
 
 def load_file(path: str) -> ModuleType:
-    """Import a file under a name of its own; its folder is on the module search path only
-    meanwhile.
+    """Import a file under a name of its own.
+
+    Its folder is on the module search path only meanwhile.
 
     Raises:
         ValueError: when there is no such file, or when it raises; the message gives file, line and
@@ -130,7 +132,8 @@ def load_file(path: str) -> ModuleType:
     return module
 
 
-def _load_module(name: str) -> ModuleType:
+def load_module(name: str) -> ModuleType:
+    """Import a module that is installed, or lies in the current folder."""
     with _search_path(str(Path.cwd())), _told(name, None):
         return importlib.import_module(name)
 
@@ -185,9 +188,7 @@ def _told(what: str, file: str | None) -> Iterator[None]:
 
 
 def _members(module: ModuleType, what: str, name: str | None) -> list[Derivation]:
-    """Return the derivations of a module, or the one of that name: a variable's name or the
-    derivation's own.
-    """
+    """Return the derivations of a module, or the one of that name: the variable's or its own."""
     listed = {variable: _derivations(value) for variable, value in vars(module).items()}
     every = list({id(d): d for found in listed.values() for d in found}.values())
     if not every:

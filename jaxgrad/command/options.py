@@ -36,24 +36,6 @@ class Whole(click.ParamType):
         return whole
 
 
-class Share(click.ParamType):
-    """A number strictly between 0 and 1."""
-
-    name = "number"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number, or fail."""
-        try:
-            number = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is no number; write it as 0.01 or 1e-6", param, ctx)
-        if not 0 < number < 1:
-            self.fail(f"{value} does not lie between 0 and 1", param, ctx)
-        return number
-
-
 def read_sizes(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, int] | None:

@@ -1,6 +1,5 @@
 """What ``jaxgrad parity`` does: a golden file, a JAX function, a table, and an exit status."""
 
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxgrad.parity.golden import Golden
 from jaxgrad.reports import table
 from jaxgrad.reports.finding import Verdict
 from jaxgrad.reports.layout import Layout, Line, by_strength
-from jaxgrad.reports.report import SCHEMA, Report
+from jaxgrad.reports.report import Report
 
 _LEGEND = (
     "d x is the gradient or cotangent of x. Numbers are the largest error, relative to the "
@@ -33,7 +32,7 @@ def find_function(target: str) -> Any:
     path, colon, name = target.rpartition(":")
     if not colon or not path or not name:
         raise ValueError(f"{target!r} is no function; write FILE.py:NAME or package.module:NAME")
-    module = loading.load_file(path) if path.endswith(".py") else loading._load_module(path)
+    module = loading.load_file(path) if path.endswith(".py") else loading.load_module(path)
     if not hasattr(module, name):
         functions = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
         raise ValueError(f"{path} has no {name!r}; it has {', '.join(functions) or 'no functions'}")
@@ -83,9 +82,7 @@ def run(
 
 
 def show(report: Report, screen: Screen) -> None:
-    """Write a report as a table, and below it what is not confirmed and where the two sides
-    part.
-    """
+    """Write a report as a table, and below it what is not confirmed and where the sides part."""
     layout = Layout.fit(
         [report.name],
         report.by_input,
@@ -133,18 +130,9 @@ def to_json(report: Report) -> str:
 
 
 def to_html(report: Report, command: str) -> str:
-    """Return the report as one page.
+    """Return the report as one page."""
+    from jaxgrad.parity import page
 
-    Raises:
-        ValueError: when this installation cannot make pages.
-    """
-    try:
-        page = importlib.import_module("jaxgrad.parity.page")
-    except ImportError:
-        raise ValueError(
-            f"`--html`: this installation of jaxgrad (reports of schema {SCHEMA}) makes no pages; "
-            f"use `--json`"
-        ) from None
     return page.render(report, command)
 
 

@@ -1,4 +1,4 @@
-"""What to type to do a verification again, derivation by derivation."""
+"""The command that reproduces each report."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,7 @@ def stamp(
     options: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> list[Report]:
-    """Return the reports with the command that makes each of them again in its context, under
-    "command".
+    """Return the reports, each with the command that reproduces it in its context, "command".
 
     Args:
         reports: of one run of ``jaxgrad verify``.
@@ -45,8 +44,7 @@ def stamp(
 
 
 def shown(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
-    """Return the words of a command line for the options that are not as they are by default; the
-    seed always.
+    """Return the words of a command line for the options that are not the default, and the seed.
 
     >>> shown(
     ...     {"seed": 0, "max_samples": 64, "sizes": {"n": 3, "m": 2}, "inputs": None},

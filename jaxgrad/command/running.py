@@ -1,17 +1,14 @@
-"""One run of the command: derivations are verified in turn, the table grows, and an outcome
-remains.
-"""
+"""One run of the command: claims are verified, the table grows, and an outcome remains."""
 
 import contextlib
-import functools
 import gc
 import json
 import logging
+import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,32 +16,23 @@ import jax
 
 from jaxgrad.claims import user_errors
 from jaxgrad.claims.derivation import Derivation
-from jaxgrad.command import terminal
+from jaxgrad.command import loading, terminal
 from jaxgrad.reports.finding import Verdict
 from jaxgrad.reports.report import SCHEMA, Report
-from jaxgrad.runtime.threads import cores, limit
-from jaxgrad.runtime.workers import Twin, TwinLostError, can_fork
+from jaxgrad.runtime import cache
+from jaxgrad.runtime.workers import Worker
 from jaxgrad.verification.applicable import EVIDENCE
-from jaxgrad.verification.verify import Gathered, gather_beside, shares, verify, verify_beside
+from jaxgrad.verification.verify import verify
 
 Progress = Callable[[str, float, str], None]
-JOBS_A_HELPER = 4
-"""A further process or thread for so many derivations: each compiles anew what they share."""
-SPARE = 4
-"""So many short jobs are kept for the end, lest one process waits while another does a long one."""
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """What to say where a derivation could not be verified, and whether that is a mistake of
-    jaxgrad's own.
-    """
+class Failure:
+    """What to say where a claim could not be verified, and whether the mistake is jaxgrad's own."""
 
     message: str
     own: bool
-
-
-Attempt = Callable[[int, Progress], Report | _Failure]
 
 
 @dataclass
@@ -63,9 +51,7 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """Refuted when any report is, confirmed when all are and there was no error, else
-        undecided.
-        """
+        """Refuted when any report is, confirmed when all are without an error, else undecided."""
         verdicts = [report.verdict for report in self.reports]
         if Verdict.REFUTED in verdicts:
             return Verdict.REFUTED
@@ -94,30 +80,35 @@ class Outcome:
         return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def hush() -> None:
-    """Keep JAX from saying that it found no accelerator; the table names the device."""
+def prepare() -> str | None:
+    """Set JAX and Python up for a process that does nothing but verify.
+
+    JAX says nothing of accelerators it did not find: the table names the device. Tracebacks are
+    left whole, since they tell whose mistake an exception is. The user's switches against compiling
+    and against copies to the device would stop every check, and change no number. Python's garbage
+    collector leaves imports alone, and comes less often: tracing makes much, and keeps it.
+
+    Returns:
+        What to say of the cache of compiled programs, if anything.
+
+    Raises:
+        ValueError: when JAX has no device to run on.
+    """
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
-
-
-def tune_collector() -> None:
-    """Let Python's garbage collector leave what was imported alone, and come less often: tracing
-    makes much, and keeps most of it.
-    """
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-@contextlib.contextmanager
-def _whole_tracebacks() -> Iterator[None]:
-    """Keep JAX from cutting its frames out of tracebacks, from which is read whose mistake an
-    exception is.
-    """
-    before = jax.config.values["jax_traceback_filtering"]
     jax.config.update("jax_traceback_filtering", "off")
+    jax.config.update("jax_disable_jit", False)
+    jax.config.update("jax_transfer_guard", "allow")
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(50_000, 20, 100)
+    said = cache.turn_on()
     try:
-        yield
-    finally:
-        jax.config.update("jax_traceback_filtering", before)
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where a plugin is not installed
+        wanted = jax.config.values["jax_platforms"]
+        why = f"JAX_PLATFORMS={wanted}" if wanted else user_errors.summary(error)
+        raise ValueError(f"JAX finds no device ({why}); set JAX_PLATFORMS=cpu") from None
+    return said
 
 
 def run(
@@ -126,8 +117,7 @@ def run(
     quiet: bool = False,
     to_stderr: bool = False,
     debug: bool = False,
-    parallel: bool = False,
-    beside: bool = False,
+    workers: Sequence[Worker] = (),
     **options: Any,
 ) -> Outcome:
     """Verify derivations and show the table.
@@ -138,52 +128,115 @@ def run(
         to_stderr: whether the table goes to standard error, and with it all that the users'
             functions print.
         debug: whether exceptions are let through.
-        parallel: whether several may be verified at once.
-        beside: whether one claim alone may be sampled here while its other evidence is gathered in
-            another process.
+        workers: processes that answer (name, to_stderr, options) as `serve` does.
         **options: passed on to `jaxgrad.verify`.
     """
     outcome = Outcome()
     chosen = options["evidence"]
     kinds = _applicable if chosen is None else lambda _: chosen
     screen = terminal.Screen(sys.stderr if to_stderr else sys.stdout)
-    redirect = contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext()
+    with _stdout(to_stderr), terminal.Run(screen, derivations, kinds, quiet=quiet) as table:
 
-    def attempt(number: int, tell: Progress) -> Report | _Failure:
-        derivation = derivations[number]
-        try:
-            if beside and len(derivations) == 1 and not debug:
-                with _others(derivation, options) as others:
-                    if others is not None:
-                        return verify_beside(derivation, others, progress=tell, **options)
-            return verify(derivation, progress=tell, **options)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # an exit in a loss must not end the run with its status
-            if debug:
-                raise
-            return _Failure(*_message(error, derivation))
+        def here(number: int) -> Report | Failure:
+            return _attempt(derivations[number], table.progress(number), options, debug=debug)
 
-    helpers = _helpers(attempt, len(derivations)) if parallel and not debug else []
-    with (
-        redirect,
-        _whole_tracebacks(),
-        terminal.Run(screen, derivations, kinds, quiet=quiet) as table,
-    ):
-        long = [derivation.mask is not None for derivation in derivations]
-        with _results(attempt, long, helpers, table.progress) as results:
-            for derivation, result in zip(derivations, results, strict=True):
-                found = result()
-                if isinstance(found, _Failure):
-                    outcome.errors[derivation.name] = found.message
-                    outcome.broken |= found.own
-                    table.fail(derivation.name, found.message)
-                else:
-                    outcome.reports.append(found)
-                    table.add(found)
+        def there(number: int, worker: Worker) -> Report | Failure | None:
+            question = derivations[number].name, to_stderr, options
+            return worker.ask(question, table.progress(number) or (lambda *_: None))
+
+        for derivation, found in zip(
+            derivations, shared(len(derivations), here, there, workers), strict=True
+        ):
+            if isinstance(found, Failure):
+                outcome.errors[derivation.name] = found.message
+                outcome.broken |= found.own
+                table.fail(derivation.name, found.message)
+            else:
+                outcome.reports.append(found)
+                table.add(found)
         table.finish()
     return outcome
+
+
+def serve(targets: Sequence[str]) -> Callable[[Any, Progress], Report | Failure | None]:
+    """Load what the targets name, in a worker; return what verifies one claim of it.
+
+    It returns None for a claim that is not found here. What the files print as they are loaded, the
+    command has printed already.
+    """
+    known: dict[str, Derivation] = {}
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        with contextlib.suppress(ValueError):  # the command says what it is
+            prepare()
+            known = {derivation.name: derivation for derivation in loading.find(targets)}
+
+    def answer(question: Any, tell: Progress) -> Report | Failure | None:
+        name, to_stderr, options = question
+        if name not in known:
+            return None
+        with _stdout(to_stderr):
+            found = _attempt(known[name], tell, options)
+            sys.stdout.flush()
+        return found
+
+    return answer
+
+
+def shared(
+    count: int,
+    here: Callable[[int], Any],
+    there: Callable[[int, Worker], Any],
+    workers: Sequence[Worker],
+) -> Iterator[Any]:
+    """Yield the results of so many jobs in their order.
+
+    This process takes jobs from the front and the workers from the back. A job whose worker was
+    lost, or which it could not do, is done here.
+    """
+    waiting, found = deque(range(count)), {}
+
+    def attend(worker: Worker) -> None:
+        while waiting:
+            with contextlib.suppress(IndexError):
+                number = waiting.pop()
+                result = None
+                with contextlib.suppress(Exception):
+                    result = there(number, worker)
+                if result is None:
+                    waiting.append(number)
+                    return
+                found[number] = result
+
+    threads = [threading.Thread(target=attend, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(count):
+            while number not in found:
+                try:
+                    mine = waiting.popleft()
+                except IndexError:
+                    for thread in threads:  # a worker has it, and may give it back
+                        thread.join()
+                else:
+                    found[mine] = here(mine)
+            yield found.pop(number)
+    finally:
+        for worker in workers:
+            worker.stop()
+        for thread in threads:
+            thread.join()
+
+
+def _attempt(
+    derivation: Derivation, tell: Progress | None, options: dict[str, Any], *, debug: bool = False
+) -> Report | Failure:
+    try:
+        return verify(derivation, progress=tell, **options)
+    except (Exception, SystemExit) as error:  # an exit in a loss must not end the run
+        if debug:
+            raise
+        return Failure(*_message(error, derivation))
 
 
 def _message(error: BaseException, derivation: Derivation) -> tuple[str, bool]:
@@ -198,136 +251,8 @@ def _message(error: BaseException, derivation: Derivation) -> tuple[str, bool]:
     ), True
 
 
-def _helpers(attempt: Attempt, jobs: int) -> list[Twin | None]:
-    """Return one helper for each further core that pays off: a twin, or None for a thread where
-    there can be no twins.
-    """
-    count = min(cores(), 4, max(1, jobs // JOBS_A_HELPER)) - 1
-    if not count or not can_fork():
-        return [None] * count
-    limit(cores() // (count + 1))
-    return [Twin(attempt) for _ in range(count)]
-
-
-@contextlib.contextmanager
-def _others(
-    derivation: Derivation, options: dict[str, Any]
-) -> Iterator[Callable[[], Gathered | None] | None]:
-    """Let a twin gather all evidence but sampling; yield what waits for it, or None where there is
-    nothing to share, or no twin.
-    """
-    if cores() < 2 or not shares(derivation, options["evidence"]) or not can_fork():
-        yield None
-        return
-
-    def gather(_: int, __: Progress) -> Gathered | None:
-        limit(1)
-        try:
-            return gather_beside(derivation, **options)
-        except (Exception, SystemExit):  # it is raised again where it can be told of
-            return None
-
-    def answer() -> Gathered | None:
-        with contextlib.suppress(TwinLostError):
-            return twin.answer(lambda *_: None)
-
-    twin = Twin(gather)
-    try:
-        with contextlib.suppress(TwinLostError):
-            twin.begin(0)
-        yield answer
-    finally:
-        twin.stop()
-
-
-class _Jobs:
-    """The numbers of jobs that wait, taken from both ends, and at the end some short ones from the
-    middle.
-
-    >>> jobs = _Jobs([False, False, True, True, True, True], spare=1)
-    >>> [jobs.first(), jobs.last(), jobs.last(), jobs.first(), jobs.first(), jobs.last()]
-    [0, 5, 4, 2, 3, 1]
-    """
-
-    def __init__(self, long: Sequence[bool], spare: int = SPARE) -> None:
-        middle = (len(long) - 1) / 2
-        short = sorted(
-            (number for number, is_long in enumerate(long) if not is_long),
-            key=lambda number: abs(number - middle),
-        )
-        kept = short[:spare] if any(long) else []
-        self._ends = deque(number for number in range(len(long)) if number not in kept)
-        self._kept = deque(kept)
-        self._lock = threading.Lock()
-
-    def first(self) -> int:
-        """Take the first; raise an IndexError where none is left."""
-        with self._lock:
-            return (self._ends or self._kept).popleft()
-
-    def last(self) -> int:
-        """Take the last, likewise."""
-        with self._lock:
-            return self._ends.pop() if self._ends else self._kept.popleft()
-
-
-@contextlib.contextmanager
-def _results(
-    attempt: Attempt,
-    long: Sequence[bool],
-    helpers: Sequence[Twin | None],
-    progress: Callable[[int], Progress | None],
-) -> Iterator[list[Callable[[], Report | _Failure]]]:
-    """Do the jobs, of which some are known to be long, here and with helpers; yield functions that
-    wait for each result.
-    """
-    jobs, waiting = len(long), _Jobs(long)
-    futures: list[Future[Report | _Failure]] = [Future() for _ in range(jobs)]
-    stop = threading.Event()
-
-    def do(number: int, helper: Twin | None) -> Report | _Failure:
-        show = progress(number)
-
-        def tell(evidence: str, fraction: float, text: str) -> None:
-            if stop.is_set():
-                raise KeyboardInterrupt
-            if show is not None:
-                show(evidence, fraction, text)
-
-        if helper is not None:
-            with contextlib.suppress(TwinLostError):
-                return helper.ask(number, tell)
-        return attempt(number, tell)
-
-    def attend(take: Callable[[], int], helper: Twin | None) -> None:
-        while not stop.is_set():
-            try:
-                number = take()
-            except IndexError:
-                return
-            try:
-                futures[number].set_result(do(number, helper))
-            except BaseException as error:
-                futures[number].set_exception(error)
-
-    threads = [threading.Thread(target=attend, args=(waiting.last, helper)) for helper in helpers]
-    if helpers:  # else the jobs are done one by one as their results are asked for
-        threads.append(threading.Thread(target=attend, args=(waiting.first, None)))
-    for thread in threads:
-        thread.start()
-    try:
-        yield (
-            [future.result for future in futures]
-            if helpers
-            else [functools.partial(do, i, None) for i in range(jobs)]
-        )
-    finally:
-        stop.set()
-        for helper in helpers:
-            if helper is not None:
-                helper.stop()
-        for thread in threads:
-            thread.join()
+def _stdout(to_stderr: bool) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext()
 
 
 def _applicable(derivation: Derivation) -> tuple[str, ...]:

@@ -1,6 +1,4 @@
-"""The file that ``jaxgrad new`` writes: derivations of each kind, with what there is to know beside
-them.
-"""
+"""The file that ``jaxgrad new`` writes: derivations of each kind, explained."""
 
 from pathlib import Path
 
@@ -27,7 +25,8 @@ least_squares = jg.Derivation(
     name="least_squares",
     loss=loss,
     gradient=gradient,
-    # One letter for each size. Sizes are chosen, all different; a number is a fixed size, "" a scalar, "2*k" a multiple.
+    # One letter for each size. Sizes are chosen, all different; a number is a fixed size,
+    # "" a scalar, "2*k" a multiple.
     shapes={{"x": "m n", "y": "m", "w": "n"}},
     # LaTeX, for reports:  jaxgrad verify {name} --html report.html
     formula=r"\\nabla_w L = \\tfrac2m X^\\top (Xw - y)",
@@ -35,22 +34,27 @@ least_squares = jg.Derivation(
 )
 
 # 2. Inputs that do not range over all real numbers have a domain:
-#    "positive", "probability", "spd", "simplex", "orthogonal", or a function (key, shape) -> array; labels "binary" (0 or 1),
-#    "sign" (-1 or 1), "one_hot", "integer", or "index k" (whole numbers from 0 to k - 1).
+#    "positive", "probability", "spd", "simplex", "orthogonal", or a function (key, shape) -> array;
+#    labels "binary" (0 or 1), "sign" (-1 or 1), "one_hot", "integer", or "index k" (whole numbers
+#    from 0 to k - 1).
 cross_entropy = jg.Derivation(
     name="cross_entropy",
     loss=lambda z, p: -jnp.sum(p * jax.nn.log_softmax(z)),
-    gradient=lambda z, p: {{"z": jax.nn.softmax(z) - p}},  # right only because the entries of p sum to 1
+    # Right only because the entries of p sum to 1.
+    gradient=lambda z, p: {{"z": jax.nn.softmax(z) - p}},
     shapes={{"z": "k", "p": "k"}},
     domains={{"p": "simplex"}},
 )
 
-# 3. A gradient in expectation over a random mask. The loss gets a draw of the mask, the closed form its distribution.
+# 3. A gradient in expectation over a random mask. The loss gets a draw of the mask, the closed form
+#    its distribution.
 dropout = jg.Derivation(
     name="dropout",
     loss=lambda x, y, w, mask: jnp.mean(((mask * x) @ w - y) ** 2),
     gradient=lambda x, y, w, mask: {{
-        "w": 2 / len(y) * (mask.second_moment(x.shape[1]) * (x.T @ x) @ w - mask.mean(x.shape[1]) * (x.T @ y))
+        "w": 2 / len(y) * (
+            mask.second_moment(x.shape[1]) * (x.T @ x) @ w - mask.mean(x.shape[1]) * (x.T @ y)
+        )
     }},
     shapes={{"x": "m n", "y": "m", "w": "n", "mask": "m n"}},
     mask=jg.masks.Bernoulli(0.8),  # 0.8: the probability that an entry is kept

@@ -1,6 +1,4 @@
-"""What the command shows while it works: a table that grows, and on a terminal colours and a
-progress bar.
-"""
+"""What the command shows while it works: a growing table, on a terminal colours and a bar."""
 
 import os
 import sys
@@ -142,9 +140,7 @@ class Run:
         self.bar.start()
 
     def progress(self, index: int) -> Any:
-        """Return the callback that moves the bar for the derivation of this index, or None where
-        there is no bar.
-        """
+        """Return what moves the bar for the derivation of this index, or None without a bar."""
         if self.bar is None:
             return None
         derivation = self.derivations[index]
@@ -165,9 +161,7 @@ class Run:
         self._row(self.layout.rows(report))
 
     def fail(self, name: str, message: str) -> None:
-        """Write the row of a derivation that could not be verified, and the reason to standard
-        error.
-        """
+        """Write the row of a derivation that could not be verified, and to stderr the reason."""
         self.failed += 1
         if len(self.derivations) > 1:
             self._row([self.layout.failure(name)])
@@ -179,9 +173,7 @@ class Run:
             self.rows += len(lines)
 
     def finish(self) -> None:
-        """Write what follows the last row: what the numbers mean, what needs words, and the
-        count.
-        """
+        """Write what follows the last row: what the numbers mean, explanations, the count."""
         self.__exit__()
         if self.quiet:
             self._explain(every=False)

@@ -1,10 +1,15 @@
-"""How the command tells of wrong usage, of interruptions and of its own mistakes: one line, and the
-exit status of each.
+"""How the command tells of wrong usage, interruptions and its own mistakes: a line and a status.
+
+Exit status: 0 when all is confirmed, 1 when something is refuted, 2 for wrong usage or input, 3
+when something is undecided, 4 when another of several processes was lost, 70 for a mistake of
+jaxgrad's own, 130 when interrupted.
 """
 
 import contextlib
 import errno
 import os
+import re
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +17,13 @@ from typing import Any
 import click
 
 CONFIRMED, REFUTED, USAGE, UNDECIDED, INTERNAL, INTERRUPTED, PIPE = 0, 1, 2, 3, 70, 130, 141
+OLDEST_JAX = (0, 7)
 
 
 class Group(click.Group):
-    """A group whose messages are one line each and whose exit status never says "refuted" for a
-    mistake in usage.
+    """A group with messages of one line, whose status never says "refuted" of a wrong usage.
+
+    Left to itself, click returns 1 for an interrupt and for a pipe that was closed.
     """
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
@@ -51,6 +58,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; that its output cannot be written is no mistake of its own."""
+        check_jax()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -69,11 +77,36 @@ class Group(click.Group):
             ) from None
 
 
-def say(message: str, hint: str = "") -> None:
-    """Say one line on standard error."""
+def say(message: str | None, hint: str = "") -> None:
+    """Say one line on standard error, if there is anything to say."""
+    if message is None:
+        return
     from jaxgrad.command.terminal import warn
 
     warn(f"{message}{'' if message.endswith('?') else '.'} {hint}" if hint else message)
+
+
+def check_jax() -> None:
+    """Refuse a JAX that is too old, or absent, before it is imported."""
+    import importlib.metadata
+
+    needed = ".".join(map(str, OLDEST_JAX))
+    try:
+        found = importlib.metadata.version("jax")
+    except importlib.metadata.PackageNotFoundError:
+        found = "none"
+    if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST_JAX:
+        raise click.ClickException(
+            f"jaxgrad needs jax {needed} or newer, and finds {found}; "
+            f"run: pip install -U 'jax>={needed}'"
+        )
+
+
+def imported() -> None:
+    """Let an interrupt be raised again: see `jaxgrad.__main__`."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager

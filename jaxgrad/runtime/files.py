@@ -1,9 +1,16 @@
 """Files that are either written whole or not at all."""
 
+import contextlib
+import glob
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
+
+_PART = ".part"
+_STALE = 3600
+"""Seconds after which an unfinished file is one that a killed process has left."""
 
 
 def check_writable(path: str | Path, argument: str) -> Path:
@@ -44,7 +51,7 @@ def check_writable(path: str | Path, argument: str) -> Path:
             with open(resolved, "ab"):
                 pass
         else:
-            descriptor, probe = tempfile.mkstemp(prefix=f".{resolved.name}.", dir=folder)
+            descriptor, probe = tempfile.mkstemp(_PART, f".{resolved.name}.", folder)
             os.close(descriptor)
             os.unlink(probe)
     except OSError as error:
@@ -55,8 +62,7 @@ def check_writable(path: str | Path, argument: str) -> Path:
 
 
 def check_distinct(paths: Mapping[str, str | Path | None]) -> None:
-    """Refuse options that name one file, of which one would overwrite what another wrote, or is to
-    read.
+    """Refuse options that name one file, which one would overwrite before another has read it.
 
     Args:
         paths: by the option's name; None where it was not given, and "-" for standard output.
@@ -80,8 +86,7 @@ def check_distinct(paths: Mapping[str, str | Path | None]) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, sees the old one or the new one and nothing
-    between.
+    """Write a text file so that a reader, or a crash, sees the old one or the new one, whole.
 
     Args:
         path: where; pipes and devices are written directly.
@@ -100,7 +105,11 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     if _is_special(path):
         path.write_bytes(content)
         return
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_PART}"):  # by a process killed
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
+    descriptor, temporary = tempfile.mkstemp(_PART, f".{path.name}.", path.parent)
     try:
         with open(descriptor, "wb") as file:
             file.write(content)

@@ -40,8 +40,7 @@ def check_options() -> dict[str, Any] | None:
 def compiled(
     function: Callable[..., Any], options: dict[str, Any] | None, *args: Any
 ) -> Callable[..., Any]:
-    """Compile a function for arguments like these with XLA's options, or without them where XLA
-    fails with them.
+    """Compile a function for such arguments with XLA's options, or without where XLA fails.
 
     >>> float(compiled(lambda x: 2 * x, {"xla_no_such_option": 1}, 1.5)(1.5))
     3.0
@@ -52,9 +51,7 @@ def compiled(
 def lowered(
     function: Callable[..., Any], options: dict[str, Any] | None, *args: Any
 ) -> Callable[[], Callable[..., Any]]:
-    """Do of `compiled` what has to be done in the caller's thread, and return the rest, which XLA
-    does.
-    """
+    """Do what `compiled` does in the caller's thread, and return the rest, which XLA does."""
     if not options:
         return jax.jit(function).lower(*args).compile
     try:

@@ -6,30 +6,27 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import jax
-
 XLA_THREADS = "NPROC"
-"""What XLA reads from the environment, when a backend starts on the CPU, as the number of threads
-that it may have.
-"""
-_limit: list[int] = []
+"""The number of threads XLA may have, which it reads when a backend starts on the CPU."""
 
 
 def workers() -> int:
-    """Return how many compiled programs to run side by side: one a core on the CPU, and one
-    anywhere else.
-    """
-    return min([cores(), *_limit]) if jax.default_backend() == "cpu" else 1
+    """Return how many compiled programs to run at once: one a core on the CPU, else one."""
+    import jax  # here: the command counts cores before it imports JAX
+
+    if jax.default_backend() != "cpu":
+        return 1
+    share = os.environ.get(XLA_THREADS, "")
+    return max(1, min(cores(), int(share))) if share.isdecimal() else cores()
 
 
-def limit(count: int) -> None:
-    """Take so many cores and no more, before a backend has started.
+def share_with(others: int) -> None:
+    """Leave cores to so many other processes, before a backend has started.
 
     Where several processes take all cores each, their threads wait for each other, and spin while
-    they do.
+    they do. A process that is started from now on takes as many as this one.
     """
-    _limit[:] = [max(1, count)]
-    os.environ.setdefault(XLA_THREADS, str(max(1, count)))
+    os.environ.setdefault(XLA_THREADS, str(max(1, cores() // (others + 1))))
 
 
 def cores() -> int:
@@ -43,8 +40,9 @@ def _pool(pid: int) -> ThreadPoolExecutor:
 
 
 def for_each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """Return ``[work(item) for item in items]``, done by all cores; JAX's settings are those of the
-    caller in none but the first.
+    """Return ``[work(item) for item in items]``, done by all cores.
+
+    JAX's settings are those of the caller in the first alone.
 
     >>> for_each(lambda x: x * x, range(4))
     [0, 1, 4, 9]
@@ -56,8 +54,7 @@ def for_each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
 
 
 def ahead(work: Callable[[], Any]) -> Callable[[], Any]:
-    """Let a thread do some work while the caller goes on, where there is a core for it; return what
-    waits for the result.
+    """Let a thread do some work, where there is a core for it; return what waits for the result.
 
     >>> ahead(lambda: 3)()
     3

@@ -1,9 +1,9 @@
-"""Copies of this process that share its work.
+"""Processes that share the command's work.
 
 Verifying is mostly tracing and lowering, which hold Python's lock, so that threads gain little. A
-twin is forked before JAX has started its backend, and so before there are threads that a fork would
-break; it holds everything that was loaded, lambdas included, and is asked by number. Where a twin
-cannot be had, threads do the work.
+worker is a new process (``multiprocessing``, "spawn"), so it may be started at any time and on any
+system, and it can be killed by itself. Importing JAX takes it a second or two: that is done while
+the command imports JAX too.
 """
 
 import contextlib
@@ -11,139 +11,91 @@ import importlib.metadata
 import multiprocessing
 import os
 import signal
-import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
-import jax
+from jaxgrad.runtime.threads import cores, share_with
+
+MOST = 4
+"""The most processes; each compiles anew what they share."""
 
 Tell = Callable[[str, float, str], None]
-Answer = Callable[[int, Tell], Any]
+Serve = Callable[..., Callable[[Any, Tell], Any]]
 
 
-class TwinLostError(Exception):
-    """The twin has died."""
+class WorkerLostError(Exception):
+    """The worker has died."""
 
 
-def can_fork() -> bool:
-    """Say whether a fork is safe here, and whether each twin may have a backend of its own:
-    accelerators' memory is not shared.
-    """
-    if not sys.platform.startswith("linux") or threading.active_count() > 1:
-        return False
-    only_cpu = jax.config.values["jax_platforms"] == "cpu" or not importlib.metadata.entry_points(
-        group="jax_plugins"
-    )
-    return only_cpu and not _backend_started()
-
-
-def _backend_started() -> bool:
-    try:
-        from jax._src.xla_bridge import backends_are_initialized  # no public name tells
-    except ImportError:
-        return True
-    return backends_are_initialized()
-
-
-class Twin:
-    """A forked copy of this process that answers questions until it is stopped.
+class Worker:
+    """A process that answers questions until it is stopped.
 
     Args:
-        answer: called in the twin with a number and a function that reports progress; its result
-            must be picklable.
+        serve: called once in the new process, with the arguments; returns the function that answers
+            a question, and is given another one that reports progress. Both are named by a module,
+            and what they take and return can be pickled.
+        *arguments: of `serve`.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        """Fork."""
-        self._pipe, there = multiprocessing.Pipe()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._pipe.close()
-            _serve(there, answer)
+    def __init__(self, serve: Serve, *arguments: Any) -> None:
+        """Start the process, in which an interrupt is ignored: its parent is told, and stops it."""
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, there = spawn.Pipe()
+        self._process = spawn.Process(target=_answer, args=(there, serve, arguments), daemon=True)
+        with _uninterrupted():
+            self._process.start()
         there.close()
 
-    def ask(self, number: int, tell: Tell) -> Any:
-        """Return the twin's answer; what it prints and reports meanwhile is passed on.
+    def ask(self, question: Any, tell: Tell) -> Any:
+        """Return the answer; the progress that is reported meanwhile is passed on.
 
         Raises:
-            TwinLostError: when the twin has died.
-        """
-        self.begin(number)
-        return self.answer(tell)
-
-    def begin(self, number: int) -> None:
-        """Ask, and do not wait.
-
-        Raises:
-            TwinLostError: when the twin has died.
+            WorkerLostError: when the worker has died.
         """
         try:
-            self._pipe.send(number)
-        except OSError as error:
-            raise TwinLostError from error
-
-    def answer(self, tell: Tell) -> Any:
-        """Return the answer to what was asked; what the twin prints and reports is passed on from
-        now.
-
-        Raises:
-            TwinLostError: when the twin has died.
-        """
-        try:
-            while True:
-                kind, *content = self._pipe.recv()
-                if kind == "answer":
-                    return content[0]
-                if kind == "progress":
-                    tell(*content)
-                else:
-                    getattr(sys, kind).write(*content)
+            self._pipe.send(question)
+            while (message := self._pipe.recv())[0] == "progress":
+                tell(*message[1:])
         except (EOFError, OSError) as error:
-            raise TwinLostError from error
+            raise WorkerLostError from error
+        return message[1]
 
     def stop(self) -> None:
-        """Kill the twin, busy or idle; a thread that waits for it is told that it is lost."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+        """Kill the worker, busy or idle; a thread that waits for it is told that it is lost."""
+        self._process.kill()
+        self._process.join()
 
 
-class _Stream:
-    """A text stream whose text the parent writes."""
+def start(serve: Serve, *arguments: Any) -> list[Worker]:
+    """Start one worker for each further core, and share the cores; none where the CPU is not all.
 
-    encoding, errors = "utf-8", "strict"
-
-    def __init__(self, pipe: Any, name: str) -> None:
-        self._pipe, self._name = pipe, name
-
-    def write(self, text: str) -> int:
-        self._pipe.send((self._name, text))
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: nothing is held back."""
-
-    def isatty(self) -> bool:
-        return False
+    An accelerator's memory belongs to one process. JAX has not started a backend yet.
+    """
+    count = min(cores(), MOST) - 1
+    elsewhere = importlib.metadata.entry_points(group="jax_plugins")
+    if count < 1 or (elsewhere and os.environ.get("JAX_PLATFORMS") != "cpu"):
+        return []
+    share_with(count)
+    return [Worker(serve, *arguments) for _ in range(count)]
 
 
-def _serve(pipe: Any, answer: Answer) -> None:
-    """Answer until the pipe closes; never return."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and stops its twins
-    status = 1
+@contextlib.contextmanager
+def _uninterrupted() -> Any:
     try:
-        sys.stdout, sys.stderr = _Stream(pipe, "stdout"), _Stream(pipe, "stderr")
-        while True:
-            number = pipe.recv()
-            pipe.send(
-                ("answer", answer(number, lambda *progress: pipe.send(("progress", *progress))))
-            )
-    except (EOFError, BrokenPipeError):
-        status = 0
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
     finally:
-        os._exit(status)
+        signal.signal(signal.SIGINT, before)
+
+
+def _answer(pipe: Any, serve: Serve, arguments: tuple[Any, ...]) -> None:
+    with contextlib.suppress(EOFError, OSError):  # the parent has ended
+        answer = serve(*arguments)
+        while True:
+            question = pipe.recv()
+            found = answer(question, lambda *progress: pipe.send(("progress", *progress)))
+            pipe.send(("answer", found))

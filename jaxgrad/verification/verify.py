@@ -6,10 +6,9 @@ diagnosed (`jaxgrad.diagnosis`).
 
 import functools
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jaxlib.version
@@ -79,110 +78,6 @@ def verify(
     >>> verify(claim).verdict
     <Verdict.CONFIRMED: 'confirmed'>
     """
-    options = {
-        "seed": seed,
-        "evidence": evidence,
-        "inputs": inputs,
-        "sizes": sizes,
-        "false_alarm": false_alarm,
-        "resolution": resolution,
-        "max_samples": max_samples,
-        "progress": progress,
-        "checkpoint": checkpoint,
-    }
-    return verify_beside(derivation, None, **options)
-
-
-class Gathered(NamedTuple):
-    """Evidence that was gathered in another process.
-
-    Attributes:
-        findings: what was found.
-        ratios: what exact arithmetic found; see `Problem.remember_ratio`.
-    """
-
-    findings: list[Finding]
-    ratios: dict[Any, Any]
-
-
-def shares(derivation: Derivation, evidence: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the evidence that may be gathered in another process while this one samples; empty
-    where there is none.
-    """
-    names = tuple(evidence or EVIDENCE)
-    sampled = derivation.mask is not None and "monte_carlo" in names
-    return (
-        tuple(name for name in names if name not in ("monte_carlo", "autodiff")) if sampled else ()
-    )
-
-
-def gather_beside(derivation: Derivation, **options: Any) -> Gathered:
-    """Gather all evidence but sampling, for the process that samples; the options are those of
-    `verify`.
-    """
-    with _prepared(derivation, **options) as (problem, _, chosen):
-        findings = [
-            f
-            for name in shares(derivation, chosen)
-            for f in gather(name, problem, chosen is not None)
-        ]
-        return Gathered(findings, problem.all_ratios)
-
-
-def verify_beside(
-    derivation: Derivation, others: Callable[[], Gathered | None] | None, **options: Any
-) -> Report:
-    """Verify, and take all evidence but sampling from another process once this one has sampled.
-
-    Args:
-        derivation: the claim.
-        others: waits for what `gather_beside` returned there; None where it failed, and then that
-            evidence is gathered here.
-        **options: those of `verify`.
-    """
-    with _prepared(derivation, **options) as (problem, order, chosen):
-        names, findings = chosen or tuple(EVIDENCE), []
-        if others is not None:
-            findings += gather("monte_carlo", problem, chosen is not None)
-            gathered, names = others(), tuple(name for name in names if name != "monte_carlo")
-            if gathered is not None:
-                names = tuple(name for name in names if name not in shares(derivation, chosen))
-                problem.all_ratios.update(gathered.ratios)
-                findings += gathered.findings
-        findings += [
-            finding for name in names for finding in gather(name, problem, chosen is not None)
-        ]
-        findings.sort(key=lambda finding: (chosen or tuple(EVIDENCE)).index(finding.evidence))
-        findings = reconcile(problem, findings)
-    if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
-        findings = _explained(problem, findings)
-    rank = {name: i for i, name in enumerate(order)}
-    findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
-    return Report(
-        name=derivation.name,
-        findings=tuple(findings),
-        context=_context(problem),
-        claim=claim_summary(derivation, order),
-    )
-
-
-@contextmanager
-def _prepared(
-    derivation: Derivation,
-    *,
-    seed: int = Problem.seed,
-    evidence: str | Sequence[str] | None = None,
-    inputs: Mapping[str, Any] | None = None,
-    sizes: Mapping[str, int] | None = None,
-    false_alarm: float = Problem.false_alarm,
-    resolution: float = Problem.resolution,
-    max_samples: int = Problem.max_samples,
-    progress: Progress | None = None,
-    checkpoint: str | Path | None = None,
-) -> Iterator[tuple[Problem, tuple[str, ...], tuple[str, ...] | None]]:
-    """Check all that was given, and yield the problem, the names of the gradient's arrays and those
-    of the evidence asked for.
-    """
     if not isinstance(derivation, Derivation):
         raise TypeError(f"`derivation` must be a jaxgrad.Derivation, but is {derivation!r}")
     _check_options(seed, false_alarm, resolution, max_samples)
@@ -205,7 +100,6 @@ def _prepared(
     with in_precision(True), attributed(derivation):
         given, fixed = check_given(derivation, inputs, dict(sizes or {}))
         check_domains(derivation.domains, given, fixed)
-        chosen_sizes = frozenset(sizes or {})
         problem = Problem(
             derivation,
             seed,
@@ -215,18 +109,31 @@ def _prepared(
             resolution,
             max_samples,
             progress,
-            chosen_sizes,
+            frozenset(sizes or {}),
             checkpoint,
         )
         order = check_functions(problem)
         _refuse_data_dependent_loops(problem, chosen)
-        yield problem, order, chosen
+        findings = [
+            finding
+            for name in chosen or tuple(EVIDENCE)
+            for finding in gather(name, problem, chosen is not None)
+        ]
+        findings = reconcile(problem, findings)
+    if any(finding.verdict != Verdict.CONFIRMED for finding in findings):
+        findings = _explained(problem, findings)
+    rank = {name: i for i, name in enumerate(order)}
+    findings.sort(key=lambda f: rank[f.wrt.split("[")[0].split(".")[0]])
+    return Report(
+        name=derivation.name,
+        findings=tuple(findings),
+        context=_context(problem),
+        claim=claim_summary(derivation, order),
+    )
 
 
 def _refuse_data_dependent_loops(problem: Problem, chosen: tuple[str, ...] | None) -> None:
-    """Refuse loops whose length depends on the data, of which certificates tell, where none was
-    asked for.
-    """
+    """Refuse loops whose length depends on data where no certificate, which tells, is asked for."""
     sizes = problem.first_sizes
     closed = problem.closed_form(sizes).program(problem.draw(sizes, 0))[0]
     if (

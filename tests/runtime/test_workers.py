@@ -1,4 +1,4 @@
-"""Forked copies: each case runs in a process of its own, since this one has started its backend."""
+"""Worker processes: each case runs in a process of its own, whose main module they import."""
 
 import subprocess
 import sys
@@ -6,242 +6,147 @@ import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="twins are forked on Linux only"
-)
+CLAIMS = """
+import os, signal, time
+import jaxgrad as jg
 
+PARENT = "IN_WORKER" not in os.environ
 
-def script(text, **options):
-    """Run a program and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(text)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+def square(number, tell):
+    tell("differences", 0.5, "half")
+    return os.getpid(), number * number
 
+def killed(number, tell):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-START = """
-    import os, signal, sys, time
-    from jaxgrad.runtime.workers import Twin, TwinLostError, can_fork
+def busy(number, tell):
+    tell("monte_carlo", 0.0, "")
+    time.sleep(1000)
+
+def answering(name):
+    return globals()[name]
+
+def claim(i):
+    def loss(x):
+        return (x**2).sum()
+    return jg.Derivation(name=f"claim_{i}", loss=loss, gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+
+every = [claim(i) for i in range(8)]
 """
 
 
-def test_a_twin_answers_from_another_process_and_passes_on_what_it_prints_and_reports():
-    lines = script(
-        START
-        + """
-    told = []
-    def answer(number, tell):
-        print("printed", number)
-        tell("differences", 0.5, "half")
-        return os.getpid(), number * number
-    assert can_fork()
-    twin = Twin(answer)
-    (pid, square) = twin.ask(7, lambda *progress: told.append(progress))
-    twin.stop()
-    print(pid != os.getpid(), square, told)
-    """
-    )
-    assert lines == ["printed 7", "True 49 [('differences', 0.5, 'half')]"]
+@pytest.fixture
+def script(tmp_path):
+    """Run a program beside the claims and return what it printed."""
+
+    def run(text):
+        (tmp_path / "claims.py").write_text(CLAIMS)
+        (tmp_path / "main.py").write_text(
+            "import os, sys, threading, time\n"
+            "from claims import answering\n"
+            "from jaxgrad.runtime import workers\n"
+            "from jaxgrad.runtime.workers import Worker, WorkerLostError\n"
+            "def main():\n" + textwrap.indent(textwrap.dedent(text), "    ") + "\n"
+            'if __name__ == "__main__":\n    main()\n'
+        )
+        done = subprocess.run(
+            [sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.splitlines()
+
+    return run
 
 
-def test_the_death_of_a_twin_is_told_and_not_waited_for():
-    lines = script(
-        START
-        + """
-    twin = Twin(lambda number, tell: os.kill(os.getpid(), signal.SIGKILL))
-    try:
-        twin.ask(0, print)
-    except TwinLostError:
-        print("lost")
-    twin.stop()
-    """
-    )
-    assert lines == ["lost"]
+def test_a_worker_answers_from_another_process_and_passes_on_its_progress(script):
+    lines = script("""
+        told = []
+        worker = Worker(answering, "square")
+        pid, square = worker.ask(7, lambda *progress: told.append(progress))
+        worker.stop()
+        print(pid != os.getpid(), square, told)
+    """)
+    assert lines == ["True 49 [('differences', 0.5, 'half')]"]
 
 
-def test_a_busy_twin_is_stopped_at_once():
-    lines = script(
-        START
-        + """
-    def answer(number, tell):
-        tell("monte_carlo", 0.0, "")
-        time.sleep(1000)
-    def interrupt(*progress):
-        raise KeyboardInterrupt
-    twin = Twin(answer)
-    try:
-        twin.ask(0, interrupt)
-    except KeyboardInterrupt:
-        twin.stop()
-        print("stopped")
-    """
-    )
-    assert lines == ["stopped"]
+def test_the_death_of_a_worker_is_told_and_not_waited_for(script):
+    lines = script("""
+        worker, other = Worker(answering, "killed"), Worker(answering, "square")
+        try:
+            worker.ask(0, print)
+        except WorkerLostError:
+            print("lost")
+        print(other.ask(3, lambda *_: None)[1])
+        worker.stop(), other.stop()
+    """)
+    assert lines == ["lost", "9"]
 
 
-def test_there_is_no_fork_once_the_backend_runs():
-    assert script(
-        START + "    import jax\n    print(can_fork())\n    jax.devices()\n    print(can_fork())"
-    ) == ["True", "False"]
+def test_a_busy_worker_is_stopped_at_once_and_the_one_beside_it_is_not(script):
+    lines = script("""
+        worker, other = Worker(answering, "busy"), Worker(answering, "square")
+        begun = threading.Event()
+        def wait():
+            try:
+                worker.ask(0, lambda *_: begun.set())
+            except WorkerLostError:
+                print("told")
+        thread = threading.Thread(target=wait)
+        thread.start()
+        begun.wait()
+        worker.stop()
+        thread.join()
+        print(other.ask(3, lambda *_: None)[1])
+        other.stop()
+    """)
+    assert lines == ["told", "9"]
 
 
 RUN = """
-    import os, signal, sys
-    import jax
-    from jaxgrad.command import running
-    from jaxgrad.runtime import threads, workers
-    from jaxgrad.catalog import all as everything
-    threads.cores = running.cores = lambda: 3
-    chosen = [d for d in everything() if d.mask is None][:8]
-    options = dict(seed=0, evidence=("certificate",), inputs=None, quiet=True, parallel=True)
-    asked = []
-    ask = workers.Twin.ask
-    def watched(self, number, tell):
-        asked.append(number)
-        return ask(self, number, tell)
-    workers.Twin.ask = watched
+    from jaxgrad.command import loading, running
+    from jaxgrad.command.worker import serve
+    workers.cores = lambda: 2
+    chosen, targets = loading.find(["claims.py"]), ["claims.py"]
+    asked, ask = [], Worker.ask
+    def watched(self, question, tell):
+        asked.append(question[0])
+        {before}
+        return ask(self, question, tell)
+    Worker.ask = watched
+    verify, ready = running.verify, threading.Event()
+    def slow(*args, **options):  # until the worker has begun: this process could do all
+        while len(asked) < 2 and len(outcomes) < 5:
+            time.sleep(0.01)
+        outcomes.append(args)
+        return verify(*args, **options)
+    outcomes, running.verify = [], slow
+    options = dict(seed=0, evidence=("certificate",), inputs=None, quiet=True)
+    outcome = running.run(chosen, workers=workers.start(serve, targets), **options)
+    assert len(asked) >= {least}, asked
+    print([r.name for r in outcome.reports] == [d.name for d in chosen], outcome.verdict, len(outcomes))
 """
 
 
-def test_a_run_shares_its_derivations_with_twins_and_keeps_their_order():
-    lines = script(
-        RUN
-        + """
-    outcome = running.run(chosen, **options)
-    assert len(asked) >= 1, "the twin was never asked"
-    assert [r.name for r in outcome.reports] == [d.name for d in chosen]
-    print(outcome.verdict, outcome.status)
-    """
-    )
-    assert lines[-1] == "confirmed 0"
+def test_a_run_shares_its_claims_with_a_worker_that_loads_the_file_and_keeps_their_order(script):
+    (line,) = script(RUN.format(before="pass", least=2))
+    assert line.startswith("True confirmed") and not line.endswith(" 8")
 
 
-def test_what_a_lost_twin_was_asked_is_done_here():
-    lines = script(
-        RUN
-        + """
-    parent = os.getpid()
-    verify, deaths = running.verify, os.pipe()
-    def fatal(*args, **kwargs):
-        if os.getpid() != parent:
-            os.write(deaths[1], b"died")
-            os.kill(os.getpid(), signal.SIGKILL)
-        return verify(*args, **kwargs)
-    running.verify = fatal
-    outcome = running.run(chosen, **options)
-    assert asked and os.read(deaths[0], 4) == b"died", "the twin was never asked"
-    print(len(outcome.reports), outcome.verdict)
-    """
-    )
-    assert lines[-1] == "8 confirmed"
+def test_the_claim_of_a_worker_that_was_lost_is_done_here(script):
+    before = 'len(asked) == 2 and (self._process.kill(), asked.append("killed"))'
+    (line,) = script(RUN.format(before=before, least=2))
+    assert line == "True confirmed 7"
 
 
-def test_a_mistake_found_by_a_twin_is_told_as_here():
-    lines = script(
-        RUN
-        + """
-    import dataclasses
-    def broken(**inputs):
-        raise RuntimeError("no such gradient")
-    chosen = [dataclasses.replace(d, name=f"bad_{i}", gradient=broken) for i, d in enumerate(chosen)]
-    outcome = running.run(chosen, **options)
-    assert asked and outcome.status == 2, outcome
-    print(len(outcome.errors), all("no such gradient" in message for message in outcome.errors.values()))
-    """
-    )
-    assert lines[-1] == "8 True"
+def test_claims_that_a_worker_does_not_know_are_done_here(script):
+    text = RUN.replace('["claims.py"]\n', '["absent.py"]\n').replace("len(asked) < 2", "not asked")
+    assert script(text.format(before="pass", least=1)) == ["True confirmed 8"]
 
 
-ONE = """
-    import dataclasses, json, os, signal, sys
-    import jax
-    from jaxgrad.command import running
-    from jaxgrad.runtime import workers
-    from jaxgrad.verification import applicable
-    from jaxgrad.catalog import get
-    running.cores = lambda: 2
-    claim = get("masked_autoencoder_features")
-    twice = lambda **inputs: jax.tree.map(lambda x: 2 * x, claim.gradient(**inputs))
-    wrong = dataclasses.replace(claim, name="twice", gradient=twice)
-    asked, forks = [], []
-    answer, made = workers.Twin.answer, workers.Twin.__init__
-    def watched(self, tell):
-        asked.append(answer(self, tell))
-        return asked[-1]
-    def counted(self, function):
-        forks.append(1)
-        made(self, function)
-    workers.Twin.answer, workers.Twin.__init__ = watched, counted
-    options = dict(seed=0, evidence=None, inputs=None, quiet=True, max_samples=2**14)
-    def told(outcome):
-        found = outcome.reports[0].to_dict()["findings"]
-        return [[f[k] for k in ("evidence", "wrt", "verdict", "error", "detail", "diagnosis")] for f in found]
-"""
-
-
-@pytest.mark.parametrize("which", ["claim", "wrong"])
-def test_one_claim_is_sampled_here_while_a_twin_gathers_the_rest_and_the_report_is_the_same(which):
-    beside, alone = (
-        script(
-            ONE
-            + f"    print(json.dumps(told(running.run([{which}], beside={beside}, **options))), "
-            f"len(forks), len(asked))"
-        )[-1]
-        for beside in (True, False)
-    )
-    assert beside.endswith(" 1 1") and alone.endswith(" 0 0")
-    assert beside[:-4] == alone[:-4]
-    assert '"certificate"' in alone and '"monte_carlo"' in alone
-    assert ("exact in finite fields" in alone) == (which == "wrong")
-
-
-def test_what_a_twin_that_was_lost_or_failed_should_have_gathered_is_gathered_here():
-    for failure in ("os.kill(os.getpid(), signal.SIGKILL)", "raise RuntimeError"):
-        lines = script(
-            ONE
-            + f"""
-    parent, certificate = os.getpid(), applicable.EVIDENCE["certificate"]
-    def fatal(problem):
-        if os.getpid() != parent:
-            {failure}
-        return certificate(problem)
-    applicable.EVIDENCE["certificate"] = fatal
-    outcome = running.run([claim], beside=True, **options)
-    print(len(forks), asked in ([], [None]), outcome.verdict, len(outcome.reports[0].findings))
-    """
-        )
-        assert lines[-1] == "1 True confirmed 8"
-
-
-def test_what_a_loss_prints_in_the_twin_is_not_mixed_with_what_it_prints_here():
-    lines = script(
-        ONE
-        + """
-    def told_of(**inputs):
-        print("traced", "in", "words", "that", "are", "written", "one", "by", "one")
-        return claim.loss(**inputs)
-    running.run([dataclasses.replace(claim, loss=told_of)], beside=True, **options)
-    """
-    )
-    printed = [line for line in lines if "traced" in line]
-    assert len(printed) > 1 and set(printed) == {"traced in words that are written one by one"}
-
-
-def test_a_claim_without_a_mask_or_with_sampling_alone_has_nothing_to_share():
-    lines = script(
-        ONE
-        + """
-    running.run([get("mse")], beside=True, **options)
-    running.run([claim], beside=True, **options | {"evidence": ("monte_carlo",)})
-    print(len(forks))
-    """
-    )
-    assert lines[-1] == "0"
+def test_mistakes_found_by_a_worker_are_told_as_here(script):
+    text = RUN.replace("quiet=True", 'quiet=True, sizes={{"k": 3}}')
+    text = text[: text.index("    print(")] + "    print(outcome.status, len(outcome.errors))\n"
+    assert script(text.format(before="pass", least=1))[-1] == "2 8"
 
 
 def test_processes_that_share_the_cores_take_a_part_each_and_draw_the_same_samples():
@@ -249,16 +154,22 @@ def test_processes_that_share_the_cores_take_a_part_each_and_draw_the_same_sampl
     import os, sys
     from jaxgrad.runtime import threads
     if sys.argv[1] == "shared":
-        threads.limit(1)
+        threads.share_with(threads.cores() - 1)
     import jax, jax.numpy as jnp, numpy as np
     import jaxgrad as jg
     mean = jg.estimate(lambda x, mask: jnp.sin(mask @ x), jg.masks.Bernoulli(0.3), (5,))
     found = mean(jax.random.key(1), jnp.arange(5.0), samples=4096)
-    print(threads.workers() == (1 if sys.argv[1] == "shared" else threads.cores()), os.environ.get("NPROC"))
+    shares = 1 if sys.argv[1] == "shared" else threads.cores()
+    print(threads.workers() == shares, os.environ.get("NPROC"))
     print(np.asarray(found.mean).tobytes().hex(), found.samples)
     """
     alone, shared = (
-        script(f"import sys; sys.argv = ['', {how!r}]\n" + textwrap.dedent(program))
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), how],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
         for how in ("alone", "shared")
     )
     assert (alone[0], shared[0]) == ("True None", "True 1")

@@ -25,10 +25,10 @@ from jaxgrad.evidence.expectation.plans import (
     structure,
     trace,
 )
+from jaxgrad.evidence.expectation.same_program import same
 from jaxgrad.jaxprs.user_calls import named, refuse
 from jaxgrad.masks import Mask
 from jaxgrad.masks.rows import check_shape, is_known
-from jaxgrad.runtime.digests import digest
 
 FEW = 2**8
 """So many masks are enumerated without looking for a shorter way."""
@@ -155,7 +155,7 @@ def _as_one_program(
         # a mask of the user's own may ask for the value of a leaf; all else goes wrong once more,
         # and is told
         return function(*args)
-    name = digest(closed.jaxpr)
+    name = same(closed.jaxpr)
     if name is None or (name not in programs and len(programs) == MOST_PROGRAMS):
         return function(*args)
     if name not in programs:
