@@ -52,7 +52,7 @@ def script(tmp_path):
         done = subprocess.run(
             [sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
         return done.stdout.splitlines()
 
     return run
