@@ -16,7 +16,7 @@ from jaxgrad.command.verify import verify
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="jaxgrad", message="%(prog)s %(version)s")
+@click.version_option(package_name="jaxgrad", message="jaxgrad %(version)s")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Know whether a gradient is right.

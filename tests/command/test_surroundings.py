@@ -46,6 +46,11 @@ def test_a_cache_that_others_can_write_is_told_in_one_line_and_the_command_runs(
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+# a shell's background jobs inherit that interrupts are ignored
+HEEDING = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 STARTS = {
     "module": [sys.executable, "-m", "jaxgrad", "verify"],
     "script": [
@@ -69,14 +74,12 @@ def test_an_interrupt_while_jax_is_imported_ends_with_130_and_one_line(tmp_path,
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     with subprocess.Popen(
-        STARTS[start],
+        [sys.executable, "-c", HEEDING, *STARTS[start]],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
         start_new_session=True,
-        # a shell's background jobs inherit that interrupts are ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         process.stdout.read(len("importing"))
         time.sleep(0.2)
