@@ -56,7 +56,8 @@ STARTS = {
     "script": [
         sys.executable,
         "-c",
-        "import sys; sys.argv = ['jaxgrad', 'verify']\nfrom jaxgrad.__main__ import command; command()",
+        "import sys; sys.argv = ['jaxgrad', 'verify']\n"
+        "from jaxgrad.__main__ import command; command()",
     ],
 }
 

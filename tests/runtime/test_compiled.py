@@ -65,7 +65,10 @@ CLAIM = """
 import jax.numpy as jnp
 import jaxgrad as jg
 
-cube = jg.Derivation(name="cube", loss=lambda x: jnp.sum(x**3), gradient=lambda x: {"x": FACTOR * x**2}, shapes={"x": "n"})
+cube = jg.Derivation(
+    name="cube", loss=lambda x: jnp.sum(x**3), gradient=lambda x: {"x": FACTOR * x**2},
+    shapes={"x": "n"},
+)
 """
 
 

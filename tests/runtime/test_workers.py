@@ -29,7 +29,8 @@ def answering(name):
 def claim(i):
     def loss(x):
         return (x**2).sum()
-    return jg.Derivation(name=f"claim_{i}", loss=loss, gradient=lambda x: {"x": 2 * x}, shapes={"x": "n"})
+    gradient = lambda x: {"x": 2 * x}
+    return jg.Derivation(name=f"claim_{i}", loss=loss, gradient=gradient, shapes={"x": "n"})
 
 every = [claim(i) for i in range(8)]
 """
@@ -123,7 +124,8 @@ RUN = """
     options = dict(seed=0, evidence=("certificate",), inputs=None, quiet=True)
     outcome = running.run(chosen, workers=workers.start(serve, targets), **options)
     assert len(asked) >= {least}, asked
-    print([r.name for r in outcome.reports] == [d.name for d in chosen], outcome.verdict, len(outcomes))
+    ordered = [r.name for r in outcome.reports] == [d.name for d in chosen]
+    print(ordered, outcome.verdict, len(outcomes))
 """
 
 
@@ -145,7 +147,7 @@ def test_claims_that_a_worker_does_not_know_are_done_here(script):
 
 def test_mistakes_found_by_a_worker_are_told_as_here(script):
     text = RUN.replace("quiet=True", 'quiet=True, sizes={{"k": 3}}')
-    text = text[: text.index("    print(")] + "    print(outcome.status, len(outcome.errors))\n"
+    text = text[: text.index("    ordered")] + "    print(outcome.status, len(outcome.errors))\n"
     assert script(text.format(before="pass", least=1))[-1] == "2 8"
 
 

@@ -125,7 +125,7 @@ def expectation(
 def _as_one_program(
     function: Callable[..., Any],
     args: tuple[Mask, tuple[Any, ...], dict[str, Any]],
-    programs: dict[str, Any],
+    programs: dict[Any, Any],
 ) -> Any:
     """Return ``function(*args)``, not one operation at a time, each of which XLA would compile.
 
