@@ -22,6 +22,8 @@ import jax
 import numpy as np
 import torch
 
+from jaxgrad.jaxprs.versions import enable_x64
+
 FACTOR = 64
 TOLERANCE = {dtype: FACTOR * float(np.finfo(dtype).eps) for dtype in ("float64", "float32")}
 
@@ -65,7 +67,7 @@ def precision(dtype, device="cpu"):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
         with (
-            jax.enable_x64(dtype == "float64"),
+            enable_x64(dtype == "float64"),
             jax.default_device(jax.devices(device)[0]),
             jax.default_matmul_precision("highest"),
         ):

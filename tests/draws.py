@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxgrad.claims import shapes
+from jaxgrad.jaxprs.versions import enable_x64
 
 WEEK = datetime.date.today().isocalendar()[1]
 """What fuzzes that run every week are seeded with."""
@@ -36,7 +37,7 @@ def draw(derivation, sizes, seed=0):
         domain = derivation.domains.get(name, "real")
         shape = shapes.evaluate(derivation.shapes[name], sizes)
         if callable(domain):
-            with jax.enable_x64(True):
+            with enable_x64(True):
                 inputs[name] = np.asarray(domain(jax.random.key(seed), shape))
         else:
             rng = np.random.default_rng(

@@ -13,6 +13,7 @@ from typing import Any
 from jax.extend import core
 
 from jaxgrad.jaxprs.primitives import shape_of
+from jaxgrad.jaxprs.versions import jaxprs_in_params
 from jaxgrad.jaxprs.walker import NESTED
 
 BUDGET = 2**33
@@ -109,7 +110,7 @@ def estimate(jaxpr: core.Jaxpr, draws: int) -> float:
     for eqn in jaxpr.eqns:
         times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
         total += cost(eqn, draws) + times * sum(
-            estimate(inner, draws) for inner in core.jaxprs_in_params(eqn.params)
+            estimate(inner, draws) for inner in jaxprs_in_params(eqn.params)
         )
     return total
 
@@ -117,9 +118,7 @@ def estimate(jaxpr: core.Jaxpr, draws: int) -> float:
 def size(jaxpr: core.Jaxpr) -> int:
     """Return the number of entries of all arrays that a program makes; in a loop, of one turn."""
     made = sum(math.prod(shape_of(v)) for eqn in jaxpr.eqns for v in eqn.outvars)
-    return made + sum(
-        size(inner) for eqn in jaxpr.eqns for inner in core.jaxprs_in_params(eqn.params)
-    )
+    return made + sum(size(inner) for eqn in jaxpr.eqns for inner in jaxprs_in_params(eqn.params))
 
 
 def most_draws(program: Any) -> int:

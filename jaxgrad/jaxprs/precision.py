@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgrad.jaxprs.versions import enable_x64
+
 
 @contextmanager
 def in_precision(double: bool) -> Iterator[None]:
@@ -27,7 +29,7 @@ def in_precision(double: bool) -> Iterator[None]:
     float64
     """
     tell_precisions_apart()
-    with jax.enable_x64(double), nullcontext() if double else np.errstate(over="ignore"):
+    with enable_x64(double), nullcontext() if double else np.errstate(over="ignore"):
         yield
 
 
@@ -44,9 +46,9 @@ def tell_precisions_apart() -> bool:
     except ImportError:
         return False
     array = np.zeros(1)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         first = canonicalize_value(array)
-    with jax.enable_x64(False):
+    with enable_x64(False):
         if canonicalize_value(array).dtype != first.dtype:
             return False
     register_canonicalize_value_handler(np.ndarray, Canonical(TypedNdArray))

@@ -68,8 +68,9 @@ _EXACT = frozenset(
 def working_unit(program: core.ClosedJaxpr) -> float:
     """Return the unit roundoff of the coarsest floating type that a program rounds to.
 
+    >>> from jaxgrad.jaxprs.versions import enable_x64
     >>> half = np.float32([[0.5, 0.25]])
-    >>> with jax.enable_x64(True):
+    >>> with enable_x64(True):
     ...     exact = jax.make_jaxpr(lambda x: jax.numpy.asarray(half).T * x)(half.astype(float))
     ...     rounding = jax.make_jaxpr(lambda x: half.T * x.astype(half.dtype))(half.astype(float))
     >>> working_unit(exact), working_unit(rounding)

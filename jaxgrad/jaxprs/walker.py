@@ -43,6 +43,7 @@ from jax.extend import core
 from jaxgrad.jaxprs.moves import IDENTITIES, MOVES
 from jaxgrad.jaxprs.primitives import CREATED, dtype_of, evaluate, moved
 from jaxgrad.jaxprs.sources import is_own
+from jaxgrad.jaxprs.versions import scan_counts
 
 Value = Any
 Rule = Callable[..., Any]
@@ -245,7 +246,7 @@ def _subprogram(param: str) -> Callable[[core.JaxprEqn, list[Value], Domain], li
 
 
 def _scan(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> list[Value]:
-    fixed, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    fixed, carried = scan_counts(eqn.params)
     consts, carry, xs = (
         operands[:fixed],
         operands[fixed : fixed + carried],

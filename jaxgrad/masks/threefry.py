@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxgrad.jaxprs.versions import enable_x64
+
 BLOCK = 2**16
 """Counters in a block, at most; each gives two words."""
 
@@ -93,7 +95,7 @@ def _in_blocks(key: Array, shape: tuple[int, ...]) -> Array:
         )
         return None, first | jax.lax.shift_left(second, jnp.full_like(second, 32))
 
-    with jax.enable_x64(True):  # for integers of 64 bits
+    with enable_x64(True):  # for integers of 64 bits
         both = jax.lax.scan(block, None, jax.lax.iota(np.uint32, blocks))[1]
         return (
             jax.lax.bitcast_convert_type(both.ravel()[:half], np.uint32)

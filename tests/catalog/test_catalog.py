@@ -13,6 +13,7 @@ from jaxgrad import catalog
 from jaxgrad.catalog import denoising, perceptron, surrogates
 from jaxgrad.claims import shapes
 from jaxgrad.evidence.expectation.expectation import expectation
+from jaxgrad.jaxprs.versions import enable_x64
 from tests.draws import draw, fast
 
 NAMES = (
@@ -62,7 +63,7 @@ def claimed_and_true(derivation, variant):
 
         return claimed, jax.jacrev(loss)({name: inputs[name] for name in claimed})
 
-    with jax.enable_x64(True):
+    with enable_x64(True):
         return fast(both)(draw(derivation, sizes, variant))
 
 
@@ -138,7 +139,7 @@ def test_the_two_ways_to_write_the_autoencoder_loss_agree():
 
 @pytest.mark.parametrize(("b", "d"), [(3, 5), (5, 5), (7, 5)])
 def test_the_ridge_map_is_the_zero_of_the_ridge_gradient_in_both_forms(b, d):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         drawn = draw(catalog.get("ridge_map"), {"b": b, "d": d, "e": 4})
         g, gp, delta = drawn["g"], drawn["gp"], 0.1
         m2 = fast(surrogates.ridge_map)(g, gp, delta)
@@ -150,7 +151,7 @@ def test_the_ridge_map_is_the_zero_of_the_ridge_gradient_in_both_forms(b, d):
 
 
 def test_the_marginalised_map_is_where_the_expected_loss_is_smallest():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         x = draw(catalog.get("marginalised_denoising"), {"m": 6, "n": 4})["x"]
         mask = catalog.get("marginalised_denoising").distribution({"n": 4})
         expected = expectation(denoising.marginalised_loss, mask, x.shape)
@@ -164,7 +165,7 @@ def test_the_marginalised_map_is_where_the_expected_loss_is_smallest():
 
 
 def test_a_dropped_entry_does_not_see_itself_so_the_diagonal_of_the_map_does_not_matter():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         derivation = catalog.get("masked_autoencoder_dropped_loss")
         x, mask = draw(derivation, {"m": 5, "n": 4, "p": 3})["x"], derivation.distribution({"n": 4})
         expected = expectation(derivation.loss, mask, x.shape)
@@ -175,7 +176,7 @@ def test_a_dropped_entry_does_not_see_itself_so_the_diagonal_of_the_map_does_not
 
 
 def test_the_abstraction_experiment_fits_one_batch_and_forgets_it_on_the_next():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         errors = map(float, fast(surrogates.abstraction_experiment)(jax.random.key(0)))
     errors = surrogates.SurrogateErrors(*errors)
     assert (

@@ -2,11 +2,11 @@
 equivalent is recognised.
 """
 
-import jax
 import pytest
 
 from benchmarks import mutations
 from jaxgrad import catalog
+from jaxgrad.jaxprs.versions import enable_x64
 
 SAMPLE = [
     ("mse_matvec", 4),
@@ -18,7 +18,7 @@ SAMPLE = [
 
 @pytest.mark.parametrize(("name", "every"), SAMPLE)
 def test_planted_mistakes_are_refuted_and_never_named_wrongly(name, every):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         planted = mutations.mutants(catalog.get(name))[::every]
     judged = [(operator, mutations.judge(mutant)) for operator, _, _, mutant in planted]
     assert {result["verdict"] for _, result in judged} <= {"refuted", "equivalent"}
@@ -29,5 +29,5 @@ def test_planted_mistakes_are_refuted_and_never_named_wrongly(name, every):
 
 
 def test_there_are_a_thousand_mutants():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert sum(len(mutations.mutants(claim)) for claim in catalog.all()) >= 1000

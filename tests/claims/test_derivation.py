@@ -9,6 +9,7 @@ import jaxgrad as jg
 from jaxgrad import Derivation, masks
 from jaxgrad.claims import shapes
 from jaxgrad.claims.domains import DOMAINS, draw_from
+from jaxgrad.jaxprs.versions import enable_x64
 
 GOOD = {
     "name": "square",
@@ -28,7 +29,7 @@ def test_equal_keys_draw_equal_inputs_and_other_keys_others():
 @pytest.mark.parametrize("entry", jg.catalog.all(), ids=lambda d: d.name)
 def test_inputs_have_the_declared_shapes_and_the_precision_in_force(entry):
     for x64 in (False, True):
-        with jax.enable_x64(x64):
+        with enable_x64(x64):
             sizes = entry.choose_sizes(0)
             drawn = entry.inputs(jax.random.key(0))
             assert list(drawn) == list(entry.shapes)

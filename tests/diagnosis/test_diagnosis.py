@@ -15,6 +15,7 @@ import jaxgrad as jg
 from jaxgrad import Derivation, Verdict, catalog, masks
 from jaxgrad.diagnosis import diagnose
 from jaxgrad.evidence.problem import Problem
+from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.verification.applicable import loss_of_mask
 from tests import verdict_claims as claims
 from tests.wrong_variants import CASES, ORIGINAL
@@ -22,7 +23,7 @@ from tests.wrong_variants import CASES, ORIGINAL
 
 def told(claim, **options):
     """Diagnose all arrays of the gradient; return {label: diagnosis}."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         problem = Problem(claim, **options)
         return diagnose(problem, problem.wrt, functools.partial(loss_of_mask, problem))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgrad.jaxprs.degrees import Degree, degree, degrees
+from jaxgrad.jaxprs.versions import enable_x64
 
 M, X, W = np.ones((3, 4)), np.ones((3, 4)), np.ones((4, 4))
 
@@ -53,7 +54,7 @@ def test_the_degree_is_no_less_than_that_of_the_values_along_a_line(name):
     f, expected = POLYNOMIALS[name]
     rng = np.random.default_rng(0)
     x, w, start, step = (rng.standard_normal(a.shape) for a in (X, W, M, M))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         values = np.stack([f(start + t * step, x, w) for t in np.arange(expected + 3) / 4])
     scale = np.abs(values).max()
     assert np.abs(np.diff(values, expected + 1, axis=0)).max() < 1e-10 * scale
@@ -127,7 +128,7 @@ def test_degrees_are_found_while_others_are_traced():
 
 
 def test_obstacles_count_as_variables_in_a_bound():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         program = jax.make_jaxpr(lambda m: jnp.sqrt(m[0] ** 4) * jnp.exp(m[1]))(np.ones(2))
     (found,) = degrees(program, [True], fresh=True)
     assert not found.obstacle

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxgrad.jaxprs.separability import dependence
+from jaxgrad.jaxprs.versions import enable_x64
 from tests.draws import fast
 
 SHAPE = (3, 4)
@@ -110,7 +111,7 @@ UNSEEN = {
 
 
 def traced(f):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         return jax.make_jaxpr(f)(jnp.ones(SHAPE))
 
 
@@ -123,7 +124,7 @@ def mixed_difference(f):
         for pair in ((0, 1), (0, 2), (1, 2)):
             for chosen in ((), pair[:1], pair[1:], pair):
                 stack.append(np.where(np.isin(np.arange(3), chosen)[:, None], other, one))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         values = fast(jax.vmap(f))(np.array(stack))
     values = np.asarray(values, float).reshape(len(stack) // 4, 4, -1)
     scale = np.abs(values).max(axis=(1, 2)) + np.finfo(float).tiny

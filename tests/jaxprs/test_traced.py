@@ -8,6 +8,7 @@ from jax.extend import core
 
 from jaxgrad import certify
 from jaxgrad.jaxprs.traced import Filled, Picked, Together, TracedOnce, joined
+from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.runtime.compiled import Program
 
 X = np.arange(6.0).reshape(2, 3)
@@ -16,7 +17,7 @@ FACTORS = np.array([2.0, 3.0, 5.0])
 
 @pytest.fixture(autouse=True)
 def in_double():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 
@@ -74,7 +75,7 @@ def test_what_is_filled_in_is_of_the_precision_in_force():
     scaled, calls = counted(lambda x, by: by * x)
     filled = Filled(scaled, (np.float64(1 / 3),))
     assert filled(X).dtype == np.float64
-    with jax.enable_x64(False):
+    with enable_x64(False):
         assert filled(X.astype(np.float32)).dtype == np.float32
     assert len(calls) == 2
 

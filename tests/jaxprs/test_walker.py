@@ -9,6 +9,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxgrad as jg
+from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.jaxprs.walker import Domain, SteeredLoopError, UnsupportedError, known, walk
 from tests.draws import fast
 
@@ -117,7 +118,7 @@ RUNS = MOVES | {
 
 
 def traced(f, *args):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         return jax.make_jaxpr(f)(*args), fast(f)(*(jnp.asarray(a) for a in args))
 
 
@@ -234,7 +235,7 @@ KNOWN_INTEGERS = {
 @pytest.mark.parametrize("name", KNOWN_INTEGERS)
 def test_known_integers_are_those_that_jax_computes(name):
     value = KNOWN_INTEGERS[name]
-    with jax.enable_x64(True):
+    with enable_x64(True):
         number = float(value())
 
     def f(x):

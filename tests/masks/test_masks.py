@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxgrad import masks
+from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.masks import choices
 from tests.draws import fast
 
@@ -48,7 +49,7 @@ sampled = pytest.mark.parametrize(("mask", "n"), SAMPLED.values(), ids=SAMPLED)
 
 def rows_of(mask, *shape):
     """The rows, or masks, and their probabilities, as numpy arrays in float64."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         return tuple(map(np.asarray, fast(lambda mask: mask.support(shape))(mask)))
 
 
@@ -82,7 +83,7 @@ def test_no_row_is_listed_twice_and_their_number_is_known_beforehand(mask, n):
 @listed
 def test_mean_and_second_moment_are_those_of_the_listed_masks(mask, n):
     rows, probabilities = rows_of(mask, n)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         mean, second = moments_of(mask, n)
     assert mean.dtype == second.dtype == np.float64
     np.testing.assert_allclose(mean, probabilities @ rows, rtol=0, atol=1e-15)
@@ -109,7 +110,7 @@ def test_rows_are_listed_as_independent(mask, n):
 @sampled
 def test_draws_have_the_mean_and_the_second_moment_to_five_standard_errors(mask, n):
     samples = 20_000
-    with jax.enable_x64(True):
+    with enable_x64(True):
         draws = draws_of(mask, 1, samples, n)
         mean, second = moments_of(mask, n)
     products = draws[:, :, None] * draws[:, None, :]
@@ -163,7 +164,7 @@ def test_second_moments_differentiate_in_the_probabilities_as_the_listed_masks_d
         rows, probabilities = make(p).support((4,))
         return rows.T @ (probabilities[:, None] * rows)
 
-    with jax.enable_x64(True):
+    with enable_x64(True):
         found, expected = (
             jax.jacfwd(lambda p: make(p).second_moment(4))(at),
             jax.jacfwd(by_list)(at),
@@ -180,7 +181,7 @@ def test_a_coin_is_1_for_as_many_words_as_its_probability_in_the_default_precisi
     below = math.floor((p if x64 else float(np.float32(p))) * 2**32)
     some = [word for word in (0, below - 1, below, 2**32 - 1) if 0 <= word < 2**32]
     monkeypatch.setattr("jaxgrad.masks.rows.words", lambda key, shape: jnp.array(some, jnp.uint32))
-    with jax.enable_x64(x64):
+    with enable_x64(x64):
         found = masks.Bernoulli(p).sample(jax.random.key(0), (len(some),))
     assert found.tolist() == [word < below for word in some]
 
@@ -230,7 +231,7 @@ FACTORED = {
 
 @pytest.mark.parametrize(("mask", "n"), FACTORED.values(), ids=FACTORED)
 def test_the_factors_of_a_row_make_the_listed_rows(mask, n):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         members, values, weights = mask.factors(n, 3)
         weights = np.asarray(weights)
     assert (members.sum(axis=0) == 1).all(), "every entry hangs on exactly one coin"
@@ -245,7 +246,7 @@ def test_the_factors_of_a_row_make_the_listed_rows(mask, n):
 
 @pytest.mark.parametrize("degree", range(1, 9))
 def test_the_places_of_a_normal_number_have_its_moments(degree):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         members, values, weights = masks.MultiplicativeGaussian(0.3).factors(2, degree)
         weights = np.asarray(weights)
     assert (members == np.eye(2, dtype=bool)).all()
@@ -264,7 +265,7 @@ def test_the_places_of_a_normal_number_have_its_moments(degree):
 @pytest.mark.parametrize("degree", range(1, 8))
 def test_the_mixture_of_a_random_ratio_has_its_moments(degree):
     mask = masks.RandomRatio(0.2, 0.9)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         parts = [(w, float(m.prob)) for w, m in mask.mixture(5, degree)]
     for d in range(degree + 1):
         found = sum(w * p**d for w, p in parts)

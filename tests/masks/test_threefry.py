@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgrad as jg
+from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.masks import threefry
 from jaxgrad.masks.threefry import key_of, words
 
@@ -36,7 +37,7 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("x64", [False, True])
 def test_they_are_the_words_of_jax_bit_for_bit(shape, x64):
-    with jax.enable_x64(x64):
+    with enable_x64(x64):
         for key in (
             jax.random.key(7),
             jax.random.PRNGKey(2**31 - 1),
@@ -89,7 +90,7 @@ def test_a_function_that_draws_with_a_key_of_its_own_is_refused_as_random(key):
 def test_a_key_is_that_of_jax_whatever_the_seed_the_precision_and_the_generator(seed):
     for x64 in (False, True):
         for generator in ("threefry2x32", "rbg"):
-            with jax.enable_x64(x64), jax.default_prng_impl(generator):
+            with enable_x64(x64), jax.default_prng_impl(generator):
                 wanted, found = (outcome(make, seed) for make in (jax.random.key, key_of))
                 assert found == wanted
 

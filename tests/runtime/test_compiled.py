@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.jaxprs.traced import TracedOnce
+from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.runtime.compiled import Program
 
 X = np.arange(6.0, dtype=np.float32).reshape(2, 3)
@@ -56,7 +57,7 @@ def test_a_function_is_traced_once_for_each_kind_of_argument():
         program(x)
     program.jaxpr(X)
     assert len(seen) == 1
-    with jax.enable_x64(True):  # what a function makes by itself is of another type now
+    with enable_x64(True):  # what a function makes by itself is of another type now
         program(X)
     assert len(seen) == 2
 

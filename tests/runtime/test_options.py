@@ -14,6 +14,7 @@ from jax import lax
 
 import jaxgrad as jg
 from jaxgrad.evidence.sampling import loop as sampler
+from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.runtime import options as compilation
 
 N = 6
@@ -229,7 +230,7 @@ def test_every_function_of_a_number_is_what_it_is_without_options(options, dtype
         "a brief loop": compilation.loop_options(brief=True),
         "a check": compilation.check_options(),
     }[options]
-    with jax.enable_x64(True):
+    with enable_x64(True):
         x = jnp.asarray(np.random.default_rng(0).uniform(-3, 3, (37, 1023)), dtype)
         exact = jax.jit(lambda x: {name: f(x) for name, f in UNARY.items()})(x.astype(jnp.float64))
         found = jax.jit(

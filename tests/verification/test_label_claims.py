@@ -13,6 +13,7 @@ import jaxgrad as jg
 from jaxgrad import Derivation, Verdict
 from jaxgrad.claims.domains import count, decode
 from jaxgrad.claims.labels import MOST, SOME, discrete_inputs, is_smooth, values
+from jaxgrad.jaxprs.versions import enable_x64
 from tests.claims.test_labels import RIGHT, TK, X, Z, claim, looked_up, switched
 
 FUNCTIONS = {
@@ -32,7 +33,7 @@ FUNCTIONS = {
 @pytest.mark.parametrize(("domain", "discrete"), FUNCTIONS.values(), ids=FUNCTIONS)
 def test_a_function_that_draws_from_a_few_values_is_seen_to_do_so(domain, discrete):
     subject = claim(lambda x, y: jnp.sum(x * y), lambda x, y: {"x": y.astype(float)}, X, y=domain)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert discrete_inputs(subject, {"n": 4}) == ({"y"} if discrete else set())
 
 
@@ -69,7 +70,7 @@ def test_all_values_are_listed_once_each(domain, shape):
         y=domain,
     )
     known = {array.astype(float).tobytes() for array in arrays}
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for seed in range(20):
             for special in (False, True):
                 assert (
@@ -80,7 +81,7 @@ def test_all_values_are_listed_once_each(domain, shape):
 
 def test_so_many_values_are_listed_and_no_more():
     subject = claim(lambda y: jnp.sum(y), lambda y: {"y": jnp.ones_like(y)}, {"y": "n"}, y="binary")
-    with jax.enable_x64(True):
+    with enable_x64(True):
         every = values(subject, {"n": 8}, {"y"}, 8)
         assert every.every and every.stacked["y"].shape == (MOST, 8)
         some = values(subject, {"n": 9}, {"y"}, 9)

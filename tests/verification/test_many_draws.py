@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgrad import masks
+from jaxgrad.jaxprs.versions import enable_x64
 
 ROWS, CHUNKS, N = 50_000, 100, 20
 FAR = 6.5
@@ -28,7 +29,7 @@ def test_a_hundred_million_entries_have_the_moments_and_the_independence_that_ar
     draw = jax.jit(
         lambda i: mask.sample(jax.random.fold_in(jax.random.key(0), i), (ROWS, N))
     )  # as the sampling loop draws its chunks
-    with jax.enable_x64(True):
+    with enable_x64(True):
         mean, second = (
             np.asarray(mask.mean(N), np.float64),
             np.asarray(mask.second_moment(N), np.float64),

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 import jaxgrad as jg
 from jaxgrad import Derivation, Verdict, masks
+from jaxgrad.jaxprs.versions import enable_x64
 
 AUTOENCODER = jg.catalog.get("autoencoder")
 SQUARE = {
@@ -183,7 +184,7 @@ def test_importing_the_package_imports_no_torch_and_no_terminal():
 def test_verification_works_inside_a_user_s_own_x64_and_leaves_their_arrays_alone():
     x = np.ones((4, 5))
     x.setflags(write=False)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert jg.verify(AUTOENCODER, inputs={"x": x}).verdict == Verdict.CONFIRMED
 
 

@@ -22,6 +22,7 @@ from jaxgrad.evidence.expectation.cubature_rows import row_sets, row_sets_count
 from jaxgrad.jaxprs.degrees import Degree, _Degrees
 from jaxgrad.jaxprs.primitives import dtype_of, shape_of
 from jaxgrad.jaxprs.separability import dependence
+from jaxgrad.jaxprs.versions import jaxprs_in_params
 from jaxgrad.jaxprs.walker import UnsupportedError, describe, walk
 from jaxgrad.masks import SUPPORT_LIMIT, Mask
 
@@ -168,7 +169,7 @@ def jaxpr_bytes(jaxpr: core.Jaxpr) -> int:
     """Return the size of all arrays that a program makes, those of nested programs once."""
     total = 0
     for eqn in jaxpr.eqns:
-        inner = [jaxpr_bytes(j) for j in core.jaxprs_in_params(eqn.params)]
+        inner = [jaxpr_bytes(j) for j in jaxprs_in_params(eqn.params)]
         shapes = [
             (math.prod(shape_of(v)), dtype_of(v).itemsize)
             for v in eqn.outvars

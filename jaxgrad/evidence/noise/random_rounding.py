@@ -42,7 +42,8 @@ def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
     at random.
 
     >>> lost = lambda x: (x + 1e8) - 1e8
-    >>> with jax.enable_x64(True):
+    >>> from jaxgrad.jaxprs.versions import enable_x64
+    >>> with enable_x64(True):
     ...     runs = [float(jittered(lost, 2.0**-52)(run, 0.3)) for run in range(3)]
     >>> max(runs) - min(runs) > 1e-8
     True

@@ -14,6 +14,7 @@ from jax.extend import core
 
 from jaxgrad.jaxprs.capture import bind
 from jaxgrad.jaxprs.primitives import shape_of
+from jaxgrad.jaxprs.versions import scan_counts
 from jaxgrad.parity.blocks import evaluate
 from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
 
@@ -120,7 +121,7 @@ def _with_term(
 def _scan_with_terms(eqn: core.JaxprEqn) -> Callable[..., Any]:
     """Return a scan that takes a term for each product of its body, compiled once for all terms."""
     params, body = eqn.params, eqn.params["jaxpr"]
-    fixed, carried = params["num_consts"], params["num_carry"]
+    fixed, carried = scan_counts(params)
 
     def run(added: dict[int, Any], xs: list[Any]) -> list[Any]:
         changed = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgrad import Certificate, Verdict, certify
+from jaxgrad.jaxprs.versions import enable_x64
 
 v, x = np.ones(3), np.ones((4, 3))
 
@@ -118,7 +119,7 @@ def test_a_wrong_custom_derivative_is_refuted():
 
 @pytest.mark.parametrize("enabled", [False, True])
 def test_jax_configuration_is_neither_needed_nor_changed(enabled):
-    with jax.enable_x64(enabled):
+    with enable_x64(enabled):
         assert (
             certify(jax.grad(lambda x: jnp.mean(x**4)), lambda x: x**3 / 3, x).verdict
             == Verdict.CONFIRMED

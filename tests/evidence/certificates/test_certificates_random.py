@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxgrad import Verdict, certify
+from jaxgrad.jaxprs.versions import enable_x64
 
 # A program is a tree over + − × ÷ of two vectors and decimal constants. It is rewritten by laws of
 # arithmetic, which must be certified, or edited in one place, which must be refuted unless the edit
@@ -166,7 +167,7 @@ def test_no_verdict_contradicts_float64(tree, change, outside):
     certificate = certify(f, g, np.ones(3), np.ones(3))
     assume(certificate.verdict != Verdict.UNDECIDED)
     rng = np.random.default_rng(0)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         many = jnp.asarray(
             rng.standard_normal((300, 2, 3)) * np.repeat([0.3, 1.0, 4.0], 100)[:, None, None]
         )

@@ -10,6 +10,7 @@ import pytest
 from jaxgrad import Verdict, certify
 from jaxgrad.evidence.certificates.fields.fields import Draws
 from jaxgrad.evidence.certificates.fields.lines import Lines, differences
+from jaxgrad.jaxprs.versions import enable_x64
 
 STEPS = differences([Fraction(1), Fraction(3, 10)])
 OFFSETS = [Fraction(0), Fraction(-1), Fraction(1), Fraction(3, 10), Fraction(-13, 10)]
@@ -140,7 +141,7 @@ def test_no_verdict_on_a_piecewise_function_contradicts_its_values(number):
     if rng.random() < 0.5:
         f, g = jax.grad(f, (0, 1)), jax.grad(g, (0, 1))
     found = certify(f, g, 1.0, 1.0, seed=number).verdict
-    with jax.enable_x64(True):
+    with enable_x64(True):
         points = 1.7 * rng.standard_normal((2, 100_000))
         values = [np.array(jax.tree.leaves(jax.vmap(h)(*points))) for h in (f, g)]
     gap = np.abs(values[0] - values[1]) > 1e-9 * (1 + np.abs(values[0]))

@@ -15,6 +15,7 @@ import pytest
 from jaxgrad import masks
 from jaxgrad.catalog import autoencoders
 from jaxgrad.evidence.expectation.expectation import MOST_PROGRAMS, choose, expectation
+from jaxgrad.jaxprs.versions import enable_x64
 from tests.draws import fast
 from tests.polynomials import (
     affine,
@@ -30,7 +31,7 @@ from tests.polynomials import (
 
 @pytest.fixture(autouse=True)
 def double():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

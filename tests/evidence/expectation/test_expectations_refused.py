@@ -9,12 +9,13 @@ import pytest
 
 from jaxgrad import masks
 from jaxgrad.evidence.expectation.expectation import expectation
+from jaxgrad.jaxprs.versions import enable_x64
 from tests.polynomials import cubic_across_rows, normal, quadratic, quintic_across_rows
 
 
 @pytest.fixture(autouse=True)
 def double():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

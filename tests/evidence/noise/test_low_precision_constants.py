@@ -10,6 +10,7 @@ import pytest
 import jaxgrad as jg
 from jaxgrad import Derivation, Verdict
 from jaxgrad.evidence.noise.low_precision_constants import constant_unit
+from jaxgrad.jaxprs.versions import enable_x64
 
 DATA = np.random.default_rng(0).standard_normal((50, 20))
 SINGLE = DATA.astype(np.float32)
@@ -134,7 +135,7 @@ def of_a_property(dtype):
     """Return right claims that rest on what data of a type have but for rounding: sums of 1 or 0,
     symmetry, orthogonality.
     """
-    with jax.enable_x64(False):
+    with enable_x64(False):
         data = jnp.asarray(DATA[:, :4], dtype)
         shares = jax.nn.softmax(data, axis=1)
         centred = data - data.mean(0)
@@ -203,7 +204,7 @@ def test_sampling_decides_nothing_that_narrow_constants_leave_open():
 
 
 def test_the_width_of_constants_is_seen_wherever_they_stand():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         inside = jax.make_jaxpr(
             lambda x: jax.lax.scan(lambda c, t: (c * SINGLE[0, 0] + t, None), 0.0, x)[0]
         )(np.ones(3))

@@ -11,6 +11,7 @@ from jaxgrad.evidence.noise.random_rounding import movement
 from jaxgrad.evidence.numerical.slopes import AGREE, Prober
 from jaxgrad.jaxprs.differentiation import value_and_gradient
 from jaxgrad.jaxprs.traced import has_own_rules, has_stop_gradient, working_unit
+from jaxgrad.jaxprs.versions import enable_x64
 
 UNIT = 2.0**-52
 
@@ -31,7 +32,7 @@ def slopes(f, x):
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_differences_agree_with_the_derivative_within_their_own_error_estimates(name):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for seed in range(3):
             x = np.random.default_rng(seed).standard_normal(200)
             found = slopes(SMOOTH[name], x)
@@ -43,14 +44,14 @@ def test_differences_agree_with_the_derivative_within_their_own_error_estimates(
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_error_estimates_are_small_enough_to_be_of_use(name):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         x = np.random.default_rng(5).standard_normal(200)
         found = slopes(SMOOTH[name], x)
         assert np.median(found.central_error) < 1e-5 * np.abs(found.central).max()
 
 
 def test_a_kink_is_told_apart_with_both_its_slopes():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         found = slopes(
             lambda x: jnp.sum(jnp.maximum(x, 0) + 3 * jnp.abs(x - 1)),
             np.array([0.0, 1.0, -0.7, 0.4]),
@@ -62,7 +63,7 @@ def test_a_kink_is_told_apart_with_both_its_slopes():
 
 @pytest.mark.parametrize("distance", [1e-12, 1e-9, 1e-6, 1e-4, 1e-2])
 def test_a_kink_next_to_the_point_is_never_taken_for_a_smooth_slope_of_the_wrong_value(distance):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         found = slopes(
             lambda x: jnp.sum(jnp.maximum(x - 1, 0)), np.array([1 + distance, 1 - distance])
         )
@@ -71,7 +72,7 @@ def test_a_kink_next_to_the_point_is_never_taken_for_a_smooth_slope_of_the_wrong
 
 
 def test_random_rounding_sees_what_floating_point_absorbs():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         lost = movement(lambda x: (x + 1e8) - 1e8, UNIT, 0.3)
         kept = movement(lambda x: x * 3.0, UNIT, 0.3)
     assert 1e-9 < lost < 1e-7
@@ -85,7 +86,7 @@ def test_random_rounding_runs_through_nested_programs():
             0
         ]
 
-    with jax.enable_x64(True):
+    with enable_x64(True):
         moved = movement(lambda x: jax.grad(nested)(x), UNIT, np.linspace(-1, 1, 7))
     assert moved.shape == (7,) and np.all(moved < 1e-14) and moved.max() > 0
 
@@ -98,7 +99,7 @@ def test_random_rounding_moves_as_much_in_numpy_as_in_a_compiled_program(seed, m
         "relu": jax.nn.relu(x @ x.T) @ x,
         "grad": jax.grad(lambda x: jnp.sum(jnp.exp(x) ** 2))(x),
     }
-    with jax.enable_x64(True):
+    with enable_x64(True):
         in_numpy = movement(many, UNIT, x)
         monkeypatch.setattr(random_rounding, "movement_in_numpy", lambda *_, **__: None)
         compiled = movement(many, UNIT, x)
@@ -110,7 +111,7 @@ def test_random_rounding_moves_as_much_in_numpy_as_in_a_compiled_program(seed, m
 def test_random_rounding_compiles_what_numpy_would_take_long_for(monkeypatch):
     monkeypatch.setattr(random_rounding, "_LONGEST", 1)
     monkeypatch.setattr(random_rounding, "floating", lambda *_: pytest.fail("numpy was asked"))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert 1e-9 < movement(lambda x: (x + 1e8) - 1e8, UNIT, 0.3) < 1e-7
 
 
@@ -124,7 +125,7 @@ def test_what_a_program_contains_is_seen_through_nested_calls():
     assert not has_own_rules(jax.make_jaxpr(jax.jit(jax.nn.relu))(1.0))
     assert has_stop_gradient(jax.make_jaxpr(jax.jit(lambda x: jax.lax.stop_gradient(x)))(1.0))
     assert not has_stop_gradient(jax.make_jaxpr(jnp.sin)(1.0))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert (
             working_unit(jax.make_jaxpr(lambda x: x.astype(jnp.float32) * 2)(np.float64(1)))
             == np.finfo(np.float32).eps
@@ -141,7 +142,7 @@ def test_gradients_are_jacobians_where_the_loss_is_an_array():
 
 
 def test_a_feature_finer_than_the_coarse_steps_is_never_taken_for_flatness():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for width in (1e-2, 1e-3, 1e-4, 1e-5):
             x = np.random.default_rng(0).standard_normal(20)
             spikes = x + 0.3 * width  # every coordinate stands on the flank of a narrow bump

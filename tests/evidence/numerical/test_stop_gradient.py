@@ -8,6 +8,7 @@ import pytest
 import jaxgrad as jg
 from jaxgrad import Derivation, Verdict
 from jaxgrad.jaxprs.traced import TracedOnce, Unstopped, equations, has_stop_gradient
+from jaxgrad.jaxprs.versions import enable_x64
 
 stop = jax.lax.stop_gradient
 
@@ -141,7 +142,7 @@ def test_without_its_stops_a_function_has_the_same_values_and_the_slope_as_its_g
         ) + total + doubled, hold(x)
 
     x, w = np.array([0.3, -1.2, 2.0]), np.array([1.0, -0.5, 0.2])
-    with jax.enable_x64(True):
+    with enable_x64(True):
         free = Unstopped(TracedOnce(f))
         program = free.program(x, w)[0]
         assert has_stop_gradient(TracedOnce(f).program(x, w)[0]) and not has_stop_gradient(program)

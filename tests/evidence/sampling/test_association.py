@@ -7,6 +7,7 @@ import pytest
 
 from jaxgrad.evidence.sampling.rewriting.association import associated
 from jaxgrad.jaxprs.traced import equations
+from jaxgrad.jaxprs.versions import enable_x64
 
 
 def arrays(*shapes):
@@ -99,7 +100,7 @@ def test_the_associated_function_is_the_same_in_value_and_gradient(name):
 
         return jax.jit(jax.value_and_grad(loss))(args)
 
-    with jax.enable_x64(True):
+    with enable_x64(True):
         args, draws = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), (args, draws))
         expected, found = (
             total(lambda args, draw: f(*args, mask=draw)),
@@ -131,7 +132,7 @@ def test_weights_whose_product_leaves_the_range_of_the_type_do_no_harm(name):
 
     plain = jax.value_and_grad(lambda args: f(*args, mask=mask))
     found = jax.jit(jax.value_and_grad(lambda args: associated(f, args, mask)))((a, b))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         exact = plain((a.astype(np.float64), b.astype(np.float64)))
     assert len(dots(f, (a, b), mask)) == 2 and dots(f, (a, b), mask)[0] == (8, 8)
     for leaves in zip(*map(jax.tree.leaves, (found, plain((a, b)), exact)), strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from jaxgrad.evidence.sampling.rewriting.products import steady
+from jaxgrad.jaxprs.versions import enable_x64
 
 SCRIPT = textwrap.dedent(
     """
@@ -123,7 +124,7 @@ def test_a_steady_product_is_the_product_whatever_its_axes(dtype, narrow):
         ("ik,kj->ij", (40, 513), (513, 30)),
         ("ik,k->i", (600, 900), (900,)),
     ):
-        with jax.enable_x64(True):
+        with enable_x64(True):
             a, b = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in (left, right))
             found = jax.jit(
                 lambda a, b, s=subscripts: steady(

@@ -15,6 +15,7 @@ from jaxgrad.evidence.sampling.rewriting.orders import Tally, reshaped
 from jaxgrad.evidence.sampling.rewriting.orientation import Orienting
 from jaxgrad.evidence.sampling.rewriting.products import steady
 from jaxgrad.jaxprs.rewrite import apply
+from jaxgrad.jaxprs.versions import enable_x64
 
 C, M, N, H = 3, 4, 5, 2
 
@@ -106,7 +107,7 @@ def arguments(dtype=float):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_program_gives_the_same_with_its_arrays_in_any_order(name):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         args = arguments()
         for weights_first in (False, True):
             found, turned = oriented(FUNCTIONS[name], args, weights_first=weights_first)
@@ -200,7 +201,7 @@ def test_large_programs_are_oriented_and_small_ones_and_double_precision_are_not
         np.float32
     )  # the hidden features, each for all samples
     found = steady(gradient, *(jnp.asarray(x, np.float32) for x in args))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert (64, 32 * chunk) not in shapes_of_products(float)
         right = gradient(*map(jnp.asarray, args))
     for a, b in zip(found, right, strict=True):

@@ -15,6 +15,7 @@ import pytest
 import jaxgrad as jg
 from jaxgrad.evidence.sampling.loop import Sampler
 from jaxgrad.evidence.sampling.progress import Pace
+from jaxgrad.jaxprs.versions import enable_x64
 
 CLAIM = [
     "-m",
@@ -165,7 +166,7 @@ def test_a_verification_names_the_chunk_that_is_not_finite():
         r"not finite in chunk (\d+), whose masks (mask\.sample\(.*\)) draws again", finding.detail
     )
     assert number is not None
-    with jax.enable_x64(False):
+    with enable_x64(False):
         draws = eval(number[2], {"mask": claim.mask, "jax": jax})
     assert np.any(np.min(np.sum(np.asarray(draws), axis=2), axis=1) == 0)
 

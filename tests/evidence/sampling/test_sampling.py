@@ -9,6 +9,7 @@ import jaxgrad as jg
 from jaxgrad import Verdict, masks
 from jaxgrad.evidence.sampling.loop import MEMORY_BUDGET, Sampler
 from jaxgrad.evidence.sampling.moments import Moments
+from jaxgrad.jaxprs.versions import enable_x64
 
 
 def loss(x, w1, w2, mask):
@@ -100,7 +101,7 @@ def test_standard_errors_hold_where_float64_does_not_hold_the_squares(exponents)
 
 @pytest.mark.parametrize("scale", [1e-290, 1e-170, 1e170, 1e290])
 def test_an_estimate_of_numbers_of_any_size_has_its_standard_error(scale):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         f = jg.estimate(lambda c, mask: c * mask.sum(), masks.Bernoulli(0.3), (5,))
         one, found = (f(jax.random.key(0), c, samples=640) for c in (1.0, scale))
     assert one.standard_error > 0
@@ -150,7 +151,7 @@ def test_a_python_number_keeps_the_types_of_the_function_as_jax_does():
         return (mask.astype(x.dtype) * x * s).sum()
 
     for promotion in ("standard", "strict"):
-        with jax.enable_x64(True), jax.numpy_dtype_promotion(promotion):
+        with enable_x64(True), jax.numpy_dtype_promotion(promotion):
             found = jg.estimate(scaled, masks.Bernoulli(1.0), (3,))(
                 jax.random.key(0), jnp.ones(3, jnp.float32), 2.5, samples=64
             )
@@ -159,7 +160,7 @@ def test_a_python_number_keeps_the_types_of_the_function_as_jax_does():
 
 @pytest.mark.parametrize("x64", [False, True])
 def test_under_jit_an_estimate_of_known_numbers_is_known_and_of_others_refused(x64):
-    with jax.enable_x64(x64):
+    with enable_x64(x64):
         key, x, mask = jax.random.key(0), jnp.ones(3), masks.Bernoulli(0.5)
         estimate = jg.estimate(lambda x, mask: (mask * x).sum(), mask, (3,))
         inside = jax.jit(lambda: jnp.asarray(estimate(key, x, samples=64).mean))()
