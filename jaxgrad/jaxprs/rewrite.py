@@ -7,6 +7,8 @@ from typing import Any
 
 from jax.extend import core
 
+from jaxgrad.jaxprs.versions import replaced
+
 Step = Callable[[core.Jaxpr, core.JaxprEqn, Sequence[Any]], Sequence[Any]]
 """Computes one equation of a program from its operands, such as `apply`."""
 
@@ -41,8 +43,5 @@ def apply(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Seq
     """Compute one equation of a program."""
     variables = [atom for atom in eqn.invars if isinstance(atom, core.Var)]
     values = [x for atom, x in zip(eqn.invars, operands, strict=True) if isinstance(atom, core.Var)]
-    debug = jaxpr.debug_info.with_unknown_names()
-    alone = jaxpr.replace(
-        constvars=[], invars=variables, outvars=eqn.outvars, eqns=[eqn], debug_info=debug
-    )
+    alone = replaced(jaxpr, constvars=[], invars=variables, outvars=eqn.outvars, eqns=[eqn])
     return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*values)

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from jaxgrad.jaxprs.versions import opened, replaced
+
 
 def equations(jaxpr: Any) -> Iterator[Any]:
     """Walk over all equations of a jaxpr and of the programs nested in it."""
@@ -241,17 +243,16 @@ def _without_stops(program: Any) -> Any:
     """
     if type(program) in (tuple, list):
         return type(program)(map(_without_stops, program))
-    if isinstance(program, core.ClosedJaxpr):
-        return core.ClosedJaxpr(_without_stops(program.jaxpr), program.consts)
-    if not isinstance(program, core.Jaxpr):
+    if not isinstance(program, (core.Jaxpr, core.ClosedJaxpr)):
         return program
+    jaxpr, consts = opened(program)
     passed: dict[Any, Any] = {}
     eqns = []
 
     def after(atom: Any) -> Any:
         return atom if isinstance(atom, core.Literal) else passed.get(atom, atom)
 
-    for eqn in program.eqns:
+    for eqn in jaxpr.eqns:
         operands = list(map(after, eqn.invars))
         if eqn.primitive.name == "stop_gradient":
             passed[eqn.outvars[0]] = operands[0]
@@ -263,11 +264,8 @@ def _without_stops(program: Any) -> Any:
                     invars=operands, params={k: _without_stops(v) for k, v in eqn.params.items()}
                 )
             )
-    return program.replace(
-        eqns=eqns,
-        outvars=list(map(after, program.outvars)),
-        debug_info=program.debug_info.with_unknown_names(),
-    )
+    free = replaced(jaxpr, eqns=eqns, outvars=list(map(after, jaxpr.outvars)))
+    return core.ClosedJaxpr(free, consts) if isinstance(program, core.ClosedJaxpr) else free
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,11 +290,7 @@ class Filled(Traceable):
         if not leaves:
             return closed, shape
         free, filled = closed.jaxpr.invars[: -len(leaves)], closed.jaxpr.invars[-len(leaves) :]
-        jaxpr = closed.jaxpr.replace(
-            constvars=[*closed.jaxpr.constvars, *filled],
-            invars=free,
-            debug_info=closed.jaxpr.debug_info.with_unknown_names(),
-        )
+        jaxpr = replaced(closed.jaxpr, constvars=[*closed.jaxpr.constvars, *filled], invars=free)
         return core.ClosedJaxpr(jaxpr, [*closed.consts, *leaves]), shape
 
 
@@ -332,8 +326,7 @@ class Picked(Traceable):
         """Return the program for such arguments, and its result with shapes in place of arrays."""
         closed, shape = self.function.program(*args)
         outvars = self.pick(jax.tree.unflatten(jax.tree.structure(shape), closed.jaxpr.outvars))
-        debug_info = closed.jaxpr.debug_info.with_unknown_names()
-        jaxpr = closed.jaxpr.replace(outvars=jax.tree.leaves(outvars), debug_info=debug_info)
+        jaxpr = replaced(closed.jaxpr, outvars=jax.tree.leaves(outvars))
         return core.ClosedJaxpr(jaxpr, closed.consts), self.pick(shape)
 
 
@@ -364,11 +357,5 @@ def joined(programs: Sequence[core.ClosedJaxpr]) -> core.ClosedJaxpr:
         outvars += map(read, closed.jaxpr.outvars)
         consts += closed.consts
     effects = frozenset().union(*(closed.jaxpr.effects for closed in programs))
-    whole = first.replace(
-        constvars=constvars,
-        eqns=eqns,
-        outvars=outvars,
-        effects=effects,
-        debug_info=first.debug_info.with_unknown_names(),
-    )
+    whole = replaced(first, constvars=constvars, eqns=eqns, outvars=outvars, effects=effects)
     return core.ClosedJaxpr(whole, consts)

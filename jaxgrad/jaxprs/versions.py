@@ -5,7 +5,7 @@ imported when a function is called, so that the command can ask which release it
 itself is missing or too old.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -38,6 +38,21 @@ def jaxprs_in_params(params: dict[str, Any]) -> Iterator[Any]:
         for inner in value if isinstance(value, tuple) else (value,):
             if isinstance(inner, (core.Jaxpr, core.ClosedJaxpr)):  # one class from JAX 0.11 on
                 yield getattr(inner, "jaxpr", inner)
+
+
+def opened(program: Any) -> tuple[Any, Sequence[Any]]:
+    """Return a program and its constants apart, whether it was closed over them or had none."""
+    return getattr(program, "jaxpr", program), getattr(program, "consts", ())
+
+
+def replaced(jaxpr: Any, **parts: Any) -> Any:
+    """Return a program with some of its parts replaced, which forgets its arguments' names."""
+    debug = jaxpr.debug_info
+    if hasattr(debug, "with_unknown_names"):
+        debug = debug.with_unknown_names()
+    else:  # JAX 0.7.0: names that are not as many as the arguments are not used
+        debug = debug._replace(arg_names=(), result_paths=())
+    return jaxpr.replace(**parts, debug_info=debug)
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from jax.extend import core
 
 from jaxgrad.jaxprs.numpy_run import floating
 from jaxgrad.jaxprs.traced import Traceable, TracedOnce
+from jaxgrad.jaxprs.versions import replaced
 from jaxgrad.runtime.options import check_options, lowered
 from jaxgrad.runtime.threads import ahead, cores
 
@@ -114,10 +115,8 @@ def executable(
         wait: whether to wait until it is compiled; else that is done by another thread, and waited
             for by the first call.
     """
-    jaxpr = closed.jaxpr.replace(
-        constvars=[],
-        invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars],
-        debug_info=closed.jaxpr.debug_info.with_unknown_names(),
+    jaxpr = replaced(
+        closed.jaxpr, constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars]
     )
     consts = [*closed.consts]
     make = lowered(_function(jaxpr), options, *consts, *args)
@@ -132,8 +131,8 @@ def placed(
     devices: Sequence[Any],
 ) -> list[Callable[..., Sequence[Any]]]:
     """Return one compiled function for each device, which takes arguments from anywhere."""
-    jaxpr = closed.jaxpr.replace(
-        constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars]
+    jaxpr = replaced(
+        closed.jaxpr, constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars]
     )
 
     def there(values: Sequence[Any], device: Any) -> list[Any]:

@@ -23,6 +23,7 @@ from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.jaxprs.hashing import scramble
 from jaxgrad.jaxprs.rationals import is_single, rational, surd
 from jaxgrad.jaxprs.traced import Traceable, constants, has_rule
+from jaxgrad.jaxprs.versions import opened, replaced
 from jaxgrad.runtime.compiled import evaluated
 from jaxgrad.runtime.options import check_options
 
@@ -180,10 +181,9 @@ class _Shaking:
         """
         if type(part) in (tuple, list):
             return type(part)(map(self.of, part))
-        if isinstance(part, core.ClosedJaxpr):
-            return core.ClosedJaxpr(self.of(part.jaxpr), list(map(self._constant, part.consts)))
-        if not isinstance(part, core.Jaxpr):
+        if not isinstance(part, (core.Jaxpr, core.ClosedJaxpr)):
             return part
+        jaxpr, consts = opened(part)
         eqns = [
             eqn.replace(
                 invars=list(map(self._atom, eqn.invars)),
@@ -191,13 +191,12 @@ class _Shaking:
                 if has_rule(eqn)
                 else {k: self.of(v) for k, v in eqn.params.items()},
             )
-            for eqn in part.eqns
+            for eqn in jaxpr.eqns
         ]
-        return part.replace(
-            eqns=eqns,
-            outvars=list(map(self._atom, part.outvars)),
-            debug_info=part.debug_info.with_unknown_names(),
-        )
+        moved = replaced(jaxpr, eqns=eqns, outvars=list(map(self._atom, jaxpr.outvars)))
+        if not isinstance(part, core.ClosedJaxpr):
+            return moved
+        return core.ClosedJaxpr(moved, list(map(self._constant, consts)))
 
     def _atom(self, atom: Any) -> Any:
         return (
