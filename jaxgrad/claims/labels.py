@@ -39,7 +39,7 @@ ALONE = 8
 
 SMOOTH = frozenset(
     "add add_any sub mul neg dot_general conv_general_dilated exp exp2 expm1 logistic tanh sin "
-    "cos sinh cosh erf square stop_gradient "
+    "cos sinh cosh erf square one_minus_square polynomial stop_gradient "
     "reduce_sum cumsum broadcast_in_dim reshape transpose squeeze expand_dims concatenate pad "
     "slice rev copy".split()
 )

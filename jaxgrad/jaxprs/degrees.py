@@ -224,6 +224,12 @@ def _integer_power(x: Degree, n: int) -> Degree:
     return _power(x if n >= 0 else _reciprocal(x), abs(n))
 
 
+def _polynomial(eqn: core.JaxprEqn, x: Any, *coefficients: Any) -> Degree:
+    x = _lift(x)
+    terms = [_product(_out(eqn), [_lift(a), _power(x, i)]) for i, a in enumerate(coefficients)]
+    return _join(_out(eqn), terms)
+
+
 def _over_axes(eqn: core.JaxprEqn, x: Degree) -> Degree:
     return replace(_power(x, math.prod(x.shape) // max(math.prod(_out(eqn)), 1)), shape=_out(eqn))
 
@@ -237,6 +243,8 @@ _RULES: dict[str, Callable[..., Degree]] = {
     "div": _divide,
     "integer_pow": lambda eqn, x: _integer_power(x, eqn.params["y"]),
     "square": lambda eqn, x: _power(x, 2),
+    "one_minus_square": lambda eqn, x: _power(x, 2),
+    "polynomial": _polynomial,
     "reduce_prod": _over_axes,
     "cumprod": lambda eqn, x: _power(x, x.shape[eqn.params["axis"]]),
 }

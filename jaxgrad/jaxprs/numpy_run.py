@@ -30,7 +30,7 @@ _UNDERFLOWING = frozenset(("exp", "exp2", "logistic"))
 
 _OVERFLOWING = frozenset(
     "add add_any cosh cumsum div dot_general exp exp2 expm1 integer_pow mul pow reduce_prod "
-    "reduce_sum sinh square sub".split()
+    "one_minus_square polynomial reduce_sum sinh square sub".split()
 )
 """Operations that may make an infinite number of finite ones without a pole."""
 

@@ -5,6 +5,7 @@ the rest are handed to JAX. `evaluate` computes an equation, and `moved` runs on
 elements on arrays of indices.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -221,6 +222,7 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "sign": lambda eqn, x: np.sign(x),
     "clamp": lambda eqn, low, x, high: np.minimum(np.maximum(x, low), high),
     "reduce_precision": lambda eqn, x: x,
+    "mul": lambda eqn, a, b: np.multiply(a, b, dtype=eqn.params.get("out_dtype")),
     "rsqrt": lambda eqn, x: 1 / np.sqrt(x),
     "logistic": lambda eqn, x: 1 / (1 + np.exp(-x)),
     "dot_general": _dot_general,
@@ -252,7 +254,6 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
         for name, f in {
             "add": np.add,
             "sub": np.subtract,
-            "mul": np.multiply,
             "neg": np.negative,
             "max": np.maximum,
             "min": np.minimum,
@@ -264,6 +265,10 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
             "add_any": np.add,
             "pow": np.power,
             "square": np.square,
+            "one_minus_square": lambda x: (1 + x) * (1 - x),
+            "polynomial": lambda x, *coefficients: functools.reduce(
+                lambda total, a: a + x * total, coefficients[::-1]
+            ),
             "sqrt": np.sqrt,
             "cbrt": np.cbrt,
             "abs": np.abs,
@@ -272,6 +277,7 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
             "expm1": np.expm1,
             "log": np.log,
             "log1p": np.log1p,
+            "log2": np.log2,
             "sin": np.sin,
             "cos": np.cos,
             "tan": np.tan,

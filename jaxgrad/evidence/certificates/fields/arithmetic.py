@@ -228,6 +228,14 @@ def affine(domain: ResidueDomain, x: Any, scale: int, shift: int) -> Residues:
     return replace(result, sign=signs.plus(signs.times(x.sign, signed[0]), signed[1]))
 
 
+def _polynomial(domain: ResidueDomain, eqn: Any, x: Any, *coefficients: Any) -> Any:
+    """Return a₀ + x(a₁ + x(a₂ + …))."""
+    *lower, total = coefficients
+    for a in lower[::-1]:
+        total = add(domain, eqn, a, multiply(domain, eqn, x, total))
+    return total
+
+
 ARITHMETIC: dict[str, Rule] = {
     "add": add,
     "add_any": add,
@@ -237,6 +245,8 @@ ARITHMETIC: dict[str, Rule] = {
     "div": divide,
     "integer_pow": lambda domain, eqn, x: integer_power(domain, x, eqn.params["y"]),
     "square": lambda domain, eqn, x: multiply(domain, eqn, x, x),
+    "one_minus_square": lambda domain, eqn, x: affine(domain, multiply(domain, eqn, x, x), -1, 1),
+    "polynomial": _polynomial,
     "pow": _power,
     "sqrt": _of_number(np.sqrt, square_root),
     "rsqrt": _of_number(

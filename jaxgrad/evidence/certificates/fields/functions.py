@@ -15,6 +15,7 @@ from jaxgrad.evidence.certificates.fields.arithmetic import (
     Rule,
     add,
     affine,
+    divide,
     multiply,
     negative,
     reciprocal,
@@ -117,6 +118,11 @@ def _exp2(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     return Residues(p, domain.hashed("exp", p)[1], *about, np.full(x.shape, signs.POSITIVE))
 
 
+def _log2(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+    two = domain.lift(Exact(np.asarray(Fraction(2), object)))
+    return divide(domain, eqn, logarithm(domain, eqn, x), logarithm(domain, eqn, two))
+
+
 # --- functions that are not interpreted ---
 
 
@@ -191,6 +197,7 @@ FUNCTIONS: dict[str, Rule] = {
     "exp2": _exp2,
     "expm1": lambda domain, eqn, x: affine(domain, exponential(domain, x), 1, -1),
     "log": logarithm,
+    "log2": _log2,
     "log1p": lambda domain, eqn, x: logarithm(domain, eqn, affine(domain, x, 1, 1)),
     "logistic": _logistic,
     "tanh": _tanh,

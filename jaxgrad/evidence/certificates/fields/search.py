@@ -46,7 +46,7 @@ ORDERS = 24
 
 _ROOTS = frozenset({"sqrt", "rsqrt", "pow", "cholesky"})
 _CIRCULAR = frozenset({"sin", "cos", "tan"})
-_LOGARITHMIC = frozenset({"log", "log1p"})
+_LOGARITHMIC = frozenset({"log", "log1p", "log2"})
 _EXPONENTIAL = _LOGARITHMIC | {"exp", "exp2", "expm1", "logistic", "tanh", "sinh", "cosh", "pow"}
 
 
