@@ -5,6 +5,7 @@ and the tests that only need numbers of the right kind would spend most of their
 """
 
 import datetime
+import functools
 import zlib
 
 import jax
@@ -27,7 +28,20 @@ def fast(function):
     """Return a function compiled as one program that is quickly made, since most tests take their
     time to compile and not to run.
     """
-    return jax.jit(function, compiler_options=FAST_COMPILE)
+    return jax.jit(function, compiler_options=_known())
+
+
+@functools.cache
+def _known():
+    """Those of the options that this release of XLA has."""
+    known = {}
+    for name, value in FAST_COMPILE.items():
+        try:
+            jax.jit(lambda x: x, compiler_options={name: value})(0)
+        except jax.errors.JaxRuntimeError:  # what it says of an option that it does not have
+            continue
+        known[name] = value
+    return known
 
 
 def draw(derivation, sizes, seed=0):

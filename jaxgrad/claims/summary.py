@@ -127,8 +127,10 @@ def find_source(function: Callable[..., Any]) -> tuple[str, str]:
     if not inspect.isroutine(function) and not inspect.isclass(function):
         function = type(function).__call__
     try:
-        lines, start = inspect.getsourcelines(function)
         path = Path(inspect.getsourcefile(function) or "")
+        if path.name == "<string>":  # made by `exec`: Python 3.13 would show the text after `-c`
+            raise OSError
+        lines, start = inspect.getsourcelines(function)
     except (OSError, TypeError):
         return "", f"# no source: {function!r}"
     # what is installed is named from its package on

@@ -23,6 +23,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core, source_info_util
 
+from jaxgrad.jaxprs.versions import bound
 from jaxgrad.jaxprs.walker import NESTED, Domain, UnsupportedError, describe, walk
 
 LONGEST = 64
@@ -351,5 +352,5 @@ def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     with source_info_util.user_context(
         eqn.source_info.traceback
     ):  # so that it keeps the user's line
-        outputs = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+        outputs = bound(eqn, operands)
     return list(outputs) if eqn.primitive.multiple_results else [outputs]

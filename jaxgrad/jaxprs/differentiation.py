@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxgrad.jaxprs.traced import has_own_rules, is_own_rule
+from jaxgrad.jaxprs.versions import bound
 
 _BODY = {
     "custom_jvp_call": "call_jaxpr",
@@ -78,7 +79,7 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         elif name in _CALLS and has_own_rules(inner := _closed(eqn.params[_CALLS[name]])):
             outputs = _inside(inner, operands)
         else:
-            outputs = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+            outputs = bound(eqn, operands)
             outputs = outputs if eqn.primitive.multiple_results else [outputs]
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

@@ -9,14 +9,14 @@ remember such an array once for each precision.
 
 import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgrad.jaxprs.versions import enable_x64
+from jaxgrad.jaxprs.versions import enable_x64, numpy_intake
 
 
 @contextmanager
@@ -37,21 +37,18 @@ def in_precision(double: bool) -> Iterator[None]:
 def tell_precisions_apart() -> bool:
     """Have JAX canonicalize numpy arrays anew in each precision, where it does not; return whether
     that was needed.
-
-    No public name reaches this. With a JAX that has other private ones, all is left as it is.
     """
-    try:
-        from jax._src.dtypes import canonicalize_value, register_canonicalize_value_handler
-        from jax._src.literals import TypedNdArray
-    except ImportError:
+    intake = numpy_intake()
+    if intake is None:
         return False
+    canonicalize_value, change, kind = intake
     array = np.zeros(1)
     with enable_x64(True):
         first = canonicalize_value(array)
     with enable_x64(False):
         if canonicalize_value(array).dtype != first.dtype:
             return False
-    register_canonicalize_value_handler(np.ndarray, Canonical(TypedNdArray))
+    change(np.ndarray, Canonical(kind))
     return True
 
 
@@ -60,11 +57,11 @@ class Canonical:
     the same array, while it lives.
     """
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: Callable[[Any], Any]) -> None:
         """Set up.
 
         Args:
-            kind: the type that JAX gives to such arrays, a function of an array.
+            kind: makes what JAX has in place of such an array.
         """
         self.kind = kind
         self._known: dict[tuple[int, Any], tuple[weakref.ref, weakref.ref]] = {}

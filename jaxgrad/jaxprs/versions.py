@@ -5,12 +5,14 @@ imported when a function is called, so that the command can ask which release it
 itself is missing or too old.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-OLDEST = "0.7.0"
-"""The oldest release of JAX that jaxgrad runs on, as `pyproject.toml` says too."""
+OLDEST = "0.7.2"
+"""The oldest release of JAX that jaxgrad runs on, as `pyproject.toml` says too. In programs that
+older ones trace, numpy arrays have other types than their variables.
+"""
 
 
 def enable_x64(double: bool = True) -> AbstractContextManager[None]:
@@ -25,9 +27,34 @@ def enable_x64(double: bool = True) -> AbstractContextManager[None]:
 
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(double)
-    from jax.experimental import enable_x64 as context  # JAX 0.7
+    from jax.experimental import enable_x64 as context  # pyright: ignore
 
     return context(double)
+
+
+def numpy_intake() -> tuple[Callable[[Any], Any], Callable[..., None], Callable[[Any], Any]] | None:
+    """Return how JAX takes in what a function closes over, what changes that for a type, and what
+    it makes of numpy arrays; None where there is nothing of the kind.
+
+    No public name reaches this. With a JAX that has other private ones, all is left as it is.
+    """
+    try:
+        from jax._src import dtypes
+        from jax._src.literals import TypedNdArray
+
+        take = dtypes.canonicalize_value
+        handlers = getattr(dtypes, "canonicalize_value_handlers", None)  # up to JAX 0.9
+        change = handlers.__setitem__ if handlers else dtypes.register_canonicalize_value_handler
+    except (ImportError, AttributeError):
+        return None
+
+    def typed(array: Any) -> Any:
+        try:
+            return TypedNdArray(array)
+        except TypeError:  # JAX 0.8 and 0.9
+            return TypedNdArray(array, weak_type=False)
+
+    return take, change, typed
 
 
 def jaxprs_in_params(params: dict[str, Any]) -> Iterator[Any]:
@@ -47,12 +74,14 @@ def opened(program: Any) -> tuple[Any, Sequence[Any]]:
 
 def replaced(jaxpr: Any, **parts: Any) -> Any:
     """Return a program with some of its parts replaced, which forgets its arguments' names."""
-    debug = jaxpr.debug_info
-    if hasattr(debug, "with_unknown_names"):
-        debug = debug.with_unknown_names()
-    else:  # JAX 0.7.0: names that are not as many as the arguments are not used
-        debug = debug._replace(arg_names=(), result_paths=())
-    return jaxpr.replace(**parts, debug_info=debug)
+    return jaxpr.replace(**parts, debug_info=jaxpr.debug_info.with_unknown_names())
+
+
+def bound(eqn: Any, operands: Sequence[Any]) -> Any:
+    """Return what an equation's operation makes of operands: a list, where it has many results."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if isinstance(params, tuple) else ((), params)  # up to JAX 0.8
+    return eqn.primitive.bind(*functions, *operands, **params)
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:

@@ -72,6 +72,7 @@ def write(folder, *names, file="mine.py"):
     return file
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("names", "status"),
     [
@@ -159,6 +160,7 @@ def test_options_reach_verify(run, tmp_path):
     )
 
 
+@pytest.mark.quick
 def test_json_holds_every_report_and_the_overall_verdict(run, tmp_path):
     run("verify", write(tmp_path, "right", "open"), "--json", "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
@@ -170,6 +172,7 @@ def test_json_holds_every_report_and_the_overall_verdict(run, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.py", "out.json"]
 
 
+@pytest.mark.quick
 def test_html_shows_every_report_and_how_to_make_it_again(run, tmp_path):
     result = run(
         "verify",
@@ -226,6 +229,7 @@ def test_quiet_says_nothing_when_all_is_confirmed_and_the_reason_when_not(run, t
     assert "wrong is refuted" in told and "reason given" in told and "right" not in told
 
 
+@pytest.mark.quick
 def test_list_has_a_line_for_each_derivation_of_the_catalogue(run):
     from jaxgrad import catalog
 
@@ -270,6 +274,7 @@ def test_show_of_a_vjp_tells_the_users_own_functions(run):
     assert "def add_bias(" in text
 
 
+@pytest.mark.quick
 def test_show_of_a_function_without_source_says_so(run, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import functools, jax.numpy as jnp, jaxgrad as jg\nclass Twice:\n    def __call__(self, "
@@ -297,6 +302,7 @@ def test_names_with_control_codes_cannot_steer_the_terminal(run, tmp_path, monke
     assert "\x1b" not in result.stdout and "evil\nname" not in result.stdout
 
 
+@pytest.mark.quick
 def test_the_library_leaves_the_configuration_of_jax_alone():
     code = (
         "import jax; before = dict(jax.config.values); import jaxgrad; assert "
@@ -318,6 +324,7 @@ def environment(tmp_path):
 COMMAND = [sys.executable, "-m", "jaxgrad", "verify", "mse", "--evidence", "autodiff"]
 
 
+@pytest.mark.quick
 def test_the_whole_command_piped_is_plain_text_and_fills_the_cache(environment, tmp_path):
     done = subprocess.run(COMMAND, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
@@ -398,6 +405,7 @@ def test_a_reader_that_stops_early_is_no_error(environment):
         assert process.stderr.read() == b""
 
 
+@pytest.mark.quick
 def test_an_interrupt_ends_the_run_with_130_and_no_traceback(environment, tmp_path):
     (tmp_path / "slow.py").write_text(
         CLAIMS

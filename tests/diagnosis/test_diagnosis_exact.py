@@ -8,6 +8,8 @@ import pytest
 import jaxgrad as jg
 from jaxgrad import Derivation, Verdict, masks
 
+pytestmark = pytest.mark.quick
+
 
 def square(factor, loss=lambda x: jnp.sum(x**2)):
     return Derivation(

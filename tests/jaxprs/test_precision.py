@@ -11,6 +11,8 @@ import jaxgrad as jg
 from jaxgrad import Derivation, Verdict
 from jaxgrad.jaxprs.precision import Canonical, in_precision
 
+pytestmark = pytest.mark.quick
+
 A_THIRD = 1 / 3
 
 

@@ -11,6 +11,8 @@ from jaxgrad.jaxprs.traced import Filled, Picked, Together, TracedOnce, joined
 from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.runtime.compiled import Program
 
+pytestmark = pytest.mark.quick
+
 X = np.arange(6.0).reshape(2, 3)
 FACTORS = np.array([2.0, 3.0, 5.0])
 

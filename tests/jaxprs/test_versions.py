@@ -24,6 +24,8 @@ from jaxgrad.jaxprs.versions import (
     scan_counts,
 )
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -13,6 +13,8 @@ from jaxgrad.jaxprs.versions import enable_x64
 from jaxgrad.jaxprs.walker import Domain, SteeredLoopError, UnsupportedError, known, walk
 from tests.draws import fast
 
+pytestmark = pytest.mark.quick
+
 RNG = np.random.default_rng(0)
 X, W = RNG.standard_normal((5, 4, 3)), RNG.standard_normal((3, 3))
 ROWS, COLUMNS = jnp.array([0, 4, 2, -1]), jnp.array([[1, 0], [2, 2]])

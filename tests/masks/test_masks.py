@@ -80,6 +80,7 @@ def test_no_row_is_listed_twice_and_their_number_is_known_beforehand(mask, n):
     assert set(rows.ravel()) <= {0.0, 1.0}
 
 
+@pytest.mark.quick
 @listed
 def test_mean_and_second_moment_are_those_of_the_listed_masks(mask, n):
     rows, probabilities = rows_of(mask, n)
@@ -107,6 +108,7 @@ def test_rows_are_listed_as_independent(mask, n):
     )
 
 
+@pytest.mark.quick
 @sampled
 def test_draws_have_the_mean_and_the_second_moment_to_five_standard_errors(mask, n):
     samples = 20_000
@@ -173,6 +175,7 @@ def test_second_moments_differentiate_in_the_probabilities_as_the_listed_masks_d
     assert np.abs(found).max() > 0.1
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("p", [0.0, 1e-9, 0.3, 0.5, 1 - 2**-30, 1.0])
 @pytest.mark.parametrize("x64", [False, True])
 def test_a_coin_is_1_for_as_many_words_as_its_probability_in_the_default_precision_says(

@@ -10,6 +10,8 @@ from jaxgrad.command.running import Outcome
 from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.report import Report
 
+pytestmark = pytest.mark.quick
+
 C, R, U = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNDECIDED
 
 

@@ -13,6 +13,8 @@ from jaxgrad.command.running import Outcome
 from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.report import SCHEMA, Report
 
+pytestmark = pytest.mark.quick
+
 DOCS = Path(__file__).parents[2] / "docs"
 FORM = json.loads((DOCS / "report.schema.json").read_text(encoding="utf-8"))
 PAGE = (DOCS / "json.md").read_text(encoding="utf-8")

@@ -35,6 +35,7 @@ def refuting(report):
     return {finding.evidence for finding in report.findings if finding.verdict == Verdict.REFUTED}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", NAMES)
 def test_the_right_one_is_confirmed_without_a_warning(name):
     report = report_on(name)
@@ -73,6 +74,7 @@ def test_a_wrong_variant_is_refuted(name, label, claim):
     assert refuting(report) == {evidence}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("name", "label", "claim"), labelled(ORIGINALS))
 def test_a_mistake_of_the_originals_is_refuted_and_what_it_should_have_been_confirmed(
     name, label, claim

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 import jaxgrad as jg
 from jaxgrad import Derivation, Verdict, masks
@@ -135,6 +134,8 @@ def test_a_loss_of_complex_numbers_on_the_way_is_verified_without_a_warning():
 
 
 def test_the_digits_verify_the_masked_autoencoder():
+    from sklearn.datasets import load_digits
+
     digits = load_digits().data / 16
     assert digits.shape == (1797, 64)
     report = jg.verify(
@@ -145,6 +146,8 @@ def test_the_digits_verify_the_masked_autoencoder():
 
 
 def test_the_digits_verify_the_plain_autoencoder():
+    from sklearn.datasets import load_digits
+
     jg.verify(AUTOENCODER, inputs={"x": load_digits().data / 16}).assert_confirmed()
 
 

@@ -23,6 +23,7 @@ from jax.extend import core
 from jaxgrad.jaxprs.cost import estimate
 from jaxgrad.jaxprs.numpy_run import EXACT, floating
 from jaxgrad.jaxprs.traced import CALLS, Traceable, TracedOnce
+from jaxgrad.jaxprs.versions import bound
 from jaxgrad.runtime.compiled import Program
 
 RUNS, FEW_RUNS = 24, 4
@@ -146,7 +147,7 @@ def _evaluate(
             consts = inner.consts if hasattr(inner, "consts") else ()
             outputs = _evaluate(getattr(inner, "jaxpr", inner), consts, values, number, unit, count)
         else:
-            outputs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+            outputs = bound(eqn, values)
             outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
             if name not in EXACT:
                 outputs = [_shake(out, number, unit, count) for out in outputs]

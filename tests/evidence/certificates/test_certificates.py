@@ -10,6 +10,8 @@ import pytest
 from jaxgrad import Certificate, Verdict, certify
 from jaxgrad.jaxprs.versions import enable_x64
 
+pytestmark = pytest.mark.quick
+
 v, x = np.ones(3), np.ones((4, 3))
 
 

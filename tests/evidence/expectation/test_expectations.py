@@ -66,6 +66,7 @@ def agree(f, name, method):
     assert abs(expected) > 1e-3
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("f", [quadratic, quadratic_across_rows, affine], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", ALL)
 def test_two_moments_give_the_expectation_of_what_is_quadratic(name, f):
@@ -94,6 +95,7 @@ def test_rows_give_the_expectation_of_any_sum_over_rows(name, f):
     agree(f, name, "rows")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("f", [quadratic, cubic, quartic], ids=lambda f: f.__name__)
 def test_a_random_ratio_is_a_mixture_of_coins_where_rows_do_not_meet(f):
     agree(f, "RandomRatio", "coins")
@@ -218,6 +220,7 @@ def test_the_masked_autoencoder_has_its_expected_gradient_at_sizes_beyond_enumer
         np.testing.assert_allclose(found[name], claimed[name], rtol=0, atol=1e-11 * largest)
 
 
+@pytest.mark.quick
 def test_a_relu_network_is_enumerated_row_by_row():
     x, w = normal(64, 8), normal(8, 5, seed=1)
 
@@ -352,6 +355,7 @@ def test_known_probabilities_are_not_folded_into_a_program_while_it_is_compiled(
     assert not re.search(r"f64\[1024\]\S* constant", program)
 
 
+@pytest.mark.quick
 def test_an_expectation_composes_with_jit_vmap_jvp_and_second_derivatives():
     x = normal(5, 6)
     expected = expectation(quadratic, masks.FixedCount(2), x.shape)

@@ -13,6 +13,8 @@ from jaxgrad.jaxprs.differentiation import value_and_gradient
 from jaxgrad.jaxprs.traced import has_own_rules, has_stop_gradient, working_unit
 from jaxgrad.jaxprs.versions import enable_x64
 
+pytestmark = pytest.mark.quick
+
 UNIT = 2.0**-52
 
 SMOOTH = {

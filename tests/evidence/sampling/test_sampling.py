@@ -24,6 +24,7 @@ def problem():
     ]
 
 
+@pytest.mark.quick
 def test_the_estimated_gradient_is_the_exact_one_within_its_standard_errors(problem):
     x, w1, w2 = problem
     mask = masks.Bernoulli(0.6)
@@ -49,6 +50,7 @@ def test_standard_errors_are_neither_too_small_nor_too_large():
     )  # Student's t with 31 degrees of freedom or more has 1.03; four errors of it are 0.15
 
 
+@pytest.mark.quick
 def test_any_pytree_may_be_averaged():
     f = jg.estimate(
         lambda scale, mask: {"a": scale * mask, "b": (mask.sum(),)}, masks.FixedCount(2), (3, 4)
@@ -59,6 +61,7 @@ def test_any_pytree_may_be_averaged():
     assert found.samples >= 1000
 
 
+@pytest.mark.quick
 def test_chunks_do_not_depend_on_how_many_run_in_a_round(problem):
     sampler = Sampler(loss, masks.Bernoulli(0.5), (6, 4), 1)
     key = jax.random.key(3)
@@ -67,6 +70,7 @@ def test_chunks_do_not_depend_on_how_many_run_in_a_round(problem):
     np.testing.assert_array_equal(whole, parts)
 
 
+@pytest.mark.quick
 def test_chunk_moments_merge_to_those_of_all_chunks():
     rng = np.random.default_rng(0)
     chunks = rng.standard_normal((37, 5)) + 1e6
@@ -220,18 +224,21 @@ def test_sampling_stops_early_on_a_gross_error_and_samples_longer_on_a_fine_one(
     assert samples(3.0) < samples(1.012)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("seed", range(4))
 def test_an_error_beyond_the_resolution_is_never_confirmed_and_one_below_it_never_needs_more(seed):
     assert jg.verify(wrong_by(1.02), evidence="monte_carlo", seed=seed).verdict != Verdict.CONFIRMED
     assert jg.verify(wrong_by(1.0), evidence="monte_carlo", seed=seed).verdict == Verdict.CONFIRMED
 
 
+@pytest.mark.quick
 def test_too_few_samples_leave_it_undecided_and_say_how_many_are_needed():
     report = jg.verify(wrong_by(1.0), evidence="monte_carlo", max_samples=512)
     assert report.verdict == Verdict.UNDECIDED
     assert all("would be needed" in finding.detail for finding in report.findings)
 
 
+@pytest.mark.quick
 def test_a_loss_too_badly_conditioned_for_float32_is_sampled_in_float64():
     right = jg.catalog.get("masked_autoencoder_bernoulli")
     shifted = jg.Derivation(
