@@ -52,7 +52,7 @@ def numpy_intake() -> tuple[Callable[[Any], Any], Callable[..., None], Callable[
         try:
             return TypedNdArray(array)
         except TypeError:  # JAX 0.8 and 0.9
-            return TypedNdArray(array, weak_type=False)
+            return TypedNdArray(array, weak_type=False)  # pyright: ignore[reportCallIssue]
 
     return take, change, typed
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -16,7 +17,9 @@ from jaxgrad.reports.report import SCHEMA, Report
 pytestmark = pytest.mark.quick
 
 DOCS = Path(__file__).parents[2] / "docs"
-FORM = json.loads((DOCS / "report.schema.json").read_text(encoding="utf-8"))
+FORM = json.loads(
+    files("jaxgrad.reports").joinpath("report.schema.json").read_text(encoding="utf-8")
+)
 PAGE = (DOCS / "json.md").read_text(encoding="utf-8")
 
 
