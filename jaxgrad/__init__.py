@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jaxgrad.reports.report import Report
     from jaxgrad.verification.verify import verify
 
+    __version__: str
+
 __all__ = [
     "Certificate",
     "Derivation",
@@ -64,6 +66,8 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for when it is first asked for, so that neither pytest nor ``jaxgrad
     --help`` waits for JAX.
     """
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("jaxgrad")
     if name in _MODULES:
         return importlib.import_module(f"jaxgrad.{name}")
     if name not in _HOMES:

@@ -16,8 +16,9 @@ from typing import Any
 
 import click
 
+from jaxgrad.jaxprs.versions import OLDEST
+
 CONFIRMED, REFUTED, USAGE, UNDECIDED, INTERNAL, INTERRUPTED, PIPE = 0, 1, 2, 3, 70, 130, 141
-OLDEST_JAX = (0, 7)
 
 
 class Group(click.Group):
@@ -90,16 +91,19 @@ def check_jax() -> None:
     """Refuse a JAX that is too old, or absent, before it is imported."""
     import importlib.metadata
 
-    needed = ".".join(map(str, OLDEST_JAX))
     try:
         found = importlib.metadata.version("jax")
     except importlib.metadata.PackageNotFoundError:
         found = "none"
-    if tuple(map(int, re.findall(r"\d+", found)[:2])) < OLDEST_JAX:
+    if _numbers(found) < _numbers(OLDEST):
         raise click.ClickException(
-            f"jaxgrad needs jax {needed} or newer, and finds {found}; "
-            f"run: pip install -U 'jax>={needed}'"
+            f"jaxgrad needs jax {OLDEST} or newer, and finds {found}; "
+            f"run: pip install -U 'jax>={OLDEST}'"
         )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
 
 
 def imported() -> None:

@@ -34,7 +34,8 @@ def test_a_jax_that_is_too_old_is_told_with_the_version_needed(tmp_path):
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     done = check(PYTHONPATH=path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "needs jax 0.7 or newer, and finds 0.4.38; run: pip install -U 'jax>=0.7'" in done.stderr
+    assert "needs jax 0.7.2 or newer, and finds 0.4.38; " in done.stderr
+    assert "run: pip install -U 'jax>=0.7.2'" in done.stderr
 
 
 def test_a_cache_that_others_can_write_is_told_in_one_line_and_the_command_runs(tmp_path):
