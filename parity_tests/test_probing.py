@@ -49,7 +49,7 @@ def test_a_right_port_is_right_there_too(name):
 def test_a_bound_that_no_activation_meets_is_missed_no_more(module):
     report = checked(module, jax.nn.relu)
     assert {f.wrt for f in report.findings if f.verdict == "refuted"} == {"1 beyond", "d 1 beyond"}
-    assert "alone, on values of 10⁻² to 10³ in size" in str(report)
+    assert "run alone on values from 10⁻² to 10³" in str(report)
     checked(module, jax.nn.relu, taps=False).assert_confirmed()  # what is not named is not probed
 
 

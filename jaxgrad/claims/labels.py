@@ -20,7 +20,8 @@ from jax.extend import core
 from jaxgrad.claims import shapes
 from jaxgrad.claims.derivation import Derivation
 from jaxgrad.claims.domains import DISCRETE, count, decode, kind
-from jaxgrad.jaxprs.traced import CALLS, TracedOnce
+from jaxgrad.jaxprs.programs import CALLS
+from jaxgrad.jaxprs.traced import TracedOnce
 
 MOST = 256
 """The most values that are listed."""

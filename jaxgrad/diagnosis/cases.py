@@ -22,7 +22,7 @@ from jaxgrad.diagnosis.flat import Flat, Run, leaves_of
 from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.jaxprs.differentiation import value_and_gradient, without_rules
 from jaxgrad.jaxprs.numpy_run import floating
-from jaxgrad.jaxprs.traced import has_own_rules
+from jaxgrad.jaxprs.programs import has_own_rules
 from jaxgrad.runtime.options import check_options
 
 DRAWS = 2

@@ -16,7 +16,7 @@ from jaxgrad.diagnosis.cases import Case
 from jaxgrad.diagnosis.hypothesis import Hypothesis, at, zero
 from jaxgrad.diagnosis.proportions import Cases, same
 from jaxgrad.evidence.problem import labelled
-from jaxgrad.jaxprs.traced import equations, is_own_rule
+from jaxgrad.jaxprs.programs import equations, is_own_rule
 
 STEP = 1e-4
 """Size of a one-sided step, relative to the entry or to 1."""

@@ -16,9 +16,10 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.jaxprs.moves import IDENTITIES
+from jaxgrad.jaxprs.domain import Domain, Rule, UnsupportedError, location
 from jaxgrad.jaxprs.primitives import dtype_of, evaluate
-from jaxgrad.jaxprs.walker import NESTED, Domain, Rule, UnsupportedError, location, walk
+from jaxgrad.jaxprs.rearrangements import IDENTITIES
+from jaxgrad.jaxprs.walker import NESTED, walk
 
 _INLINED = {
     "jit": "jaxpr",

@@ -1,5 +1,9 @@
-"""A claim made ready to be checked: its options and data validated, its functions as functions of
-arrays alone.
+"""A claim made ready to be checked: options and data validated, functions traced once.
+
+Every engine starts from a `Problem`. It gives inputs at some sizes, and two functions of them: the
+closed form, and the loss, or the loss's exact expectation over the mask. Draws and traces are
+shared between engines. `check_given` and `check_functions` refuse what cannot be right, with the
+argument's name and the remedy.
 
 Every piece of evidence starts from a `Problem` and asks it for inputs at some sizes and for two
 functions of them: the closed form, and the loss, or the loss's exact expectation over the mask.
@@ -67,8 +71,9 @@ class Problem:
             self.progress(evidence, fraction, text)
 
     def once(self, name: Any, make: Callable[[], Any]) -> Any:
-        """Return what `make` made when this name was first asked for: evidence shares draws, and
-        functions that are traced.
+        """Return what `make` made when this name was first asked for.
+
+        Engines share draws and traced functions this way.
         """
         if name not in self._known:
             self._known[name] = make()
@@ -80,8 +85,9 @@ class Problem:
 
     @functools.cached_property
     def first_sizes(self) -> dict[str, int]:
-        """Sizes at which most evidence is gathered, and so those at which what holds at any sizes
-        is read off.
+        """The sizes at which most evidence is gathered.
+
+        What holds at any sizes is read off there.
         """
         return self.choose_sizes(0, few_masks=self.derivation.mask is not None)
 
@@ -91,9 +97,7 @@ class Problem:
 
     @functools.cached_property
     def likely_labels(self) -> set[str]:
-        """The names of the inputs that are given in few values, not differentiated, and have no
-        domain that says what they are.
-        """
+        """The inputs that may be labels: few given values, not differentiated, no domain."""
         real = [
             name
             for name in self.given
@@ -116,15 +120,19 @@ class Problem:
 
     @functools.cached_property
     def loss(self) -> TracedOnce:
-        """The loss as a function of the inputs and, where there is a mask, of a draw; it is traced
-        once for each of their shapes.
+        """The loss as a function of the inputs and, where there is a mask, of a draw.
+
+        It is traced once for each of their shapes.
         """
         return TracedOnce(lambda inputs, *mask: self._call("loss", inputs, *mask))
 
     @functools.cached_property
     def gradient(self) -> TracedOnce:
-        """The closed form as a function of the inputs and, where there is a mask, of its
-        distribution; traced likewise.
+        """The closed form as a function of the inputs and, where there is one, of a distribution.
+
+        It is traced once for each of their shapes.
+
+        It is traced once for each of their shapes.
         """
         return TracedOnce(lambda inputs, *mask: self._call("gradient", inputs, *mask))
 
@@ -151,9 +159,7 @@ class Problem:
         return self.once(("at mask", function, *sizes.items()), filled)
 
     def is_general(self, function: TracedOnce, sizes: Mapping[str, int]) -> bool:
-        """Say whether a function of the inputs and the mask's distribution can be traced for all
-        probabilities.
-        """
+        """Say whether a function of inputs and mask can be traced for all probabilities."""
         try:
             function.program(
                 self.derivation.drawn([self.seed], sizes),
@@ -166,8 +172,7 @@ class Problem:
         return True
 
     def differentiated(self, function: Traceable) -> Traceable:
-        """Return a loss with its gradient, or Jacobian, in the inputs that the closed form gives,
-        traced once.
+        """Return a loss with its gradient, or Jacobian, in the differentiated inputs, traced once.
 
         Args:
             function: of the inputs, and of further arguments, such as the mask's distribution.
@@ -184,9 +189,7 @@ class Problem:
     def remember(
         self, sizes: Mapping[str, int], number: int, claimed: dict[str, np.ndarray]
     ) -> None:
-        """Keep the labelled values of the closed form at a draw, so that other evidence need not
-        compile it again.
-        """
+        """Keep the closed form's values at a draw, so that no other engine compiles it again."""
         self._known["claimed", *sizes.items(), number] = claimed
 
     def claimed(self, sizes: Mapping[str, int], number: int) -> dict[str, np.ndarray]:
@@ -205,14 +208,13 @@ class Problem:
         return self._known["claimed", *sizes.items(), number]
 
     def remember_ratio(self, sizes: Mapping[str, int], label: str, ratio: Fraction | None) -> None:
-        """Keep what exact arithmetic found an array of the closed form to be in units of the
-        gradient; None where it is no multiple.
-        """
+        """Keep the exact ratio of a closed form's array and the gradient, None if there is none."""
         self.all_ratios[(label, tuple(sizes.items()))] = ratio
 
     def ratios(self, label: str) -> list[tuple[dict[str, int], Fraction]]:
-        """Return the exact ratio of closed form and gradient at each choice of sizes; empty where
-        at one it is no multiple.
+        """Return the exact ratio of closed form and gradient at each choice of sizes.
+
+        It is empty where at one of them the closed form is no multiple of the gradient.
         """
         found = [
             (dict(sizes), ratio)
@@ -237,9 +239,7 @@ def probabilities(mask: Any) -> Any:
 
 
 def labelled(tree: dict[str, Tree]) -> dict[str, Any]:
-    """Flatten {input name: pytree} to {label: array}, with labels such as ``w`` and
-    ``params['w']``.
-    """
+    """Flatten {input: pytree} to {label: array}, with labels such as ``w`` and ``params['w']``."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {path[0].key + jax.tree_util.keystr(path[1:]): leaf for path, leaf in flat}
 
@@ -247,9 +247,7 @@ def labelled(tree: dict[str, Tree]) -> dict[str, Any]:
 def check_given(
     derivation: Derivation, inputs: Mapping[str, Any] | None, sizes: Mapping[str, int]
 ) -> tuple[dict, dict]:
-    """Check the user's data against the claim; return them as numpy arrays, with the sizes they
-    fix.
-    """
+    """Check the user's data; return them as numpy arrays, with the sizes they fix."""
     given: dict[str, Any] = {}
     fixed = dict(sizes)
     for name, value in (inputs or {}).items():
@@ -268,7 +266,7 @@ def check_given(
             arrays = tree.flatten_up_to(value)
         except ValueError as error:
             raise ValueError(
-                f"`inputs`: {name!r} has not the structure of its declared shapes: {error}"
+                f"`inputs`: {name!r} does not have the structure of its declared shapes: {error}"
             ) from None
         for text, array in zip(declared, arrays, strict=True):
             try:
@@ -278,8 +276,7 @@ def check_given(
                 )  # bfloat16 is numpy's no float
             except ValueError as error:
                 raise ValueError(
-                    f"`inputs`: {name!r} is ragged; give an array, all of whose rows are "
-                    f"equally long"
+                    f"`inputs`: {name!r} is ragged; give an array whose rows are equally long"
                 ) from error
             shapes.solve(shapes.parse(text, name), array.shape, fixed, f"inputs[{name!r}]")
             _check_numbers(derivation, name, array)
@@ -291,9 +288,7 @@ def check_given(
 
 
 def _whole(array: Any) -> np.ndarray:
-    """Return whole numbers as int64, as they are drawn, whatever the file's type; what holds others
-    is left as it is.
-    """
+    """Return whole numbers as int64, as they are drawn; leave arrays with other numbers alone."""
     array = np.asarray(array)
     return array.astype(np.int64) if np.all(array == np.round(array)) else array
 
@@ -322,9 +317,7 @@ def _check_numbers(derivation: Derivation, name: str, array: np.ndarray) -> None
 
 
 def check_functions(problem: Problem) -> tuple[str, ...]:
-    """Trace loss and closed form once; raise a ValueError where keys, shapes or types cannot be
-    right.
-    """
+    """Trace loss and closed form once; refuse keys, shapes and types that cannot be right."""
     derivation, sizes = problem.derivation, problem.first_sizes
     inputs = problem.draw(sizes, 0)
     shaped = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)), inputs)

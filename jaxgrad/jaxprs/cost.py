@@ -1,9 +1,9 @@
-"""How much a proof costs, known before it is tried: so that none takes for ever.
+"""How much a proof costs, known before it is tried.
 
-The unit is one operation on one residue of one draw, some nanoseconds. A run of a program costs
-what its equations cost, times the draws; loops as often as they run. `estimate` adds that up from
-the program alone, and a `Meter` counts what has been spent while a program runs, since the length
-of a while loop is known only then.
+The unit is one operation on one number of one draw, some nanoseconds. A run of a program costs what
+its equations cost, times the draws; loops as often as they run. `estimate` adds that up from the
+program alone, and a `Meter` counts what has been spent while a program runs, since the length of a
+while loop is known only then.
 """
 
 import math
@@ -20,7 +20,7 @@ BUDGET = 2**33
 """What one certificate may cost, about ten seconds."""
 
 MEMORY = 2**31
-"""The bytes that the residues of one run may take."""
+"""The bytes that the numbers of one run may take."""
 
 SECONDS = 120.0
 """A certificate ends after so long, whatever its cost was thought to be."""
@@ -59,10 +59,10 @@ class Meter:
     def check(self, further: float) -> None:
         """Raise `ExhaustedError` when so many operations more would be too many."""
         if self.spent + further > BUDGET:
-            about = f"{self.spent + further:.0e}".replace("e+", "·10^")
+            about = _power_of_ten(self.spent + further)
             raise ExhaustedError(
-                f"a proof takes about {about} operations, more than the {BUDGET} that are spent "
-                f"on one; {_REMEDY}"
+                f"a proof takes about {about} operations, more than its budget of "
+                f"{_power_of_ten(BUDGET)}; {_REMEDY}"
             )
         if time.perf_counter() - self.start > SECONDS:
             raise ExhaustedError(f"a proof was not found in {SECONDS:.0f} s; {_REMEDY}")
@@ -74,6 +74,12 @@ class Meter:
 
 
 _REMEDY = "certify at smaller shapes, where what holds at all shapes is proved as well"
+
+
+def _power_of_ten(count: float) -> str:
+    """Return a large number in words, such as 9·10^9."""
+    digits, _, exponent = f"{count:.0e}".partition("e+")
+    return f"{digits}·10^{int(exponent)}"
 
 
 def cost(eqn: core.JaxprEqn, draws: int) -> float:
@@ -131,7 +137,7 @@ def most_draws(program: Any) -> int:
     if per_draw * 8 > MEMORY:
         gigabytes = per_draw * 8 / 2**30
         raise ExhaustedError(
-            f"a proof takes about {gigabytes:.0f} GiB of memory, more than the {MEMORY // 2**30} "
-            f"for one; {_REMEDY}"
+            f"a proof takes about {gigabytes:.0f} GiB of memory, more than its budget of "
+            f"{MEMORY // 2**30}; {_REMEDY}"
         )
     return MEMORY // per_draw

@@ -8,11 +8,11 @@ denominator D:
 Denominators are kept factored, D = ∏ Dᵢ^eᵢ with one Dᵢ for each array that the program divides by,
 so that adding what has been divided by the same thing costs nothing. What is no fraction of
 polynomials (`exp`, a comparison, a root) is an *obstacle* unless its argument does not depend on
-the chosen inputs; the first one is remembered with its line.
+the chosen inputs; the first one is remembered with its line. With ``fresh=True`` obstacles count as
+fresh variables: for the bound of Schwartz and Zippel.
 
-    degree(f, *args, argnums=0)  bounds for the outputs of f: Degree.numerator, .denominator, .polynomial, .obstacle
-    degrees(closed, varying)     the same for a jaxpr; varying[i] says whether its i-th input is chosen
-    degrees(..., fresh=True)     obstacles count as fresh variables: for the bound of Schwartz and Zippel
+    degree(f, *args, argnums=0)  bounds for the outputs of f, each a `Degree`
+    degrees(closed, varying)     the same for a jaxpr; varying[i] says whether input i is chosen
 
 Sources: Schwartz, Fast probabilistic algorithms for verification of polynomial identities, J. ACM
 27 (1980); Zippel, Probabilistic algorithms for sparse polynomials, EUROSAM 1979.
@@ -20,69 +20,20 @@ Sources: Schwartz, Fast probabilistic algorithms for verification of polynomial 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.extend import core
 
-from jaxgrad.jaxprs.moves import MOVES
+from jaxgrad.jaxprs.degree_bounds import Degree, join, power, product, reciprocal, root
+from jaxgrad.jaxprs.domain import Domain, describe, has_value, known
 from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.jaxprs.primitives import dtype_of, shape_of
-from jaxgrad.jaxprs.walker import Domain, describe, known, walk
-
-
-@dataclass(frozen=True)
-class Divisor:
-    """What a division divides by: the entries of one array. Divisions by the same array have equal
-    divisors.
-    """
-
-    key: int
-    source: "Degree" = field(compare=False, repr=False)  # held so that `key`, its id, stays its own
-
-    @property
-    def total(self) -> int:
-        """Degree of the product of all entries' numerators."""
-        return self.source.numerator * math.prod(self.source.shape)
-
-
-@dataclass(frozen=True)
-class Degree:
-    """A bound N/D for all entries of an array.
-
-    Attributes:
-        shape: shape of the array.
-        numerator: the degree of every entry's numerator N over the common denominator is at most
-            this.
-        divisors: the factored denominator D, with exponents; empty for a polynomial.
-        obstacle: "`exp` at file.py:12" where the array is no fraction of polynomials, else "".
-    """
-
-    shape: tuple[int, ...]
-    numerator: int = 0
-    divisors: Mapping[Divisor, int] = field(default_factory=dict, repr=False)
-    obstacle: str = ""
-    origin: "Degree | None" = field(default=None, repr=False, compare=False)
-    """The array whose entries these are, where this one only moves or repeats them."""
-
-    @property
-    def denominator(self) -> int:
-        """Degree of the common denominator D."""
-        return sum(d.total * e for d, e in self.divisors.items())
-
-    @property
-    def constant(self) -> bool:
-        """Whether the array does not depend on the chosen inputs."""
-        return not (self.numerator or self.divisors or self.obstacle)
-
-    @property
-    def polynomial(self) -> bool:
-        """Whether every entry is a polynomial in the chosen inputs."""
-        return not (self.divisors or self.obstacle)
+from jaxgrad.jaxprs.rearrangements import REARRANGEMENTS
+from jaxgrad.jaxprs.walker import walk
 
 
 def degree(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0) -> Any:
@@ -132,9 +83,7 @@ def degrees(
 
 
 def bounds(closed: core.ClosedJaxpr, varying: Sequence[bool]) -> tuple[list[Degree], int]:
-    """Return `degrees` with fresh variables, and the largest degree of what an obstacle is applied
-    to.
-    """
+    """Return `degrees` with fresh variables, and the largest degree of an obstacle's operands."""
     return _analysed(closed, varying, True)
 
 
@@ -156,51 +105,6 @@ def _lift(value: Any) -> Degree:
 # --- arithmetic of degrees ---
 
 
-def _over_common(values: Sequence[Degree]) -> tuple[int, Mapping[Divisor, int], str]:
-    """Bring fractions over one denominator: the largest numerator, the denominator, the first
-    obstacle.
-    """
-    divisors: dict[Divisor, int] = {}
-    for value in values:
-        for d, e in value.divisors.items():
-            divisors[d] = max(e, divisors.get(d, 0))
-    total = sum(d.total * e for d, e in divisors.items())
-    numerator = max((v.numerator + total - v.denominator for v in values), default=0)
-    return numerator, divisors, next((v.obstacle for v in values if v.obstacle), "")
-
-
-def _join(shape: Sequence[int], values: Sequence[Degree]) -> Degree:
-    return Degree(tuple(shape), *_over_common(values))
-
-
-def _product(shape: Sequence[int], values: Sequence[Degree]) -> Degree:
-    divisors: dict[Divisor, int] = {}
-    for value in values:
-        for d, e in value.divisors.items():
-            divisors[d] = divisors.get(d, 0) + e
-    obstacle = next((v.obstacle for v in values if v.obstacle), "")
-    return Degree(tuple(shape), sum(v.numerator for v in values), divisors, obstacle)
-
-
-def _power(value: Degree, n: int) -> Degree:
-    divisors = {d: n * e for d, e in value.divisors.items()}
-    return replace(value, numerator=n * value.numerator, divisors=divisors, origin=None)
-
-
-def _reciprocal(value: Degree) -> Degree:
-    source = value.origin or value
-    if not value.numerator:
-        return replace(value, numerator=value.denominator, divisors={}, origin=None)
-    divisor = Divisor(id(source), source)
-    numerator = value.denominator + divisor.total - source.numerator
-    return replace(value, numerator=numerator, divisors={divisor: 1}, origin=None)
-
-
-def _root(value: Degree) -> Degree:
-    """√(N/D) = √(N·D)/D: half the degree, as a variable of its own."""
-    return replace(value, numerator=-(-(value.numerator + value.denominator) // 2), origin=None)
-
-
 # --- rules ---
 
 
@@ -209,29 +113,29 @@ def _out(eqn: core.JaxprEqn) -> tuple[int, ...]:
 
 
 def _linear(eqn: core.JaxprEqn, *operands: Any) -> Degree:
-    return _join(_out(eqn), [_lift(x) for x in operands])
+    return join(_out(eqn), [_lift(x) for x in operands])
 
 
 def _bilinear(eqn: core.JaxprEqn, *operands: Any) -> Degree:
-    return _product(_out(eqn), [_lift(x) for x in operands])
+    return product(_out(eqn), [_lift(x) for x in operands])
 
 
 def _divide(eqn: core.JaxprEqn, a: Any, b: Any) -> Degree:
-    return _product(_out(eqn), [_lift(a), _reciprocal(_lift(b))])
+    return product(_out(eqn), [_lift(a), reciprocal(_lift(b))])
 
 
 def _integer_power(x: Degree, n: int) -> Degree:
-    return _power(x if n >= 0 else _reciprocal(x), abs(n))
+    return power(x if n >= 0 else reciprocal(x), abs(n))
 
 
 def _polynomial(eqn: core.JaxprEqn, x: Any, *coefficients: Any) -> Degree:
     x = _lift(x)
-    terms = [_product(_out(eqn), [_lift(a), _power(x, i)]) for i, a in enumerate(coefficients)]
-    return _join(_out(eqn), terms)
+    terms = [product(_out(eqn), [_lift(a), power(x, i)]) for i, a in enumerate(coefficients)]
+    return join(_out(eqn), terms)
 
 
 def _over_axes(eqn: core.JaxprEqn, x: Degree) -> Degree:
-    return replace(_power(x, math.prod(x.shape) // max(math.prod(_out(eqn)), 1)), shape=_out(eqn))
+    return replace(power(x, math.prod(x.shape) // max(math.prod(_out(eqn)), 1)), shape=_out(eqn))
 
 
 _LINEAR = "add sub add_any neg reduce_sum cumsum real imag reduce_window_sum".split()
@@ -242,11 +146,11 @@ _RULES: dict[str, Callable[..., Degree]] = {
     **dict.fromkeys(_BILINEAR, _bilinear),
     "div": _divide,
     "integer_pow": lambda eqn, x: _integer_power(x, eqn.params["y"]),
-    "square": lambda eqn, x: _power(x, 2),
-    "one_minus_square": lambda eqn, x: _power(x, 2),
+    "square": lambda eqn, x: power(x, 2),
+    "one_minus_square": lambda eqn, x: power(x, 2),
     "polynomial": _polynomial,
     "reduce_prod": _over_axes,
-    "cumprod": lambda eqn, x: _power(x, x.shape[eqn.params["axis"]]),
+    "cumprod": lambda eqn, x: power(x, x.shape[eqn.params["axis"]]),
 }
 """Operations that are polynomials or fractions of all their operands."""
 
@@ -262,7 +166,7 @@ def _scatter(eqn: core.JaxprEqn, x: Any, indices: Any, updates: Any) -> Degree |
     if not _lift(indices).constant:
         return None
     if eqn.primitive.name == "scatter-mul":
-        updates = _power(
+        updates = power(
             _lift(updates), math.prod(updates.shape)
         )  # all updates may land on one entry
         return _bilinear(eqn, x, updates)
@@ -291,19 +195,17 @@ _SOMETIMES: dict[str, Callable[..., Degree | None]] = {
 
 
 def _elimination(eqn: core.JaxprEqn, *operands: Any) -> Degree:
-    """LU, Cholesky and triangular solves: quotients of minors, whose degree is at most n times that
-    of an entry.
-    """
+    """LU, Cholesky, triangular solves: quotients of minors, of degree ≤ n times an entry's."""
     a, rest = _lift(operands[0]), [_lift(x) for x in operands[1:]]
-    minors = _power(a, a.shape[-1])
+    minors = power(a, a.shape[-1])
     minors = replace(minors, shape=(*a.shape[:-2], a.shape[-1]))
-    return _product((), [minors, _reciprocal(minors), *rest])
+    return product((), [minors, reciprocal(minors), *rest])
 
 
 _FRESH: dict[str, Callable[..., Degree]] = {
-    "sqrt": lambda eqn, x: _root(x),
-    "rsqrt": lambda eqn, x: _reciprocal(_root(x)),
-    "cbrt": lambda eqn, x: _root(x),
+    "sqrt": lambda eqn, x: root(x),
+    "rsqrt": lambda eqn, x: reciprocal(root(x)),
+    "cbrt": lambda eqn, x: root(x),
     "lu": _elimination,
     "cholesky": _elimination,
     "triangular_solve": _elimination,
@@ -320,24 +222,20 @@ class _Degrees(Domain):
         self.fresh, self.inner = fresh, 1
 
     def constant(self, array: Any) -> Any:
-        if isinstance(array, Tracer) or (
-            hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)
-        ):
-            return Degree(array.shape)  # a constant of unknown value
-        return np.asarray(array)
+        return np.asarray(array) if has_value(array) else Degree(array.shape)
 
     def rearrange(self, operands: Sequence[Any], index: np.ndarray) -> Degree:
-        bound = _join(index.shape, [_lift(x) for x in operands])
+        bound = join(index.shape, [_lift(x) for x in operands])
         if len(operands) == 1 and isinstance(operands[0], Degree):
             return replace(bound, origin=operands[0].origin or operands[0])
         return bound
 
     def choose(self, eqn: core.JaxprEqn, which: Any, cases: Sequence[Any]) -> Degree:
-        which, either = _lift(which), _join(np.shape(cases[0]), [_lift(x) for x in cases])
+        which, either = _lift(which), join(np.shape(cases[0]), [_lift(x) for x in cases])
         if which.constant:
             return either
         if self.fresh:
-            return _product(either.shape, [either, _power(which, 2)])
+            return product(either.shape, [either, power(which, 2)])
         return replace(either, obstacle=either.obstacle or describe(eqn))
 
     def rule(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Callable[..., Any] | None:
@@ -356,28 +254,28 @@ class _Degrees(Domain):
 
     def _solve(self, eqn: core.JaxprEqn, *operands: Any) -> Any:
         return self._all(
-            eqn, _join((), [_lift(x) for x in operands[sum(eqn.params["const_lengths"]) :]])
+            eqn, join((), [_lift(x) for x in operands[sum(eqn.params["const_lengths"]) :]])
         )
 
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
         values = [_lift(x) for x in operands]
-        bound = _join((), values)
+        bound = join((), values)
         if bound.constant:
             return self._all(eqn, bound)
         name = eqn.primitive.name
-        if name in MOVES:
-            data = MOVES[name](eqn, operands)
+        if name in REARRANGEMENTS:
+            data = REARRANGEMENTS[name](eqn, operands)
             moving, steering = (
                 [values[i] for i in data],
                 [v for i, v in enumerate(values) if i not in data],
             )
             if all(v.constant for v in steering):
-                return self._all(eqn, _join((), moving))
+                return self._all(eqn, join((), moving))
             if self.fresh:
-                return self._all(eqn, _product((), [_join((), moving), *steering]))
+                return self._all(eqn, product((), [join((), moving), *steering]))
         if self.fresh:
             self.inner = max(self.inner, sum(v.numerator + v.denominator for v in values))
-            bound = _FRESH[name](eqn, *operands) if name in _FRESH else _power(bound, 2)
+            bound = _FRESH[name](eqn, *operands) if name in _FRESH else power(bound, 2)
             return self._all(eqn, bound)
         return self._all(eqn, replace(bound, obstacle=bound.obstacle or describe(eqn)))
 

@@ -1,6 +1,4 @@
-"""Differentiating a function: its value and gradient, and the function without the derivative rules
-that it brings along.
-"""
+"""The value and gradient of a function, and a function without its own derivative rules."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxgrad.jaxprs.traced import has_own_rules, is_own_rule
+from jaxgrad.jaxprs.programs import has_own_rules, is_own_rule
 from jaxgrad.jaxprs.versions import bound
 
 _BODY = {

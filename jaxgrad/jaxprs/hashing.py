@@ -1,4 +1,4 @@
-"""Words that look random and depend on other words alone."""
+"""Hashes of 64-bit words, which look random and depend on the words alone."""
 
 import numpy as np
 
@@ -6,9 +6,7 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(
 
 
 def scramble(words: np.ndarray) -> np.ndarray:
-    """Mix 64-bit words (the finaliser of SplitMix64, Steele et al. 2014): equal words stay equal,
-    others part.
-    """
+    """Mix 64-bit words, by the finaliser of SplitMix64 (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         words = words + _MIX[2]
         words = (words ^ (words >> np.uint64(30))) * _MIX[0]

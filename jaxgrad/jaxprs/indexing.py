@@ -16,8 +16,9 @@ from jax.lax import GatherScatterMode
 def gather_places(
     params: dict[str, Any], shape: Sequence[int], indices: np.ndarray, out: Sequence[int]
 ) -> np.ndarray:
-    """Return the place each entry of a gather's result comes from; an axis of a window that is
-    collapsed has size 1.
+    """Return the place each entry of a gather's result comes from.
+
+    An axis of a window that is collapsed has size 1.
     """
     d = params["dimension_numbers"]
     removed = (*d.collapsed_slice_dims, *d.operand_batching_dims)

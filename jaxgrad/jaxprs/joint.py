@@ -1,4 +1,4 @@
-"""Two functions as one program, or a clear refusal."""
+"""Two functions f and g traced as one program in float64, or a clear refusal."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.jaxprs.precision import in_precision
-from jaxgrad.jaxprs.traced import Together, Traceable, equations
+from jaxgrad.jaxprs.programs import equations
+from jaxgrad.jaxprs.traced import Together, Traceable
 from jaxgrad.jaxprs.user_calls import named, refuse
 
 
@@ -103,9 +104,7 @@ def _arguments(example_args: Sequence[Any]) -> tuple[list[Any], tuple[np.ndarray
 def _both(
     f: Callable[..., Any], g: Callable[..., Any], args: Sequence[Any]
 ) -> tuple[core.ClosedJaxpr, Any]:
-    """Return f and g as one program, and their results with shapes in place of arrays; refuse
-    random draws and side effects.
-    """
+    """Return f and g as one program with the shapes of their results; refuse draws and effects."""
     if isinstance(f, Traceable) and isinstance(g, Traceable):
         for role, function in (("f", f), ("g", g)):
             refuse(function.program(*args)[0], role)

@@ -1,5 +1,6 @@
-"""Linear algebra of small known matrices in numpy: it takes less time than compiling a call of
-LAPACK, or starting its threads.
+"""Linear algebra of small known matrices in numpy.
+
+It takes less time than compiling a call of LAPACK, or starting its threads.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ def triangular_solve(params: dict[str, Any], a: np.ndarray, b: np.ndarray) -> np
 
 
 def lu(a: np.ndarray) -> list[np.ndarray]:
-    """Factorise a matrix P·A = L·U with the largest pivots; returns L and U in one matrix, the row
-    swaps, and P as an order.
+    """Factorise P·A = L·U with the largest pivots.
+
+    Returns L and U in one matrix, the row swaps, and P as an order of rows.
 
     >>> factors, swaps, order = lu(np.array([[1.0, 2.0], [4.0, 2.0]]))
     >>> factors.tolist(), swaps.tolist(), order.tolist()
@@ -51,8 +53,6 @@ def lu(a: np.ndarray) -> list[np.ndarray]:
 def ordered(
     keys: Sequence[np.ndarray], operands: Sequence[np.ndarray], axis: int
 ) -> list[np.ndarray]:
-    """Sort operands along an axis by the first of them, and where that is equal by the next, for so
-    many as are `keys`.
-    """
+    """Sort operands along an axis by the keys, which are the first of them, one after the other."""
     order = np.lexsort(tuple(keys)[::-1], axis=axis)  # stable, as JAX's is by default
     return [np.take_along_axis(x, order, axis) for x in operands]

@@ -1,5 +1,7 @@
-"""Programs run in numpy, in floating point as they are or with each value moved as one pleases,
-without compiling them.
+"""Programs run in numpy, without compiling them.
+
+`floating` runs one as it is, or with each value changed by a function. `Ranges` notes where numbers
+overflow or underflow on the way. What numpy cannot do gives None.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.jaxprs.walker import Domain, Rule, UnsupportedError, walk
+from jaxgrad.jaxprs.domain import Domain, Rule, UnsupportedError
+from jaxgrad.jaxprs.walker import walk
 
-Shake = Callable[[core.JaxprEqn, np.ndarray], np.ndarray]
+Change = Callable[[core.JaxprEqn, np.ndarray], np.ndarray]
 
 EXACT = frozenset(
     "abs argmax argmin broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p "
@@ -40,11 +43,9 @@ class Floats(Domain):
 
     rules: Mapping[str, Rule] = {}
 
-    def __init__(self, shake: Shake | None = None) -> None:
-        """Set up; `shake` is given each equation with its result, and returns what is taken for
-        it.
-        """
-        self.shake = shake
+    def __init__(self, change: Change | None = None) -> None:
+        """Set up; `change` takes each equation with its result, and returns what replaces it."""
+        self.change = change
 
     def rearrange(self, operands: Sequence[np.ndarray], index: np.ndarray) -> np.ndarray:
         """Return the entries at `index` of the operands, flattened and concatenated."""
@@ -56,7 +57,7 @@ class Floats(Domain):
         if not isinstance(value, np.ndarray) or not jnp.issubdtype(value.dtype, jnp.floating):
             return value
         self.see(eqn, operands, value)
-        return value if self.shake is None else np.asarray(self.shake(eqn, value), value.dtype)
+        return value if self.change is None else np.asarray(self.change(eqn, value), value.dtype)
 
     def see(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], value: np.ndarray) -> None:
         """Take note of a result in floating point."""
@@ -71,9 +72,9 @@ class Ranges(Floats):
             not 0 lost digits, or all.
     """
 
-    def __init__(self, shake: Shake | None = None) -> None:
+    def __init__(self, change: Change | None = None) -> None:
         """Set up, as above."""
-        super().__init__(shake)
+        super().__init__(change)
         self.overflows = self.left = False
 
     def see(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], value: np.ndarray) -> None:
@@ -113,12 +114,10 @@ def leaves_range(program: core.ClosedJaxpr, args: Sequence[Any]) -> bool:
 
 
 def floating(
-    program: core.ClosedJaxpr, args: Sequence[Any], shake: Shake | None = None
+    program: core.ClosedJaxpr, args: Sequence[Any], change: Change | None = None
 ) -> list[np.ndarray] | None:
-    """Run a program in numpy, without compiling it; None where it has an operation that is only
-    JAX's.
-    """
-    return _walked(program, args, Floats(shake))
+    """Run a program in numpy; None where it has an operation that is only JAX's."""
+    return _walked(program, args, Floats(change))
 
 
 def _walked(

@@ -21,8 +21,7 @@ from jaxgrad.jaxprs.versions import enable_x64, numpy_intake
 
 @contextmanager
 def in_precision(double: bool) -> Iterator[None]:
-    """Let JAX trace in float64, or in float32, where the user's constants may lie out of range
-    without a warning: we chose it.
+    """Let JAX trace in float64, or in float32 without warnings of constants out of range.
 
     >>> with in_precision(True):
     ...     print(jax.numpy.ones(2).dtype)
@@ -35,9 +34,7 @@ def in_precision(double: bool) -> Iterator[None]:
 
 @functools.cache
 def tell_precisions_apart() -> bool:
-    """Have JAX canonicalize numpy arrays anew in each precision, where it does not; return whether
-    that was needed.
-    """
+    """Have JAX convert numpy arrays anew in each precision; say whether that was needed."""
     intake = numpy_intake()
     if intake is None:
         return False
@@ -53,9 +50,7 @@ def tell_precisions_apart() -> bool:
 
 
 class Canonical:
-    """Numpy arrays in the types that JAX has for them in the present precision; the same object for
-    the same array, while it lives.
-    """
+    """Numpy arrays in JAX's types for them; the same object for the same living array."""
 
     def __init__(self, kind: Callable[[Any], Any]) -> None:
         """Set up.

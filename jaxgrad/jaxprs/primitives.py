@@ -5,8 +5,6 @@ the rest are handed to JAX. `evaluate` computes an equation, and `moved` runs on
 elements on arrays of indices.
 """
 
-import functools
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +15,7 @@ from jax.extend import core
 
 from jaxgrad.jaxprs import linear_algebra
 from jaxgrad.jaxprs.indexing import gather_places, scatter_places
+from jaxgrad.jaxprs.numpy_functions import ELEMENTWISE, REDUCTIONS
 from jaxgrad.jaxprs.precision import in_precision
 
 _LARGE = 2**16
@@ -184,13 +183,6 @@ def _cumulative(f: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     return run
 
 
-def _special(name: str) -> Any:
-    """Return a function of scipy.special, imported when it is first called: that takes a quarter of
-    a second.
-    """
-    return lambda *xs: getattr(importlib.import_module("scipy.special"), name)(*xs)
-
-
 _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "transpose": lambda eqn, x: x.transpose(eqn.params["permutation"]),
     "reshape": lambda eqn, x: _reshape(x, **eqn.params),
@@ -240,72 +232,9 @@ _ON_ARRAYS: dict[str, Callable[..., Any]] = {
     "cummin": _cumulative(np.minimum.accumulate),
     **{
         name: (lambda eqn, x, f=f: f(x, axis=tuple(eqn.params["axes"])))
-        for name, f in {
-            "reduce_sum": np.sum,
-            "reduce_prod": np.prod,
-            "reduce_max": np.max,
-            "reduce_min": np.min,
-            "reduce_and": np.bitwise_and.reduce,
-            "reduce_or": np.bitwise_or.reduce,
-        }.items()
+        for name, f in REDUCTIONS.items()
     },
-    **{
-        name: (lambda eqn, *xs, f=f: f(*xs))
-        for name, f in {
-            "add": np.add,
-            "sub": np.subtract,
-            "neg": np.negative,
-            "max": np.maximum,
-            "min": np.minimum,
-            "eq": np.equal,
-            "ne": np.not_equal,
-            "lt": np.less,
-            "le": np.less_equal,
-            "gt": np.greater,
-            "add_any": np.add,
-            "pow": np.power,
-            "square": np.square,
-            "one_minus_square": lambda x: (1 + x) * (1 - x),
-            "polynomial": lambda x, *coefficients: functools.reduce(
-                lambda total, a: a + x * total, coefficients[::-1]
-            ),
-            "sqrt": np.sqrt,
-            "cbrt": np.cbrt,
-            "abs": np.abs,
-            "exp": np.exp,
-            "exp2": np.exp2,
-            "expm1": np.expm1,
-            "log": np.log,
-            "log1p": np.log1p,
-            "log2": np.log2,
-            "sin": np.sin,
-            "cos": np.cos,
-            "tan": np.tan,
-            "sinh": np.sinh,
-            "cosh": np.cosh,
-            "tanh": np.tanh,
-            "asin": np.arcsin,
-            "acos": np.arccos,
-            "atan": np.arctan,
-            "asinh": np.arcsinh,
-            "acosh": np.arccosh,
-            "atanh": np.arctanh,
-            "atan2": np.arctan2,
-            "floor": np.floor,
-            "ceil": np.ceil,
-            "is_finite": np.isfinite,
-            "erf": _special("erf"),
-            "erfc": _special("erfc"),
-            "erf_inv": _special("erfinv"),
-            "lgamma": _special("gammaln"),
-            "digamma": _special("digamma"),
-            "ge": np.greater_equal,
-            "and": np.bitwise_and,
-            "or": np.bitwise_or,
-            "xor": np.bitwise_xor,
-            "not": np.invert,
-        }.items()
-    },
+    **{name: (lambda eqn, *xs, f=f: f(*xs)) for name, f in ELEMENTWISE.items()},
 }
 
 
@@ -325,17 +254,13 @@ def _iota(*, dtype: Any, shape: Sequence[int], dimension: int, **_: Any) -> np.n
 
 
 def moved(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
-    """Run an equation that moves elements on arrays of indices; −1 where a gather reaches
-    outside.
-    """
+    """Run an equation that moves elements on arrays of indices; −1 where a gather leaves them."""
     run = _ON_ARRAYS.get(eqn.primitive.name)
     return run(eqn, *operands) if run is not None else _bind(eqn, operands)
 
 
 def evaluate(eqn: core.JaxprEqn, operands: Sequence[np.ndarray]) -> Any:
-    """Compute an equation whose operands are all known: an array, or a list of arrays where it has
-    several results.
-    """
+    """Compute an equation of known operands: an array, or a list where it has several results."""
     run = _ON_ARRAYS.get(eqn.primitive.name)
     if eqn.primitive.name == "gather":  # what it finds outside depends on the mode
         places = gather_places(eqn.params, operands[0].shape, operands[1], shape_of(eqn.outvars[0]))

@@ -41,8 +41,9 @@ def simplest(low: Fraction, high: Fraction) -> Fraction:
 
 @lru_cache(maxsize=4096)
 def rational(value: float) -> tuple[Fraction, bool]:
-    """Return a rational within 2 ulp of a float, and whether it is simple enough to be what was
-    meant: then it is the simplest.
+    """Return a rational within 2 ulp of a float, and whether it is simple.
+
+    A simple one is what was meant, and is then the simplest.
 
     >>> rational(0.6**2)
     (Fraction(9, 25), True)
@@ -71,8 +72,7 @@ def rational(value: float) -> tuple[Fraction, bool]:
 
 
 def is_single(value: float) -> bool:
-    """Say whether a number shows that it was rounded to float32: that holds it, with many digits,
-    binary and decimal.
+    """Say whether a number was rounded to float32, and has many digits, binary and decimal.
 
     >>> is_single(float(np.float32(0.3))), is_single(0.3), is_single(0.75), is_single(1e9)
     (True, False, False, False)
@@ -85,8 +85,9 @@ def is_single(value: float) -> bool:
 
 @lru_cache(maxsize=1024)
 def surd(value: float) -> tuple[Fraction, int] | None:
-    """Return (r, k) with value² = r·πᵏ for a simple r and |k| ≤ 2, the constants of Gaussians, or
-    None.
+    """Return (r, k) with value² = r·πᵏ for a simple r and |k| ≤ 2, or None.
+
+    These are the constants of Gaussians.
 
     >>> surd((2 / 3.141592653589793) ** 0.5)
     (Fraction(2, 1), -1)
@@ -103,8 +104,9 @@ def surd(value: float) -> tuple[Fraction, int] | None:
 
 
 def rationals(array: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return an array of fractions (infinities and NaN stay floats), and whether all are what was
-    meant.
+    """Return an array of fractions, and whether all are what was meant.
+
+    Infinities and NaN stay floats.
     """
     values, which = np.unique(np.asarray(array, float), return_inverse=True)
     found = [rational(float(x)) if math.isfinite(x) else (float(x), True) for x in values]

@@ -20,15 +20,14 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.extend import core
 
-from jaxgrad.jaxprs.moves import MOVES
+from jaxgrad.jaxprs.domain import Domain, describe, has_value
 from jaxgrad.jaxprs.primitives import dtype_of, shape_of
-from jaxgrad.jaxprs.walker import Domain, describe, walk
+from jaxgrad.jaxprs.rearrangements import REARRANGEMENTS
+from jaxgrad.jaxprs.walker import walk
 
 CONSTANT, SUM, MIXED = -1, -2, -3
 _PAIRS = 2**23
@@ -66,13 +65,14 @@ class Dependence:
 
 
 def dependence(closed: core.ClosedJaxpr, mask: int) -> list[Dependence]:
-    """Say how the outputs of a program depend on the rows of its input number `mask`, which run
-    along all axes but the last.
+    """Say how a program's outputs depend on the rows of its input number `mask`.
+
+    Rows run along all axes but the last.
 
     Raises:
         UnsupportedError: when a loop or branch is steered by the mask, or by data.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> def separable(f):
     ...     return dependence(jax.make_jaxpr(f)(jnp.ones((3, 2))), mask=0)[0].separable
     >>> (
@@ -86,7 +86,7 @@ def dependence(closed: core.ClosedJaxpr, mask: int) -> list[Dependence]:
     values = []
     for i, var in enumerate(closed.jaxpr.invars):
         shape = var.aval.shape
-        rows = np.full(shape, CONSTANT, np.int32)
+        rows = _constant(shape).rows
         if i == mask:
             rows[...] = np.arange(math.prod(shape[:-1])).reshape(*shape[:-1], 1)
         values.append(Dependence(rows))
@@ -94,11 +94,11 @@ def dependence(closed: core.ClosedJaxpr, mask: int) -> list[Dependence]:
 
 
 def _lift(value: Any) -> Dependence:
-    return (
-        value
-        if isinstance(value, Dependence)
-        else Dependence(np.full(np.shape(value), CONSTANT, np.int32))
-    )
+    return value if isinstance(value, Dependence) else _constant(np.shape(value))
+
+
+def _constant(shape: tuple[int, ...]) -> Dependence:
+    return Dependence(np.full(shape, CONSTANT, np.int32))
 
 
 # --- how entries combine
@@ -244,11 +244,7 @@ class _Rows(Domain):
     rules: Mapping[str, Callable[..., Any]] = _RULES
 
     def constant(self, array: Any) -> Any:
-        if isinstance(array, Tracer) or (
-            hasattr(array, "dtype") and jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)
-        ):
-            return Dependence(np.full(array.shape, CONSTANT, np.int32))  # of unknown value
-        return np.asarray(array)
+        return np.asarray(array) if has_value(array) else _constant(array.shape)
 
     def rearrange(self, operands: Sequence[Any], index: np.ndarray) -> Dependence:
         values = [_lift(x) for x in operands]
@@ -269,9 +265,7 @@ class _Rows(Domain):
         )
 
     def choose(self, eqn: core.JaxprEqn, which: Any, cases: Sequence[Any]) -> Dependence:
-        """Return the case that an unknown number chooses: all its entries hang on that number, and
-        on every case.
-        """
+        """Return a case chosen by an unknown number: entries depend on it and on every case."""
         operands = [_lift(x) for x in (which, *cases)]
         steering, *rows = (x.rows for x in operands)
         result = _multiply(_bend(_all_of(steering)), reduce(_add, rows))
@@ -279,12 +273,12 @@ class _Rows(Domain):
         return Dependence(np.asarray(result, np.int32), _meeting(operands) or mixed)
 
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
-        """Take any operation for a function of all its operands' entries; one that moves them, to
-        unknown places, is linear.
-        """
+        """Take an operation for a function of all entries; one that moves them is linear."""
         values = [_lift(x) for x in operands]
         moving = (
-            list(MOVES[eqn.primitive.name](eqn, operands)) if eqn.primitive.name in MOVES else []
+            list(REARRANGEMENTS[eqn.primitive.name](eqn, operands))
+            if eqn.primitive.name in REARRANGEMENTS
+            else []
         )
         steering = [_bend(_all_of(v.rows)) for i, v in enumerate(values) if i not in moving]
         moved = reduce(

@@ -11,8 +11,7 @@ _LIBRARIES = ("jax", "jaxlib", "numpy", "scipy", "jaxtyping", "torch")
 
 
 def is_own(filename: str) -> bool:
-    """Say whether a file belongs to jaxgrad; the catalogue counts as a user's, since it holds
-    claims.
+    """Say whether a file belongs to jaxgrad; the catalogue, which holds claims, is a user's.
 
     >>> is_own(__file__), is_own("/home/somebody/claims.py")
     (True, False)

@@ -1,8 +1,11 @@
-"""Functions as traced programs, and what these contain, nested programs included."""
+"""Functions as traced programs: filled in, joined, or without stop_gradient, and traced once.
 
-import os
+A `Traceable` gives its program, a closed jaxpr, for arguments of any shapes. Those made of another
+are made of its program. `jaxgrad.jaxprs.programs` tells what a program contains.
+"""
+
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,164 +13,12 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from jaxgrad.jaxprs.programs import has_rule
 from jaxgrad.jaxprs.versions import opened, replaced
 
 
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """Walk over all equations of a jaxpr and of the programs nested in it."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                if isinstance(inner, (core.Jaxpr, core.ClosedJaxpr)):
-                    yield from equations(getattr(inner, "jaxpr", inner))
-
-
-def has_stop_gradient(program: core.ClosedJaxpr) -> bool:
-    """Say whether a program uses stop_gradient, so that its gradient need not be the derivative of
-    its value.
-    """
-    return any(eqn.primitive.name == "stop_gradient" for eqn in equations(program.jaxpr))
-
-
-def is_own_rule(eqn: Any) -> bool:
-    """Say whether an equation brings a differentiation rule that is neither a JAX primitive's nor
-    shipped with JAX.
-    """
-    if eqn.primitive.name not in ("custom_jvp_call", "custom_vjp_call"):
-        return False
-    debug = getattr(getattr(eqn.params.get("call_jaxpr"), "jaxpr", None), "debug_info", None)
-    return os.path.dirname(jax.__file__) not in str(getattr(debug, "func_src_info", ""))
-
-
-def has_rule(eqn: Any) -> bool:
-    """Say whether an equation is differentiated by a rule, whatever the program in it says."""
-    return eqn.primitive.name.startswith("custom_")
-
-
-def has_own_rules(program: core.ClosedJaxpr) -> bool:
-    """Say whether a program is differentiated by rules that are neither JAX's primitives' nor
-    shipped with JAX.
-    """
-    return any(is_own_rule(eqn) for eqn in equations(program.jaxpr))
-
-
-def by_jax_alone(program: core.ClosedJaxpr) -> bool:
-    """Say whether a program is differentiated by JAX's own rules, and its gradient is meant to be
-    the derivative of its value.
-    """
-    return not has_own_rules(program) and not has_stop_gradient(program)
-
-
-_EXACT = frozenset(
-    "abs broadcast_in_dim clamp concatenate copy dynamic_slice dynamic_update_slice expand_dims "
-    "gather max min neg pad reduce_max "
-    "reduce_min reshape rev select_n sign slice sort split squeeze stop_gradient transpose".split()
-)
-"""Operations that return numbers that they were given, or such with another sign."""
-
-
-def working_unit(program: core.ClosedJaxpr) -> float:
-    """Return the unit roundoff of the coarsest floating type that a program rounds to.
-
-    >>> from jaxgrad.jaxprs.versions import enable_x64
-    >>> half = np.float32([[0.5, 0.25]])
-    >>> with enable_x64(True):
-    ...     exact = jax.make_jaxpr(lambda x: jax.numpy.asarray(half).T * x)(half.astype(float))
-    ...     rounding = jax.make_jaxpr(lambda x: half.T * x.astype(half.dtype))(half.astype(float))
-    >>> working_unit(exact), working_unit(rounding)
-    (2.220446049250313e-16, 1.1920928955078125e-07)
-    """
-    units = (
-        _unit_of(out.aval, eqn.params.get("mantissa_bits"))
-        for eqn in equations(program.jaxpr)
-        if _rounds(eqn)
-        for out in eqn.outvars
-    )
-    return max(units, default=0.0) or float(np.finfo(np.float64).eps)
-
-
-def _unit_of(aval: Any, bits: int | None = None) -> float:
-    """Return the unit roundoff of a floating type, of which so many bits are kept, and 0 of other
-    types.
-    """
-    dtype = getattr(aval, "dtype", np.dtype(int))
-    if not jax.numpy.issubdtype(dtype, np.floating):
-        return 0.0
-    return max(float(jax.numpy.finfo(dtype).eps), 0.0 if bits is None else 2.0**-bits)
-
-
-def _rounds(eqn: Any) -> bool:
-    """Say whether an operation may round by itself, be it in a program that is nested in it."""
-    name = eqn.primitive.name
-    if name == "convert_element_type":
-        before = eqn.invars[0].aval
-        whole = not jax.numpy.issubdtype(before.dtype, np.floating)
-        return bool(whole and before.dtype != bool) or 0 < _unit_of(before) < _unit_of(
-            eqn.outvars[0].aval
-        )
-    return name not in _EXACT and name not in CALLS
-
-
-def constants(program: core.ClosedJaxpr) -> Iterator[Any]:
-    """Walk over all constants of a program and of those nested in it: arrays, and numbers that are
-    written down.
-
-    >>> [float(x) for x in constants(jax.make_jaxpr(lambda x: 2 * x + 0.5)(1.0))]
-    [2.0, 0.5]
-    """
-    return _constants(program.jaxpr, program.consts)
-
-
-def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any] = ()) -> Iterator[Any]:
-    yield from consts
-    for eqn in jaxpr.eqns:
-        yield from (atom.val for atom in eqn.invars if isinstance(atom, core.Literal))
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                if isinstance(inner, core.ClosedJaxpr):
-                    yield from _constants(inner.jaxpr, inner.consts)
-                elif isinstance(inner, core.Jaxpr):
-                    yield from _constants(inner)
-
-
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
-"""Operations that do what the program in one of their parameters does."""
-
-
-def reached(jaxpr: core.Jaxpr, inputs: Sequence[bool]) -> list[bool]:
-    """Say which outputs of a program may depend on the inputs that are marked.
-
-    >>> reached(jax.make_jaxpr(lambda x, y: (x * y, y + 1))(1.0, 2.0).jaxpr, [True, False])
-    [True, False]
-    """
-    moved = {var for var, marked in zip(jaxpr.invars, inputs, strict=True) if marked}
-    for eqn in jaxpr.eqns:
-        marked = [not isinstance(atom, core.Literal) and atom in moved for atom in eqn.invars]
-        inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
-        inner = getattr(inner, "jaxpr", inner)
-        if inner is not None and len(inner.invars) == len(marked):
-            moved.update(
-                var
-                for var, marked in zip(eqn.outvars, reached(inner, marked), strict=True)
-                if marked
-            )
-        elif any(marked):
-            moved.update(eqn.outvars)
-    return [not isinstance(atom, core.Literal) and atom in moved for atom in jaxpr.outvars]
-
-
 class Traceable(ABC):
-    """A function that is known as a program for each structure, shape and type of its arguments,
-    and is evaluated by its jaxpr.
+    """A function that is known as a program for each structure, shape and type of arguments.
 
     Unlike an inlined `jax.jit`, it keeps the user's line of every operation.
     """
@@ -218,8 +69,7 @@ def _in_default_precision(x: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Unstopped(Traceable):
-    """A function without its stop_gradient, which is not traced anew: of the same values, with
-    their slope as its gradient.
+    """A function without its stop_gradient: the same values, with their slope as its gradient.
 
     Attributes:
         function: the function.
@@ -238,9 +88,7 @@ class Unstopped(Traceable):
 
 
 def _without_stops(program: Any) -> Any:
-    """Return a program, or whatever else an equation has as a parameter, without stop_gradient in
-    it and in what is nested in it.
-    """
+    """Return a program, or any parameter of an equation, without stop_gradient."""
     if type(program) in (tuple, list):
         return type(program)(map(_without_stops, program))
     if not isinstance(program, (core.Jaxpr, core.ClosedJaxpr)):
@@ -281,9 +129,7 @@ class Filled(Traceable):
     more: tuple[Any, ...] = ()
 
     def program(self, *args: Any) -> tuple[core.ClosedJaxpr, Any]:
-        """Return the program for such first arguments, and its result with shapes in place of
-        arrays.
-        """
+        """Return the program for such first arguments, and its result with shapes for arrays."""
         more = jax.tree.map(_in_default_precision, self.more)
         closed, shape = self.function.program(*args, *more)
         leaves = jax.tree.leaves(more)
@@ -296,9 +142,7 @@ class Filled(Traceable):
 
 @dataclass(frozen=True, eq=False)
 class Together(Traceable):
-    """Some functions of the same arguments as one, whose result is the tuple of theirs; they are
-    not traced anew.
-    """
+    """Some functions of the same arguments as one, whose result is the tuple of theirs."""
 
     functions: tuple[Traceable, ...]
 

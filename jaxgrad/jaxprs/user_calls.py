@@ -1,6 +1,4 @@
-"""Calling the user's functions: what goes wrong in one is told by the argument's name, the user's
-line and the remedy.
-"""
+"""Calls of the user's functions; errors name the argument, the user's line and the remedy."""
 
 import functools
 import inspect
@@ -17,9 +15,9 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
+from jaxgrad.jaxprs.domain import describe
+from jaxgrad.jaxprs.programs import equations
 from jaxgrad.jaxprs.sources import is_library
-from jaxgrad.jaxprs.traced import equations
-from jaxgrad.jaxprs.walker import describe
 
 REMEDIES = {
     "TracerArrayConversionError": "use jax.numpy in place of numpy",
@@ -71,9 +69,7 @@ def frames(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
 
 
 def place(stack: Sequence[tuple[FrameType, int]]) -> str:
-    """Return file, line and function of the innermost frame that is no library's, or of the
-    first.
-    """
+    """Return file, line and function of the innermost frame that is no library's, or the first."""
     own = [(frame, line) for frame, line in stack if not is_library(frame.f_code.co_filename)]
     frame, line = (own or stack[:1])[-1]
     path = Path(frame.f_code.co_filename)
@@ -98,9 +94,7 @@ def remedy(error: BaseException) -> str:
 
 @contextmanager
 def naming(role: str) -> Iterator[None]:
-    """Tell of an exception inside by the name of the argument whose call raised it; the exception
-    stands as its cause.
-    """
+    """Name the argument whose call raised an exception, which stands as the cause."""
     try:
         yield
     except Exception as error:
@@ -165,8 +159,9 @@ def refuse_traced(what: str, tree: Any) -> None:
 
 
 def returning(role: str, function: Callable[..., Any], *, real: bool) -> Callable[..., Any]:
-    """Return the function, refused where it returns no array; or, where it is to be differentiated,
-    integers or complex numbers.
+    """Return the function, refused where it returns no array, or no real one.
+
+    Only a function that is to be differentiated must return real numbers.
     """
 
     @functools.wraps(function, updated=())

@@ -1,24 +1,25 @@
 """One walker over jaxprs, for every analysis that gives an operation another meaning.
 
 A jaxpr is a list of equations ``out = primitive(operands)``. `walk` runs it with the values and
-rules of a `Domain`: residues modulo a prime, degrees, floating-point numbers, recorded activations.
-What all of them share stands here:
+rules of a `Domain`: numbers in a finite field, degrees, floating-point numbers, recorded
+activations. What all of them share stands here:
 
 - nested programs: jit, custom_jvp, custom_vjp, checkpoint, closed calls, the solve of
-  custom_linear_solve; scan; while and cond as long as what steers them is known;
+  custom_linear_solve; scan; while and cond as long as what decides them is known;
 - known values. A value that is a plain ``numpy.ndarray`` is known. An equation whose operands are
   all known is computed by `evaluate` and offered to `Domain.constant`, which may keep it or turn it
   into a value of its own;
-- moves. Primitives that only move elements (transpose, reshape, gather with known indices, …) are
-  run once on arrays of indices, by `moved`, and the domain only has to gather: `Domain.rearrange`.
+- rearrangements. Primitives that only rearrange elements (transpose, reshape, gather with known
+  indices, …) are run once on arrays of indices, by `moved`, and the domain only has to gather:
+  `Domain.rearrange`.
 
 How to use it::
 
     class Mine(Domain):
-        rules = {"add": add, ...}      # rule(eqn, *operands) -> value; a list if eqn.primitive.multiple_results
-        def constant(self, array): ...           # a literal, a constant or a known result, as a value
-        def rearrange(self, operands, index): ...       # operands' entries, flattened and concatenated, at index
-        def otherwise(self, eqn, operands): ...         # no rule: raises `UnsupportedError` unless overridden
+        rules = {"add": add, ...}  # rule(eqn, *operands) -> value, or a list of several results
+        def constant(self, array): ...             # a literal, constant or known result as a value
+        def rearrange(self, operands, index): ...  # flattened and concatenated entries, at index
+        def otherwise(self, eqn, operands): ...    # no rule: raises `UnsupportedError` by default
 
     outputs = walk(jax.make_jaxpr(f)(*args), args, Mine())
 
@@ -29,111 +30,29 @@ code an equation comes from.
 """
 
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
-from jax.core import Tracer
 from jax.extend import core
 
-from jaxgrad.jaxprs.moves import IDENTITIES, MOVES
+from jaxgrad.jaxprs.domain import (
+    INSIDE,
+    DataDependentLoopError,
+    Domain,
+    UnsupportedError,
+    Value,
+    describe,
+    known,
+)
 from jaxgrad.jaxprs.primitives import CREATED, dtype_of, evaluate, moved
-from jaxgrad.jaxprs.sources import is_own
+from jaxgrad.jaxprs.rearrangements import IDENTITIES, REARRANGEMENTS
 from jaxgrad.jaxprs.versions import scan_counts
 
-Value = Any
-Rule = Callable[..., Any]
-
-_JAX = os.path.dirname(jax.__file__) + os.sep
 _STEPS = 10_000
 _LIVE: WeakKeyDictionary[core.Jaxpr, list[core.JaxprEqn]] = WeakKeyDictionary()
-_CALLS: ContextVar[tuple[core.JaxprEqn, ...]] = ContextVar("calls", default=())
-
-
-class UnsupportedError(ValueError):
-    """An operation that an analysis has no rule for; the message names it and the line it comes
-    from.
-    """
-
-
-class SteeredLoopError(UnsupportedError):
-    """A loop whose length depends on unknown values."""
-
-
-def location(eqn: core.JaxprEqn) -> str:
-    """Return ``file:line`` of the user's code that made the equation, or "an unknown line".
-
-    Equations of a program that JAX traced earlier have no line of their own; then it is that of the
-    call they stand in.
-    """
-    for made in (eqn, *reversed(_CALLS.get())):
-        traceback = made.source_info.traceback
-        for frame in traceback.frames if traceback is not None else ():
-            if not is_own(frame.file_name) and not frame.file_name.startswith((_JAX, "<")):
-                return f"{frame.file_name}:{frame.line_num}"
-    return "an unknown line"
-
-
-def describe(eqn: core.JaxprEqn) -> str:
-    """Return "`primitive` at file:line"."""
-    return f"`{eqn.primitive.name}` at {location(eqn)}"
-
-
-class Domain:
-    """The values and rules of one analysis; see the module's docstring."""
-
-    rules: Mapping[str, Rule]
-
-    def rule(self, eqn: core.JaxprEqn, operands: Sequence[Value]) -> Rule | None:
-        """Return the rule for an equation, or None where there is none."""
-        return self.rules.get(eqn.primitive.name)
-
-    def constant(self, array: Any) -> Value:
-        """Return the value of a literal, a constant, or a known result; a `numpy.ndarray` stays
-        known.
-        """
-        if isinstance(array, np.ndarray):
-            return array
-        concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
-        return (
-            np.asarray(array)
-            if concrete and not jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)
-            else array
-        )
-
-    def computed(self, eqn: core.JaxprEqn, operands: Sequence[np.ndarray], array: Any) -> Value:
-        """Return the value of one result of an equation whose operands are all known."""
-        return self.constant(array)
-
-    def rearrange(self, operands: Sequence[Value], index: np.ndarray) -> Value:
-        """Return the entries at `index` of the operands, flattened and concatenated; −1 is an entry
-        outside (NaN).
-        """
-        raise NotImplementedError
-
-    def choose(self, eqn: core.JaxprEqn, which: Value, cases: Sequence[Value]) -> Value:
-        """Return the case that an unknown value chooses, of the outputs of the branches of a
-        cond.
-        """
-        select = self.rules.get("select_n")
-        if select is None:
-            raise UnsupportedError(
-                f"{describe(eqn)} is a branch that depends on the data; write it with jnp.where"
-            )
-        return select(eqn, which, *cases)
-
-    def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Value]) -> Any:
-        """Handle an equation without a rule."""
-        raise UnsupportedError(f"{describe(eqn)} has no rule")
-
-
-def known(value: Value) -> bool:
-    """Say whether a value is known, that is, a plain array of numbers."""
-    return isinstance(value, np.ndarray)
 
 
 def walk(closed: core.ClosedJaxpr, args: Sequence[Value], domain: Domain) -> list[Value]:
@@ -203,15 +122,15 @@ def _apply(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> Any:
     if rule is not None:
         return rule(eqn, *operands)
     if nested is not None:
-        token = _CALLS.set((*_CALLS.get(), eqn))
+        token = INSIDE.set((*INSIDE.get(), eqn))
         try:
             return nested(eqn, operands, domain)
         finally:
-            _CALLS.reset(token)
+            INSIDE.reset(token)
     if name in IDENTITIES:
         return list(operands) if eqn.primitive.multiple_results else operands[0]
-    if name in MOVES:
-        data = MOVES[name](eqn, operands)
+    if name in REARRANGEMENTS:
+        data = REARRANGEMENTS[name](eqn, operands)
         if all(known(x) for i, x in enumerate(operands) if i not in data):
             return _move(eqn, operands, data, domain)
     return domain.otherwise(eqn, operands)
@@ -286,7 +205,7 @@ def _while(eqn: core.JaxprEqn, operands: list[Value], domain: Domain) -> list[Va
     for _ in range(_STEPS):
         (going,) = _call(eqn.params["cond_jaxpr"], [*test_consts, *carry], domain)
         if not known(going):
-            raise SteeredLoopError(
+            raise DataDependentLoopError(
                 f"{describe(eqn)} is a loop whose length depends on the data; write it with a "
                 f"fixed length (lax.scan)"
             )

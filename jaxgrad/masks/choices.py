@@ -1,5 +1,6 @@
-"""Masks whose rows are one of finitely many, all equally likely: a fixed number of entries, or one
-span.
+"""Masks whose rows are one of finitely many, all equally likely.
+
+`FixedCount` keeps exactly k of n entries; `Spans` drops, or keeps, one run of neighbouring entries.
 """
 
 import math
@@ -13,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgrad.masks.coins import Bernoulli
-from jaxgrad.masks.noise import interpolatory_weights
-from jaxgrad.masks.rows import (
+from jaxgrad.masks.bernoulli import Bernoulli
+from jaxgrad.masks.distribution import (
     SUPPORT_LIMIT,
     check_integer,
     check_key,
@@ -23,6 +23,7 @@ from jaxgrad.masks.rows import (
     every_row,
     registered,
 )
+from jaxgrad.masks.noise import interpolatory_weights
 from jaxgrad.masks.threefry import words
 
 RANKED = 32
@@ -36,7 +37,8 @@ their bits.
 class FixedCount:
     """Exactly k of the n entries of a row are kept, every such choice equally likely.
 
-    μ_j = k/n;  S_jk = k(k−1)/(n(n−1)) for j ≠ k, S_jj = k/n: entries of a row are negatively correlated.
+    μ_j = k/n;  S_jk = k(k−1)/(n(n−1)) for j ≠ k, S_jj = k/n. Entries of a row are negatively
+    correlated.
 
     Args:
         count: number k of entries kept in each row, 0 ≤ k ≤ n.
@@ -63,9 +65,7 @@ class FixedCount:
         return self.count
 
     def sample(self, key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
-        """Draw a mask of `shape` with ``key``: kept are the entries with the k smallest of n random
-        words.
-        """
+        """Draw a mask of `shape`: kept are the entries with the k smallest of n random words."""
         shape = check_shape(shape)
         check_key(key)
         return smallest(words(key, shape), self._count(shape[-1])).astype(float)
@@ -102,8 +102,9 @@ class FixedCount:
         return math.comb(n, self._count(n))
 
     def mixture(self, n: int, degree: int) -> list[tuple[float, Bernoulli]]:
-        """Return coins at evenly spaced ratios, with signed weights; none up to degree 2, where the
-        moments are enough.
+        """Return coins at evenly spaced ratios with signed weights; none up to degree 2.
+
+        There the moments are enough.
 
         The product of t different entries has the expectation k(k−1)…(k−t+1)/(n(n−1)…(n−t+1)) here
         and θᵗ under coins that keep with probability θ, so weights that give these numbers as the
@@ -147,8 +148,7 @@ def smallest(words: Array, k: int) -> Array:
 @registered
 @dataclass(frozen=True)
 class Spans:
-    """One span of `length` neighbouring entries is dropped in each row, every place equally likely;
-    the rest is kept.
+    """One span of `length` neighbouring entries is dropped in each row, at any place alike.
 
     With N_j and N_jk how many of the n−k+1 places of the span cover entry j, or both j and k, and N
     the number of places: in the span E s_j = N_j/N and E s_j s_k = N_jk/N. With `keep` the mask is
@@ -195,9 +195,7 @@ class Spans:
         return (((entry >= start) & (entry < start + self.length)) == self.keep).astype(float)
 
     def _places(self, n: int) -> np.ndarray:
-        """Return N_jk, the number of places of the span that cover both entries; N_j stands on the
-        diagonal.
-        """
+        """Return N_jk, the number of places of the span that cover both entries."""
         last = (
             self.support_size(n) - 1
         )  # a span covers j from the places j−k+1 … j, as far as they are places

@@ -1,6 +1,4 @@
-"""Masks with another kind of randomness: a keeping ratio that is itself drawn, and noise that is
-not 0 or 1.
-"""
+"""Masks with a random keeping ratio, and noise that is not 0 or 1."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgrad.masks.coins import Bernoulli
-from jaxgrad.masks.rows import (
+from jaxgrad.masks.bernoulli import Bernoulli
+from jaxgrad.masks.distribution import (
     Factors,
     check_integer,
     check_key,
@@ -53,11 +51,10 @@ def interpolatory_weights(
 @registered
 @dataclass(frozen=True)
 class RandomRatio:
-    """Each row draws its own probability p, uniform on [low, high], and keeps each entry by a coin
-    of that probability.
+    """Each row draws its own p, uniform on [low, high], and keeps each entry with probability p.
 
-    μ_j = S_jj = (a + b)/2;  S_jk = (a² + ab + b²)/3 for j ≠ k, with a = `low` and b = `high`: entries of a row are
-    positively correlated, since they share p.
+    μ_j = S_jj = (a + b)/2;  S_jk = (a² + ab + b²)/3 for j ≠ k, with a = `low` and b = `high`.
+    Entries of a row are positively correlated, since they share p.
 
     Args:
         low: least probability a that an entry is kept; a leaf.
@@ -113,9 +110,7 @@ class RandomRatio:
         )
 
     def support(self, shape: Sequence[int]) -> tuple[Float[Array, "k ..."], Float[Array, " k"]]:
-        """List all masks; a row with k of n entries kept has the probability ∫ p^k (1−p)^(n−k) dp /
-        (b − a).
-        """
+        """List all masks; k of n entries kept has probability ∫ p^k (1−p)^(n−k) dp / (b − a)."""
         shape = check_shape(shape)
         outcomes = every_outcome(shape[-1])
         nodes, weights = np.polynomial.legendre.leggauss(
@@ -130,9 +125,7 @@ class RandomRatio:
         return 2 ** check_integer("n", n, 1)
 
     def mixture(self, n: int, degree: int) -> list[tuple[float, Bernoulli]]:
-        """Return coins at evenly spaced ratios, with the Newton–Cotes weights that integrate this
-        degree exactly in p.
-        """
+        """Return coins at evenly spaced ratios with Newton–Cotes weights, exact to this degree."""
         last = max(degree // 2 * 2, 2)
         weights = interpolatory_weights(
             range(last + 1), [Fraction(last**d, d + 1) for d in range(last + 1)]
@@ -192,8 +185,7 @@ class MultiplicativeGaussian:
         )
 
     def factors(self, n: int, degree: int) -> Factors:
-        """Return the n normal numbers, at the places 1, 1 ± 1, 1 ± 2, … with weights that give
-        their moments exactly.
+        """Return the n normal numbers, at 1, 1 ± 1, 1 ± 2, … with weights that give their moments.
 
         The d-th central moment is (d−1)!! σ^d for even d and 0 for odd d, so the weights are
         polynomials in σ².

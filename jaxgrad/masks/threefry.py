@@ -36,8 +36,9 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def words(key: Array, shape: tuple[int, ...]) -> Array:
-    """Draw 32 random bits for each entry; both words of a Threefry block are used, which halves the
-    cost of a draw.
+    """Draw 32 random bits for each entry.
+
+    Both words of a Threefry block are used, which halves the cost of a draw.
 
     >>> with jax.threefry_partitionable(False):
     ...     bits = jax.random.bits(jax.random.key(1), (99, 99), jnp.uint32)
@@ -72,9 +73,7 @@ def key_of(seed: int) -> Array:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _in_blocks(key: Array, shape: tuple[int, ...]) -> Array:
-    """Return the words of the counters (i, i + half), first all first words and then all second
-    ones.
-    """
+    """Return the words of the counters (i, i + half): all first words, then all second ones."""
     size = math.prod(shape)
     half = -(-size // 2)
     fewest = max(2, -(-half // BLOCK))  # XLA would dissolve a loop of one step

@@ -1,5 +1,4 @@
-"""Is this JAX function the torch function it was ported from, in value and in gradient, and where
-not, which layer is it?
+"""Is a JAX function the torch function it was ported from, and where not, which layer is it?
 
     golden = parity.record(torch_module, {"x": x})      # once, where torch is
     golden.save("model.npz")
@@ -14,10 +13,11 @@ from jaxgrad.parity.checking import Checker, check
 from jaxgrad.parity.conventions import DIFFERENCES, Difference
 from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import Golden
-from jaxgrad.parity.mapping import WeightMap, map_weights
+from jaxgrad.parity.mapping import map_weights
 from jaxgrad.parity.noise import noise
 from jaxgrad.parity.optimizers import optax_steps, torch_steps
 from jaxgrad.parity.recording import record
+from jaxgrad.parity.weight_map import WeightMap
 
 __all__ = [
     "DIFFERENCES",

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.jaxprs.capture import bind
+from jaxgrad.jaxprs.domain import Domain
 from jaxgrad.jaxprs.primitives import dtype_of
-from jaxgrad.jaxprs.walker import NESTED, Domain, walk
+from jaxgrad.jaxprs.taps import bind
+from jaxgrad.jaxprs.walker import NESTED, walk
 from jaxgrad.parity.jax_side import Given, JaxSide
 from jaxgrad.runtime.options import check_options
 
@@ -101,9 +102,7 @@ class Blocks:
         return np.transpose(array, np.argsort(self.side.permutations[name]))
 
     def numbers(self, given: Given, taps: Mapping[str, np.ndarray]) -> dict[Key, np.ndarray]:
-        """Return every array that blocks may read: the given numbers, and torch's value at every
-        tap.
-        """
+        """Return every array that blocks may read: given numbers, and torch's value at taps."""
         found = {
             Key(kind, name): np.asarray(v)
             for kind, group in given.items()

@@ -1,41 +1,35 @@
-"""check: the JAX function against a golden, array by array, and where they part."""
+"""`check`: the JAX function against a golden, array by array.
 
-import functools
+Both sides are compared in float64, where the bound is measured rounding, and in float32, where a
+port must be about as accurate as torch. After a difference every named block is run alone.
+"""
+
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import jax
-import numpy as np
 
-from jaxgrad.evidence.noise.rounding import COPIES, SAFETY, noisy_copies
 from jaxgrad.jaxprs.precision import in_precision
+from jaxgrad.parity.absorbed import Absorbed
 from jaxgrad.parity.devices import canary
 from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.jax_side import JaxSide
-from jaxgrad.parity.judging import Pair, numerical, semantic, unit_of, unsettled
-from jaxgrad.parity.mapping import WeightMap, map_weights
+from jaxgrad.parity.judging import numerical, semantic, unsettled
+from jaxgrad.parity.left_out import GRADIENTS, left_out, unseen
+from jaxgrad.parity.mapping import map_weights
 from jaxgrad.parity.probing import probed
+from jaxgrad.parity.runs import compared, in_double, in_single
+from jaxgrad.parity.weight_map import WeightMap
 from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.report import Report
 
-KINDS = {
-    "value": "{}", "loss": "{}", "outlet": "d loss / d {}",
-    "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
-    "input": "d {}", "curvature_parameter": "dd {}", "curvature_input": "dd {}",
-}  # fmt: skip
-"""How the arrays of each kind are called in a report: d for a gradient, dd for a Hessian-vector
-product.
-"""
-_GRADIENTS = ("parameter", "input")
 _FLAT = (
-    "values alone were compared: torch gives no gradient of it, since it is detached, frozen, "
-    "whole, or depends on nothing real"
+    "only values were compared: torch has no gradient here, since all is detached, frozen or "
+    "integer"
 )
-
-Results = dict[str, dict[str, np.ndarray]]
 
 
 class Options(TypedDict, total=False):
@@ -57,12 +51,13 @@ def check(
     name: str | None = None,
     **options: Unpack[Options],
 ) -> Report:
-    """Compare a JAX function with what torch computed: values, gradients, activations and
-    cotangents.
+    """Compare a JAX function with torch's values, gradients, activations and cotangents.
 
     Equation:
-        |ours − torch| ≤ 64 · max(move of ours, move of torch's, ε |torch|) in float64, entry by entry, where a move is what noise
-        of one unit in the last place on inputs and state does; and in float32, or another `precision`, e(ours) ≤ 10 · e(torch).
+        |ours − torch| ≤ 64 · max(move of ours, move of torch's, ε |torch|) in float64
+
+    entry by entry, where a move is what noise of one unit in the last place on inputs and state
+    does; and in float32, or another `precision`, e(ours) ≤ 10 · e(torch) for the rms errors e.
 
     Args:
         jax_function: called as ``jax_function(params, **inputs)``; returns what torch's forward
@@ -105,8 +100,9 @@ def check(
 
 
 class Checker:
-    """A JAX function, checked against golden after golden; those of the same shapes share compiled
-    programs.
+    """A JAX function, checked against golden after golden.
+
+    Goldens of the same shapes share compiled programs.
 
     Takes the arguments of `check`, but for the golden, with which it is called.
 
@@ -174,9 +170,7 @@ class Checker:
 
     def _no_loss(self, golden: Golden) -> str:
         missing = self.loss is None and golden.manifest["loss"]
-        return (
-            "; the loss that was recorded is not compared, for want of `loss=`" if missing else ""
-        )
+        return "; the recorded loss is not compared: pass `loss=`" if missing else ""
 
     def __call__(self, golden: Golden, *, name: str | None = None) -> Report:
         """Check the function against one golden."""
@@ -193,12 +187,12 @@ class Checker:
                 f"`precision`: {golden.name} was not recorded in {precision}; record with "
                 f"`precisions=[{precision!r}]`"
             )
-        doubles, moves = _in_double(side, golden)
-        singles, beside = _in_single(side, golden, precision) if precision else ([], [])
+        doubles, moves = in_double(side, golden)
+        singles, beside = in_single(side, golden, precision) if precision else ([], [])
         findings: list[Finding] = []
-        absorbed = _Absorbed(side, golden)
-        flat = "" if any(golden.group(f"double/{kind}") for kind in _GRADIENTS) else _FLAT
-        for kind, label, wrt, pair in _pairs(
+        absorbed = Absorbed(side, golden)
+        flat = "" if any(golden.group(f"double/{kind}") for kind in GRADIENTS) else _FLAT
+        for kind, label, wrt, pair in compared(
             golden, doubles, moves, singles if precision == "float32" else []
         ):
             finding = absorbed.judged(semantic(pair, wrt), kind, label, pair)
@@ -217,14 +211,14 @@ class Checker:
                 accuracy = numerical(low, ours, exact, wrt, precision=precision or "")
                 findings += [accuracy] if accuracy is not None else []
         findings += probed(side, golden)
-        findings += _left_out(golden, doubles, findings)
+        findings += left_out(golden, doubles, findings)
         context: dict[str, Any] = {
             "device": jax.devices()[0].platform,
             "seed": golden.manifest["seed"],
             "jax": jax.__version__,
             "torch": golden.manifest["torch"],
             "taps": side.partners,
-            "unseen": _unseen(findings) + self._no_loss(golden),
+            "unseen": unseen(findings) + self._no_loss(golden),
         }
         if precision == "float32":
             with in_precision(False), jax.default_matmul_precision("highest"):
@@ -255,231 +249,3 @@ class Checker:
             findings=tuple(replace(f, seconds=spent) for f in findings),
             context=context,
         )
-
-
-def _copies(
-    golden: Golden, unit: float
-) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Return state and inputs as recorded, and copies with noise of one unit in the last place."""
-    aliases = golden.manifest["aliases"]
-
-    def widen(group: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in group.items()}
-
-    state = {k: v for k, v in widen(golden.state).items() if k not in aliases}
-    stacked = noisy_copies(
-        {"state": state, "inputs": widen(golden.inputs)}, unit, golden.manifest["seed"]
-    )
-    return [
-        (
-            {k: v[i] for k, v in stacked["state"].items()},
-            {k: v[i] for k, v in stacked["inputs"].items()},
-        )
-        for i in range(COPIES + 1)
-    ]
-
-
-class _Absorbed:
-    """What rounding inside of our function explains, measured once something differs.
-
-    Noise on inputs does not see what floating point absorbs alike every time: (x + 1e30) − 1e30 is
-    0 in torch, and x where XLA has simplified it. Random rounding of every operation does. Where
-    torch casts to float32, and our function too, the noise is float32's.
-    """
-
-    def __init__(self, side: JaxSide, golden: Golden) -> None:
-        self.side, self.golden = side, golden
-        self.explained: list[Finding] = []
-
-    @functools.cached_property
-    def _moves(self) -> list[tuple[Results, str]]:
-        with in_precision(True), jax.default_matmul_precision("highest"):
-            moves = self.side.shaken(*_copies(self.golden, 0.0)[0]) or {}
-        told = ", as where something large is added and taken away again; check at other inputs too"
-        if self.side.unit == unit_of("float64"):
-            return [(moves, told)]
-        low = _in_double(self.side, self.golden, self.side.unit)[1]
-        cast = (
-            ", since it casts to float32; cast to jnp.promote_types(x.dtype, jnp.float32), "
-            "which keeps float64, and check again"
-        )
-        return [(moves, told), (low, cast)]
-
-    def judged(self, finding: Finding, kind: str, label: str, pair: Pair) -> Finding:
-        """Take a refutation back where rounding inside of our function moves the array as far."""
-        if finding.verdict != Verdict.REFUTED or finding.error is None:
-            return finding
-        for results, told in self._moves:
-            moves = results.get(kind, {}).get(label, np.zeros(pair.ours.shape))
-            if (
-                semantic(
-                    pair._replace(our_move=np.maximum(pair.our_move, moves)), finding.wrt
-                ).verdict
-                != Verdict.REFUTED
-            ):
-                size = float(np.abs(pair.ours).max(initial=0.0)) or 1.0
-                up_to = f"moves it by up to {float(np.max(moves)) / size:.1g} of its largest entry"
-                detail = (
-                    f"{finding.detail}; rounding inside of the JAX function alone {up_to}{told}"
-                )
-                self.explained.append(replace(finding, verdict=Verdict.UNDECIDED, detail=detail))
-                return self.explained[-1]
-        return finding
-
-
-def _in_double(
-    side: JaxSide, golden: Golden, unit: float = unit_of("float64")
-) -> tuple[Results, Results]:
-    """Run in float64 at the recorded numbers and at noisy copies; return the results and how far
-    each entry moves.
-    """
-    with in_precision(True), jax.default_matmul_precision("highest"):
-        runs = [side("float64", *copy) for copy in _copies(golden, unit)]
-    base = runs[0]
-    with np.errstate(invalid="ignore"):
-        moves = {
-            kind: {
-                k: functools.reduce(np.maximum, [np.abs(run[kind][k] - v) for run in runs[1:]])
-                for k, v in group.items()
-                if v.dtype.kind == "f"
-            }
-            for kind, group in base.items()
-        }
-    return base, moves
-
-
-def _in_single(
-    side: JaxSide, golden: Golden, precision: str
-) -> tuple[list[Results], list[Results]]:
-    """Run in a low precision at the recorded numbers and noisy copies, and in float64 at the same
-    numbers.
-    """
-    copies = [
-        tuple(
-            {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in part.items()}
-            for part in copy
-        )
-        for copy in _copies(golden, unit_of(precision))
-    ]
-    with in_precision(False), jax.default_matmul_precision("highest"):
-        singles = [side(precision, *copy) for copy in copies]
-    with in_precision(True), jax.default_matmul_precision("highest"):
-        doubles = [side("float64", *copy) for copy in copies]
-    return singles, doubles
-
-
-def _pairs(
-    golden: Golden, base: Results, moves: Results, singles: Sequence[Results]
-) -> Iterator[tuple[str, str, str, Pair]]:
-    """Yield kind, label, name in the report, and both sides, of everything that both sides have."""
-    names: set[str] = set()
-    for kind, words in KINDS.items():
-        theirs, their_moves, theirs_single = (
-            golden.group(f"{part}/{kind}") for part in ("double", "move", "single")
-        )
-        if kind == "buffer":  # what torch leaves as it is was not recorded
-            theirs = {k: golden.state[k] for k in base[kind]} | theirs
-        labels = [
-            k
-            for k in (golden.manifest["order"] if kind in ("activation", "cotangent") else theirs)
-            if k in theirs
-        ]
-        for label in labels:
-            if label not in base.get(kind, {}):
-                continue
-            ours = base[kind][label]
-            none = np.zeros(ours.shape)
-            single = singles[0][kind][label] if singles else None
-            pair = Pair(
-                ours,
-                theirs[label],
-                moves[kind].get(label, none),
-                their_moves.get(label, none).astype(np.float64),
-                single,
-                theirs_single.get(label),
-            )
-            wrt = words.format(label)
-            wrt = f"{wrt} ({kind})" if wrt in names else wrt
-            names.add(wrt)
-            yield kind, label, wrt, pair
-
-
-def _unseen(findings: Sequence[Finding]) -> str:
-    """Say what a comparison at the recorded numbers cannot see."""
-    alone = [
-        f.wrt.removesuffix(" beyond")
-        for f in findings
-        if f.evidence == "probe" and not f.wrt.startswith("d ")
-    ]
-    but = (
-        f", but for {', '.join(alone)}, which ran alone on values of 10⁻² to 10³ in size"
-        if alone
-        else ""
-    )
-    return (
-        f"regions that no recorded activation reaches are not seen{but}; record at larger "
-        f"inputs too where there are bounds"
-    )
-
-
-def _left_out(golden: Golden, base: Results, findings: Sequence[Finding]) -> list[Finding]:
-    """Tell of what was recorded and not compared, and of gradients that compare nothing."""
-    out = []
-    changed = [
-        k
-        for k, v in golden.group("double/buffer").items()
-        if v.dtype.kind == "f" and k not in base["buffer"]
-    ]
-    if changed:
-        detail = f"torch updates {', '.join(changed)}, and the JAX function does not return it"
-        remedy = "return (output, {buffer name: new value}) and pass `buffers=True`"
-        out.append(
-            Finding(
-                evidence="semantic",
-                wrt="buffers",
-                verdict=Verdict.UNDECIDED,
-                detail=f"{detail}; {remedy}",
-            )
-        )
-
-    def group(prefix: str) -> dict[str, np.ndarray]:
-        return {
-            f"{kind}/{k}": v
-            for kind in (*_GRADIENTS, "outlet")
-            for k, v in golden.group(f"{prefix}/{kind}").items()
-        }
-
-    found, moved, single = group("double"), group("move"), group("single")
-    with np.errstate(invalid="ignore", over="ignore"):
-        between = {k: np.nan_to_num(v - found[k], nan=np.inf) for k, v in single.items()}
-    outlets = [
-        k for k in found if k.startswith("outlet/")
-    ]  # where the loss gives noise alone, all else is that noise's gradient
-    gradients = [k for k in found if k not in outlets]
-
-    def zero(name: str) -> bool:
-        limits = [
-            SAFETY * float(np.max(np.abs(group[name]), initial=0.0))
-            for group in (moved, between)
-            if name in group
-        ]
-        return bool(np.all(np.abs(found[name]) <= min(limits, default=0.0)))
-
-    if any(kinds and all(map(zero, kinds)) for kinds in (gradients, outlets)):
-        detail = (
-            "every gradient is zero, to rounding, in torch: the loss does not depend on anything, "
-            "as a softmax under a mean; "
-            "record without `loss`, or with one that tells"
-        )
-        out.append(
-            Finding(evidence="semantic", wrt="gradients", verdict=Verdict.UNDECIDED, detail=detail)
-        )
-    elif findings and all(f.warning.startswith("vacuous") for f in findings):
-        detail = (
-            "all that was compared is zero, to rounding, on both sides; record at inputs "
-            "where it is not"
-        )
-        out.append(
-            Finding(evidence="semantic", wrt="everything", verdict=Verdict.UNDECIDED, detail=detail)
-        )
-    return out

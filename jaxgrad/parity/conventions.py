@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jaxgrad.parity.rewriting import kinks, layers, numbers, programs, resizing
-from jaxgrad.parity.rewriting.scene import Attempt, Scene
+from jaxgrad.parity.rewriting.module_block import Attempt, ModuleBlock
 
 
 class Difference(NamedTuple):
@@ -27,7 +27,7 @@ class Difference(NamedTuple):
     topic: str
     torch: str
     jax: str
-    attempts: Callable[[Scene], Iterator[Attempt]] | None = None
+    attempts: Callable[[ModuleBlock], Iterator[Attempt]] | None = None
     elsewhere: str = ""
 
 
@@ -109,7 +109,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "attention dropout",
         "drawn for each entry",
         "flax broadcasts one draw over heads: broadcast_dropout=True",
-        elsewhere="the noise tape refuses the smaller mask",
+        elsewhere="the recorded draw refuses a smaller mask",
     ),
     Difference(
         "dropout, momentum, slopes", "the module's own number", "another default", numbers.options
@@ -162,7 +162,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "matrix products on a GPU",
         "float32, convolutions may use TF32",
         "TF32 at JAX's default precision",
-        elsewhere="the canary measures the precision in force",
+        elsewhere="a measured product shows the precision in force",
     ),
     Difference("derivative rules", "autograd's", "a custom_vjp may be wrong", programs.rules),
     Difference("stop_gradient", "detach", "in another place", programs.stops),
@@ -170,12 +170,10 @@ DIFFERENCES: tuple[Difference, ...] = (
 """Conventions that ports get wrong: the topic, what torch does, what the JAX side does."""
 
 
-def attempts(scene: Scene) -> Iterator[Attempt]:
-    """Yield every change that may restore parity of a block: of each kind in turn, the likeliest
-    first.
-    """
+def attempts(case: ModuleBlock) -> Iterator[Attempt]:
+    """Yield changes that may restore parity of a block: of each kind in turn, likeliest first."""
     kinds = dict.fromkeys(d.attempts for d in DIFFERENCES if d.attempts is not None)
-    open_: list[Iterator[Attempt]] = [kind(scene) for kind in kinds]
+    open_: list[Iterator[Attempt]] = [kind(case) for kind in kinds]
     nothing: Any = object()
     while open_:
         found = [(kind, next(kind, nothing)) for kind in open_]

@@ -80,16 +80,12 @@ class Golden:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """Parameters and buffers by their name in torch's ``state_dict``, each number exact in
-        float32.
-        """
+        """Parameters and buffers by their ``state_dict`` names, each number exact in float32."""
         return self.group("state")
 
     @property
     def noise(self) -> dict[str, np.ndarray]:
-        """The draws of dropout and other noise, by the name under which `jaxgrad.parity.noise`
-        hands them out.
-        """
+        """The draws of dropout and other noise, by their name in `jaxgrad.parity.noise`."""
         return self.group("noise")
 
     @property

@@ -1,13 +1,10 @@
-"""The JAX function, run on a golden's numbers, with the same things written down as on torch's
-side.
+"""The JAX function, run on a golden's numbers, with the same results as torch's side.
 
 Gradients are taken in torch's own parameters: a weight map is part of what is differentiated, so
 that a kernel that is stored transposed in the port is compared in torch's layout.
 """
 
 import difflib
-import fnmatch
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,17 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.evidence.noise.random_rounding import movement_in_numpy
-from jaxgrad.jaxprs.capture import Program
+from jaxgrad.jaxprs.taps import Program
 from jaxgrad.jaxprs.traced import TracedOnce
 from jaxgrad.jaxprs.user_calls import RefusedError, named, naming
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.judging import unit_of
-from jaxgrad.parity.noise import Tape
-from jaxgrad.parity.structure import leaves, real_parts
+from jaxgrad.parity.noise import RecordedDraws
+from jaxgrad.parity.partners import axis_order, partners_of_taps
+from jaxgrad.parity.structure import leaves, loss_with_gradients, real_parts
 from jaxgrad.runtime.options import check_options
 
-_SAME = 1e-6
-"""Arrays no further apart than this part of their largest entry are the same but for rounding."""
 _UNIT = float(np.finfo(np.float64).eps)
 
 Arrays = dict[str, Any]
@@ -73,9 +69,7 @@ class JaxSide:
             self.permutations: dict[str, tuple[int, ...]] = {}
 
     def given(self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]) -> Given:
-        """Return all numbers that the function runs on, in a precision; what is differentiated
-        stands apart.
-        """
+        """Return all numbers the function runs on, in a precision; differentiated ones apart."""
         golden = self.golden
 
         def cast(group: Mapping[str, Any]) -> Arrays:
@@ -107,39 +101,15 @@ class JaxSide:
         inputs = {
             k: jnp.asarray(given["input"].get(k, given["whole"].get(k))) for k in golden.inputs
         }
-        tape = Tape(given["noise"])
+        recorded_draws = RecordedDraws(given["noise"])
         updated: Any = {}
-        with tape.replay():
+        with recorded_draws.replay():
             output = self._call(params, inputs)
             if self.buffers:
                 output, updated = self._split(output)
-            loss, outlets = self._with_loss(output)
-        tape.demand_all_used()
-        return real_parts(leaves(output, "output")), updated, loss, outlets
-
-    def _with_loss(self, output: Any) -> tuple[Arrays, Arrays]:
-        if self.loss is None:
-            return {}, {}
-        flat, tree = jax.tree.flatten(output)
-        real = [i for i, v in enumerate(flat) if jnp.issubdtype(jnp.result_type(v), jnp.floating)]
-
-        def loss(values: Sequence[Any]) -> Any:
-            moving = dict(zip(real, values, strict=True))
-            value = jnp.asarray(
-                self.loss(jax.tree.unflatten(tree, [moving.get(i, v) for i, v in enumerate(flat)]))
-            )  # type: ignore[misc]  # there is one
-            if value.size != 1:
-                raise ValueError(
-                    f"`loss` must give one number, and gives shape {list(value.shape)}; reduce it "
-                    f"with .mean() or .sum()"
-                )
-            return value.reshape(())
-
-        value, slopes = jax.value_and_grad(loss)([jnp.asarray(flat[i]) for i in real])
-        slope = dict(zip(real, slopes, strict=True))
-        return {"loss": value}, leaves(
-            jax.tree.unflatten(tree, [slope.get(i) for i in range(len(flat))]), "output"
-        )
+            loss, output_gradients = loss_with_gradients(self.loss, output)
+        recorded_draws.demand_all_used()
+        return real_parts(leaves(output, "output")), updated, loss, output_gradients
 
     def _call(self, params: Arrays, given: Arrays) -> Any:
         with naming("weights"):
@@ -182,7 +152,10 @@ class JaxSide:
             program = Program(self.model, given, scopes=bool(self.taps))
             self._demand_outputs(program, given)
             if self.partners is None:
-                self.partners = self._match(program, given)
+                seen = self._seen_names(program, given)
+                self.partners = partners_of_taps(
+                    seen, program.explicit, self.golden, self.taps, self.ignore
+                )
             self.programs[dtype] = program
         return self.programs[dtype]
 
@@ -204,65 +177,13 @@ class JaxSide:
                     + ", ".join(f"{k} {list(v.shape)}" for k, v in self.golden.inputs.items())
                 )
 
-    def _match(self, program: Program, given: Given) -> dict[str, str]:
-        """Find for each of our taps torch's; refuse what has no partner and is not ignored."""
+    @staticmethod
+    def _seen_names(program: Program, given: Given) -> list[str]:
         seen: list[str] = []
         jax.eval_shape(
             lambda: program(Program.flat(given), lambda name, v: (seen.append(name), v)[1])
         )
-        theirs = self.golden.manifest["order"]
-        partners = {}
-        for name, partner in self.taps.items():
-            if name not in seen:
-                raise ValueError(f"`taps`: {_hint(name, seen, 'the JAX function has no tap')}")
-            if _label(partner, theirs) is None:
-                raise ValueError(f"`taps`: {_hint(partner, theirs, 'torch has no module output')}")
-            partners[name] = _label(partner, theirs)
-        for name in seen:
-            if (
-                name in partners
-                or name.partition("#")[0] not in program.explicit
-                or self._ignored(name)
-            ):
-                continue
-            label = _label(name, theirs)
-            if label is None:
-                raise ValueError(
-                    f"{_hint(name, theirs, 'torch has no module output')}; give `taps={{{name!r}: "
-                    f"torch name}}`, or leave it out by "
-                    f"`ignore=[{name!r}]`"
-                )
-            partners[name] = label
-        covered = {str(k).partition("[")[0] for k in partners.values()}
-        alone = [
-            k
-            for k in self._with_parameters()
-            if k.partition("[")[0] not in covered and not self._ignored(k)
-        ]
-        if partners and alone:
-            raise ValueError(
-                f"torch's {', '.join(map(repr, alone[:6]))}{' and others' * (len(alone) > 6)} "
-                f"have parameters and no partner "
-                "among the JAX function's taps; name them by "
-                "jax.ad_checkpoint.checkpoint_name(value, name), or leave them out by "
-                f"`ignore=[{alone[0]!r}]` (patterns such as '*' too)"
-            )
-        return {k: v for k, v in partners.items() if v is not None}
-
-    def _with_parameters(self) -> list[str]:
-        modules = self.golden.manifest["modules"]
-        return [
-            k
-            for k in self.golden.manifest["order"]
-            if modules.get(k.partition("[")[0].partition("#")[0], {}).get("parameters")
-        ]
-
-    def _ignored(self, name: str) -> bool:
-        return any(
-            fnmatch.fnmatchcase(name, pattern)
-            or fnmatch.fnmatchcase(name.partition("[")[0], pattern)
-            for pattern in self.ignore
-        )
+        return seen
 
     def __call__(
         self, dtype: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
@@ -274,18 +195,14 @@ class JaxSide:
 
     @property
     def unit(self) -> float:
-        """Distance from 1 to the next number in the run in float64: float32's where torch casts to
-        float32, and our function too.
-        """
+        """Unit roundoff of the run in float64: float32's where both sides cast to float32."""
         cast = self.golden.manifest.get("widened") and "f32[" in str(self.program("float64").closed)
         return unit_of("float32" if cast else "float64")
 
-    def shaken(
+    def moved_by_rounding(
         self, state: Mapping[str, Any], inputs: Mapping[str, Any]
     ) -> dict[str, dict[str, np.ndarray]] | None:
-        """Return how far random rounding in float64 moves each of these results; None where that
-        would take long, or is not known.
-        """
+        """Return how far random rounding in float64 moves the results; None where not known."""
         moves = movement_in_numpy(
             TracedOnce(self._backward(self.program("float64"))),
             _UNIT,
@@ -317,13 +234,16 @@ class JaxSide:
         return given, zeros, seed, direction
 
     def _named(self, found: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
+        partners = self.partners or {}
         if not self.permutations:
-            self.permutations = {k: self._permutation(k, v) for k, v in found["activation"].items()}
+            self.permutations = {
+                k: axis_order(k, v, partners[k], self.golden.activations[partners[k]])
+                for k, v in found["activation"].items()
+            }
         for kind in ("activation", "cotangent"):
             found[kind] = {
-                self.partners[k]: np.transpose(v, self.permutations[k])
-                for k, v in found[kind].items()
-            }  # type: ignore[index]  # both are set together
+                partners[k]: np.transpose(v, self.permutations[k]) for k, v in found[kind].items()
+            }
         return found
 
     def _seen(
@@ -338,7 +258,7 @@ class JaxSide:
             seen[name] = value
             return value + zeros[name] if name in zeros else value
 
-        values, updated, loss, outlets = program(Program.flat(given), visit)
+        values, updated, loss, output_gradients = program(Program.flat(given), visit)
         total = sum(
             (
                 jnp.vdot(jnp.asarray(seeds[k]).astype(v.dtype), v)
@@ -347,7 +267,7 @@ class JaxSide:
             ),
             jnp.zeros(()),
         )
-        return total, (values, updated, seen, loss, outlets)
+        return total, (values, updated, seen, loss, output_gradients)
 
     def _backward(self, program: Program) -> Callable[..., Any]:
         def run(given: Given, zeros: Arrays, seeds: Arrays, directions: Arrays) -> dict[str, Any]:
@@ -358,13 +278,13 @@ class JaxSide:
 
             at = given["parameter"], given["input"]
             differentiate = jax.grad(total, argnums=(0, 1, 2), has_aux=True)
-            (by_parameter, by_input, by_tap), (values, updated, seen, loss, outlets) = (
+            (by_parameter, by_input, by_tap), (values, updated, seen, loss, output_gradients) = (
                 differentiate(*at, zeros)
             )
             found = {
                 "value": values,
                 "loss": loss,
-                "outlet": outlets,
+                "outlet": output_gradients,
                 "parameter": by_parameter,
                 "input": by_input,
                 "activation": seen,
@@ -384,58 +304,8 @@ class JaxSide:
 
         return run
 
-    def _permutation(self, name: str, raw: np.ndarray) -> tuple[int, ...]:
-        """Return the order of axes that brings one of our taps into torch's: `jax.vmap` may have
-        moved its batch axis.
-        """
-        partner = (self.partners or {})[name]
-        theirs = self.golden.activations[partner]
-        same = tuple(range(raw.ndim))
-        if raw.ndim != theirs.ndim or sorted(raw.shape) != sorted(theirs.shape):
-            raise ValueError(
-                f"the tap {name!r} has shape {list(raw.shape)}, and torch's {partner!r} "
-                f"{list(theirs.shape)}; name the value "
-                "that corresponds, or leave it out by `ignore`"
-            )
-        if raw.ndim < 2:
-            return same
-        moved = [(k, *(i for i in same if i != k)) for k in range(1, raw.ndim)]
-        fitting = [
-            p for p in dict.fromkeys((same, *moved)) if np.transpose(raw, p).shape == theirs.shape
-        ]
-        fitting = fitting or [
-            p for p in itertools.permutations(same) if np.transpose(raw, p).shape == theirs.shape
-        ]
-
-        def gap(order: tuple[int, ...]) -> float:
-            with np.errstate(invalid="ignore"):
-                return float(
-                    np.nan_to_num(np.abs(np.transpose(raw, order) - theirs), nan=0.0).max(
-                        initial=0.0
-                    )
-                )
-
-        best = min(fitting, key=gap)  # of wrong values any order may lie nearest
-        right = gap(best) <= _SAME * float(np.abs(np.nan_to_num(theirs)).max(initial=0.0))
-        return same if same in fitting and not right else best
-
 
 def _widened(array: Any) -> np.ndarray:
-    """Return an array as numpy's; numpy knows bfloat16 by no kind of its own, and its numbers are
-    all exact in float32.
-    """
+    """Return an array as numpy's; bfloat16 becomes float32, in which all its numbers are exact."""
     half = jnp.issubdtype(array.dtype, jnp.floating) and jnp.dtype(array.dtype).itemsize < 4
     return np.asarray(array).astype(np.float32) if half else np.asarray(array)
-
-
-def _label(name: str, theirs: Sequence[str]) -> str | None:
-    return next((label for label in (name, f"{name}[0]") if label in theirs), None)
-
-
-def _hint(name: str, known: Sequence[str], what: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    listed = ", ".join(list(known)[:12]) + (", …" if len(known) > 12 else "")
-    return (
-        f"{what} {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}there are "
-        f"{listed or 'none'}"
-    )

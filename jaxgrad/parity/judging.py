@@ -4,7 +4,7 @@ Semantic. Both sides in float64. Entry by entry the bound is SAFETY times the la
 rounding was measured to do: the move of either side under noise of one unit in the last place on
 inputs and state, the unit roundoff of the entry, and, where these do not explain a difference, the
 move of either side between float32 and float64, scaled by the ratio of their units. Beyond GAP
-bounds it is a difference; in between nothing is said. Entries that stand on a kink or tie, which
+bounds it is a difference; in between nothing is said. Entries at a kink or tie, which
 noise moves by a visible part of the array, must agree to the unit roundoff of the entry itself, or
 nothing is said of them either.
 
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.evidence.noise.rounding import GAP, SAFETY, largest
-from jaxgrad.evidence.numerical.ledgers import INSENSITIVE
+from jaxgrad.evidence.numerical.summary import INSENSITIVE
 from jaxgrad.reports.finding import Finding, Verdict
 
 LIMIT = 10.0
@@ -95,7 +95,7 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         error = np.abs(ours - theirs)
         moves = np.nan_to_num(np.maximum(pair.our_move, pair.their_move), nan=np.inf)
         roundoff = SAFETY * UNIT[np.dtype(np.float64)] * magnitude
-        narrow = bound = np.maximum(SAFETY * moves, roundoff)
+        noise_bound = bound = np.maximum(SAFETY * moves, roundoff)
         between = _between_precisions(pair)
         if np.any(error > bound):
             bound = np.maximum(bound, SAFETY * _RATIO * np.maximum(between, _rms(between)))
@@ -105,8 +105,8 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         np.all(magnitude <= bound) and np.all(np.isfinite(bound))
     )  # where noise leaves the domain nothing is known
     vacuous = vacuous and bool(not known or np.all(magnitude <= SAFETY * between.max(initial=0.0)))
-    shaky = (bound > INSENSITIVE * scale) & (not vacuous)
-    strict = np.where(shaky, roundoff, bound)
+    at_kink = (bound > INSENSITIVE * scale) & (not vacuous)
+    strict = np.where(at_kink, roundoff, bound)
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.where(error > 0, error / np.maximum(strict, np.finfo(float).tiny), 0.0)
     worst = np.unravel_index(np.argmax(excess), excess.shape) if excess.size else ()
@@ -130,46 +130,38 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         return Finding(**measured, verdict=Verdict.REFUTED, detail=told)
     if np.any(beyond):
         detail = (
-            f"{where}; float32 holds no numbers so small, so that what rounding does to them "
-            f"could not be measured; check at other "
-            "inputs, or with another loss"
+            f"{where}; float32 holds no numbers so small, so their rounding was not measured; "
+            f"check at other inputs or with another loss"
         )
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
-    if np.any((error > bound) & ~shaky):
+    if np.any((error > bound) & ~at_kink):
         detail = (
-            f"{where}; that is more than rounding was seen to explain, but less than {GAP:g} "
-            f"times that"
+            f"{where}; that is more than the measured rounding, but less than {GAP:g} times as much"
         )
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
-    if vacuous and np.any(error > narrow):
-        detail = (
-            f"{where}; that is more than noise moves it, but it is smaller than what "
-            f"rounding in float32 makes of it"
-        )
+    if vacuous and np.any(error > noise_bound):
+        detail = f"{where}; that is more than noise changes it, but less than float32 rounding"
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
     if vacuous:
-        warning = "vacuous: it is zero, to rounding, on both sides, so nothing was compared"
+        warning = "vacuous: it is zero up to rounding on both sides"
         return Finding(**measured, verdict=Verdict.CONFIRMED, warning=warning)
     if not settled:
         detail = (
-            f"{where}; rounding alone moves it by up to {float(bound[worst]) / scale:.1g} of the "
-            f"largest entry: "
-            "it stands on a kink or tie, or is badly conditioned; check at other inputs too"
+            f"{where}; rounding alone changes it by up to {float(bound[worst]) / scale:.1g} of "
+            f"the largest entry: it is at a kink or tie, or badly conditioned; check at other "
+            f"inputs too"
         )
         return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
     told = (
-        f"; {int(shaky.sum())} on a kink or tie, or badly conditioned, are the same to the last "
-        f"digits"
-        if shaky.any()
+        f"; {int(at_kink.sum())} at a kink or tie, or badly conditioned, agree to the last digits"
+        if at_kink.any()
         else ""
     )
     return Finding(**measured, verdict=Verdict.CONFIRMED, detail=f"{ours.size} entries{told}")
 
 
 def unsettled(finding: Finding) -> bool:
-    """Say whether the sides differ where noise of one unit in the last place decides, as at a kink
-    or tie.
-    """
+    """Say whether the sides differ where last-digit noise decides, as at a kink or tie."""
     if finding.verdict != Verdict.UNDECIDED or finding.error is None or finding.bound is None:
         return False
     return finding.bound > INSENSITIVE and finding.error > SAFETY * UNIT[np.dtype(np.float64)]
@@ -206,18 +198,11 @@ def _not_finite(ours: np.ndarray, theirs: np.ndarray) -> str:
         at = tuple(differing[0])
         return f"entry {_index(at)}: ours {ours[at]:.8g}, torch {theirs[at]:.8g}"
     count = int(patterns[0].any(axis=0).sum())
-    return (
-        f"both are not finite at the same {count} of {ours.size} entries, where nothing can be "
-        f"compared"
-        if count
-        else ""
-    )
+    return f"both are not finite at the same {count} of {ours.size} entries" if count else ""
 
 
 def _between_precisions(pair: Pair) -> np.ndarray:
-    """Return how far apart float32 and float64 are; where float32's range is too small, that says
-    nothing of rounding.
-    """
+    """Return how far apart float32 and float64 are, 0 where float32's range is too small."""
     moves = [
         np.abs(single.astype(np.float64) - double) for single, double in _both_precisions(pair)
     ]
@@ -239,9 +224,7 @@ def _both_precisions(pair: Pair) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _out_of_range(pair: Pair) -> np.ndarray:
-    """Say which entries are not 0, but smaller than float32 can hold, on every side and in both
-    precisions.
-    """
+    """Say which entries are not 0, but smaller than float32 can hold, on every side."""
     known = [
         np.maximum(np.abs(single.astype(np.float64)), np.abs(double))
         for single, double in _both_precisions(pair)
@@ -259,8 +242,7 @@ def numerical(
     precision: str = "float32",
     seconds: float = 0.0,
 ) -> Finding | None:
-    """Judge whether ours is as accurate as torch in a precision; None where there is nothing to
-    judge.
+    """Judge whether ours is as accurate as torch in a precision; None where nothing is judged.
 
     Args:
         pair: both sides; `theirs_single` is torch's in that precision.
@@ -303,7 +285,7 @@ def numerical(
     if torchs > NO_REFERENCE * size:
         return None
     measured: dict[str, Any] = finding | {"error": ours / size, "bound": LIMIT * expected / size}
-    told = f"off the float64 result by {ours / size:.1e} (rms), torch by {torchs / size:.1e}"
+    told = f"rms error against float64 {ours / size:.1e}, torch's {torchs / size:.1e}"
     if ours > LIMIT * expected:
         diagnosis = f"{ours / expected:.3g} times less accurate than torch in {precision}"
         return Finding(**measured, verdict=Verdict.REFUTED, detail=told, diagnosis=diagnosis)

@@ -89,9 +89,7 @@ def candidates(theirs: Sequence[int], ours: Sequence[int], *, third: int = 0) ->
 
 
 def _splits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
-    """Say whether an axis is split into several, as an attention's features into heads and
-    theirs.
-    """
+    """Say whether an axis is split into several, as attention features into heads."""
     if len(into) <= len(shape):
         return False
     for cuts in itertools.combinations(range(1, len(into)), len(shape) - 1):

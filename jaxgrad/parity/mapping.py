@@ -6,136 +6,29 @@ activations, and the choice that agrees with torch is taken. Where none or sever
 refused: it would be a guess.
 """
 
-import difflib
 import itertools
-import json
 import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from jaxgrad.jaxprs.precision import in_precision
-from jaxgrad.parity import layouts
 from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.likeness import costs, partners_of, possible_layouts
+from jaxgrad.parity.weight_map import CHOICE, WeightMap, real_shapes
 from jaxgrad.reports.finding import Verdict
-from jaxgrad.runtime.files import check_writable, write_atomically
 
 MARGIN = 0.05
 """Partners whose names and places are this close to the best are tried too."""
 MOST = 512
 """Choices tried together in one block."""
 
-_CHOICE = "choice of "
 _FITS = 1e6
 """A cost that no pair whose shapes and kinds fit reaches."""
-_SAME_WORD = {
-    "kernel": "weight",
-    "scale": "weight",
-    "embedding": "weight",
-    "w": "weight",
-    "b": "bias",
-    "q": "query",
-    "k": "key",
-    "v": "value",
-    "dense": "linear",
-    "fc": "linear",
-    "ln": "norm",
-    "layernorm": "norm",
-    "batchnorm": "norm",
-    "bn": "norm",
-    "attn": "attention",
-    "output": "out",
-    "gamma": "weight",
-    "beta": "bias",
-}
-_TREES = re.compile(r"^\['(params|batch_stats)'\]")
-_CLASSES = ("weight", "bias", "mean", "var")
-
-
-@dataclass(frozen=True)
-class WeightMap:
-    """Torch's state dict turned into the port's own tree; call it with ``{torch name: array}``.
-
-    Attributes:
-        template: the port's tree; its arrays are replaced, all else is kept.
-        entries: {path in the tree: (torch's name, layout)}, where layouts are those of
-            `jaxgrad.parity.layouts`.
-
-    >>> import numpy as np
-    >>> weights = WeightMap({"kernel": np.zeros((3, 2))}, {"['kernel']": ("weight", "axes 1 0")})
-    >>> weights({"weight": np.ones((2, 3))})["kernel"].shape
-    (3, 2)
-    """
-
-    template: Any
-    entries: Mapping[str, tuple[str, str]]
-    choices: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict)
-
-    def __call__(self, state: Mapping[str, Any]) -> Any:
-        """Return the port's tree with torch's numbers."""
-        leaves, tree = jax.tree_util.tree_flatten_with_path(self.template)
-        return jax.tree.unflatten(
-            tree, [self._leaf(jax.tree_util.keystr(path), leaf, state) for path, leaf in leaves]
-        )
-
-    def _leaf(self, path: str, leaf: Any, state: Mapping[str, Any]) -> Any:
-        if path in self.choices:
-            cases = [layouts.apply(layout, state[name]) for name, layout in self.choices[path]]
-            return jax.lax.select_n(jnp.broadcast_to(state[_CHOICE + path], cases[0].shape), *cases)
-        if path not in self.entries:
-            return leaf
-        name, layout = self.entries[path]
-        return layouts.apply(layout, state[name])
-
-    def lines(self) -> list[str]:
-        """Return the map in words, one line per array."""
-        return [
-            f"{path} is {name}" + (f" ({layout})" if layout != layouts.SAME else "")
-            for path, (name, layout) in self.entries.items()
-        ]
-
-    def __str__(self) -> str:
-        """Return the map in words."""
-        return "\n".join(self.lines())
-
-    def save(self, path: str | Path) -> Path:
-        """Write the map, without the template, as JSON."""
-        target = check_writable(path, "path")
-        write_atomically(
-            target, json.dumps({k: list(v) for k, v in self.entries.items()}, indent=1) + "\n"
-        )
-        return target
-
-    @classmethod
-    def load(cls, path: str | Path, template: Any) -> "WeightMap":
-        """Read a map that was saved, for a tree of the same paths.
-
-        Raises:
-            ValueError: when the file is no map, or names paths that the tree has not.
-        """
-        try:
-            entries = {
-                k: (str(name), str(layout))
-                for k, (name, layout) in json.loads(Path(path).read_text(encoding="utf-8")).items()
-            }
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise ValueError(
-                f"{path} is no weight map ({error}); write one with WeightMap.save"
-            ) from None
-        unknown = [k for k in entries if k not in _arrays(template)]
-        if unknown:
-            raise ValueError(
-                f"{path} maps {unknown[0]!r}, which the tree has not; it has "
-                f"{', '.join(_arrays(template))}"
-            )
-        return cls(template, entries)
 
 
 def map_weights(
@@ -164,16 +57,16 @@ def map_weights(
 
     Source: the layouts are those of torch.nn, flax.linen and Equinox.
     """
-    ours = _arrays(template)
-    theirs = _partners(golden, ours)
-    possible = {path: _possible(shape, theirs) for path, shape in ours.items()}
+    ours = real_shapes(template)
+    theirs = partners_of(golden, ours)
+    possible = {path: possible_layouts(shape, theirs) for path, shape in ours.items()}
     lost = [path for path, found in possible.items() if not found]
     if lost:
         raise ValueError(
             f"`weights`: no parameter of torch fits {lost[0]}, of shape {list(ours[lost[0]])}; "
             f"torch has " + ", ".join(f"{k} {list(v.shape)}" for k, v in golden.state.items())
         )
-    cost = _costs(list(ours), theirs, possible)
+    cost = costs(list(ours), theirs, possible)
     rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, _FITS))
     names = list(theirs)
     best = {
@@ -223,117 +116,6 @@ class _NoneAgreesError(ValueError):
     """No choice within the margin agrees with torch."""
 
 
-@dataclass(frozen=True)
-class _Partner:
-    name: str
-    shape: tuple[int, ...]
-    third: int
-    words: tuple[str, ...]
-    trainable: bool
-
-
-def _arrays(template: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_flatten_with_path(template)[0]
-    return {
-        jax.tree_util.keystr(p): tuple(x.shape)
-        for p, x in leaves
-        if hasattr(x, "shape") and jnp.issubdtype(x.dtype, jnp.floating)
-    }
-
-
-def _words(name: str) -> tuple[str, ...]:
-    parts: list[str] = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)
-    return tuple(_SAME_WORD.get(p.lower(), p.lower()) for p in parts)
-
-
-def _class(words: tuple[str, ...]) -> str:
-    return next((w for w in reversed(words) if w in _CLASSES), "")
-
-
-def _partners(golden: Golden, ours: Mapping[str, Any]) -> dict[str, _Partner]:
-    split = any({"query", "key", "value"} & set(_words(path)) for path in ours)
-    found = {}
-    for name, array in golden.state.items():
-        if array.dtype.kind != "f" or name in golden.manifest["aliases"]:
-            continue
-        trainable = name in golden.manifest["parameters"]
-        if split and re.search(r"in_proj_(weight|bias)$", name):
-            for third, word in enumerate(("query", "key", "value"), 1):
-                words = (*_words(name.replace("in_proj_", "")), word)
-                words = (*words[:-2], words[-1], words[-2])
-                found[f"{name} {third}"] = _Partner(name, array.shape, third, words, trainable)
-        else:
-            found[name] = _Partner(name, array.shape, 0, _words(name), trainable)
-    return found
-
-
-def _possible(shape: tuple[int, ...], theirs: Mapping[str, _Partner]) -> dict[str, list[str]]:
-    found = {
-        key: list(layouts.candidates(p.shape, shape, third=p.third)) for key, p in theirs.items()
-    }
-    return {key: options for key, options in found.items() if options}
-
-
-def _costs(
-    ours: list[str], theirs: Mapping[str, _Partner], possible: Mapping[str, Mapping[str, Any]]
-) -> np.ndarray:
-    """Return how unlike names and places are; infinite where shapes or kinds do not fit.
-
-    Arrays of one module go together: a module fits another when all its arrays do.
-    """
-    our_words, their_words = (
-        {p: _words(_TREES.sub("", p)) for p in ours},
-        {k: p.words for k, p in theirs.items()},
-    )
-
-    def fits(path: str, key: str) -> bool:
-        kinds = {_class(our_words[path]), _class(their_words[key])}
-        return key in possible[path] and (len(kinds) == 1 or "" in kinds)
-
-    our_groups = _grouped(
-        sorted(ours, key=_natural),
-        lambda p: _TREES.sub("", p).rpartition("[")[0] or _TREES.sub("", p).rpartition(".")[0],
-    )
-    their_groups = _grouped(
-        list(theirs), lambda k: f"{theirs[k].name.rpartition('.')[0]} {theirs[k].third or ''}"
-    )
-    home = {key: group for group, keys in their_groups.items() for key in keys}
-    partners = {
-        group: [
-            other
-            for other, keys in their_groups.items()
-            if len(keys) == len(paths) and all(any(fits(p, k) for k in keys) for p in paths)
-        ]
-        for group, paths in our_groups.items()
-    }
-    together = all(partners.values())
-    cost = np.full((len(ours), len(theirs)), np.inf)
-    for group, paths in our_groups.items():
-        among = partners[group] if together else list(their_groups)
-        alike_groups = [g for g in our_groups if not together or partners[g] == partners[group]]
-        place = alike_groups.index(group) / max(1, len(alike_groups) - 1)
-        for r, c in itertools.product((ours.index(p) for p in paths), range(len(theirs))):
-            path, key = ours[r], list(theirs)[c]
-            if fits(path, key) and home[key] in among:
-                alike = difflib.SequenceMatcher(None, our_words[path], their_words[key]).ratio()
-                apart = abs(place - among.index(home[key]) / max(1, len(among) - 1))
-                cost[r, c] = (
-                    0.0 if alike == 1 else 1 - alike + 0.5 * apart
-                )  # the same words need no place
-    return cost
-
-
-def _grouped(names: list[str], group: Callable[[str], str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(group(name), []).append(name)
-    return found
-
-
-def _natural(path: str) -> list[Any]:
-    return [(0, int(w), "") if w.isdigit() else (1, 0, w) for w in re.split(r"(\d+)", path)]
-
-
 def _part(choice: tuple[str, str]) -> tuple[str, str]:
     name, layout = choice
     return name, layout.partition(",")[0] if layout.startswith("rows") else ""
@@ -351,7 +133,7 @@ def _settled(
     from jaxgrad.parity.jax_side import JaxSide
     from jaxgrad.parity.judging import Pair, semantic
 
-    arrays = golden.arrays | {f"state/{_CHOICE}{path}": np.zeros((), np.int32) for path in choices}
+    arrays = golden.arrays | {f"state/{CHOICE}{path}": np.zeros((), np.int32) for path in choices}
     side = JaxSide(function, weights=replace(found, choices=choices), **options)
     with in_precision(True), jax.default_matmul_precision("highest"):
         side.adopt(Golden(golden.manifest, arrays))
@@ -367,7 +149,7 @@ def _settled(
             left = [
                 path
                 for path in choices
-                if Key("fixed", _CHOICE + path) in block.reads and path not in chosen
+                if Key("fixed", CHOICE + path) in block.reads and path not in chosen
             ]
             if not left:
                 continue
@@ -385,7 +167,7 @@ def _settled(
                 if len(set(picked)) < len(picked):
                     continue  # one parameter for two arrays
                 at = {
-                    Key("fixed", _CHOICE + path): np.int32(i)
+                    Key("fixed", CHOICE + path): np.int32(i)
                     for path, i in {**chosen, **trial}.items()
                 }
                 value = blocks.value(block, {**numbers, **at})

@@ -1,4 +1,4 @@
-"""The noise tape: what torch drew is handed to the JAX function, by name.
+"""Recorded draws: what torch drew is handed to the JAX function, by name.
 
 Two frameworks never draw the same dropout mask. So the draws are recorded in torch, in order, and
 replayed: inside a check `noise` returns the recorded array, and everywhere else it draws.
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 
 _CONTEXT = jax.make_user_context(
     default_value=0
-)  # what is traced with a tape is never taken for what is traced without
+)  # what is traced with a recorded_draws is never taken for what is traced without
 
 
-class Tape:
+class RecordedDraws:
     """Recorded draws, and which of them were asked for."""
 
     count = 0
@@ -26,18 +26,18 @@ class Tape:
     def __init__(self, draws: Mapping[str, Any]) -> None:
         """Start with none used."""
         self.draws, self.used = dict(draws), dict.fromkeys(draws, 0)
-        Tape.count += 1
-        self.number = Tape.count
+        RecordedDraws.count += 1
+        self.number = RecordedDraws.count
 
     @contextlib.contextmanager
     def replay(self) -> Iterator[None]:
         """Hand out the draws inside."""
-        token = _TAPE.set(self)
+        token = _RECORDED.set(self)
         try:
             with _CONTEXT(self.number):
                 yield
         finally:
-            _TAPE.reset(token)
+            _RECORDED.reset(token)
 
     def demand_all_used(self) -> None:
         """Refuse a function that did not ask for every draw.
@@ -54,7 +54,7 @@ class Tape:
             )
 
 
-_TAPE: ContextVar[Tape | None] = ContextVar("tape", default=None)
+_RECORDED: ContextVar[RecordedDraws | None] = ContextVar("recorded draws", default=None)
 
 
 def noise(
@@ -84,21 +84,22 @@ def noise(
     Source: the same mask on both sides is what Flax's parity tests of dropout lack; see jaxgrad's
     notes on ports.
     """
-    shape, tape = tuple(shape), _TAPE.get()
-    if tape is None:
+    shape, recorded_draws = tuple(shape), _RECORDED.get()
+    if recorded_draws is None:
         if draw is None:
             raise ValueError(
                 f"`draw` is missing: outside of a check, noise {name!r} must be drawn; pass a "
                 f"function of the shape"
             )
         return draw(shape)
-    if name not in tape.draws:
-        near = difflib.get_close_matches(name, tape.draws, n=1, cutoff=0.4)
+    if name not in recorded_draws.draws:
+        near = difflib.get_close_matches(name, recorded_draws.draws, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"torch drew no noise {name!r}; {hint}it drew {_listed(list(tape.draws)) or 'none'}"
+            f"torch drew no noise {name!r}; {hint}it drew "
+            f"{_listed(list(recorded_draws.draws)) or 'none'}"
         )
-    recorded = tape.draws[name]
+    recorded = recorded_draws.draws[name]
     if recorded.shape != shape:
         smaller = len(shape) == recorded.ndim and all(
             n in (1, m) for n, m in zip(shape, recorded.shape, strict=True)
@@ -112,7 +113,7 @@ def noise(
             f"noise {name!r} has shape {recorded.shape} in torch, and {shape} is asked for; "
             f"ask for torch's, outside of any vmap, and rearrange it{hint}"
         )
-    tape.used[name] += 1
+    recorded_draws.used[name] += 1
     default = float if jnp.issubdtype(recorded.dtype, jnp.floating) else int
     dtype = jax.eval_shape(lambda: draw(shape)).dtype if draw is not None else default
     return jnp.asarray(recorded).astype(dtype)

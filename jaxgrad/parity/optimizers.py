@@ -1,5 +1,4 @@
-"""Steps of an optimizer as functions, so that optax can be checked against torch.optim like any
-other port.
+"""Steps of an optimizer as functions, so that optax can be checked against torch.optim.
 
 An optimizer is a function of parameters and gradients, w₁, …, wₖ = steps(w, g₁, …, gₖ), and where
 it differs from another (weight decay, the place of eps, an accumulator's first value) the first wᵢ
@@ -15,8 +14,7 @@ from typing import Any
 
 
 def torch_steps(optimizer: Callable[[list[Any]], Any]) -> Callable[[Any, Any], dict[str, Any]]:
-    """Return the steps of a torch optimizer as a function of tensors that `jaxgrad.parity.record`
-    takes.
+    """Return a torch optimizer's steps as a function of tensors, for `jaxgrad.parity.record`.
 
     Equation:
         {"step i": wᵢ} with wᵢ the parameters after i steps, at the gradients g₁, …, gᵢ

@@ -1,8 +1,7 @@
-"""A parity report as one self-contained HTML page: where along the network the two sides part, and
-what restores parity.
+"""A parity report as one HTML page: where along the network the two sides part.
 
-The page loads nothing and holds no script. Its figure shows every block in torch's order, with the
-error of its value and of its cotangent in units of the bound, on a logarithmic scale.
+It shows every block in torch's order, with the findings on its value and on its cotangent, and what
+restores parity at the first that differs.
 """
 
 import datetime
@@ -22,19 +21,22 @@ LEAST, MOST = -4, 12
 
 _NAMES, _WIDE, _ROW, _TOP = 210, 330, 26, 34
 _STYLE = """
-.flow text.name { font-size: 11px; fill: var(--ink); } .flow text.first { font-weight: 700; fill: var(--refuted); }
-.flow rect { fill: var(--verdict); } .flow rect.back { fill-opacity: .55; } .flow .beyond { fill: var(--tint); fill-opacity: .6; }
-.flow { width: 100%; max-width: 44rem; } figure.flow { min-width: 0; } .keys { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
-.keys i { display: inline-block; width: 1.4rem; height: .5rem; background: var(--confirmed); margin-right: .4rem; }
+.flow text.name { font-size: 11px; fill: var(--ink); }
+.flow text.first { font-weight: 700; fill: var(--refuted); }
+.flow rect { fill: var(--verdict); } .flow rect.back { fill-opacity: .55; }
+.flow .beyond { fill: var(--tint); fill-opacity: .6; }
+.flow { width: 100%; max-width: 44rem; } figure.flow { min-width: 0; }
+.keys { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
+.keys i { display: inline-block; width: 1.4rem; height: .5rem; margin-right: .4rem; }
+.keys i { background: var(--confirmed); }
 .keys i.back { opacity: .55; }
-td.num, th.num { text-align: right; } h2 { margin-top: 2rem; } td.words { white-space: normal; overflow-wrap: anywhere; }
+td.num, th.num { text-align: right; } h2 { margin-top: 2rem; }
+td.words { white-space: normal; overflow-wrap: anywhere; }
 """
 
 
 class Stop(NamedTuple):
-    """One block on the way through the network, with what was found of its value and of its
-    cotangent.
-    """
+    """One block of the network, with what was found of its value and of its cotangent."""
 
     name: str
     value: Finding | None
@@ -78,15 +80,14 @@ def render(report: Report, command: str = "", *, made: datetime.date | None = No
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta '
         'name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_style()}{_STYLE}</style></head>\n'
+        f'<link rel="icon" href="data:,"><title>{escape(title)}</title>'
+        f"<style>{_style()}{_STYLE}</style></head>\n"
         f"<body>{''.join(parts)}</body></html>\n"
     )
 
 
 def stops(report: Report) -> list[Stop]:
-    """Return the blocks in torch's order, each with the findings on the whole network's value and
-    cotangent there.
-    """
+    """Return the blocks in torch's order, each with the findings on its value and cotangent."""
     found = {f.wrt: f for f in report.findings if f.evidence == "semantic"}
     taps = set(report.context.get("taps") or {}) and set(report.context["taps"].values())
     names = [wrt for wrt in found if wrt in taps or wrt == "output" or wrt.startswith("output[")]
@@ -185,7 +186,8 @@ def _flow(blocks: Sequence[Stop], firsts: dict[str, list[str]]) -> str:
             drawn.append(
                 f'<rect class="{"back" if k else "fore"} {finding.verdict}" x="{_NAMES}" '
                 f'y="{y + 3 + 8 * k}" height="7" '
-                f'width="{max(1.5, size * unit):.1f}"><title>{escape(_titled(finding))}</title></rect>'
+                f'width="{max(1.5, size * unit):.1f}">'
+                f"<title>{escape(_titled(finding))}</title></rect>"
             )
     ticks = "".join(
         f'<text x="{_NAMES + (e - LEAST) * unit:.1f}" y="{_TOP - 12}" '

@@ -21,11 +21,11 @@ from jaxgrad.evidence.noise.rounding import COPIES, GAP, SAFETY, noisy_copies
 from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
+from jaxgrad.parity.cotangents import spread
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
-from jaxgrad.parity.parts import spread
-from jaxgrad.parity.rewriting.scene import Scene
+from jaxgrad.parity.rewriting.module_block import ModuleBlock
 from jaxgrad.reports.finding import Finding, Verdict
 
 SIZES = (-2.0, 3.0)
@@ -35,7 +35,7 @@ TRIED = 60
 
 _UNIT = float(np.finfo(np.float64).eps)
 _SINGLE, _TINY = (float(getattr(np.finfo(np.float32), name)) for name in ("eps", "tiny"))
-_WHERE = "alone, on values of 10⁻² to 10³ in size"
+_WHERE = "run alone on values from 10⁻² to 10³"
 
 
 def values(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -96,7 +96,7 @@ def _compared(
     c = golden.group("probe_seed")[label].astype(np.float64)
     copies = noisy_copies([raw], _UNIT, golden.manifest["seed"])[0]
     runs = [blocks.both(block, {key: copies[i]}, c) for i in range(COPIES + 1)]
-    scene = Scene(
+    case = ModuleBlock(
         block,
         dict(golden.manifest["modules"].get(label.partition("#")[0], {}).get("options", {})),
         {},
@@ -124,13 +124,15 @@ def _compared(
             return semantic(changed, "").verdict == Verdict.CONFIRMED
 
         told = _told(
-            finding, pair, _remedy(scene, works) if finding.verdict == Verdict.REFUTED else ""
+            finding,
+            pair,
+            _remedy(case, works) if finding.verdict == Verdict.REFUTED else "",
         )
         yield _in_single(told, singles[kind], single)
 
 
-def _remedy(scene: Scene, works: Callable[[Any], bool]) -> str:
-    for _, attempt in zip(range(TRIED), attempts(scene), strict=False):
+def _remedy(case: ModuleBlock, works: Callable[[Any], bool]) -> str:
+    for _, attempt in zip(range(TRIED), attempts(case), strict=False):
         try:
             with np.errstate(all="ignore"):
                 if works(attempt.substitutes):
@@ -157,9 +159,7 @@ def _in_single(finding: Finding, ours: np.ndarray, theirs: np.ndarray | None) ->
 
 
 def _told(finding: Finding, pair: Pair, remedy: str) -> Finding:
-    """Say where it was found. What float32 cannot resolve is no refutation, since it can hardly be
-    meant; nor is it confirmed.
-    """
+    """Say where it was found; what float32 cannot resolve is neither refuted nor confirmed."""
     verdict, bound, detail = (
         finding.verdict,
         finding.bound,

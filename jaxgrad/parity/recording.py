@@ -1,4 +1,4 @@
-"""record: run torch once, in float64 and float32, and keep all of it in a golden."""
+"""`record`: run torch in float64 and float32, at noisy copies too, and keep it in a golden."""
 
 import importlib
 import warnings
@@ -8,30 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from jaxgrad.evidence.noise.rounding import COPIES, noisy_copies
 from jaxgrad.jaxprs.user_calls import RefusedError, check_seed
 from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import HALVES, Golden
-from jaxgrad.parity.probing import values
-from jaxgrad.parity.randomizing import randomized
-from jaxgrad.parity.tape import UNSTEADY
-from jaxgrad.parity.torch_side import Run, TorchSide
-
-_EPS = float(np.finfo(np.float64).eps)
-COMPARED = (
-    "value",
-    "loss",
-    "outlet",
-    "parameter",
-    "input",
-    "activation",
-    "cotangent",
-    "inlet",
-    "buffer",
-    "curvature_parameter",
-    "curvature_input",
+from jaxgrad.parity.noisy_recording import COMPARED, as_single, moves_of, probes_of
+from jaxgrad.parity.recorded_inputs import (
+    checked_inputs,
+    demand_steady,
+    drawn_cotangents,
+    drawn_directions,
+    recorded_state,
 )
-"""Kinds of results that a golden holds."""
+from jaxgrad.parity.torch_side import Run, TorchSide
 
 
 def record(
@@ -113,10 +101,10 @@ def record(
             f"empty: float32 is always recorded"
         )
     check_seed(seed)
-    given = _inputs(inputs)
+    given = checked_inputs(inputs)
     side = TorchSide(torch, torch_module_or_function, train=train, device=device, seed=seed)
     rng = np.random.default_rng(seed)
-    state = _state(side, rng, randomize)
+    state = recorded_state(side, rng, randomize)
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=".*(nested|Nested).*", category=UserWarning
@@ -130,18 +118,18 @@ def record(
                 False  # such as a function that asserts what its cast gives
             )
             first = side("float64", state, given, loss=loss)
-        seeds = first.results["seed"] if loss is not None else _seeds(first, rng)
+        seeds = first.results["seed"] if loss is not None else drawn_cotangents(first, rng)
         side.draws = first.draws
-        directions = _directions(side, state, given, rng) if order == 2 else None
+        directions = drawn_directions(side, state, given, rng) if order == 2 else None
         double = side("float64", state, given, seeds=seeds, loss=loss, directions=directions)
-        _demand_steady(first, double)
-        moves = _moves(side, state, given, seeds, loss, directions, double)
+        demand_steady(first, double)
+        moves = moves_of(side, state, given, seeds, loss, directions, double)
         single = side("float32", state, given, seeds=seeds, loss=loss, directions=directions)
-        probes = _probes(side, double, rng)
+        probes = probes_of(side, double, rng)
         low = {p: _low(side, p, state, given, seeds, loss, directions) for p in precisions}
     draws = _named(first.draws)
-    arrays = {f"input/{k}": _slim(v) for k, v in given.items()} | {
-        f"state/{k}": _slim(v) for k, v in state.items()
+    arrays = {f"input/{k}": as_single(v) for k, v in given.items()} | {
+        f"state/{k}": as_single(v) for k, v in state.items()
     }
     arrays |= {f"noise/{k}": v for k, v in draws.items()} | {
         f"seed/{k}": v for k, v in seeds.items()
@@ -164,7 +152,7 @@ def record(
         "widened": side.widened,
         "randomized": randomize and side.is_module,
         "order": double.order,
-        "inlets": double.inlets,
+        "inlets": double.module_inputs,
         "parameters": list(double.results.get("parameter", {})),
         "aliases": side.aliases,
         "modules": _modules(side),
@@ -213,171 +201,6 @@ def _torch() -> Any:
         ) from None
 
 
-def _inputs(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    if not isinstance(inputs, Mapping) or not all(isinstance(k, str) and k for k in inputs):
-        raise ValueError(
-            "`inputs` must be a dictionary {name: array}, as {'x': numpy.ones((4, 3))}"
-        )
-    found = {}
-    for name, value in inputs.items():
-        array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
-        if array.dtype.kind not in "fiub":
-            raise ValueError(
-                f"`inputs`: {name} holds {array.dtype}, not real numbers, integers or booleans; "
-                f"pass an array of these"
-            )
-        if array.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                exact = array.astype(np.float32)
-            if not np.array_equal(np.isfinite(exact), np.isfinite(array)):
-                raise ValueError(
-                    f"`inputs`: {name} has numbers beyond float32, {np.abs(array).max():.3g}; "
-                    f"scale them down"
-                )
-            array = exact.astype(np.float64)
-        found[name] = array
-    return found
-
-
-def _state(side: TorchSide, rng: np.random.Generator, randomize: bool) -> dict[str, np.ndarray]:
-    state: dict[str, np.ndarray] = {}
-    for name, tensor in side.state.items():
-        if not isinstance(tensor, side.torch.Tensor):
-            continue
-        if name in side.aliases:
-            state[name] = state[side.aliases[name]]
-            continue
-        if tensor.is_complex():
-            raise ValueError(
-                f"`torch_module_or_function`: {name} is complex; parity compares real parameters "
-                f"alone"
-            )
-        array = side._numpy(tensor.double() if tensor.is_floating_point() else tensor)
-        if array.dtype.kind == "f":
-            array = array.astype(np.float32).astype(np.float64)
-        state[name] = (
-            randomized(name, array, rng, buffer=name not in side.parameters) if randomize else array
-        )
-    return state
-
-
-def _seeds(run: Run, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    floats = {k: v for k, v in run.results["value"].items() if v.dtype.kind == "f"}
-    return {
-        k: rng.standard_normal(v.shape).astype(np.float32).astype(np.float64)
-        for k, v in floats.items()
-    }
-
-
-def _directions(
-    side: TorchSide,
-    state: Mapping[str, np.ndarray],
-    inputs: Mapping[str, np.ndarray],
-    rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
-    around = {f"parameter/{k}": state[k] for k in side.parameters if state[k].dtype.kind == "f"}
-    around |= {f"input/{k}": v for k, v in inputs.items() if v.dtype.kind == "f"}
-
-    def scale(x: np.ndarray) -> float:
-        return float(np.sqrt(np.mean(np.square(x)))) or 1.0 if x.size else 1.0
-
-    return {
-        k: (scale(x) * rng.standard_normal(x.shape)).astype(np.float32).astype(np.float64)
-        for k, x in around.items()
-    }
-
-
-def _demand_steady(first: Run, again: Run) -> None:
-    same = len(first.draws) == len(again.draws)
-    for kind in ("value", "loss", "outlet"):
-        before, after = first.results.get(kind, {}), again.results.get(kind, {})
-        same = same and before.keys() == after.keys()
-        same = same and all(
-            np.array_equal(v, after[k], equal_nan=v.dtype.kind == "f") for k, v in before.items()
-        )
-    if not same:
-        raise ValueError(UNSTEADY)
-
-
-def _moves(
-    side: TorchSide, state: Any, inputs: Any, seeds: Any, loss: Any, directions: Any, base: Run
-) -> dict[str, dict[str, np.ndarray]]:
-    """Return how far each entry moves under noise of about one unit in the last place on state and
-    inputs.
-    """
-    copies = noisy_copies(
-        {
-            "state": {k: v for k, v in state.items() if k not in side.aliases},
-            "inputs": dict(inputs),
-        },
-        _EPS,
-        side.seed,
-    )
-    moves: dict[str, dict[str, np.ndarray]] = {}
-    for number in range(1, COPIES + 1):
-        pick = {
-            part: {k: copies[part][k][number] for k in group}
-            for part, group in (("state", copies["state"]), ("inputs", inputs))
-        }
-        noisy = pick["state"] | {alias: pick["state"][name] for alias, name in side.aliases.items()}
-        run = side("float64", noisy, pick["inputs"], seeds=seeds, loss=loss, directions=directions)
-        for kind in COMPARED:
-            for k, v in base.results.get(kind, {}).items():
-                if v.dtype.kind != "f" or k not in run.results.get(kind, {}):
-                    continue
-                with np.errstate(invalid="ignore"):
-                    moved = np.abs(run.results[kind][k] - v)
-                so_far = moves.setdefault(kind, {}).setdefault(k, np.zeros(v.shape))
-                moves[kind][k] = np.maximum(so_far, moved)
-    return {kind: {k: _rounded_up(v) for k, v in group.items()} for kind, group in moves.items()}
-
-
-def _probes(side: TorchSide, run: Run, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Run each module that has neither parameters nor draws on numbers of many sizes; see
-    `jaxgrad.parity.probing`.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    outputs = run.results.get("activation", {})
-    sources = {label.partition("<")[0]: label.partition("<")[2] for label in run.inlets}
-    for label in (k for k in run.order if k in sources and "#" not in k and "[" not in k):
-        module, shape = side.target.get_submodule(label), outputs[label].shape
-        if (
-            any(True for _ in module.parameters())
-            or any(True for _ in module.buffers())
-            or sources[label] not in outputs
-        ):
-            continue
-        x = values(outputs[sources[label]].shape, rng)
-        c = rng.standard_normal(shape).astype(np.float32).astype(np.float64)
-        double, single = side.alone(label, x, c, "float64"), side.alone(label, x, c, "float32")
-        noisy = [
-            side.alone(label, copy, c, "float64")
-            for copy in noisy_copies([x], _EPS, side.seed)[0][1:]
-        ]
-        if double is None or single is None or np.array_equal(double[0], x):
-            continue
-        arrays |= {f"probe/{label}": _slim(x), f"probe_seed/{label}": _slim(c)}
-        for i, kind in enumerate(("probe", "probe_vjp")):
-            moved = np.max([np.abs(run[i] - double[i]) for run in noisy if run is not None], axis=0)
-            arrays |= {
-                f"double/{kind}/{label}": double[i],
-                f"single/{kind}/{label}": single[i],
-                f"move/{kind}/{label}": _rounded_up(moved),
-            }
-    return arrays
-
-
-def _rounded_up(array: np.ndarray) -> np.ndarray:
-    """Return moves in float32, rounded up; in float64 where they leave its range, since 10⁻⁴⁵ is no
-    bound for 10⁻⁶³.
-    """
-    limits, moved = np.finfo(np.float32), array[(array > 0) & np.isfinite(array)]
-    if moved.size and (moved.min() < limits.tiny or moved.max() > limits.max):
-        return array
-    low = array.astype(np.float32)
-    return np.where(low < array, np.nextafter(low, np.float32(np.inf)), low)
-
-
 def _named(draws: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     named: dict[str, np.ndarray] = {}
     times: Counter[str] = Counter()
@@ -412,7 +235,3 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str)) or (
         isinstance(value, tuple) and all(isinstance(v, (int, float)) for v in value)
     )
-
-
-def _slim(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype.kind == "f" else array

@@ -1,5 +1,4 @@
-"""What restores parity at a block that fails: known differences are tried, and the first that works
-is told.
+"""What restores parity at a block that fails: the first known difference that works.
 
 An attempt changes a few equations of the block. It works when the block's value agrees with
 torch's, where the value was wrong; or when, with its new parts, all cotangents add up to torch's,
@@ -14,10 +13,10 @@ import numpy as np
 
 from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
+from jaxgrad.parity.cotangents import torch_cotangents
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import semantic
-from jaxgrad.parity.parts import wholes
-from jaxgrad.parity.rewriting.scene import Attempt, Scene
+from jaxgrad.parity.rewriting.module_block import Attempt, ModuleBlock
 from jaxgrad.reports.finding import Verdict
 
 MOST = 200
@@ -27,7 +26,7 @@ MOST = 200
 def remedy(
     side: JaxSide,
     blocks: Blocks,
-    suspects: Mapping[str, Any],
+    examined: Mapping[str, Any],
     name: str,
     wrong: Mapping[Key, Sequence[str]],
 ) -> str:
@@ -36,11 +35,11 @@ def remedy(
     Args:
         side: the JAX function.
         blocks: it, cut at its taps.
-        suspects: every block, examined.
+        examined: every block, examined.
         name: the block that fails.
         wrong: the cotangents that do not add up to torch's, each with the blocks that may be why.
     """
-    suspect, golden = suspects[name], side.golden
+    examined_block, golden = examined[name], side.golden
     owner = name.partition("[")[0].partition("#")[0]
     modules = golden.manifest["modules"]
     module = modules.get(owner, modules.get("", {}))
@@ -52,68 +51,66 @@ def remedy(
     }
     given = side.given("float64", golden.state, golden.inputs)
     numbers = blocks.numbers(given, golden.activations)
-    forward = suspect.forward.verdict == Verdict.REFUTED
+    forward = examined_block.forward.verdict == Verdict.REFUTED
     if forward:
-        told = _missing_term(golden, suspect, name)
+        told = _missing_term(golden, examined_block, name)
         if told:
             return told
 
     own = [key for key, names in wrong.items() if name in names]
-    if not forward and not any(key in suspect.parts for key in own):
+    if not forward and not any(key in examined_block.parts for key in own):
         return ""
 
     def works(attempt: Attempt) -> bool:
         try:
             with np.errstate(all="ignore"):
                 value, parts = blocks.both(
-                    suspect.block,
+                    examined_block.block,
                     numbers,
-                    None if forward else suspect.cotangent,
+                    None if forward else examined_block.cotangent,
                     attempt.substitutes,
                 )
         except Exception:
             # a change that does not fit the shapes or types around it fails in whatever way JAX
             # chooses
             return False
-        if semantic(suspect.pair(value), name).verdict != Verdict.CONFIRMED:
+        if semantic(examined_block.pair(value), name).verdict != Verdict.CONFIRMED:
             return False
-        return forward or _adds_up(golden, suspects, name, parts, own)
+        return forward or _adds_up(golden, examined, name, parts, own)
 
     tried = itertools.islice(
-        attempts(Scene(suspect.block, dict(module.get("options", {})), vectors)), MOST
+        attempts(ModuleBlock(examined_block.block, dict(module.get("options", {})), vectors)), MOST
     )
     return next((attempt.words for attempt in tried if works(attempt)), "")
 
 
 def _adds_up(
     golden: Any,
-    suspects: Mapping[str, Any],
+    examined: Mapping[str, Any],
     name: str,
     parts: Mapping[Key, np.ndarray],
     wrong: Sequence[Key],
 ) -> bool:
-    theirs = wholes(golden)
+    theirs = torch_cotangents(golden)
     for key in wrong:
-        others = [s for other, s in suspects.items() if other != name and key in s.parts]
+        others = [s for other, s in examined.items() if other != name and key in s.parts]
         total = sum(
             (s.parts[key] for s in others),
             np.asarray(parts.get(key, np.zeros(theirs[key].double.shape))),
         )
         none = np.zeros(theirs[key].double.shape)
         shift = sum(
-            (np.nan_to_num(s.moves[key]) for s in suspects.values() if key in s.parts), none
+            (np.nan_to_num(s.moves[key]) for s in examined.values() if key in s.parts), none
         )
         if semantic(theirs[key].beside(total, shift), name).verdict != Verdict.CONFIRMED:
             return False
     return bool(wrong)
 
 
-def _missing_term(golden: Any, suspect: Any, name: str) -> str:
-    """Say so where the block lacks, or has too much of, one of the module's own parameters, such as
-    a bias.
-    """
-    theirs = suspect.torchs["value"][name]
-    ours = suspect.value
+def _missing_term(golden: Any, examined_block: Any, name: str) -> str:
+    """Say where the block lacks, or has too much of, a parameter of the module, such as a bias."""
+    theirs = examined_block.torchs["value"][name]
+    ours = examined_block.value
     if ours.shape != theirs.shape or theirs.dtype.kind != "f":
         return ""
     for parameter, array in golden.state.items():
@@ -130,15 +127,16 @@ def _missing_term(golden: Any, suspect: Any, name: str) -> str:
             shape[axis] = array.size
             term = array.astype(np.float64).reshape(shape)
             for sign, words in ((1, "adding"), (-1, "leaving out")):
-                if semantic(suspect.pair(ours + sign * term), name).verdict == Verdict.CONFIRMED:
+                if (
+                    semantic(examined_block.pair(ours + sign * term), name).verdict
+                    == Verdict.CONFIRMED
+                ):
                     return f"{words} {parameter} restores parity"
     return ""
 
 
 def buffer_remedy(golden: Any, name: str, ours: np.ndarray) -> str:
-    """Say which convention of running statistics explains a buffer that differs after the
-    update.
-    """
+    """Say which convention of running statistics explains a buffer that differs."""
     if name not in golden.group("double/buffer"):
         return (
             "torch leaves it as it is, since it was recorded with train=False"

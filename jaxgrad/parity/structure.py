@@ -1,10 +1,13 @@
-"""Outputs that are tuples, lists or dictionaries, as one dictionary of labelled leaves; the same
-for torch and JAX.
+"""Outputs that are tuples, lists or dictionaries, as one dictionary of labelled leaves.
+
+Leaves are labelled alike for torch and JAX. A loss of a JAX output is differentiated here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 _NUMBERS = (bool, int, float, complex, np.generic)
@@ -37,8 +40,7 @@ def leaves(tree: Any, label: str = "") -> dict[str, Any]:
 
 
 def real_parts(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return labelled arrays or tensors with the real and the imaginary part of each complex one in
-    its place.
+    """Return arrays or tensors, each complex one as its real and its imaginary part.
 
     >>> real_parts({"output": np.array([1 + 2j])})
     {'output.real': array([1.]), 'output.imag': array([2.])}
@@ -52,3 +54,30 @@ def real_parts(arrays: Mapping[str, Any]) -> dict[str, Any]:
             else {label: array}
         )
     return found
+
+
+def loss_with_gradients(
+    loss: Callable[[Any], Any] | None, output: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the loss of a JAX output, and its gradient in each labelled real leaf."""
+    if loss is None:
+        return {}, {}
+    flat, tree = jax.tree.flatten(output)
+    real = [i for i, v in enumerate(flat) if jnp.issubdtype(jnp.result_type(v), jnp.floating)]
+
+    def of_real(values: Sequence[Any]) -> Any:
+        moving = dict(zip(real, values, strict=True))
+        output = jax.tree.unflatten(tree, [moving.get(i, v) for i, v in enumerate(flat)])
+        value = jnp.asarray(loss(output))
+        if value.size != 1:
+            raise ValueError(
+                f"`loss` must give one number, and gives shape {list(value.shape)}; reduce it "
+                f"with .mean() or .sum()"
+            )
+        return value.reshape(())
+
+    value, slopes = jax.value_and_grad(of_real)([jnp.asarray(flat[i]) for i in real])
+    slope = dict(zip(real, slopes, strict=True))
+    return {"loss": value}, leaves(
+        jax.tree.unflatten(tree, [slope.get(i) for i in range(len(flat))]), "output"
+    )

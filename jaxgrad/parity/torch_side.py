@@ -1,5 +1,4 @@
-"""One torch function, run in a chosen precision at chosen numbers, with everything that happens
-inside written down.
+"""One torch function, run in a chosen precision at chosen numbers, with all its results.
 
 The only module of jaxgrad that runs torch, which it gets handed: nothing is imported here.
 Activations are cloned in forward hooks, and cotangents come from hooks on these tensors rather than
@@ -9,28 +8,17 @@ on modules, so that in-place operations do no harm.
 import contextlib
 import copy
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from jaxgrad.jaxprs.user_calls import naming, summary
+from jaxgrad.parity.dispatch import replaying_mode, widening_mode
 from jaxgrad.parity.structure import leaves, real_parts
-from jaxgrad.parity.tape import tape_mode, widening_mode
+from jaxgrad.parity.torch_hooks import ModuleHooks, Run
 
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass
-class Run:
-    """What one run gave, as numpy arrays by kind and name."""
-
-    results: dict[str, Arrays] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
-    inlets: list[str] = field(default_factory=list)
-    draws: list[dict[str, Any]] = field(default_factory=list)
 
 
 def _device(torch: Any, device: Any) -> Any:
@@ -61,10 +49,9 @@ class TorchSide:
             )
         self.target: Any = copy.deepcopy(target) if self.is_module else target
         self.draws: list[dict[str, Any]] | None = None
-        self.widens, self.widened = (
-            True,
-            False,
-        )  # whether casts to float32 are widened in float64, and whether there were any
+        self.path: list[str] = []
+        # whether casts to float32 are widened in float64, and whether there were any
+        self.widens, self.widened = True, False
         if self.is_module:
             self.target.train(train)
         self.parameters = dict(self.target.named_parameters()) if self.is_module else {}
@@ -109,8 +96,8 @@ class TorchSide:
                 k: t.requires_grad_() for k, t in tensors.items() if t.is_floating_point()
             }
             cotangents: dict[str, Any] = {}
-            with self._tape(run):
-                with self._hooks(run, cotangents):
+            with self._draws(run):
+                with ModuleHooks(self, run, cotangents).installed():
                     output = self._call(tensors)
                 value = None if loss is None else self._loss(loss, output)
             outputs = real_parts(leaves(output, "output"))
@@ -144,8 +131,7 @@ class TorchSide:
     def alone(
         self, name: str, x: np.ndarray, c: np.ndarray, dtype: str
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Run one module on one tensor, and its VJP at a cotangent; None where it draws, or gives
-        anything but one tensor.
+        """Run one module on one tensor, and its VJP; None where it draws or gives anything else.
 
         Args:
             name: the module's.
@@ -156,7 +142,7 @@ class TorchSide:
         torch, wanted, run = self.torch, getattr(self.torch, dtype), Run()
         tensor = self._tensor(x, wanted).requires_grad_()
         try:
-            with self._factory(wanted), torch.random.fork_rng(devices=self._cuda), self._tape(run):
+            with self._factory(wanted), torch.random.fork_rng(devices=self._cuda), self._draws(run):
                 output = self.target.get_submodule(name)(tensor.clone())
                 if (
                     run.draws
@@ -213,7 +199,7 @@ class TorchSide:
             ) from error
         self._enter(run, "", wrt, found)
         run.results["inlet"] = {
-            k: self._numpy(cotangents[k]) for k in run.inlets if k in cotangents
+            k: self._numpy(cotangents[k]) for k in run.module_inputs if k in cotangents
         }
         run.results["cotangent"] = {
             k: self._numpy(cotangents[k]) for k in run.order if k in cotangents
@@ -254,9 +240,7 @@ class TorchSide:
 
     @contextlib.contextmanager
     def _factory(self, dtype: Any) -> Iterator[None]:
-        """Let tensors that the function makes or casts have the run's precision, and convolutions
-        on a GPU no TF32.
-        """
+        """Give tensors that the function makes the run's precision, and convolutions no TF32."""
         before, cudnn = self.torch.get_default_dtype(), self.torch.backends.cudnn
         tf32 = cudnn.allow_tf32
         self.torch.set_default_dtype(dtype)
@@ -348,89 +332,5 @@ class TorchSide:
             )
         return value.reshape(())
 
-    @contextlib.contextmanager
-    def _hooks(self, run: Run, cotangents: dict[str, Any]) -> Iterator[None]:
-        self.path: list[str] = []
-        if not self.is_module:
-            yield
-            return
-        calls: Counter[str] = Counter()
-
-        origin: dict[
-            int, tuple[list[str], Any]
-        ] = {}  # the tensors are kept, so that no other gets their identity
-
-        def enter(name: str) -> Callable[..., Any]:
-            def hook(module: Any, args: Any, kwargs: Any) -> Any:
-                self.path.append(name)
-                return self._inlets(
-                    run,
-                    cotangents,
-                    origin,
-                    f"{name}#{calls[name]}" if calls[name] else name,
-                    args,
-                    kwargs,
-                )
-
-            return hook
-
-        def leave(name: str) -> Callable[..., None]:
-            def hook(module: Any, args: Any, output: Any) -> None:
-                self.path.pop()
-                if not name:
-                    return
-                label = f"{name}#{calls[name]}" if calls[name] else name
-                calls[name] += 1
-                for key, tensor in leaves(output, label).items():
-                    if isinstance(tensor, self.torch.Tensor) and not tensor.is_complex():
-                        run.results.setdefault("activation", {})[key] = self._numpy(tensor)
-                        run.order.append(key)
-                        origin.setdefault(id(tensor), ([], tensor))[0].append(key)
-                        if tensor.requires_grad:
-                            tensor.register_hook(
-                                lambda g, key=key: cotangents.__setitem__(key, g.detach().clone())
-                            )
-
-            return hook
-
-        handles = []
-        for name, module in self.target.named_modules():
-            handles += [
-                module.register_forward_pre_hook(enter(name), with_kwargs=True),
-                module.register_forward_hook(leave(name)),
-            ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _inlets(
-        self, run: Run, cotangents: dict[str, Any], origin: Any, label: str, args: Any, kwargs: Any
-    ) -> Any:
-        """Hand a module its inputs under another identity, whose cotangents are the module's own
-        contribution alone.
-        """
-        if not label:
-            return None
-        copies: dict[int, Any] = {}
-
-        def copied(value: Any) -> Any:
-            if not isinstance(value, self.torch.Tensor) or not value.requires_grad:
-                return value
-            if id(value) not in copies:
-                copies[id(value)] = copy = value.view_as(value)
-                sources = origin.get(id(value), ([], None))[0]
-                origin[id(copy)] = list(sources), copy
-                for source in sources:
-                    key = f"{label}<{source}"
-                    copy.register_hook(
-                        lambda g, key=key: cotangents.__setitem__(key, g.detach().clone())
-                    )
-                    run.inlets.append(key)
-            return copies[id(value)]
-
-        return tuple(copied(a) for a in args), {k: copied(v) for k, v in kwargs.items()}
-
-    def _tape(self, run: Run) -> Any:
-        return tape_mode(self.torch)(self, run)
+    def _draws(self, run: Run) -> Any:
+        return replaying_mode(self.torch)(self, run)

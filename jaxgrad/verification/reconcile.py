@@ -17,11 +17,12 @@ import numpy as np
 from jaxgrad.evidence.noise.low_precision_constants import DOUBLE, constant_unit
 from jaxgrad.evidence.noise.rounding import roughly_equal
 from jaxgrad.evidence.numerical.autodiff import DRAWS
-from jaxgrad.evidence.numerical.ledgers import INSENSITIVE
+from jaxgrad.evidence.numerical.summary import INSENSITIVE
 from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.jaxprs.cost import estimate
 from jaxgrad.jaxprs.numpy_run import leaves_range
-from jaxgrad.jaxprs.traced import Unstopped, by_jax_alone, has_own_rules, has_stop_gradient, reached
+from jaxgrad.jaxprs.programs import by_jax_alone, has_own_rules, has_stop_gradient, reached
+from jaxgrad.jaxprs.traced import Unstopped
 from jaxgrad.masks.threefry import key_of
 from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.runtime.options import check_options

@@ -20,7 +20,7 @@ from jaxgrad.claims.summary import claim_summary
 from jaxgrad.claims.user_errors import attributed
 from jaxgrad.evidence.problem import Problem, Progress, check_functions, check_given
 from jaxgrad.jaxprs.precision import in_precision
-from jaxgrad.jaxprs.traced import equations
+from jaxgrad.jaxprs.programs import equations
 from jaxgrad.jaxprs.user_calls import check_seed
 from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.report import Report

@@ -7,7 +7,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxgrad as jg
-from jaxgrad.jaxprs.walker import UnsupportedError
+from jaxgrad.jaxprs.domain import UnsupportedError
 
 X = jnp.linspace(-1.0, 2.0, 6).reshape(2, 3)
 W = jnp.linspace(0.5, 1.5, 6).reshape(3, 2)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgrad.jaxprs.degrees import Degree, degree, degrees
+from jaxgrad.jaxprs.degree_bounds import Degree
+from jaxgrad.jaxprs.degrees import degree, degrees
 from jaxgrad.jaxprs.versions import enable_x64
 
 M, X, W = np.ones((3, 4)), np.ones((3, 4)), np.ones((4, 4))

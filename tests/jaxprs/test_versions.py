@@ -14,7 +14,7 @@ from jax.extend import core
 import jaxgrad as jg
 from jaxgrad.jaxprs.degrees import degree
 from jaxgrad.jaxprs.numpy_run import floating
-from jaxgrad.jaxprs.traced import equations
+from jaxgrad.jaxprs.programs import equations
 from jaxgrad.jaxprs.versions import (
     OLDEST,
     enable_x64,

@@ -9,8 +9,9 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxgrad as jg
+from jaxgrad.jaxprs.domain import DataDependentLoopError, Domain, UnsupportedError, known
 from jaxgrad.jaxprs.versions import enable_x64
-from jaxgrad.jaxprs.walker import Domain, SteeredLoopError, UnsupportedError, known, walk
+from jaxgrad.jaxprs.walker import walk
 from tests.draws import fast
 
 pytestmark = pytest.mark.quick
@@ -44,7 +45,7 @@ class Box:
         self.value, self.shape = np.asarray(value), np.shape(value)
 
 
-MOVES = {
+REARRANGEMENTS = {
     "transpose": lambda x: x.transpose(2, 0, 1),
     "reshape": lambda x: x.reshape(6, 10),
     "slice": lambda x: x[1:4:2, ::-1, -1],
@@ -84,7 +85,7 @@ MOVES = {
     ),
 }
 
-RUNS = MOVES | {
+RUNS = REARRANGEMENTS | {
     "add at": lambda x: x.at[ROWS].add(1.5),
     "batched add at": lambda x: jax.vmap(lambda a, k: a.at[k, 1].add(3.0))(x, jnp.arange(5) % 4),
     "sorted": lambda x: jnp.sort(x, 1),
@@ -131,9 +132,9 @@ def test_a_run_on_known_values_agrees_with_jax(name):
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", REARRANGEMENTS)
 def test_a_move_of_unknown_values_is_run_on_indices(name):
-    program, expected = traced(MOVES[name], X)
+    program, expected = traced(REARRANGEMENTS[name], X)
     (result,) = walk(program, [Box(X)], Opaque())
     np.testing.assert_array_equal(result.value, expected)
 
@@ -197,7 +198,7 @@ def test_loops_and_branches_on_unknown_values_are_refused():
         lambda x: jax.lax.while_loop(lambda x: x.sum() > 9, lambda x: x.T, x[0, :3]), X
     )
     with pytest.raises(
-        SteeredLoopError, match="length depends on the data; write it with a fixed length"
+        DataDependentLoopError, match="length depends on the data; write it with a fixed length"
     ):
         walk(program, [Box(X)], Opaque(**greater))
     program, _ = traced(lambda x: jax.lax.cond(x.sum() > 9, lambda x: x, lambda x: x[::-1], x), X)

@@ -183,7 +183,9 @@ def test_a_coin_is_1_for_as_many_words_as_its_probability_in_the_default_precisi
 ):
     below = math.floor((p if x64 else float(np.float32(p))) * 2**32)
     some = [word for word in (0, below - 1, below, 2**32 - 1) if 0 <= word < 2**32]
-    monkeypatch.setattr("jaxgrad.masks.rows.words", lambda key, shape: jnp.array(some, jnp.uint32))
+    monkeypatch.setattr(
+        "jaxgrad.masks.distribution.words", lambda key, shape: jnp.array(some, jnp.uint32)
+    )
     with enable_x64(x64):
         found = masks.Bernoulli(p).sample(jax.random.key(0), (len(some),))
     assert found.tolist() == [word < below for word in some]

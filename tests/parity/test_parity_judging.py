@@ -44,7 +44,7 @@ def test_of_several_errors_the_largest_is_told():
     assert finding.detail.startswith("entry [0]")
 
 
-def test_an_entry_that_rounding_alone_makes_is_no_difference_where_float32_shows_the_array_is_rounded_so():
+def test_an_entry_made_by_rounding_alone_is_no_difference_where_float32_shows_it():
     theirs = np.where(np.arange(50) == 7, 0.0, X)
     single = theirs.astype(np.float32) * (1 + 1e-7 * np.cos(np.arange(50)))
     assert (
@@ -84,7 +84,7 @@ def test_where_noise_leaves_the_domain_nothing_is_called_zero(move):
     assert semantic(Pair(ours, ours, moves, 0 * ours), "y").verdict == "confirmed"
 
 
-def test_what_rounding_alone_moves_is_confirmed_only_where_both_sides_are_the_same_to_the_last_digits():
+def test_what_rounding_alone_moves_is_confirmed_only_where_both_sides_agree_to_the_last_digits():
     move = np.full(50, 1e-3)
     assert verdict(X, move=move) == verdict(X * (1 + 3 * EPS), move=move) == "confirmed"
     assert verdict(X * (1 + 1e-9), move=move) == "undecided"
@@ -94,7 +94,7 @@ def test_what_rounding_alone_moves_is_confirmed_only_where_both_sides_are_the_sa
     )
 
 
-def test_numbers_below_the_range_of_float32_are_not_called_zero_and_no_rounding_is_read_off_their_float32():
+def test_numbers_below_the_range_of_float32_are_not_zero_and_show_no_rounding():
     tiny, zero = 1e-63 * X, np.zeros(50, np.float32)
     found = [
         semantic(Pair(ours, tiny, NONE, NONE, zero, zero), "x")

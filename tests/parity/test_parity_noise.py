@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgrad.parity import noise
-from jaxgrad.parity.noise import Tape
+from jaxgrad.parity.noise import RecordedDraws
 
 
 def dropped(x):
@@ -23,26 +23,26 @@ def test_outside_of_a_check_the_noise_is_drawn():
         noise("drop", (3,))
 
 
-def test_inside_a_tape_the_recorded_array_is_handed_out_with_the_draws_dtype():
-    tape = Tape({"drop": np.array([1.0, 0.0, 1.0])})
-    with tape.replay():
+def test_inside_a_check_the_recorded_array_is_handed_out_with_the_draws_dtype():
+    recorded = RecordedDraws({"drop": np.array([1.0, 0.0, 1.0])})
+    with recorded.replay():
         np.testing.assert_array_equal(dropped(jnp.full(3, 2.0)), [2, 0, 2])
         assert noise("drop", (3,), lambda shape: jnp.ones(shape, bool)).dtype == bool
-    tape.demand_all_used()
+    recorded.demand_all_used()
 
 
-def test_a_jitted_function_is_traced_anew_for_a_tape_and_afterwards_draws_again():
+def test_a_jitted_function_is_traced_anew_for_recorded_draws_and_afterwards_draws_again():
     run = jax.jit(dropped)
     drawn = run(jnp.ones(3))
     for recorded in ([1.0, 1.0, 0.0], [0.0, 0.0, 1.0]):
-        with Tape({"drop": np.array(recorded)}).replay():
+        with RecordedDraws({"drop": np.array(recorded)}).replay():
             np.testing.assert_array_equal(run(jnp.ones(3)), recorded)
     np.testing.assert_array_equal(run(jnp.ones(3)), drawn)
 
 
 def test_what_does_not_fit_is_named():
-    tape = Tape({"encoder.drop": np.ones(3), "other": np.ones(2)})
-    with tape.replay():
+    recorded = RecordedDraws({"encoder.drop": np.ones(3), "other": np.ones(2)})
+    with recorded.replay():
         with pytest.raises(ValueError, match=r"no noise 'drop'; did you mean 'encoder\.drop'"):
             noise("drop", (3,))
         with pytest.raises(ValueError, match=r"shape \(2,\) in torch, and \(3,\) is asked for"):
@@ -50,4 +50,4 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(
         ValueError, match=r"torch drew 'encoder\.drop', 'other', but the JAX function never asked"
     ):
-        tape.demand_all_used()
+        recorded.demand_all_used()

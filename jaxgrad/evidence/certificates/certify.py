@@ -2,12 +2,12 @@
 
 Two functions built from + − × ÷ are equal iff they agree at a random point of a large finite field,
 up to probability degree/p (Schwartz 1980, Zippel 1979). `certify` traces both once, runs them
-together on residues modulo many primes (`jaxgrad.evidence.certificates.fields.fields`), and
+together in finite fields of many primes (`jaxgrad.evidence.certificates.fields.modular`), and
 compares. In such a field exp, log, roots and signs have counterparts with the same laws, so that
 most losses and their gradients are proved in the same way.
 
 What a certificate says. *confirmed*: f and g are the same function, where the reals have their
-usual laws and decimal constants mean the decimals they show; it speaks of points in general
+usual laws and decimal constants mean the decimals they show. It speaks of points in general
 position, so a·b/b equals a, and at kinks and ties, where derivatives are a convention, it says
 nothing. *refuted*: they are not. *undecided*: neither is known, for the reason given.
 
@@ -38,31 +38,15 @@ import numpy as np
 
 from jaxgrad.evidence.certificates.fields.identity import common_ratio
 from jaxgrad.evidence.certificates.fields.search import Search
-from jaxgrad.evidence.certificates.fields.values import (
-    CONSTANT,
-    EXP,
-    GATE,
-    MANY,
-    OPAQUE,
-    PIVOT,
-    STEP,
-)
-from jaxgrad.evidence.noise.witness import Observation, observe, same_domain
+from jaxgrad.evidence.certificates.reasons import doubt_of, some, why_unknown
+from jaxgrad.evidence.noise.witness import Observation, observe
 from jaxgrad.jaxprs.cost import ExhaustedError, Meter
+from jaxgrad.jaxprs.domain import DataDependentLoopError, UnsupportedError
 from jaxgrad.jaxprs.joint import Traced, trace
 from jaxgrad.jaxprs.user_calls import RefusedError, check_seed
-from jaxgrad.jaxprs.walker import SteeredLoopError, UnsupportedError
 from jaxgrad.reports.finding import Verdict
 
-_FAR_APART = "further apart in float64 at a random point than rounding explains"
-_MEANING = {
-    GATE: "comparisons",
-    STEP: "steps such as floor",
-    EXP: "exponentials",
-    OPAQUE: "functions that are not interpreted",
-    CONSTANT: "constants that are no simple rational",
-    PIVOT: "pivoting",
-}
+_FAR_APART = "different in float64 at a random point, by more than rounding"
 
 
 @dataclass(frozen=True)
@@ -163,14 +147,14 @@ def certify_within(
     traced = trace(f, g, example_args)
     try:
         result = _judged(Search(traced, seed, meter))
-    except SteeredLoopError as error:
+    except DataDependentLoopError as error:
         raise RefusedError(
             _looping(f, example_args), f"loops for a time that depends on the data: {error}"
         ) from None
     except ExhaustedError as error:
         result = _without_proof(traced, seed, str(error))
     except UnsupportedError as error:
-        result = _without_proof(traced, seed, f"{error}: no exact arithmetic for it")
+        result = _without_proof(traced, seed, f"no exact arithmetic: {error}")
     return replace(result, seconds=time.perf_counter() - start)
 
 
@@ -178,7 +162,7 @@ def _looping(f: Callable[..., Any], example_args: Sequence[Any]) -> str:
     """Return which of f and g it is whose loop depends on the data."""
     try:
         Search(trace(f, f, example_args), 0, Meter())
-    except SteeredLoopError:
+    except DataDependentLoopError:
         return "f"
     return "g"
 
@@ -190,7 +174,7 @@ def _judged(search: Search) -> Certificate:
         for i, _ in enumerate(search.steps()):
             if i == 0:
                 seen = observe(search.traced, search.seed)
-            if search.done or (seen is not None and _any(seen.differs)):
+            if search.done or (seen is not None and some(seen.differs)):
                 break
     except ExhaustedError as error:
         if not search.started:
@@ -205,7 +189,7 @@ def _judged(search: Search) -> Certificate:
 
 
 def _confirmation(search: Search, seen: Observation | None) -> Certificate:
-    doubt = _doubt(search, seen)
+    doubt = doubt_of(search, seen)
     if doubt:
         return Certificate(verdict=Verdict.UNDECIDED, reason=doubt)
     worst = max([-1000.0, *(float(e.max()) for e in search.error if e.size)])
@@ -216,9 +200,7 @@ def _confirmation(search: Search, seen: Observation | None) -> Certificate:
 
 
 def _difference(search: Search, seen: Observation | None) -> Certificate:
-    """Refute where exact arithmetic or float64 leaves no doubt; say why nothing is known
-    otherwise.
-    """
+    """Refute where exact arithmetic or float64 leaves no doubt; else say why nothing is known."""
     first = search.first
     unequal = [
         ~p & ~c.agree & c.defined for p, c in zip(search.proved, first.comparisons, strict=True)
@@ -229,80 +211,14 @@ def _difference(search: Search, seen: Observation | None) -> Certificate:
         exact = [p & v for p, v in zip(pure, seen.visible, strict=True)]
         clear = [d & ~p for d, p in zip(seen.differs, search.proved, strict=True)]
     wrong = [e | c for e, c in zip(exact, clear, strict=True)]
-    if _any(wrong):
+    if some(wrong):
         verdict, where = Verdict.REFUTED, wrong
-        reason = "different rational functions, by exact arithmetic" if _any(exact) else _FAR_APART
+        reason = "different rational functions, by exact arithmetic" if some(exact) else _FAR_APART
     else:
-        verdict, where, reason = Verdict.UNDECIDED, unequal, _why(search, pure)
+        verdict, where, reason = Verdict.UNDECIDED, unequal, why_unknown(search, pure)
     mismatches = _mismatches(search.traced, where, seen)
     return Certificate(
         verdict=verdict, mismatches=mismatches, ratio=common_ratio(first), reason=reason
-    )
-
-
-def _any(masks: Sequence[np.ndarray] | None) -> bool:
-    return any(m.any() for m in masks or ())
-
-
-def _doubt(search: Search, seen: Observation | None) -> str:
-    """Return why a proof is not believed: what was seen in floating point speaks against it."""
-    if seen is not None:
-        if _any(seen.differs):
-            return "equal in the field, yet far apart in float64 at a random point"
-        if not all(f.all() for f in seen.finite):
-            return "equal in the field, but not finite in float64 at any of the random points"
-        if _any(seen.undefined):
-            return (
-                "equal where both are defined, but one is not finite in float64 where the other is"
-            )
-    partial = any(c.partial for outcome in (search.first, search.last) for c in outcome.comparisons)
-    if partial and not same_domain(search.traced, search.seed):
-        return (
-            "equal where both are defined, but one may be undefined (a root or logarithm) "
-            "where the other is not"
-        )
-    return ""
-
-
-def _why(search: Search, pure: Sequence[np.ndarray]) -> str:
-    """Say why nothing is known."""
-    if _any(pure):
-        return (
-            "different rational functions in exact arithmetic, yet not visibly different in float64"
-        )
-    for p, c in zip(search.proved, search.last.comparisons, strict=True):
-        stuck = c.agree & ~p
-        if (stuck & ((c.taint & PIVOT) != 0)).any():
-            return "equal for one choice of pivots only"
-        if stuck.any():
-            many = (stuck & ((c.taint & MANY) != 0)).any()
-            coins = (
-                f"{'very many' if many else c.coins} coins (branches and signs of roots that "
-                f"draws decide)"
-            )
-            return (
-                f"equal in all draws, but these are too few: an entry depends on {coins}, f − g "
-                f"has degree up to "
-                f"{max(search.degrees)}, and functions are taken of many arguments; certify at "
-                f"smaller shapes"
-            )
-        if (~p & ~c.defined).any():
-            return (
-                "undefined (a division by zero, a negative number under a root or logarithm, "
-                "infinity) in most draws"
-            )
-    taint = 0
-    for outcome in (
-        search.first,
-        search.last,
-    ):  # what the first leaves undefined, another may tell apart
-        for p, c in zip(search.proved, outcome.comparisons, strict=True):
-            taint |= int(
-                np.bitwise_or.reduce(c.taint[~p & ~c.agree & c.defined], initial=np.uint64(0))
-            )
-    parts = [text for bit, text in _MEANING.items() if taint & int(bit)]
-    return "different in the field, which proves nothing of " + " or ".join(
-        parts or ["roots, whose signs it chooses"]
     )
 
 
@@ -324,7 +240,7 @@ def _mismatches(
 def _without_proof(traced: Traced, seed: int, reason: str) -> Certificate:
     """Judge by float64 alone, which can refute."""
     seen = observe(traced, seed)
-    if seen is None or not _any(seen.differs):
+    if seen is None or not some(seen.differs):
         return Certificate(verdict=Verdict.UNDECIDED, reason=reason)
     return Certificate(
         verdict=Verdict.REFUTED,

@@ -1,19 +1,20 @@
-"""Exact expectations as weighted sums: E f(M) = Σ_i w_i f(M_i) for every f of a class, with a few
-masks M_i.
+"""Exact expectations as weighted sums over masks: E f(M) = Σ_i w_i f(M_i) for a class of f.
 
 Only values of f are used, no derivatives, so neither a wrong differentiation rule nor
 `stop_gradient` inside f can bend the result; and the weights are polynomials in the mask's
 probabilities, so that it differentiates in them. The classes:
 
-    enumeration   every f. M_i are all masks, w_i their probabilities.
-    rows          f a sum over rows of functions of one row. The rows are alike, so M_i repeats the i-th ROW that the
-                  distribution can give, in all rows, and w_i is that row's probability.
-    coins         f of degree d in entries that hang on independent numbers t_k. The Taylor terms about the mean that hold
-                  some t_k − E t_k once vanish, so that at most q = ⌊d/2⌋ numbers leave their mean
-                  together. With q = 1, E f = f(μ) + Σ_k (v_k ∂_k²f/2 + κ_k ∂_k³f/6), v_k and κ_k
-                  the second and third central moment of t_k; and E f = Σ_{|T| ≤ q} ∏_{k∈T} (E_k −
-                  δ_k) f always, where E_k averages over t_k and δ_k sets it to its mean.
-    moments       f of degree 2, any mask: E f = f(μ) + ½ Σ_j D²f(μ)[e_j, C_j] with C the covariance of a row.
+    enumeration  every f. M_i are all masks, w_i their probabilities.
+    rows         f a sum over rows of functions of one row. The rows are alike, so M_i repeats the
+                 i-th ROW of the support in all rows, and w_i is that row's probability.
+    coins        f of degree d in entries that depend on independent numbers t_k. The Taylor terms
+                 about the mean that hold some t_k − E t_k once vanish, so that at most q = ⌊d/2⌋
+                 numbers leave their mean together. With q = 1, E f = f(μ) + Σ_k (v_k ∂_k²f/2 +
+                 κ_k ∂_k³f/6), v_k and κ_k the second and third central moment of t_k; and always
+                 E f = Σ_{|T| ≤ q} ∏_{k∈T} (E_k − δ_k) f, where E_k averages over t_k and δ_k sets
+                 it to its mean.
+    moments      f of degree 2, any mask: E f = f(μ) + ½ Σ_j D²f(μ)[e_j, C_j] with C the covariance
+                 of a row.
 
 Derivatives of a polynomial are differences of its values, at any step L: L²∂²f = f(μ+L) − 2f(μ) +
 f(μ−L), exactly. The step is a power of 2 near half the root of how many there are; then all weights
@@ -21,11 +22,9 @@ together are of the order 1, and nothing cancels.
 
 `enumeration`, `rows` and `coins` do not use the mean and the second moment that a mask states, on
 which closed forms are built: they are independent evidence of a closed form, and `moments` is
-evidence of it given these.
-
-Where f is a sum over rows, `coins` and `moments` move all rows at once, so that the number of masks
-does not depend on the number of rows; otherwise they move one row (of `moments`) or one number (of
-`coins`) at a time.
+evidence of it given these. Where f is a sum over rows, `coins` and `moments` move all rows at once,
+so that the number of masks does not depend on the number of rows; otherwise they move one row (of
+`moments`) or one number (of `coins`) at a time.
 
 Source for `coins`: the anchored decomposition, F. Kuo et al., *Math. Comp.* 79 (2010) 953–966, with
 the mean as anchor.
@@ -96,8 +95,7 @@ def moments_count(shape: Sequence[int], separable: bool) -> int:
 
 
 def moments(mask: Mask, shape: Sequence[int], separable: bool) -> Rule:
-    """Return masks that find the expectation of a quadratic function from the mean and the
-    covariance of a row.
+    """Return masks for a quadratic function, from the mean and the covariance of a row.
 
     D²f[u, v] = ¼ (D²f[u+v, u+v] − D²f[u−v, u−v]) with u = e_j/2 and v = 2C_j, which are of one size
     where C_jj is that of a coin.
@@ -136,8 +134,7 @@ def coins_count(factors: Factors, shape: Sequence[int], degree: int, separable: 
 
 
 def coins(factors: Factors, shape: Sequence[int], degree: int, separable: bool) -> Rule:
-    """Return masks that find the expectation of a polynomial of degree 2 or more in independent
-    numbers.
+    """Return masks for a polynomial of degree 2 or more in independent numbers.
 
     >>> from jaxgrad.masks import Bernoulli
     >>> coins(Bernoulli(0.5).factors(3, 2), (5, 3), degree=2, separable=True).weights.shape
@@ -150,9 +147,7 @@ def coins(factors: Factors, shape: Sequence[int], degree: int, separable: bool) 
 
 
 def _one_by_one(factors: Factors, shape: Sequence[int], degree: int, count: int) -> Rule:
-    """Return the rule for q = 1: steps ±L, and ±2L for the third derivative, of one number at a
-    time.
-    """
+    """Return the rule for q = 1: steps ±L, and ±2L for the third derivative, of one number."""
     members, values, weights = factors
     size, center = len(members), jnp.sum(weights * values, axis=1)
     mean = center[np.argmax(members, axis=0)]
@@ -181,8 +176,7 @@ def _one_by_one(factors: Factors, shape: Sequence[int], degree: int, count: int)
 
 
 def _together(factors: Factors, shape: Sequence[int], together: int, count: int) -> Rule:
-    """Return the rule for any q: the numbers of a set T are moved to their places, and the others
-    stay at their mean.
+    """Return the rule for any q: numbers of a set T take their values, others their mean.
 
     Such a mask has the weight Σ_{i ≤ q−|T|} (−1)^i C(N−|T|, i) ∏_{k∈T} w_k: of N numbers, i more
     could be in a larger set.

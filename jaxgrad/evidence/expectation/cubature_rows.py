@@ -1,5 +1,4 @@
-"""Exact expectations of polynomials in which rows of the mask meet, from the few rows that a
-distribution can give.
+"""Exact expectations of polynomials in which rows of the mask meet, from a row's support.
 
 Rows are independent, so what `jaxgrad.evidence.expectation.cubature` says of coins holds of them:
 for f of degree d,
@@ -35,8 +34,7 @@ def row_sets_count(count: int, rows: int, together: int) -> int:
 
 
 def row_sets(mask: Mask, shape: Sequence[int], together: int) -> Rule:
-    """Return masks in which up to `together` rows are one that the distribution gives, and the
-    others the mean.
+    """Return masks in which at most `together` rows come from the support, the others the mean.
 
     >>> from jaxgrad.masks import Spans
     >>> row_sets(Spans(2), (3, 6), together=1).weights.shape

@@ -28,7 +28,7 @@ from jaxgrad.evidence.expectation.plans import (
 from jaxgrad.evidence.expectation.same_program import same
 from jaxgrad.jaxprs.user_calls import named, refuse
 from jaxgrad.masks import Mask
-from jaxgrad.masks.rows import check_shape, is_known
+from jaxgrad.masks.distribution import check_shape, is_known
 
 FEW = 2**8
 """So many masks are enumerated without looking for a shorter way."""

@@ -19,11 +19,13 @@ from jax.extend import core
 from jaxgrad.evidence.expectation import cubature
 from jaxgrad.evidence.expectation.cubature import Rule
 from jaxgrad.evidence.expectation.cubature_rows import row_sets, row_sets_count
-from jaxgrad.jaxprs.degrees import Degree, _Degrees
+from jaxgrad.jaxprs.degree_bounds import Degree
+from jaxgrad.jaxprs.degrees import _Degrees
+from jaxgrad.jaxprs.domain import UnsupportedError, describe
 from jaxgrad.jaxprs.primitives import dtype_of, shape_of
 from jaxgrad.jaxprs.separability import dependence
 from jaxgrad.jaxprs.versions import jaxprs_in_params
-from jaxgrad.jaxprs.walker import UnsupportedError, describe, walk
+from jaxgrad.jaxprs.walker import walk
 from jaxgrad.masks import SUPPORT_LIMIT, Mask
 
 MOST = 2**20
@@ -180,8 +182,7 @@ def jaxpr_bytes(jaxpr: core.Jaxpr) -> int:
 
 
 def plans(mask: Mask, shape: Sequence[int], found: Callable[[], Structure]) -> Iterator[Plan | str]:
-    """Yield the ways to the exact expectation, in the order of METHODS, or the reason why one does
-    not exist.
+    """Yield every way there is to an exact expectation, and a reason in place of each other one.
 
     Args:
         mask: the distribution.

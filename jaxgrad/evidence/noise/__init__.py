@@ -1,1 +1,1 @@
-"""How far rounding may move a number."""
+"""How far rounding may move a number: rounding bounds, random rounding, low-precision constants."""

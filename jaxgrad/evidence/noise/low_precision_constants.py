@@ -1,4 +1,4 @@
-"""Constants of a narrow type, float32 and below, and what their rounding does to a claim.
+"""Low-precision constants, float32 and below, and what their rounding does to a claim.
 
 Data that a function closes over are numbers of their type, exact as they stand. But what was
 computed of them beforehand, in that type, is rounded: a Gram matrix beside the data, rows that sum
@@ -21,8 +21,9 @@ from jax.extend import core
 from jaxgrad.evidence.noise.rounding import GAP
 from jaxgrad.evidence.problem import Problem, labelled
 from jaxgrad.jaxprs.hashing import scramble
+from jaxgrad.jaxprs.programs import constants, has_rule
 from jaxgrad.jaxprs.rationals import is_single, rational, surd
-from jaxgrad.jaxprs.traced import Traceable, constants, has_rule
+from jaxgrad.jaxprs.traced import Traceable
 from jaxgrad.jaxprs.versions import opened, replaced
 from jaxgrad.runtime.compiled import evaluated
 from jaxgrad.runtime.options import check_options
@@ -55,8 +56,7 @@ _SIMPLE = 9
 
 
 def constant_unit(*programs: core.ClosedJaxpr) -> float:
-    """Return the unit roundoff of the narrowest floating type in which constants of programs were
-    computed, as far as they show it.
+    """Return the unit roundoff of the lowest precision in which constants were computed.
 
     A constant shows its type where it has that type, and more digits than a few; a number shows
     that it was one of a narrow type.
@@ -104,28 +104,25 @@ def _fits(value: float, bits: int) -> bool:
 
 
 def _has_few_bits(values: np.ndarray, unit: float) -> np.ndarray:
-    """Say which numbers have so few bits that they were hardly rounded to a type of this unit
-    roundoff; what is not finite has none.
-    """
+    """Say which numbers have so few bits that they were hardly rounded; NaN and ∞ count too."""
     significands = np.frexp(values)[0] * 2.0 ** (_BITS if unit <= _SINGLE else _FEW_BITS)
     return ~np.isfinite(significands) | (significands == np.round(significands))
 
 
 def _is_written(value: float, unit: float) -> bool:
-    """Say whether a number of float64 is one that people write down, as 50 and 0.04 are, rather
-    than one that was computed.
-    """
+    """Say whether a float64 is one that people write, as 50 and 0.04, and not a computed one."""
     if value.is_integer() and abs(value) < max(_COUNTS, 2.0**-_WHOLE / unit):
         return True
     fraction, meant = rational(value)
     simple = meant and abs(fraction.numerator * fraction.denominator) < 2.0**_SIMPLE / np.sqrt(unit)
-    narrow = any(_fits(value, bits) for bits in _HALVES) if unit > _SINGLE else is_single(value)
-    return not narrow and (simple or surd(value) is not None)
+    low_precision = (
+        any(_fits(value, bits) for bits in _HALVES) if unit > _SINGLE else is_single(value)
+    )
+    return not low_precision and (simple or surd(value) is not None)
 
 
 def moved(constant: Any, unit: float, number: int) -> Any:
-    """Return a constant with its numbers moved by one unit in the last place, one way or the other
-    by what they are.
+    """Return a constant whose numbers move by one unit in the last place, up or down by a hash.
 
     >>> moved(np.float32([0.1, 0.5, -0.2]), 2.0**-23, 1) - np.float32([0.1, 0.5, -0.2])
     array([ 7.4505806e-09,  0.0000000e+00, -1.4901161e-08], dtype=float32)
@@ -149,13 +146,13 @@ def moved(constant: Any, unit: float, number: int) -> Any:
     return np.where(still, values, values + np.where(still, 0.0, steps)).astype(dtype)
 
 
-def shaken(program: core.ClosedJaxpr, unit: float) -> list[core.ClosedJaxpr]:
+def with_moved_constants(program: core.ClosedJaxpr, unit: float) -> list[core.ClosedJaxpr]:
     """Return a program with its constants moved by one unit in their last place, in RUNS ways."""
-    return [_Shaking(unit, number).of(program) for number in range(1, RUNS + 1)]
+    return [_MovedConstants(unit, number).of(program) for number in range(1, RUNS + 1)]
 
 
 @dataclass(frozen=True, eq=False)
-class _Shaken(Traceable):
+class _WithMovedConstants(Traceable):
     """A function whose constants are moved; it is not traced anew."""
 
     function: Traceable
@@ -165,20 +162,20 @@ class _Shaken(Traceable):
     def program(self, *args: Any, **named: Any) -> tuple[core.ClosedJaxpr, Any]:
         """Return the program for such arguments, and its result with shapes in place of arrays."""
         closed, shape = self.function.program(*args, **named)
-        return (_Shaking(self.unit, self.number).of(closed) if self.number else closed), shape
+        return (
+            _MovedConstants(self.unit, self.number).of(closed) if self.number else closed
+        ), shape
 
 
 @dataclass(frozen=True)
-class _Shaking:
+class _MovedConstants:
     """One of several ways to move constants by a unit roundoff."""
 
     unit: float
     number: int
 
     def of(self, part: Any) -> Any:
-        """Return a program, or whatever else an equation has as a parameter, with its constants
-        moved.
-        """
+        """Return a program, or any parameter of an equation, with its constants moved."""
         if type(part) in (tuple, list):
             return type(part)(map(self.of, part))
         if not isinstance(part, (core.Jaxpr, core.ClosedJaxpr)):
@@ -213,8 +210,9 @@ class _Shaking:
 
 
 def explained(moved: Sequence[np.ndarray], plain: np.ndarray, unit: float) -> np.ndarray:
-    """Return how large a difference the rounding of constants explains, entry by entry, which is
-    `plain` and `moved` with them.
+    """Return how large a difference the rounding of constants explains, entry by entry.
+
+    The difference is `plain`, and `moved` in runs with moved constants.
     """
     if not len(moved) or not plain.size:
         return np.zeros(plain.shape)
@@ -227,8 +225,7 @@ def explained(moved: Sequence[np.ndarray], plain: np.ndarray, unit: float) -> np
 def explained_by_constants(
     problem: Problem, sizes: Mapping[str, int], loss: Traceable, draw: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Return what difference of closed form and gradient the rounding of narrow constants explains,
-    {label: array}; 0 without such.
+    """Return {label: how far constants' rounding may set closed form and gradient apart}.
 
     Args:
         problem: the claim.
@@ -242,7 +239,9 @@ def explained_by_constants(
     if unit <= DOUBLE:
         return {label: np.zeros(array.shape) for label, array in labelled(shape).items()}
     runs = [
-        _difference(problem, _Shaken(claimed, unit, n), _Shaken(loss, unit, n), draw)
+        _difference(
+            problem, _WithMovedConstants(claimed, unit, n), _WithMovedConstants(loss, unit, n), draw
+        )
         for n in range(RUNS + 1)
     ]
     return {

@@ -1,11 +1,10 @@
-"""Random rounding: a program run with every intermediate value moved by about one unit in the last
-place.
+"""Random rounding: a program run with every intermediate value moved by one unit roundoff.
 
 What floating point does to a result is estimated by doing more of it (Monte Carlo arithmetic:
-Parker 1997): each arithmetic operation's result v becomes v·(1 + u·s), with signs s that differ
-from entry to entry and from run to run, and the result's movement over some runs is its rounding
-error to first order. Unlike noise on the inputs it also sees what floating point absorbs alike
-every time, as in (x + 1e8) − 1e8. Operations that only move or choose values add nothing.
+Parker 1997). Each arithmetic operation's result v becomes v·(1 + u·s), with signs s that differ
+from entry to entry and from run to run. The result's movement over some runs is its rounding error
+to first order. Unlike noise on the inputs it also sees what floating point absorbs alike every
+time, as in (x + 1e8) − 1e8. Operations that only move or choose values add nothing.
 
 Most programs run in numpy, which costs less than compiling them. One that numpy would take long
 for, or that has operations which are only JAX's, is compiled; there a loop is one operation.
@@ -22,7 +21,8 @@ from jax.extend import core
 
 from jaxgrad.jaxprs.cost import estimate
 from jaxgrad.jaxprs.numpy_run import EXACT, floating
-from jaxgrad.jaxprs.traced import CALLS, Traceable, TracedOnce
+from jaxgrad.jaxprs.programs import CALLS
+from jaxgrad.jaxprs.traced import Traceable, TracedOnce
 from jaxgrad.jaxprs.versions import bound
 from jaxgrad.runtime.compiled import Program
 
@@ -38,14 +38,13 @@ second. Long runs are fewer.
 """
 
 
-def jittered(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
-    """Return ``(run, *args) -> result``, where run 0 is the function itself and others are rounded
-    at random.
+def randomly_rounded(function: Callable[..., Any], unit: float) -> Callable[..., Any]:
+    """Return ``(run, *args) -> result``: run 0 is the function, others are rounded at random.
 
     >>> lost = lambda x: (x + 1e8) - 1e8
     >>> from jaxgrad.jaxprs.versions import enable_x64
     >>> with enable_x64(True):
-    ...     runs = [float(jittered(lost, 2.0**-52)(run, 0.3)) for run in range(3)]
+    ...     runs = [float(randomly_rounded(lost, 2.0**-52)(run, 0.3)) for run in range(3)]
     >>> max(runs) - min(runs) > 1e-8
     True
     """
@@ -68,8 +67,7 @@ def movement(
     options: dict[str, Any] | None = None,
     runs: int = RUNS,
 ) -> Any:
-    """Return how far each entry of a function's result moves over some runs of random rounding, as
-    numpy arrays.
+    """Return how far each entry of a function's result moves under random rounding, in numpy.
 
     Where it is compiled, FEW_RUNS are done at once, and `runs` is a multiple of that.
     """
@@ -78,7 +76,8 @@ def movement(
     if found is not None:
         return found
     program = Program(
-        lambda numbers, args: jax.vmap(lambda k: jittered(traced, unit)(k, *args))(numbers), options
+        lambda numbers, args: jax.vmap(lambda k: randomly_rounded(traced, unit)(k, *args))(numbers),
+        options,
     )
     several = [
         program(np.append(0, few).astype(np.int32), args)
@@ -101,7 +100,7 @@ def movement_in_numpy(traced: Traceable, unit: float, *args: Any, runs: int = RU
         return None
     rng = np.random.default_rng(0)
 
-    def shaken(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
+    def rounded(eqn: core.JaxprEqn, value: np.ndarray) -> np.ndarray:
         if eqn.primitive.name in EXACT:
             return value
         return value * np.where(rng.random(value.shape) < 0.5, 1 - unit, 1 + unit).astype(
@@ -110,7 +109,7 @@ def movement_in_numpy(traced: Traceable, unit: float, *args: Any, runs: int = RU
 
     moves = [np.zeros(leaf.shape) for leaf in plain]
     for _ in range(min(runs, max(FEW_RUNS, int(FEW_RUNS * _LONGEST / max(work, 1))))):
-        run = floating(closed, jax.tree.leaves(args), shaken)
+        run = floating(closed, jax.tree.leaves(args), rounded)
         if run is None:
             return None
         moves = _further(moves, plain, run)
@@ -120,9 +119,7 @@ def movement_in_numpy(traced: Traceable, unit: float, *args: Any, runs: int = RU
 def _further(
     moves: Sequence[np.ndarray], plain: Sequence[np.ndarray], run: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Return how far each entry is from that of the plain run, in this run or in those before
-    it.
-    """
+    """Return how far each entry is from the plain run, in this run or in those before it."""
     return [np.maximum(*pair) for pair in zip(moves, map(_move, plain, run), strict=True)]
 
 
@@ -150,15 +147,13 @@ def _evaluate(
             outputs = bound(eqn, values)
             outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
             if name not in EXACT:
-                outputs = [_shake(out, number, unit, count) for out in outputs]
+                outputs = [_rounded(out, number, unit, count) for out in outputs]
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [v.val if isinstance(v, core.Literal) else env[v] for v in jaxpr.outvars]
 
 
-def _shake(value: Any, number: Any, unit: float, count: list[int]) -> Any:
-    """Multiply by 1 ± unit; the signs are the bits of a multiplicative hash of run, operation and
-    position.
-    """
+def _rounded(value: Any, number: Any, unit: float, count: list[int]) -> Any:
+    """Multiply by 1 ± unit; the signs are a hash of run, operation and position."""
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         return value
     count[0] += 1

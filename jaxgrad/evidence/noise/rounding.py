@@ -33,9 +33,7 @@ COPIES = 4
 
 
 class Comparison(NamedTuple):
-    """The comparison of two arrays, entry by entry: their difference, what rounding allows, and the
-    larger magnitude.
-    """
+    """Two arrays compared: their difference, what rounding allows, and the larger magnitude."""
 
     error: np.ndarray
     bound: np.ndarray
@@ -57,9 +55,7 @@ class Comparison(NamedTuple):
 
     @property
     def worst(self) -> tuple[int, ...]:
-        """Index of the largest error: of those that disagree; where none does, of those that do not
-        agree; else of all.
-        """
+        """Index of the largest error: of those that disagree, else do not agree, else of all."""
         return largest(self.error, self.disagrees, ~self.agrees)
 
     @property
@@ -69,8 +65,7 @@ class Comparison(NamedTuple):
 
 
 def largest(error: np.ndarray, *among: np.ndarray) -> tuple[int, ...]:
-    """Return the index of the largest error, of the first of these choices of entries that is not
-    empty, else of all.
+    """Return the index of the largest error among the first choice of entries that is not empty.
 
     >>> error = np.array([3.0, 1.0, 2.0])
     >>> largest(error), largest(error, error > 5, error < 3)
@@ -83,8 +78,7 @@ def largest(error: np.ndarray, *among: np.ndarray) -> tuple[int, ...]:
 
 
 def roughly_equal(array: np.ndarray, other: np.ndarray, part: float = 1e-6) -> bool:
-    """Say whether two arrays are finite, and no further apart than a part of the entry and of the
-    largest one.
+    """Say whether arrays are finite and apart by at most a part of the entry and the largest.
 
     >>> (
     ...     roughly_equal(np.array([1.0, 1e-9]), np.array([1.0, 0.0])),
@@ -99,8 +93,9 @@ def roughly_equal(array: np.ndarray, other: np.ndarray, part: float = 1e-6) -> b
 
 
 def noisy_copies(inputs: Any, unit: float, seed: int, still: Collection[str] = ()) -> Any:
-    """Stack a draw with COPIES copies of it, each real entry multiplied by 1 + r·unit with r in −2
-    … 2, but for the inputs `still`.
+    """Stack a draw with COPIES noisy copies, each real entry times 1 + r·unit, r in −2 … 2.
+
+    The inputs `still` are copied as they are.
     """
     rng = np.random.default_rng(seed)
 
@@ -146,9 +141,7 @@ def widen(
     moves: list[np.ndarray],
     unit: float,
 ) -> Comparison:
-    """Widen the bounds by the move between float32 (`single`) and float64 (`double`), and by
-    `moves` under random rounding.
-    """
+    """Widen the bounds by the move between float32 and float64 and by that of random rounding."""
     ratio = unit / float(np.finfo(np.float32).eps)
     with np.errstate(invalid="ignore", over="ignore"):
         move = [

@@ -1,9 +1,9 @@
-"""What two functions do in floating point at random points: the witness that no certificate may
-contradict.
+"""What two functions do in floating point at random points: a witness beside every proof.
 
-What rounding explains is told by random rounding (`jaxgrad.evidence.noise.random_rounding`): how
-far a result moves when every input and every intermediate value is moved by a few units in the last
-place of its type. So (x + 1e20) − 1e20 is not taken for 0.
+No certificate may contradict it. What rounding explains is told by random rounding
+(`jaxgrad.evidence.noise.random_rounding`): how far a result moves when every input and every
+intermediate value is moved by a few units in the last place of its type. So (x + 1e20) − 1e20 is
+not taken for 0.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.evidence.noise.low_precision_constants import DOUBLE, constant_unit, explained, shaken
+from jaxgrad.evidence.noise.low_precision_constants import (
+    DOUBLE,
+    constant_unit,
+    explained,
+    with_moved_constants,
+)
 from jaxgrad.evidence.noise.rounding import GAP
 from jaxgrad.jaxprs.cost import estimate, size
 from jaxgrad.jaxprs.joint import Traced
@@ -68,9 +73,7 @@ class Observation:
     """
 
     def __init__(self, traced: Traced, seed: int, points: Sequence[_Point]) -> None:
-        """Look at f and g at some points; how far rounding moves them is measured only where that
-        matters.
-        """
+        """Look at f and g at some points; measure their rounding only where that matters."""
         self._traced, self._seed, self._points = traced, seed, points
         self._noises: dict[int, list[_Noise]] = {}
         self.values = tuple(points[0].pairs)
@@ -106,15 +109,13 @@ class Observation:
                     self._noises[i] = [
                         _Noise(*(np.full(shape, np.inf),) * 2) for shape in self._traced.shapes
                     ]
-            for mask, (f, g), wobble in zip(found, point.pairs, self._noises[i], strict=True):
-                mask |= _apart(f, g, wobble)[which]
+            for mask, (f, g), noise_of in zip(found, point.pairs, self._noises[i], strict=True):
+                mask |= _apart(f, g, noise_of)[which]
         return tuple(found)
 
 
 def observe(traced: Traced, seed: int) -> Observation | None:
-    """Evaluate f and g in float64 at random points to see how they differ; None where that is not
-    possible.
-    """
+    """Evaluate f and g in float64 at random points; None where that is not possible."""
     if size(traced.program.jaxpr) > _LARGEST or estimate(traced.program.jaxpr, 1) > _LONGEST:
         return None
     rng = np.random.default_rng([seed, 1])
@@ -129,8 +130,7 @@ def observe(traced: Traced, seed: int) -> Observation | None:
 
 
 def same_domain(traced: Traced, seed: int) -> bool:
-    """Say whether at many random points of all sizes f and g are undefined together or not at all,
-    and equal where defined.
+    """Say whether f and g are undefined together at many random points, and equal elsewhere.
 
     Large points at which something overflows tell nothing.
     """
@@ -146,8 +146,8 @@ def same_domain(traced: Traced, seed: int) -> bool:
             if any(_apart(f, g)[0].any() for f, g in pairs):
                 noise = _noise(traced, inputs, pairs, rng)
                 if any(
-                    _apart(f, g, wobble)[0].any()
-                    for (f, g), wobble in zip(pairs, noise, strict=True)
+                    _apart(f, g, noise_of)[0].any()
+                    for (f, g), noise_of in zip(pairs, noise, strict=True)
                 ):
                     return False
         except FAILURES:
@@ -179,9 +179,7 @@ def _real(x: Any) -> np.ndarray:
 
 
 class _Noise(NamedTuple):
-    """How far f and g together move under random rounding, and how far apart the rounding of narrow
-    constants may set them.
-    """
+    """How far f and g move under random rounding, and how far constants may set them apart."""
 
     move: np.ndarray
     constants: np.ndarray
@@ -215,7 +213,7 @@ def _noise(
         return np.where(np.isfinite(moves), moves, 0).max(0)
 
     unit = constant_unit(traced.program)
-    others = shaken(traced.program, unit) if unit > DOUBLE else []
+    others = with_moved_constants(traced.program, unit) if unit > DOUBLE else []
     with np.errstate(all="ignore"):
         gaps = [[f - g for f, g in _evaluate(program, inputs, Floats())] for program in others]
         constants = [

@@ -42,9 +42,7 @@ BATCH_BYTES = 2**25
 
 
 class Slope(NamedTuple):
-    """Derivatives along some coordinates, of shape (coordinates, *shape of f), each with its error
-    estimate.
-    """
+    """Derivatives with error estimates, of shape (coordinates, *shape of f)."""
 
     central: np.ndarray
     central_error: np.ndarray
@@ -53,26 +51,20 @@ class Slope(NamedTuple):
     side_error: np.ndarray
 
     def blur(self, rounding: np.ndarray, step: float) -> "Slope":
-        """Widen the error estimates by a rounding error of the value over the smallest steps
-        used.
-        """
+        """Widen the error estimates by a rounding error of the value over the smallest steps."""
         more = 4 * rounding / step
         return self._replace(
             central_error=self.central_error + more, side_error=self.side_error + 2 * more
         )
 
     def coarser(self, rounding: float) -> "Slope":
-        """Widen the error estimates by what rounding does to the derivatives that they are compared
-        with.
-        """
+        """Widen the error estimates by the rounding of what the derivatives are compared with."""
         return self._replace(
             central_error=self.central_error + rounding, side_error=self.side_error + rounding
         )
 
     def without(self, unseen: np.ndarray) -> "Slope":
-        """Give up some derivatives: a loss may vary over less than the finest step, and its values
-        not show it.
-        """
+        """Give up some derivatives: the loss may vary over less than the finest step."""
         return self._replace(central_error=np.where(unseen, np.inf, self.central_error))
 
     @property
@@ -82,9 +74,7 @@ class Slope(NamedTuple):
 
 
 class Prober:
-    """The value of a function of all inputs, along coordinates and directions of some of them;
-    compiled once a shape.
-    """
+    """A function's value along coordinates and directions of some inputs, compiled once a shape."""
 
     def __init__(self, function: Callable[[dict[str, Tree]], Any], wrt: tuple[str, ...]) -> None:
         """Set up; nothing is compiled yet."""
@@ -95,9 +85,7 @@ class Prober:
     def _along(
         self, moving: Any, fixed: Any, index: np.ndarray, steps: np.ndarray, directions: np.ndarray
     ) -> np.ndarray:
-        """Evaluate after each step along its coordinate or direction, a bounded number of points at
-        a time.
-        """
+        """Evaluate after each step along its coordinate or direction, in batches."""
         leaves, tree = jax.tree.flatten(moving)
         leaves = [np.asarray(leaf) for leaf in leaves]
         flat, ends = (
@@ -134,8 +122,9 @@ class Prober:
         unit: float,
         seed: int = 0,
     ) -> Slope:
-        """Differentiate along coordinates `index` of the flattened `wrt`; a negative one, −1 − i,
-        means `directions[i]`.
+        """Differentiate along coordinates `index` of the flattened `wrt`.
+
+        A negative index, −1 − i, means `directions[i]`.
         """
         moving = {name: inputs[name] for name in self.wrt}
         fixed = {name: x for name, x in inputs.items() if name not in self.wrt}
@@ -164,8 +153,9 @@ class Prober:
 
 
 def step_scales(moving: Any) -> np.ndarray:
-    """Return the size of a step in each coordinate: within a quarter of the entry, or of the
-    array's size where that is 0.
+    """Return the size of a step in each coordinate.
+
+    It is at most a quarter of the entry, or of the array's size where the entry is 0.
 
     Where the entries differ by far less than they are large, it is what they differ by that a loss
     will feel.
@@ -206,9 +196,7 @@ def _extrapolate(
 
 
 def _resolved(change: np.ndarray, rounding: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Say for each four steps in a row (axis 1) whether the loss is smooth on their scale, as far
-    as its change at them tells.
-    """
+    """Say for each four steps in a row (axis 1) whether the loss is smooth on their scale."""
     shrinks = change[:, 1:] <= np.maximum(change[:, :-1] / SHRINKS, NOISE * rounding)
     drowned = (rounding > DROWNED * change.max(axis=1)) & (rounding > INEXACT * size)
     return shrinks[:, :-2] & shrinks[:, 1:-1] & shrinks[:, 2:] & ~drowned[:, None]
@@ -222,9 +210,7 @@ def _richardson(
     growth: float,
     resolved: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Extrapolate quotients whose error series falls by `ratio`, then `ratio·growth`, from step to
-    step (axis 1).
-    """
+    """Extrapolate quotients whose error falls by `ratio`, then `ratio·growth`, a step (axis 1)."""
     first = quotient[:, 1:] + (quotient[:, 1:] - quotient[:, :-1]) / (ratio - 1)
     second = first[:, 1:] + (first[:, 1:] - first[:, :-1]) / (ratio * growth - 1)
     error = (

@@ -23,7 +23,7 @@ from jaxgrad.evidence.sampling.processes import agree
 from jaxgrad.evidence.sampling.progress import Pace, shown
 from jaxgrad.jaxprs.user_calls import check_arguments, named, refuse_traced, returning
 from jaxgrad.masks import Mask
-from jaxgrad.masks.rows import check_key, check_shape
+from jaxgrad.masks.distribution import check_key, check_shape
 
 Tell = Callable[[float, str], None]
 

@@ -26,7 +26,8 @@ from jaxgrad.evidence.sampling.rare_events import BATCH as PILOT
 from jaxgrad.evidence.sampling.rare_events import Rarities, rarities
 from jaxgrad.evidence.sampling.sequential import FIRST_LOOK, Limits, Sequence
 from jaxgrad.jaxprs.precision import in_precision
-from jaxgrad.jaxprs.traced import TracedOnce, reached
+from jaxgrad.jaxprs.programs import reached
+from jaxgrad.jaxprs.traced import TracedOnce
 from jaxgrad.masks.threefry import key_of
 from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.runtime.compiled import Program, at_once

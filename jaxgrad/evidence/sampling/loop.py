@@ -23,7 +23,8 @@ from jaxgrad.evidence.sampling.checkpoints import fingerprint, program
 from jaxgrad.evidence.sampling.devices import devices, gathered, shares
 from jaxgrad.evidence.sampling.rewriting.association import associated
 from jaxgrad.evidence.sampling.rewriting.products import are_narrow, steady
-from jaxgrad.jaxprs.traced import TracedOnce, equations
+from jaxgrad.jaxprs.programs import equations
+from jaxgrad.jaxprs.traced import TracedOnce
 from jaxgrad.jaxprs.user_calls import holds_keys, refuse
 from jaxgrad.masks import Mask
 from jaxgrad.runtime.compiled import executable, placed

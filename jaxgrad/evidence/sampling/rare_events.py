@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from jaxgrad.masks import Mask
-from jaxgrad.masks.rows import Factors
+from jaxgrad.masks.distribution import Factors
 from jaxgrad.runtime.compiled import at_once
 
 BATCH = 8

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxgrad.jaxprs.capture import bind
-from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
+from jaxgrad.jaxprs.taps import bind
+from jaxgrad.parity.rewriting.module_block import Attempt, ModuleBlock, at
 
 
-def bounds(scene: Scene) -> Iterator[Attempt]:
+def bounds(case: ModuleBlock) -> Iterator[Attempt]:
     """At a bound, the derivative of max, min and clip that torch takes: 1, or 0."""
-    found = list(scene.each("max", "min", "clip"))
+    found = list(case.each("max", "min", "clip"))
     for slope in (1.0, 0.0):
         words = f"a derivative of {slope:g} where the bound is met"
         if len(found) > 1:
@@ -42,18 +42,18 @@ def _one_sided(
     return run
 
 
-def absolutes(scene: Scene) -> Iterator[Attempt]:
+def absolutes(case: ModuleBlock) -> Iterator[Attempt]:
     """The derivative of abs at 0 is 0."""
-    for i, eqn in scene.each("abs"):
+    for i, eqn in case.each("abs"):
         yield Attempt(
             {i: lambda eqn, xs: [xs[0] * jax.lax.stop_gradient(jnp.sign(xs[0]))]},
             f"abs'(0) = 0{at(eqn)} restores parity",
         )
 
 
-def maxima(scene: Scene) -> Iterator[Attempt]:
+def maxima(case: ModuleBlock) -> Iterator[Attempt]:
     """Ties of a maximum: the derivative goes to the first entry, or to the last."""
-    for i, eqn in scene.each("reduce_max", "reduce_min"):
+    for i, eqn in case.each("reduce_max", "reduce_min"):
         for which in ("first", "last"):
             text = f"the whole derivative to the {which} of equal entries{at(eqn)} restores parity"
             yield Attempt({i: _single(which)}, text)
@@ -79,9 +79,9 @@ _OTHER = {
 }
 
 
-def comparisons(scene: Scene) -> Iterator[Attempt]:
+def comparisons(case: ModuleBlock) -> Iterator[Attempt]:
     """A comparison that counts equality, or does not."""
-    found = list(scene.each(*_OTHER))
+    found = list(case.each(*_OTHER))
     every = {i: _other(eqn)[0] for i, eqn in found}
     if len(every) > 1:
         signs = " and ".join(dict.fromkeys(_other(eqn)[1] for _, eqn in found))
@@ -96,18 +96,18 @@ def _other(eqn: core.JaxprEqn) -> tuple[Any, str]:
     return (lambda eqn, xs: [primitive.bind(*xs, **eqn.params)]), sign
 
 
-def roots(scene: Scene) -> Iterator[Attempt]:
+def roots(case: ModuleBlock) -> Iterator[Attempt]:
     """A root whose derivative at 0 is 0."""
 
     def safe(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
         zero = xs[0] == 0
         return [jnp.where(zero, 0.0, bind(eqn, [jnp.where(zero, 1.0, xs[0])])[0])]
 
-    for i, eqn in scene.each("sqrt"):
+    for i, eqn in case.each("sqrt"):
         yield Attempt({i: safe}, f"a gradient of 0 where the norm is 0{at(eqn)} restores parity")
 
 
-def powers(scene: Scene) -> Iterator[Attempt]:
+def powers(case: ModuleBlock) -> Iterator[Attempt]:
     """A power whose derivative is 0 where the exponent is."""
 
     def safe(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
@@ -119,7 +119,7 @@ def powers(scene: Scene) -> Iterator[Attempt]:
             )
         ]
 
-    for i, eqn in scene.each("pow"):
+    for i, eqn in case.each("pow"):
         yield Attempt(
             {i: safe}, f"a gradient of 0 where the exponent is 0{at(eqn)} restores parity"
         )

@@ -9,12 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.jaxprs.capture import bind
 from jaxgrad.jaxprs.primitives import shape_of
-from jaxgrad.parity.rewriting.scene import Attempt, Scene, at, short, times, with_operand
+from jaxgrad.jaxprs.taps import bind
+from jaxgrad.parity.rewriting.module_block import (
+    Attempt,
+    ModuleBlock,
+    at,
+    short,
+    times,
+    with_operand,
+)
 
 
-def gelus(scene: Scene) -> Iterator[Attempt]:
+def gelus(case: ModuleBlock) -> Iterator[Attempt]:
     """GELU by erf in place of tanh, or the other way round."""
     root = math.sqrt(2 / math.pi)
 
@@ -22,17 +29,17 @@ def gelus(scene: Scene) -> Iterator[Attempt]:
         x = z * math.sqrt(2)
         return jnp.tanh(root * (x + 0.044715 * x**3))
 
-    for i, _ in scene.each("erf"):
+    for i, _ in case.each("erf"):
         yield Attempt(
             {i: lambda eqn, xs: [by_tanh(xs[0])]},
             "the tanh form of GELU (approximate='tanh') restores parity",
         )
-    for i, _ in scene.each("erfc"):
+    for i, _ in case.each("erfc"):
         yield Attempt(
             {i: lambda eqn, xs: [1 - by_tanh(xs[0])]},
             "the tanh form of GELU (approximate='tanh') restores parity",
         )
-    for i, _ in scene.each("tanh"):
+    for i, _ in case.each("tanh"):
         yield Attempt(
             {i: lambda eqn, xs: [_erf_of(xs[0], root)]},
             "the erf form of GELU (approximate=False) restores parity",
@@ -47,9 +54,9 @@ def _erf_of(u: Any, root: float) -> Any:
     return jax.scipy.special.erf(x / math.sqrt(2))
 
 
-def softplus(scene: Scene) -> Iterator[Attempt]:
+def softplus(case: ModuleBlock) -> Iterator[Attempt]:
     """A softplus that is x itself above 20."""
-    for i, eqn in scene.each("custom_jvp_call"):
+    for i, eqn in case.each("custom_jvp_call"):
         if (eqn.params["call_jaxpr"].jaxpr.debug_info.func_name or "") == "logaddexp":
 
             def linear(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
@@ -61,16 +68,16 @@ def softplus(scene: Scene) -> Iterator[Attempt]:
             )
 
 
-def sixths(scene: Scene) -> Iterator[Attempt]:
+def sixths(case: ModuleBlock) -> Iterator[Attempt]:
     """A division by 6 whose derivative is rounded to float32, as in torch's hardsigmoid."""
     rounded = float(np.float32(1 / 6))
 
     def run(eqn: core.JaxprEqn, xs: Sequence[Any]) -> list[Any]:
         return [rounded * xs[0] + jax.lax.stop_gradient(bind(eqn, xs)[0] - rounded * xs[0])]
 
-    for i, k, value in scene.literals("div", "mul"):
+    for i, k, value in case.literals("div", "mul"):
         if (
-            math.isclose(value, 6.0 if scene.block.equations[i].primitive.name == "div" else 1 / 6)
+            math.isclose(value, 6.0 if case.block.equations[i].primitive.name == "div" else 1 / 6)
             and k == 1
         ):
             text = (
@@ -80,12 +87,12 @@ def sixths(scene: Scene) -> Iterator[Attempt]:
             yield Attempt({i: run}, text)
 
 
-def transposes(scene: Scene) -> Iterator[Attempt]:
+def transposes(case: ModuleBlock) -> Iterator[Attempt]:
     """A square matrix that is read from the parameters, transposed before a product."""
     parameters = {
-        v: key.name for key, v in scene.block.reads.items() if key.kind in ("parameter", "fixed")
+        v: key.name for key, v in case.block.reads.items() if key.kind in ("parameter", "fixed")
     }
-    for i, eqn in scene.each("dot_general"):
+    for i, eqn in case.each("dot_general"):
         for k, atom in enumerate(eqn.invars):
             shape = shape_of(atom)
             if len(shape) == 2 and shape[0] == shape[1]:
@@ -100,22 +107,22 @@ def transposes(scene: Scene) -> Iterator[Attempt]:
                 )
 
 
-def biases(scene: Scene) -> Iterator[Attempt]:
+def biases(case: ModuleBlock) -> Iterator[Attempt]:
     """The biases of every weight whose own is not read, added after its product."""
-    made, read = scene.producers(), {key.name for key in scene.block.reads}
+    made, read = case.producers(), {key.name for key in case.block.reads}
     parameters = {
-        v: key.name for key, v in scene.block.reads.items() if key.kind in ("parameter", "fixed")
+        v: key.name for key, v in case.block.reads.items() if key.kind in ("parameter", "fixed")
     }
     for last in (True, False):
         changes, names = {}, {}
-        for i, eqn in scene.each("dot_general"):
+        for i, eqn in case.each("dot_general"):
             for atom in eqn.invars:
                 name, rows = _origin(atom, made, parameters)
                 module, _, kind = name.rpartition(".")
                 bias = ".".join(filter(None, (module, kind.replace("weight", "bias"))))
-                if bias == name or bias in read or bias not in scene.vectors:
+                if bias == name or bias in read or bias not in case.vectors:
                     continue
-                term = scene.vectors[bias] if rows is None else scene.vectors[bias][rows]
+                term = case.vectors[bias] if rows is None else case.vectors[bias][rows]
                 shape = _placed(shape_of(eqn.outvars[0]), term.size, last)
                 if shape is not None:
                     changes[i] = _plus(term.reshape(shape))
@@ -125,9 +132,7 @@ def biases(scene: Scene) -> Iterator[Attempt]:
 
 
 def _origin(atom: Any, made: Any, parameters: Any) -> tuple[str, slice | None]:
-    """Return the parameter that an operand is a rearrangement of, and which of its rows; an empty
-    name where there is none.
-    """
+    """Return the parameter that an operand rearranges, and which of its rows; "" for none."""
     rows = None
     while atom in made if isinstance(atom, core.Var) else False:
         eqn = made[atom]
@@ -157,9 +162,7 @@ def _origin(atom: Any, made: Any, parameters: Any) -> tuple[str, slice | None]:
 
 
 def _placed(shape: tuple[int, ...], size: int, last: bool) -> tuple[int, ...] | None:
-    """Return the shape in which a vector stands along the last (or first) axes of an array, one or
-    several that hold it.
-    """
+    """Return the shape in which a vector stands along the last, or first, axes of an array."""
     for end in range(len(shape), 0, -1) if last else range(1, len(shape) + 1):
         for start in range(end - 1, -1, -1):
             if math.prod(shape[start:end]) == size:
@@ -171,16 +174,16 @@ def _plus(term: np.ndarray) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any
     return lambda eqn, xs: [eqn.primitive.bind(*xs, **eqn.params) + jnp.asarray(term, xs[0].dtype)]
 
 
-def paddings(scene: Scene) -> Iterator[Attempt]:
+def paddings(case: ModuleBlock) -> Iterator[Attempt]:
     """Torch's own padding of a convolution."""
-    for i, eqn in scene.each("conv_general_dilated"):
+    for i, eqn in case.each("conv_general_dilated"):
         used = eqn.params["padding"]
         widths = {tuple(sum(p) for p in used)}
         guesses = [tuple((w // 2, w - w // 2) for w in ws) for ws in widths] + [
             tuple((w - w // 2, w // 2) for w in ws) for ws in widths
         ]
         guesses.append(tuple((max(p), max(p)) for p in used))
-        own = scene.options.get("padding")
+        own = case.options.get("padding")
         if isinstance(own, (list, tuple)) and len(own) == len(used):
             guesses.insert(0, tuple((int(p), int(p)) for p in own))
         for guess in dict.fromkeys(guesses):
@@ -200,9 +203,9 @@ def _padded(padding: Any) -> Callable[[core.JaxprEqn, Sequence[Any]], list[Any]]
     return run
 
 
-def kernels(scene: Scene) -> Iterator[Attempt]:
+def kernels(case: ModuleBlock) -> Iterator[Attempt]:
     """A convolution's kernel turned by half a turn."""
-    for i, eqn in scene.each("conv_general_dilated"):
+    for i, eqn in case.each("conv_general_dilated"):
         spatial = eqn.params["dimension_numbers"].rhs_spec[2:]
         turned = with_operand(1, lambda x, axes=spatial: jnp.flip(x, axes))
         yield Attempt(
@@ -211,9 +214,9 @@ def kernels(scene: Scene) -> Iterator[Attempt]:
         )
 
 
-def corrections(scene: Scene) -> Iterator[Attempt]:
+def corrections(case: ModuleBlock) -> Iterator[Attempt]:
     """A variance or deviation divided by n − 1 in place of n, or the other way round."""
-    for i, eqn in scene.each("_std", "_var"):
+    for i, eqn in case.each("_std", "_var"):
         n = math.prod(shape_of(eqn.invars[0])) // max(1, math.prod(shape_of(eqn.outvars[0])))
         ratio = n / max(1, n - 1)
         power = 0.5 if eqn.params["name"] == "_std" else 1.0
@@ -221,9 +224,9 @@ def corrections(scene: Scene) -> Iterator[Attempt]:
             {i: times(ratio**power)}, f"dividing by n − 1 (ddof=1){at(eqn)} restores parity"
         )
         yield Attempt({i: times(ratio**-power)}, f"dividing by n (ddof=0){at(eqn)} restores parity")
-    for i, k, value in scene.literals("div"):
+    for i, k, value in case.literals("div"):
         if k == 1 and value >= 2 and value == int(value):
-            eqn = scene.block.equations[i]
+            eqn = case.block.equations[i]
             for other in (value - 1, value + 1):
                 text = (
                     f"dividing by {short(other)} in place of {short(value)}{at(eqn)} restores "
@@ -232,9 +235,9 @@ def corrections(scene: Scene) -> Iterator[Attempt]:
                 yield Attempt({i: with_operand(1, lambda x, v=other: jnp.full_like(x, v))}, text)
 
 
-def medians(scene: Scene) -> Iterator[Attempt]:
+def medians(case: ModuleBlock) -> Iterator[Attempt]:
     """The lower of the two entries in the middle."""
-    for i, eqn in scene.each("median", "quantile"):
+    for i, eqn in case.each("median", "quantile"):
         shape, out = (shape_of(v) for v in (eqn.invars[0], eqn.outvars[0]))
         axes = (
             [None]
@@ -253,9 +256,9 @@ def medians(scene: Scene) -> Iterator[Attempt]:
             )
 
 
-def scales(scene: Scene) -> Iterator[Attempt]:
+def scales(case: ModuleBlock) -> Iterator[Attempt]:
     """A product divided by the root of the contracted length, or multiplied by it."""
-    for i, eqn in scene.each("dot_general"):
+    for i, eqn in case.each("dot_general"):
         ((contracted, _), _), shape = eqn.params["dimension_numbers"], shape_of(eqn.invars[0])
         d = math.prod(shape[a] for a in contracted)
         if d > 1:

@@ -1,6 +1,4 @@
-"""What is done to a whole program: its precision, its derivative rules, its stop_gradient, its
-scans.
-"""
+"""Changes to a whole program: its precision, derivative rules, stop_gradient and scans."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,18 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.jaxprs.capture import bind
 from jaxgrad.jaxprs.primitives import shape_of
+from jaxgrad.jaxprs.taps import bind
 from jaxgrad.jaxprs.versions import scan_counts
 from jaxgrad.parity.blocks import evaluate
-from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
+from jaxgrad.parity.rewriting.module_block import Attempt, ModuleBlock, at
 
 
-def precisions(scene: Scene) -> Iterator[Attempt]:
+def precisions(case: ModuleBlock) -> Iterator[Attempt]:
     """The whole block in float64."""
     low = [
         eqn
-        for eqn in scene.block.equations
+        for eqn in case.block.equations
         if any(getattr(v.aval, "dtype", None) == np.float32 for v in eqn.outvars)
     ]
 
@@ -39,7 +37,7 @@ def precisions(scene: Scene) -> Iterator[Attempt]:
     if low:
         changed = {
             i: wide
-            for i, eqn in enumerate(scene.block.equations)
+            for i, eqn in enumerate(case.block.equations)
             if eqn.primitive.name not in ("jit", "pjit", "scan")
         }
         yield Attempt(
@@ -47,9 +45,9 @@ def precisions(scene: Scene) -> Iterator[Attempt]:
         )
 
 
-def rules(scene: Scene) -> Iterator[Attempt]:
+def rules(case: ModuleBlock) -> Iterator[Attempt]:
     """JAX's own derivative in place of a custom rule."""
-    for i, eqn in scene.each("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"):
+    for i, eqn in case.each("custom_vjp_call", "custom_jvp_call", "custom_vjp_call_jaxpr"):
         program = eqn.params.get("call_jaxpr") or eqn.params.get("fun_jaxpr")
 
         def plain(eqn: core.JaxprEqn, xs: Sequence[Any], program: Any = program) -> list[Any]:
@@ -62,9 +60,9 @@ def rules(scene: Scene) -> Iterator[Attempt]:
         )
 
 
-def stops(scene: Scene) -> Iterator[Attempt]:
+def stops(case: ModuleBlock) -> Iterator[Attempt]:
     """No stop_gradient."""
-    every = dict(scene.each("stop_gradient"))
+    every = dict(case.each("stop_gradient"))
     if len(every) > 1:
         words = (
             f"without any stop_gradient, of which the first "
@@ -77,10 +75,10 @@ def stops(scene: Scene) -> Iterator[Attempt]:
         )
 
 
-def scans(scene: Scene) -> Iterator[Attempt]:
+def scans(case: ModuleBlock) -> Iterator[Attempt]:
     """One of the module's own biases, or a third of it, added to a product inside a scan."""
-    terms = [(f"{name}", array) for name, array in scene.vectors.items()]
-    for name, array in scene.vectors.items():
+    terms = [(f"{name}", array) for name, array in case.vectors.items()]
+    for name, array in case.vectors.items():
         if array.size % 3 == 0:
             size = array.size // 3
             terms += [
@@ -94,7 +92,7 @@ def scans(scene: Scene) -> Iterator[Attempt]:
                 )
                 for k in range(3)
             ]
-    for i, eqn in scene.each("scan"):
+    for i, eqn in case.each("scan"):
         body = eqn.params["jaxpr"].jaxpr.eqns
         products = {
             j: shape_of(e.outvars[0])

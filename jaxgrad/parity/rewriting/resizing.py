@@ -1,6 +1,4 @@
-"""Resizing as torch does it: no antialiasing, a kernel of its own, and the nearest entry to the
-left.
-"""
+"""Resizing as torch does it: no antialiasing, its own cubic kernel, the entry to the left."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,12 +9,12 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.jaxprs.primitives import shape_of
-from jaxgrad.parity.rewriting.scene import Attempt, Scene, at
+from jaxgrad.parity.rewriting.module_block import Attempt, ModuleBlock, at
 
 
-def resizes(scene: Scene) -> Iterator[Attempt]:
+def resizes(case: ModuleBlock) -> Iterator[Attempt]:
     """A resize without antialiasing, and torch's own kernels."""
-    for i, eqn in scene.each("_resize"):
+    for i, eqn in case.each("_resize"):
         for method in ("linear", "cubic"):
 
             def plain(eqn: core.JaxprEqn, xs: Sequence[Any], method: str = method) -> list[Any]:
@@ -67,8 +65,9 @@ def nearest(n: int, m: int) -> np.ndarray:
 
 
 def cubic(n: int, m: int, a: float = -0.75) -> np.ndarray:
-    """Return the weights of bicubic interpolation from n entries to m, with Keys' parameter a,
-    which is −0.75 in torch.
+    """Return the weights of bicubic interpolation from n entries to m, with Keys' a.
+
+    In torch a is −0.75.
 
     >>> cubic(4, 4).round(3).tolist() == np.eye(4).tolist()
     True

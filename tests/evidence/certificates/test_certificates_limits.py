@@ -148,4 +148,4 @@ def test_branches_that_differ_unseen_are_told_as_comparisons_and_not_as_roots():
 
     certificate = certify(jax.grad(loss), gradient, jnp.ones(2))
     assert certificate.verdict == Verdict.UNDECIDED
-    assert certificate.reason.endswith("proves nothing of comparisons")
+    assert certificate.reason.endswith("proves nothing about comparisons")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxgrad.evidence.certificates.fields.fields import PRIMES, Draws
 from jaxgrad.evidence.certificates.fields.logarithms import log4, small_fraction
+from jaxgrad.evidence.certificates.fields.modular import PRIMES, Draws
 
 
 @pytest.mark.parametrize("p", [PRIMES[0], PRIMES[-1]])
@@ -36,7 +36,7 @@ def test_logarithms_invert_exponentials_of_every_draw():
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4), (40, 30, 50), (2, 20000, 3)])
-def test_products_of_matrices_are_exact_at_the_largest_residues(shape):
+def test_products_of_matrices_are_exact_at_the_largest_remainders(shape):
     m, c, n = shape
     draws, rng = Draws(3, 2), np.random.default_rng(0)
     top = draws.p.of.reshape(-1, 1, 1) - 1

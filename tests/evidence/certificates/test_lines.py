@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxgrad import Verdict, certify
-from jaxgrad.evidence.certificates.fields.fields import Draws
 from jaxgrad.evidence.certificates.fields.lines import Lines, differences
+from jaxgrad.evidence.certificates.fields.modular import Draws
 from jaxgrad.jaxprs.versions import enable_x64
 
 STEPS = differences([Fraction(1), Fraction(3, 10)])

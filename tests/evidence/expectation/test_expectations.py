@@ -303,7 +303,7 @@ def compilations():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_an_expectation_is_compiled_as_one_program_and_anew_when_what_its_function_depends_on_has_changed():
+def test_an_expectation_is_one_program_compiled_anew_when_what_its_function_reads_changes():
     weight, x = [2.0], normal(4, 5)
     expected = expectation(
         lambda x, mask: weight[0] * jnp.sum((mask @ x.T) ** 2), masks.Bernoulli(0.3), x.shape

@@ -83,7 +83,7 @@ def test_data_of_sixteen_bits_confirm_nothing_that_is_wrong(dtype):
 
 def test_where_the_data_are_narrow_the_finding_says_so():
     (finding,) = jg.verify(RIGHT["normal equations"], evidence="autodiff").findings
-    assert "constants come from a type of unit roundoff 1e-07" in finding.detail
+    assert "constants have unit roundoff 1e-07" in finding.detail
     assert 1e-7 < finding.detectable < 1e-3
     (sharp,) = jg.verify(RIGHT["not scaled"], evidence="autodiff").findings
     assert sharp.detectable < 1e-10

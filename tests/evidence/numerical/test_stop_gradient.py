@@ -7,7 +7,8 @@ import pytest
 
 import jaxgrad as jg
 from jaxgrad import Derivation, Verdict
-from jaxgrad.jaxprs.traced import TracedOnce, Unstopped, equations, has_stop_gradient
+from jaxgrad.jaxprs.programs import equations, has_stop_gradient
+from jaxgrad.jaxprs.traced import TracedOnce, Unstopped
 from jaxgrad.jaxprs.versions import enable_x64
 
 stop = jax.lax.stop_gradient

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgrad.evidence.sampling.rewriting.association import associated
-from jaxgrad.jaxprs.traced import equations
+from jaxgrad.jaxprs.programs import equations
 from jaxgrad.jaxprs.versions import enable_x64
 
 

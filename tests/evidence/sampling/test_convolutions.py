@@ -8,7 +8,7 @@ from jax import lax
 from jax.extend import core
 
 from jaxgrad.evidence.sampling.rewriting.convolutions import are_long, as_products
-from jaxgrad.jaxprs.traced import equations
+from jaxgrad.jaxprs.programs import equations
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 SAME = {

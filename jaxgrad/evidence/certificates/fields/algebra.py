@@ -1,4 +1,4 @@
-"""Linear algebra of residues by exact elimination.
+"""Linear algebra in a finite field, by exact elimination.
 
 The rows of matrices are eliminated in the order in which they stand, except that a pivot which is
 zero in every draw is passed over. Floating-point code takes the largest entry for a pivot, so what
@@ -22,12 +22,13 @@ from jaxgrad.evidence.certificates.fields.arithmetic import (
     square_root,
     subtract,
 )
-from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
-from jaxgrad.evidence.certificates.fields.values import PIVOT, Residues, either
-from jaxgrad.jaxprs.walker import NESTED, UnsupportedError, describe, walk
+from jaxgrad.evidence.certificates.fields.domain import FieldDomain
+from jaxgrad.evidence.certificates.fields.values import PIVOT, FieldValues, either
+from jaxgrad.jaxprs.domain import UnsupportedError, describe
+from jaxgrad.jaxprs.walker import NESTED, walk
 
 
-def _part(x: Residues, rows: Any, columns: Any) -> Residues:
+def _part(x: FieldValues, rows: Any, columns: Any) -> FieldValues:
     """Return a block (…, rows, columns) of matrices (…, m, n)."""
     return x.map(lambda v: v[..., rows, :][..., columns])
 
@@ -37,21 +38,19 @@ def _places(x: Any) -> np.ndarray:
     return np.arange(int(np.prod(x.shape))).reshape(x.shape)
 
 
-def _stacked(domain: ResidueDomain, blocks: Sequence[Residues], axis: int) -> Residues:
+def _stacked(domain: FieldDomain, blocks: Sequence[FieldValues], axis: int) -> FieldValues:
     """Join matrices along rows (axis −2) or columns (axis −1)."""
     offsets = np.cumsum([0, *(int(np.prod(b.shape)) for b in blocks)])
     places = [_places(b) + offset for b, offset in zip(blocks, offsets, strict=False)]
     return domain.rearrange(blocks, np.concatenate(places, axis))
 
 
-def _transposed(x: Residues) -> Residues:
+def _transposed(x: FieldValues) -> FieldValues:
     return x.map(lambda v: v.swapaxes(-1, -2))
 
 
-def lu(domain: ResidueDomain, eqn: Any, a: Any) -> list[Any]:
-    """Factorise P·A = L·U; returns L and U in one matrix, the row swaps, and P as an order of
-    rows.
-    """
+def lu(domain: FieldDomain, eqn: Any, a: Any) -> list[Any]:
+    """Factorise P·A = L·U; return L and U in one matrix, the row swaps, and P as an order."""
     a = domain.settled(a)
     order = domain.pivot_order(a.p, a.shape[-2])
     count, result = min(a.shape[-2:]), _part(a, order, slice(None))
@@ -88,11 +87,11 @@ def _swaps(order: Sequence[int]) -> list[int]:
     return swaps
 
 
-def _pivots_to_permutation(domain: ResidueDomain, eqn: Any, pivots: np.ndarray) -> np.ndarray:
-    raise UnsupportedError(f"{describe(eqn)} depends on pivots that are not known")
+def _pivots_to_permutation(domain: FieldDomain, eqn: Any, pivots: np.ndarray) -> np.ndarray:
+    raise UnsupportedError(f"{describe(eqn)} depends on unknown pivots")
 
 
-def triangular_solve(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+def triangular_solve(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> FieldValues:
     """Solve op(A)·X = B or X·op(A) = B by substitution."""
     p = eqn.params
     if p["conjugate_a"]:
@@ -102,7 +101,7 @@ def triangular_solve(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residue
     a, lower = (_transposed(a), not p["lower"]) if flip else (a, p["lower"])
     b = b if p["left_side"] else _transposed(b)
     n = b.shape[-2]
-    solved: list[Residues] = []
+    solved: list[FieldValues] = []
     for i in (
         range(n) if lower else range(n)[::-1]
     ):  # b is what remains of it when the solved unknowns are put in
@@ -127,12 +126,12 @@ def triangular_solve(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residue
     return result if p["left_side"] else _transposed(result)
 
 
-def cholesky(domain: ResidueDomain, eqn: Any, a: Any) -> Residues:
+def cholesky(domain: FieldDomain, eqn: Any, a: Any) -> FieldValues:
     """Factorise A = L·Lᵀ, reading the lower triangle; bad where a pivot is not positive."""
     a = domain.settled(a)
     places = _places(a)
     rest = domain.rearrange([a], np.tril(places) + np.tril(places, -1).swapaxes(-1, -2))
-    columns: list[Residues] = []
+    columns: list[FieldValues] = []
     for k in range(a.shape[-1]):
         pivot, first, below = (
             _part(rest, slice(0, 1), slice(0, 1)),
@@ -154,7 +153,7 @@ def cholesky(domain: ResidueDomain, eqn: Any, a: Any) -> Residues:
     return _stacked(domain, columns, -1)
 
 
-def linear_solve(domain: ResidueDomain, eqn: Any, *operands: Any) -> list[Any]:
+def linear_solve(domain: FieldDomain, eqn: Any, *operands: Any) -> list[Any]:
     """Solve, multiply out again, and where that gives b forget how it was solved."""
     solutions = NESTED["custom_linear_solve"](eqn, list(operands), domain)
     lengths, programs = eqn.params["const_lengths"], eqn.params["jaxprs"]
@@ -181,11 +180,11 @@ def _closed(program: Any) -> core.ClosedJaxpr:
     return program if isinstance(program, core.ClosedJaxpr) else core.ClosedJaxpr(program, ())
 
 
-def _has(x: Residues, bit: np.uint64) -> bool:
+def _has(x: FieldValues, bit: np.uint64) -> bool:
     return x.taint is not None and bool((x.taint & bit).any())
 
 
-def _same(domain: ResidueDomain, a: Residues, b: Residues) -> bool:
+def _same(domain: FieldDomain, a: FieldValues, b: FieldValues) -> bool:
     valid = np.ones(a.p.shape, bool)
     for x in (a, b):
         if x.bad is not None:

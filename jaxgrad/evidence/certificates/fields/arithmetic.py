@@ -1,7 +1,9 @@
-"""Arithmetic, powers and roots of residues, entry by entry.
+"""Sums, products, powers and roots in a finite field, entry by entry.
 
 A rule is a function (domain, eqn, *operands) of values of
-`jaxgrad.evidence.certificates.fields.values`.
+`jaxgrad.evidence.certificates.fields.values`. While all operands are known it computes with exact
+fractions. A product of x with itself is not negative, 1/x is undefined where x is 0, and a root is
+undefined in draws where its argument is no square.
 """
 
 import operator
@@ -15,8 +17,8 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.evidence.certificates.fields import signs
-from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
-from jaxgrad.evidence.certificates.fields.fields import Modulus
+from jaxgrad.evidence.certificates.fields.domain import FieldDomain
+from jaxgrad.evidence.certificates.fields.modular import Modulus
 from jaxgrad.evidence.certificates.fields.rotations import Rotations
 from jaxgrad.evidence.certificates.fields.values import (
     CONSTANT,
@@ -24,12 +26,12 @@ from jaxgrad.evidence.certificates.fields.values import (
     PARTIAL,
     STEP,
     Exact,
-    Residues,
+    FieldValues,
     aligned,
     either,
 )
+from jaxgrad.jaxprs.domain import UnsupportedError, describe
 from jaxgrad.jaxprs.rationals import rational, surd
-from jaxgrad.jaxprs.walker import UnsupportedError, describe
 
 Rule = Callable[..., Any]
 
@@ -38,8 +40,8 @@ def exactly(operation: Callable[..., Any]) -> Callable[[Rule], Rule]:
     """Compute on fractions while everything is known."""
 
     def decorate(rule: Rule) -> Rule:
-        def wrapped(domain: ResidueDomain, eqn: Any, *operands: Any) -> Any:
-            if not any(isinstance(x, Residues) for x in operands):
+        def wrapped(domain: FieldDomain, eqn: Any, *operands: Any) -> Any:
+            if not any(isinstance(x, FieldValues) for x in operands):
                 arrays = [x.array if isinstance(x, Exact) else x.astype(object) for x in operands]
                 try:
                     result = np.asarray(np.frompyfunc(operation, len(arrays), 1)(*arrays), object)
@@ -59,7 +61,7 @@ def exactly(operation: Callable[..., Any]) -> Callable[[Rule], Rule]:
 
 
 def _sum(sign: int) -> Rule:
-    def rule(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+    def rule(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> FieldValues:
         a, b = aligned([domain.lift(a), domain.lift(b)])
         finite = replace(a, inf=None), replace(b, inf=None)
         result = domain.elementwise(lambda m, x, y: m.reduce(x + sign * y), *finite)
@@ -76,7 +78,7 @@ def _sum(sign: int) -> Rule:
     return rule
 
 
-def worse(domain: ResidueDomain, x: Residues, entries: np.ndarray) -> np.ndarray | None:
+def worse(domain: FieldDomain, x: FieldValues, entries: np.ndarray) -> np.ndarray | None:
     """Make entries bad in all draws, or (draw, …) in some."""
     return either(x.bad, np.broadcast_to(entries, x.p.shape)) if entries.any() else x.bad
 
@@ -85,7 +87,7 @@ add, subtract = exactly(operator.add)(_sum(1)), exactly(operator.sub)(_sum(-1))
 
 
 @exactly(operator.neg)
-def negative(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def negative(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     """Return −x."""
     x = domain.lift(x)
     result = domain.elementwise(lambda m, a: m.reduce(-a), replace(x, inf=None))
@@ -93,7 +95,7 @@ def negative(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 
 
 @exactly(operator.mul)
-def multiply(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+def multiply(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> FieldValues:
     """Return a·b; a number times itself is not negative."""
     a, b = aligned([domain.settled(a), domain.settled(b)])
     result = domain.elementwise(Modulus.multiply, a, b)
@@ -101,7 +103,7 @@ def multiply(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     return replace(result, sign=sign)
 
 
-def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
+def reciprocal(domain: FieldDomain, x: Any) -> FieldValues:
     """Return 1/x, bad where x is 0."""
     x = domain.settled(x)
     zero = (x.p == 0) if x.q is None else (x.p == 0) | (x.q == 0)
@@ -115,7 +117,7 @@ def reciprocal(domain: ResidueDomain, x: Any) -> Residues:
 
 
 @exactly(operator.truediv)
-def divide(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Any:
+def divide(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> Any:
     """Return a/b; of integers it is a step."""
     if not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact):
         return domain.function("integer division", a, b, bits=STEP)
@@ -125,7 +127,7 @@ def divide(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Any:
     return multiply(domain, eqn, a, reciprocal(domain, b))
 
 
-def integer_power(domain: ResidueDomain, x: Any, n: int) -> Any:
+def integer_power(domain: FieldDomain, x: Any, n: int) -> Any:
     """Return xⁿ."""
     if isinstance(x, Exact) and all(
         isinstance(e, Fraction) and (e or n >= 0) for e in x.array.flat
@@ -138,7 +140,7 @@ def integer_power(domain: ResidueDomain, x: Any, n: int) -> Any:
     return replace(result, sign=signs.power(x.sign, n, x.shape))
 
 
-def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
+def _power(domain: FieldDomain, eqn: Any, x: Any, y: Any) -> Any:
     """x^y: by squaring for known integers y, and as exp(y·log x) of positive x otherwise."""
     if isinstance(y, np.ndarray):
         y = Exact(np.asarray(np.frompyfunc(lambda n: Fraction(int(n)), 1, 1)(y), object))
@@ -159,46 +161,44 @@ def _power(domain: ResidueDomain, eqn: Any, x: Any, y: Any) -> Any:
 
 
 def _positive_power(
-    domain: ResidueDomain, eqn: Any, x: Residues, y: Residues, bits: Any
-) -> Residues:
+    domain: FieldDomain, eqn: Any, x: FieldValues, y: FieldValues, bits: Any
+) -> FieldValues:
     if isinstance(domain.draws, Rotations):
         result = domain.function("power", x, y)
         return replace(result, taint=either(result.taint, np.full(result.shape, PARTIAL)))
-    assert y.q is not None  # a program with powers has residues modulo q
+    assert y.q is not None  # a program with powers has numbers modulo q
     p = domain.draws.p.power(x.p, y.q)
     base = x.map(lambda v: np.broadcast_to(v, (len(v), *p.shape[1:])))
     positive = domain.draws.positive(base.p)
     bad, _, taint = domain.about([base, y], base.shape, np.uint64(bits))
-    taint = domain.condition("power", eqn, base, positive) | taint
-    result = Residues(p, domain.hashed("power", p)[1], bad, None, taint, _nonnegative(base))
+    taint = domain.condition("power", base, positive) | taint
+    result = FieldValues(p, domain.hashed("power", p)[1], bad, None, taint, _nonnegative(base))
     return replace(result, bad=worse(domain, result, ~positive))
 
 
-def _nonnegative(x: Residues) -> np.ndarray:
+def _nonnegative(x: FieldValues) -> np.ndarray:
     """Return the signs of a root of x."""
     return np.where(signs.known(x.sign, signs.NONZERO, x.shape), signs.POSITIVE, signs.NONNEGATIVE)
 
 
-def square_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def square_root(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     """Return the positive root, bad in draws where x is not positive; its sign is a coin."""
     constant = isinstance(x, Exact)
     x = domain.settled(x)
     root, ok = domain.draws.p.root(x.p)
-    if constant:  # √2 has residues modulo q too
+    if constant:  # √2 has numbers modulo q too
         q, exists = (None, ok) if x.q is None else domain.draws.q.root(x.q)
         result = replace(x, p=root, q=q, taint=np.full(x.shape, CONSTANT), sign=_nonnegative(x))
         return replace(result, bad=worse(domain, result, ~(ok & exists)))
-    taint = domain.condition("root", eqn, x, ok)
-    result = Residues(root, domain.hashed("sqrt", root)[1], x.bad, None, taint, _nonnegative(x))
+    taint = domain.condition("root", x, ok)
+    result = FieldValues(root, domain.hashed("sqrt", root)[1], x.bad, None, taint, _nonnegative(x))
     return replace(result, bad=worse(domain, result, ~ok))
 
 
 def _of_number(function: Callable[..., Any], rule: Rule) -> Rule:
-    """Of a number that is written down, as in sqrt(2/π), return the value where that is a constant
-    known by itself, as √(2/π) is.
-    """
+    """Take a function of a written number, as sqrt(2/π), for the constant that it is."""
 
-    def wrapped(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
+    def wrapped(domain: FieldDomain, eqn: Any, x: Any) -> Any:
         literal = eqn.invars[0].val if isinstance(eqn.invars[0], core.Literal) else 0
         if (
             np.ndim(literal) == 0
@@ -212,15 +212,15 @@ def _of_number(function: Callable[..., Any], rule: Rule) -> Rule:
     return wrapped
 
 
-def _cube_root(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def _cube_root(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     x = domain.settled(x)
     third = np.array([pow(3, -1, int(p) - 1) for p in domain.draws.p.of])
     root = domain.draws.p.power(x.p, third.reshape(domain.draws.p.like(x.p).shape))
     bad, _, taint = domain.about([x], x.shape, EXP)
-    return Residues(root, domain.hashed("cbrt", root)[1], bad, None, taint, x.sign)
+    return FieldValues(root, domain.hashed("cbrt", root)[1], bad, None, taint, x.sign)
 
 
-def affine(domain: ResidueDomain, x: Any, scale: int, shift: int) -> Residues:
+def affine(domain: FieldDomain, x: Any, scale: int, shift: int) -> FieldValues:
     """Return scale·x + shift."""
     x = domain.settled(x)
     result = domain.elementwise(lambda m, a: m.reduce(scale * a + shift), x)
@@ -228,7 +228,7 @@ def affine(domain: ResidueDomain, x: Any, scale: int, shift: int) -> Residues:
     return replace(result, sign=signs.plus(signs.times(x.sign, signed[0]), signed[1]))
 
 
-def _polynomial(domain: ResidueDomain, eqn: Any, x: Any, *coefficients: Any) -> Any:
+def _polynomial(domain: FieldDomain, eqn: Any, x: Any, *coefficients: Any) -> Any:
     """Return a₀ + x(a₁ + x(a₂ + …))."""
     *lower, total = coefficients
     for a in lower[::-1]:

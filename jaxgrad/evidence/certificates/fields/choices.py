@@ -1,9 +1,9 @@
-"""Comparisons of residues, and choices that depend on them.
+"""Comparisons in a finite field, and choices that depend on them.
 
 Relaxed, the truth of d > 0 is a random field element, the same for the same d and its complement
-for −d; sampled, it says whether d is a square, or where d lies among numbers that differ from it by
+for −d. Sampled, it says whether d is a square, or where d lies among numbers that differ from it by
 constants (`jaxgrad.evidence.certificates.fields.lines`). A choice is the line through both cases.
-Where the field may not know that two values are equal on a whole region (`ResidueDomain.may_tie`),
+Where the field may not know that two values are equal on a whole region (`FieldDomain.may_tie`),
 d > 0 and −d > 0 are unrelated, since neither may hold.
 """
 
@@ -25,20 +25,20 @@ from jaxgrad.evidence.certificates.fields.arithmetic import (
     negative,
     subtract,
 )
-from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
+from jaxgrad.evidence.certificates.fields.domain import FieldDomain
 from jaxgrad.evidence.certificates.fields.values import (
     BRANCH,
     CUT,
     GATE,
     STEP,
-    Residues,
+    FieldValues,
     aligned,
     either,
 )
-from jaxgrad.jaxprs.walker import UnsupportedError, describe
+from jaxgrad.jaxprs.domain import UnsupportedError, describe
 
 
-def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
+def positive(domain: FieldDomain, eqn: Any, d: FieldValues) -> FieldValues:
     """Return the truth of d > 0: a field element when relaxed, 0 or 1 in each draw when sampled."""
     tie, like = domain.may_tie(d), domain.draws.p.like(d.p)
     upright = tie | (d.p <= like // 2)
@@ -50,10 +50,10 @@ def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
         q = None if q is None else np.where(upright, q, domain.draws.q.reduce(1 - q))
     elif domain.lines is None or tie.any():
         p = np.where(tie, p >> 7 & 1, domain.draws.positive(d.p))
-        coin = domain.toss("comparison", eqn, key, d.bad, p == 1)
+        coin = domain.coins.toss("comparison", key, d.bad, p == 1)
         q = None if q is None else p
     else:
-        p, coin = domain.ordered(d)
+        p, coin = domain.coins.ordered(domain.lines, d)
         q = None if q is None else p
     zero = (d.p == 0) | signs.known(d.sign, signs.NONPOSITIVE, d.shape)
     sure = signs.known(d.sign, signs.POSITIVE, d.shape) | (
@@ -65,10 +65,10 @@ def positive(domain: ResidueDomain, eqn: Any, d: Residues) -> Residues:
         return np.where(zero, 0, np.where(sure, 1, truth))
 
     sign = np.full(d.shape, signs.NONNEGATIVE | signs.TRUTH)
-    return Residues(settle(p), None if q is None else settle(q), d.bad, None, taint, sign)
+    return FieldValues(settle(p), None if q is None else settle(q), d.bad, None, taint, sign)
 
 
-def _not(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def _not(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     result = affine(domain, x, -1, 1)
     return replace(result, sign=np.full(result.shape, signs.NONNEGATIVE | signs.TRUTH))
 
@@ -76,7 +76,7 @@ def _not(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 def _order(swap: bool, negate: bool) -> Rule:
     """A > b as a − b > 0, and the others by swapping and negating."""
 
-    def rule(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+    def rule(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> FieldValues:
         a, b = aligned([domain.lift(x) for x in ((b, a) if swap else (a, b))])
         d = subtract(domain, eqn, a, b)
         truth = positive(domain, eqn, replace(d, inf=None))
@@ -94,10 +94,8 @@ def _order(swap: bool, negate: bool) -> Rule:
     return rule
 
 
-def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
-    """Return the truth of a = b: false in general position, unknown where the field may not know of
-    a tie.
-    """
+def equal(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> FieldValues:
+    """Return the truth of a = b: false in general position, unknown where a tie may be hidden."""
     if eqn.invars[0].aval.dtype == np.bool_:
         return _not(domain, eqn, _xor(domain, eqn, a, b))
     a, b = aligned([domain.lift(a), domain.lift(b)])
@@ -115,14 +113,14 @@ def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     apart = signs.plus(a.sign, signs.negated(b.sign))
     tie &= ~signs.known(apart, signs.NONZERO, d.shape)
     bits = np.full(d.shape, signs.NONNEGATIVE | signs.TRUTH)
-    result = Residues(truth, truth if domain.two else None, d.bad, None, d.taint, bits)
+    result = FieldValues(truth, truth if domain.two else None, d.bad, None, d.taint, bits)
     if tie.any():
         key = np.minimum(d.p, like - d.p)
         p, q = domain.hashed("equal", key)
         coin: Any = BRANCH
         if not domain.relaxed:
             p = p >> 7 & 1
-            q, coin = p, domain.toss("comparison", eqn, key + 1, d.bad, p == 1)
+            q, coin = p, domain.coins.toss("comparison", key + 1, d.bad, p == 1)
         open_ = tie & (d.p != 0)
         p, q = (
             np.where(open_, p, truth),
@@ -134,7 +132,7 @@ def equal(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
     return result
 
 
-def select(domain: ResidueDomain, eqn: Any, which: Any, *cases: Any) -> Residues:
+def select(domain: FieldDomain, eqn: Any, which: Any, *cases: Any) -> FieldValues:
     """Return case 1 where `which` and case 0 elsewhere, as the line through both."""
     if isinstance(which, np.ndarray):
         shape = eqn.outvars[0].aval.shape
@@ -143,7 +141,7 @@ def select(domain: ResidueDomain, eqn: Any, which: Any, *cases: Any) -> Residues
     c = domain.settled(which)
     if len(cases) != 2 or not signs.known(c.sign, signs.TRUTH, c.shape).all():
         raise UnsupportedError(
-            f"{describe(eqn)} chooses among {len(cases)} cases by a number that is not known"
+            f"{describe(eqn)} chooses among {len(cases)} cases by an unknown number"
         )
     c, a, b = aligned([domain.settled(x) for x in (which, *cases)])
     result = domain.elementwise(
@@ -161,7 +159,7 @@ def select(domain: ResidueDomain, eqn: Any, which: Any, *cases: Any) -> Residues
 def _extreme(sign: int) -> Rule:
     """Maximum (sign 1) or minimum (sign −1): the one that is on the right side of the other."""
 
-    def rule(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+    def rule(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> FieldValues:
         a, b = aligned([domain.lift(a), domain.lift(b)])
         x, y = replace(a, inf=None), replace(b, inf=None)
         first, second = (x, y) if sign == 1 else (y, x)
@@ -172,7 +170,7 @@ def _extreme(sign: int) -> Rule:
             if one.inf is not None:
                 lost = one.inf == -sign
                 shape = result.p.shape
-                result = Residues(
+                result = FieldValues(
                     np.where(lost, np.broadcast_to(other.p, shape), result.p),
                     None
                     if result.q is None
@@ -196,60 +194,56 @@ maximum, minimum = exactly(max)(_extreme(1)), exactly(min)(_extreme(-1))
 
 
 @exactly(abs)
-def _absolute(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def _absolute(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     x = domain.settled(x)
     result = multiply(domain, eqn, x, affine(domain, positive(domain, eqn, x), 2, -1))
     return replace(result, sign=signs.square(x.sign, x.shape))
 
 
 @exactly(lambda x: Fraction((x > 0) - (x < 0)))
-def _sign(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def _sign(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     x = domain.settled(x)
     return subtract(
         domain, eqn, positive(domain, eqn, x), positive(domain, eqn, negative(domain, eqn, x))
     )
 
 
-def _clamp(domain: ResidueDomain, eqn: Any, low: Any, x: Any, high: Any) -> Any:
+def _clamp(domain: FieldDomain, eqn: Any, low: Any, x: Any, high: Any) -> Any:
     return minimum(domain, eqn, maximum(domain, eqn, x, low), high)
 
 
 def _logical(rule: Rule) -> Rule:
-    def wrapped(domain: ResidueDomain, eqn: Any, *operands: Any) -> Residues:
+    def wrapped(domain: FieldDomain, eqn: Any, *operands: Any) -> FieldValues:
         if eqn.invars[0].aval.dtype != bool:
-            raise UnsupportedError(
-                f"{describe(eqn)} works on the bits of integers that are not known"
-            )
+            raise UnsupportedError(f"{describe(eqn)} works on the bits of unknown integers")
         result = rule(domain, eqn, *operands)
         return replace(result, sign=np.full(result.shape, signs.NONNEGATIVE | signs.TRUTH))
 
     return wrapped
 
 
-def _or(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+def _or(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> FieldValues:
     return domain.elementwise(lambda m, x, y: m.reduce(x + y - m.multiply(x, y)), a, b)
 
 
-def _xor(domain: ResidueDomain, eqn: Any, a: Any, b: Any) -> Residues:
+def _xor(domain: FieldDomain, eqn: Any, a: Any, b: Any) -> FieldValues:
     return domain.elementwise(lambda m, x, y: m.reduce(x + y - 2 * m.multiply(x, y)), a, b)
 
 
-def _finite(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
+def _finite(domain: FieldDomain, eqn: Any, x: Any) -> Any:
     x = domain.lift(x)
     truth = np.ones(x.shape, bool) if x.inf is None else np.asarray(x.inf == 0)
     return truth if x.bad is None else replace(domain.lift(truth), bad=x.bad, taint=x.taint)
 
 
-def _convert(domain: ResidueDomain, eqn: Any, x: Any) -> Any:
-    """Rounding to another float type is the identity of the real number; to integers it is a
-    step.
-    """
+def _convert(domain: FieldDomain, eqn: Any, x: Any) -> Any:
+    """Convert a type: to another float the identity of a real number, to integers a step."""
     before, after = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
     if np.dtype(after) == np.bool_ and np.dtype(before) != np.bool_:
         return _not(domain, eqn, equal(domain, eqn, x, domain.lift(np.zeros((), int))))
     if jnp.issubdtype(before, jnp.inexact) and not jnp.issubdtype(after, jnp.inexact):
         return domain.function(f"truncate to {np.dtype(after)}", x, bits=STEP | CUT)
-    if not isinstance(x, Residues):
+    if not isinstance(x, FieldValues):
         return x
     if after in (np.int8, np.int16) or np.issubdtype(after, np.unsignedinteger):
         raise UnsupportedError(

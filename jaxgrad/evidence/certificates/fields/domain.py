@@ -1,9 +1,9 @@
-"""The domain of residues, in which `certify` runs both functions.
+"""The values and operations with which `certify` runs both functions in finite fields.
 
-Its values are those of `jaxgrad.evidence.certificates.fields.values`. Comparisons have two
-readings. Relaxed, the truth of d > 0 is a random field element, one and the same for the same d,
-and a choice between two cases is the straight line through both: what holds for it holds for either
-case. Sampled, d > 0 says whether d is a square.
+Values are those of `jaxgrad.evidence.certificates.fields.values`; the rules of primitives stand in
+the modules beside this one. Comparisons have two readings. Relaxed, the truth of d > 0 is a random
+field element, one and the same for the same d, and a choice between two cases is the straight line
+through both: what holds for it holds for either case. Sampled, d > 0 says whether d is a square.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,46 +16,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgrad.evidence.certificates.fields import signs
-from jaxgrad.evidence.certificates.fields.fields import Draws, Modulus
+from jaxgrad.evidence.certificates.fields.coins import Coins
 from jaxgrad.evidence.certificates.fields.lines import Lines
+from jaxgrad.evidence.certificates.fields.modular import Draws, Modulus
+from jaxgrad.evidence.certificates.fields.surds import with_surds
 from jaxgrad.evidence.certificates.fields.values import (
     BRANCH,
-    COINS,
     CONSTANT,
     CUT,
     GATE,
     LOGS,
-    MANY,
     OPAQUE,
     PARTIAL,
     PIVOT,
     STEP,
-    Coin,
     Exact,
-    Residues,
+    FieldValues,
     aligned,
     either,
 )
 from jaxgrad.jaxprs.cost import Meter, cost
-from jaxgrad.jaxprs.rationals import distinct, rational, rationals, surd
-from jaxgrad.jaxprs.walker import Domain, Rule, UnsupportedError, describe
+from jaxgrad.jaxprs.domain import Domain, Rule, UnsupportedError, describe
+from jaxgrad.jaxprs.rationals import distinct, rationals
 
 _OVERFLOWING = frozenset(
     "abs add add_any cumprod cumsum dot_general integer_pow mul neg pow reduce_prod reduce_sum "
-    "scatter-add scatter-sub "
-    "square sub".split()
+    "scatter-add scatter-sub square sub".split()
 )
 
 
 _SINGLE = (("inf", np.int8), ("taint", np.uint64), ("sign", np.uint8))
 
 
-def _meant(x: float) -> bool:
-    return not np.isfinite(x) or rational(float(x))[1]
-
-
-class ResidueDomain(Domain):
-    """The domain of residues; its rules stand in the package's other modules.
+class FieldDomain(Domain):
+    """Numbers in finite fields; the rules of primitives stand in the modules beside this one.
 
     Args:
         draws: the fields.
@@ -67,7 +61,7 @@ class ResidueDomain(Domain):
             logarithms exist.
         skip: tell apart the coins after so many, and not the first.
         meter: counts the work.
-        two: carry residues modulo q, which only exponentials need.
+        two: carry numbers modulo q, which only exponentials need.
         logs: compute logarithms modulo q exactly, which takes a while, instead of at random.
         lines: where sampled comparisons follow the order of numbers that differ by constants.
     """
@@ -89,34 +83,29 @@ class ResidueDomain(Domain):
         """Start without coins."""
         self.rules = {name: partial(rule, self) for name, rule in rules.items()}
         self.draws, self.relaxed, self.two, self.logs, self.lines = draws, relaxed, two, logs, lines
-        self.coins: list[Coin] = []
+        self.coins = Coins(skip)
         self.matrices: dict[bytes, tuple[int, ...]] = {}
-        self._orders, self.rooted, self.skip, self.meter = orders, rooted, skip, meter
+        self._orders, self.rooted, self.meter = orders, rooted, meter
         self._hashes: dict[str, int] = {}
-        self._numbers: dict[Any, int] = {}
 
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Rule | None:
-        """Return the rule for an equation; refuse arithmetic of integers that were floats, which
-        may overflow.
-        """
+        """Return the rule; refuse arithmetic of integers that were floats, which may overflow."""
         if self.meter is not None:
             self.meter.charge(cost(eqn, self.draws.count))
         if eqn.primitive.name in _OVERFLOWING and np.issubdtype(
             eqn.outvars[0].aval.dtype, np.integer
         ):
             for x in operands:
-                if isinstance(x, Residues) and x.taint is not None and (x.taint & CUT).any():
-                    raise UnsupportedError(
-                        f"{describe(eqn)} may overflow integers that are not known"
-                    )
+                if isinstance(x, FieldValues) and x.taint is not None and (x.taint & CUT).any():
+                    raise UnsupportedError(f"{describe(eqn)} may overflow unknown integers")
         return super().rule(eqn, operands)
 
     # --- making values ---
 
-    def variable(self, shape: tuple[int, ...]) -> Residues:
+    def variable(self, shape: tuple[int, ...]) -> FieldValues:
         """Draw the entries of an input."""
         p, q = self.draws.uniform(shape)
-        return Residues(p, q if self.two else None)
+        return FieldValues(p, q if self.two else None)
 
     def constant(self, array: Any) -> Any:
         """Keep integers and booleans, and turn floats into fractions."""
@@ -124,41 +113,11 @@ class ResidueDomain(Domain):
         if not jnp.issubdtype(array.dtype, jnp.floating):
             return array
         exact = Exact(*rationals(array))
-        return exact if exact.meant or array.size > 64 else self._surds(array, exact)
+        return exact if exact.meant or array.size > 64 else with_surds(self, array, exact)
 
-    def _surds(self, array: np.ndarray, exact: Exact) -> Any:
-        """Replace constants such as √2 or 1/√(2π) by roots and powers of one unknown √π."""
-        found = [(at, surd(float(x)) if not _meant(x) else None) for at, x in np.ndenumerate(array)]
-        if not any(s for _, s in found):
-            return exact
-        value = self.lift(exact)
-        bad = np.zeros(value.p.shape, bool)
-        one = np.ones((self.draws.count, 1), np.int64)
-        channels = []
-        for modulus, residues, pi in zip(
-            (self.draws.p, self.draws.q),
-            (value.p, value.q),
-            self.draws.hashed("root of pi", one),
-            strict=True,
-        ):
-            if residues is None:
-                break
-            residues, pi = residues.copy(), modulus.power(pi[:, 0], 2)
-            for at, s in found:
-                if s:
-                    root, exists = modulus.root(modulus.fraction(s[0].numerator, s[0].denominator))
-                    entry = modulus.multiply(
-                        root, modulus.power(pi if s[1] >= 0 else modulus.inverse(pi), abs(s[1]))
-                    )
-                    residues[:, *at] = entry if array[at] > 0 else modulus.reduce(-entry)
-                    bad[:, *at] |= ~exists
-            channels.append(residues)
-        p, q = (*channels, None)[:2]
-        return replace(value, p=p, q=q, bad=bad if bad.any() else None)
-
-    def lift(self, value: Any) -> Residues:
-        """Return residues of a known value."""
-        if isinstance(value, Residues):
+    def lift(self, value: Any) -> FieldValues:
+        """Return the field values of a known value."""
+        if isinstance(value, FieldValues):
             return value
         if isinstance(value, Exact):
             array, meant = value.array, value.meant
@@ -171,7 +130,7 @@ class ResidueDomain(Domain):
         ]
         taint = None if meant else np.full(array.shape, CONSTANT)
         bad = np.isnan(infinite)
-        return Residues(
+        return FieldValues(
             self._reduce(self.draws.p, numbers, which),
             self._reduce(self.draws.q, numbers, which) if self.two else None,
             np.broadcast_to(bad, (self.draws.count, *array.shape)) if bad.any() else None,
@@ -182,7 +141,7 @@ class ResidueDomain(Domain):
         )
 
     def _reduce(self, modulus: Modulus, numbers: Sequence[Any], which: np.ndarray) -> np.ndarray:
-        """Return residues of numbers[which]."""
+        """Return numbers[which] modulo the primes."""
         columns = [modulus.fraction(int(x.numerator), int(x.denominator)) for x in numbers]
         return (
             np.stack(columns, 1)[:, which]
@@ -219,7 +178,7 @@ class ResidueDomain(Domain):
         if outside.any():
             bad = np.broadcast_to(outside, (count, *index.shape)) if bad is None else bad | outside
         single = {c: gather(c, 0, 1, t) for c, t in _SINGLE}
-        return Residues(
+        return FieldValues(
             gather("p", 0, count, np.int64),  # type: ignore[arg-type]  # p is never absent
             gather("q", 0, count, np.int64),
             bad,
@@ -230,21 +189,21 @@ class ResidueDomain(Domain):
 
     def elementwise(
         self, operation: Callable[..., np.ndarray], *operands: Any, bits: np.uint64 | None = None
-    ) -> Residues:
-        """Apply operation(modulus, *residues) to both residues; infinities are not understood and
-        become bad.
-        """
+    ) -> FieldValues:
+        """Apply operation(modulus, *values) modulo p and modulo q; infinities become undefined."""
         values = aligned([self.settled(x) for x in operands])
+        p, q = self.on_both(operation, *values)
+        return FieldValues(p, q, *self.about(values, p.shape[1:], bits))
+
+    def on_both(self, operation: Callable[..., Any], *values: FieldValues) -> tuple[Any, Any]:
+        """Apply operation(modulus, *numbers) modulo p and, where they are carried, modulo q."""
         p = operation(self.draws.p, *(v.p for v in values))
-        q = operation(self.draws.q, *(v.q for v in values)) if self.two else None
-        return Residues(p, q, *self.about(values, p.shape[1:], bits))
+        return p, operation(self.draws.q, *(v.q for v in values)) if self.two else None
 
     def about(
-        self, values: Sequence[Residues], shape: tuple[int, ...], bits: Any = None
+        self, values: Sequence[FieldValues], shape: tuple[int, ...], bits: Any = None
     ) -> tuple[Any, None, Any]:
-        """Unite what aligned values carry besides residues: bad, no inf, and taint with additional
-        bits.
-        """
+        """Unite what aligned values carry besides numbers: bad, no inf, taint with more bits."""
         bad = taint = None
         for v in values:
             bad, taint = either(bad, v.bad), either(taint, v.taint)
@@ -254,7 +213,7 @@ class ResidueDomain(Domain):
             bad = np.broadcast_to(bad, (self.draws.count, *shape))
         return bad, None, None if taint is None else np.broadcast_to(taint, shape)
 
-    def settled(self, x: Any) -> Residues:
+    def settled(self, x: Any) -> FieldValues:
         """Lift a value and make its infinities bad."""
         x = self.lift(x)
         if x.inf is None:
@@ -262,27 +221,21 @@ class ResidueDomain(Domain):
         infinite = np.broadcast_to(x.inf != 0, x.p.shape)
         return replace(x, bad=infinite if x.bad is None else x.bad | infinite, inf=None)
 
-    def function(self, name: str, *operands: Any, bits: np.uint64 = OPAQUE) -> Residues:
-        """Apply an uninterpreted function: the same arguments give the same value, and that is
-        all.
-        """
+    def function(self, name: str, *operands: Any, bits: np.uint64 = OPAQUE) -> FieldValues:
+        """Apply an uninterpreted function: the same arguments give the same value."""
         values = aligned([self.settled(x) for x in operands])
         p, q = self.hashed(name, *(v.p for v in values))
-        return Residues(p, q, *self.about(values, p.shape[1:], bits))
+        return FieldValues(p, q, *self.about(values, p.shape[1:], bits))
 
     def hashed(self, name: str, *keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return fixed random residues for arguments, modulo p and, where they are carried, modulo
-        q.
-        """
+        """Return fixed random numbers for arguments, modulo p and, where carried, modulo q."""
         keys = tuple(np.broadcast_arrays(*keys))
         self._hashes[name] = self._hashes.get(name, 0) + keys[0][0].size
         p, q = self.draws.hashed(name, *keys)
         return p, q if self.two else None
 
     def collisions(self, everything: bool) -> float:
-        """Return how many pairs of arguments could be taken for one another, of comparisons or of
-        everything.
-        """
+        """Return how many arguments could be taken for one another, of comparisons or of all."""
         pairs = 0 if self.lines is None else self.lines.pairs * len(self.lines.steps)
         return pairs + sum(
             n * n / 2
@@ -292,92 +245,26 @@ class ResidueDomain(Domain):
 
     # --- coins ---
 
-    def toss(
-        self, kind: str, eqn: Any, key: np.ndarray, bad: np.ndarray | None, heads: np.ndarray
-    ) -> np.ndarray:
-        """Return the bit of a coin for each entry: a branch decided by `key`, (draw, *shape), that
-        came up `heads`.
-        """
-        columns = np.ascontiguousarray(key[:16].reshape(min(len(key), 16), -1).T)
-        names = columns.view(np.dtype((np.void, columns.itemsize * columns.shape[1]))).ravel()
-        _, first, which = np.unique(names, return_index=True, return_inverse=True)
-        coins = np.full(len(first), COINS)
-        for i in np.argsort(first):
-            at = int(first[i])
-            good = np.ones(len(key), bool) if bad is None else ~bad.reshape(len(key), -1)[:, at]
-            coins[i] = self._number(
-                (kind, names[at].tobytes()), Coin(kind, good, heads.reshape(len(key), -1)[:, at])
-            )
-        return (np.uint64(1) << coins.astype(np.uint64))[which.ravel()].reshape(key.shape[1:])
-
-    def _number(self, name: Any, coin: Coin) -> int:
-        """Return the number of a coin, which is kept when it is met first; COINS for those that are
-        not told apart.
-        """
-        if name not in self._numbers:
-            if len(self.coins) >= COINS:
-                return COINS
-            self._numbers[name] = len(self._numbers) - self.skip
-            if self._numbers[name] >= 0:
-                self.coins.append(replace(coin, heads=coin.heads.copy()))
-        return self._numbers[name] if self._numbers[name] >= 0 else COINS
-
-    def ordered(self, d: Residues) -> tuple[np.ndarray, np.ndarray]:
-        """Return the truth of d > 0 as the order of numbers on lines has it, 0 or 1, and the coins
-        that it depends on.
-        """
-        lines, columns = self.lines, d.p.reshape(self.draws.count, -1)
-        assert lines is not None
-        truth, taint = np.zeros(columns.shape, np.int64), np.zeros(columns.shape[1], np.uint64)
-        always = np.ones(self.draws.count, bool)
-        lines.comparisons += 1
-        for i, column in enumerate(columns.T):
-            above, names, known = lines.positive((lines.comparisons, i), column)
-            truth[:, i] = above
-            numbers = [
-                self._number(("line", name), Coin("comparison", always, always, lines.weight(name)))
-                for name in sorted(names)
-            ]
-            taint[i] = sum(
-                (np.uint64(1) << np.uint64(n) for n in {*numbers, *([] if known else [COINS])}),
-                np.uint64(0),
-            )
-        return truth.reshape(d.p.shape), taint.reshape(d.shape)
-
-    def condition(self, kind: str, eqn: Any, x: Residues, positive: np.ndarray) -> np.ndarray:
-        """Return the taint of a root or logarithm of x, which draws decide to be positive or
-        not.
-        """
+    def condition(self, kind: str, x: FieldValues, positive: np.ndarray) -> np.ndarray:
+        """Return the taint of a root or logarithm of x, whose sign the draws decide."""
         nonnegative = signs.known(x.sign, signs.NONNEGATIVE, x.shape)
         may_fail = ~nonnegative if kind == "root" else ~nonnegative | self.may_vanish(x)
         coin = (
             LOGS
             if kind == "log" and not self.rooted
-            else self.toss(kind, eqn, x.p, x.bad, positive)
+            else self.coins.toss(kind, x.p, x.bad, positive)
         )
         taint = coin | np.where(may_fail, PARTIAL, np.uint64(0))
         return taint if x.taint is None else taint | x.taint
 
-    def may_vanish(self, x: Residues) -> np.ndarray:
+    def may_vanish(self, x: FieldValues) -> np.ndarray:
         """Say for which entries x may be zero on a whole region."""
         if x.taint is None:
             return np.zeros(x.shape, bool)
         return ((x.taint & (GATE | STEP)) != 0) & ~signs.known(x.sign, signs.NONZERO, x.shape)
 
-    def coins_of(self, taint: np.uint64) -> list[Coin] | None:
-        """Return the coins in a set of bits; None when there are more than can be told apart."""
-        if taint & MANY:
-            return None
-        return [
-            coin
-            for i, coin in enumerate(self.coins[:COINS])
-            if taint >> np.uint64(i) & np.uint64(1)
-        ]
-
     def pivot_order(self, matrix: np.ndarray, rows: int) -> list[int]:
-        """Return the order in which the rows of a matrix are eliminated, always the same for the
-        same matrix.
-        """
+        """Return the order in which a matrix's rows are eliminated, the same for equal matrices."""
         key = matrix[:16].tobytes()
         if key not in self.matrices:
             i = len(self.matrices)
@@ -386,10 +273,8 @@ class ResidueDomain(Domain):
             )
         return list(self.matrices[key])
 
-    def may_tie(self, x: Residues) -> np.ndarray:
-        """Say for which entries two different residues may stand for values that are equal on a
-        whole region.
-        """
+    def may_tie(self, x: FieldValues) -> np.ndarray:
+        """Say for which entries different field values may be equal reals on a whole region."""
         if x.taint is None:
             return np.zeros(x.shape, bool)
         return (x.taint & (BRANCH | PIVOT | STEP | OPAQUE)) != 0

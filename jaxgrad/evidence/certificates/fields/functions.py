@@ -1,7 +1,9 @@
-"""Exponentials, logarithms, angles and uninterpreted functions of residues, entry by entry.
+"""Exponentials, logarithms, angles and uninterpreted functions in a finite field, entry by entry.
 
 A rule is a function (domain, eqn, *operands) of values of
-`jaxgrad.evidence.certificates.fields.values`.
+`jaxgrad.evidence.certificates.fields.values`. tanh, the logistic function and their kind are
+rational functions of an exponential. What has no law here (erf, lgamma) is a random function: the
+same argument gives the same value, and that is all.
 """
 
 from dataclasses import replace
@@ -22,8 +24,8 @@ from jaxgrad.evidence.certificates.fields.arithmetic import (
     subtract,
     worse,
 )
-from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
-from jaxgrad.evidence.certificates.fields.fields import Modulus
+from jaxgrad.evidence.certificates.fields.domain import FieldDomain
+from jaxgrad.evidence.certificates.fields.modular import Modulus
 from jaxgrad.evidence.certificates.fields.rotations import Rotations
 from jaxgrad.evidence.certificates.fields.values import (
     BRANCH,
@@ -33,22 +35,20 @@ from jaxgrad.evidence.certificates.fields.values import (
     PARTIAL,
     STEP,
     Exact,
-    Residues,
+    FieldValues,
     aligned,
     either,
 )
 
 
-def _imitated(x: Residues) -> Any:
-    """Return the bits of a function of x that is taken modulo q: there roots, exponentials, … are
-    only imitated, at random.
-    """
+def _imitated(x: FieldValues) -> Any:
+    """Return the bits of a function modulo q, where roots and exponentials are random numbers."""
     if x.taint is None:
         return EXP
     return EXP | np.where((x.taint & ~(BRANCH | GATE | PARTIAL)) != 0, OPAQUE, np.uint64(0))
 
 
-def exponential(domain: ResidueDomain, x: Any) -> Residues:
+def exponential(domain: FieldDomain, x: Any) -> FieldValues:
     """Return exp(x); that of −∞ is 0."""
     x = domain.lift(x)
     if isinstance(domain.draws, Rotations):
@@ -63,12 +63,13 @@ def exponential(domain: ResidueDomain, x: Any) -> Residues:
     sign = np.full(x.shape, signs.POSITIVE)
     if x.inf is not None:
         sign = np.where(x.inf == -1, signs.NONNEGATIVE | signs.NONPOSITIVE, sign)
-    return Residues(p, None if q is None else np.where(p == 0, 0, q), bad, inf, taint, sign)
+    return FieldValues(p, None if q is None else np.where(p == 0, 0, q), bad, inf, taint, sign)
 
 
-def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
-    """Return log x, bad in draws where x is not positive: random modulo p; modulo q the inverse of
-    exp, or random.
+def logarithm(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
+    """Return log x, undefined in draws where x is not positive.
+
+    It is random modulo p; modulo q it is the inverse of exp, or random.
     """
     x = domain.settled(x)
     heads = domain.draws.positive(x.p)
@@ -77,18 +78,18 @@ def logarithm(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
     if domain.logs:
         good = heads if x.bad is None else heads & ~x.bad
         q = domain.draws.log(np.where(good, x.p, 1))
-    taint = domain.condition("log", eqn, x, heads) | EXP | OPAQUE
-    result = Residues(
+    taint = domain.condition("log", x, heads) | EXP | OPAQUE
+    result = FieldValues(
         np.where(one, 0, p), None if q is None else np.where(one, 0, q), x.bad, None, taint
     )
     return replace(result, bad=worse(domain, result, ~heads))
 
 
-def _logistic(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def _logistic(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     return reciprocal(domain, affine(domain, exponential(domain, negative(domain, eqn, x)), 1, 1))
 
 
-def _tanh(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def _tanh(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     e = exponential(domain, affine(domain, x, 2, 0))
     return multiply(
         domain, eqn, affine(domain, e, 1, -1), reciprocal(domain, affine(domain, e, 1, 1))
@@ -96,7 +97,7 @@ def _tanh(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 
 
 def _hyperbolic(sign: int) -> Rule:
-    def rule(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+    def rule(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
         e = exponential(domain, domain.settled(x))
         half = domain.lift(Exact(np.asarray(Fraction(1, 2), object)))
         return multiply(
@@ -109,16 +110,16 @@ def _hyperbolic(sign: int) -> Rule:
     return rule
 
 
-def _exp2(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def _exp2(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     x, two = aligned([domain.settled(x), domain.lift(Exact(np.asarray(Fraction(2), object)))])
     if isinstance(domain.draws, Rotations):
         return replace(domain.function("exp2", x), sign=np.full(x.shape, signs.POSITIVE))
     p = domain.draws.p.power(np.broadcast_to(two.p, x.p.shape), x.q)
     about = domain.about([x], x.shape, EXP)
-    return Residues(p, domain.hashed("exp", p)[1], *about, np.full(x.shape, signs.POSITIVE))
+    return FieldValues(p, domain.hashed("exp", p)[1], *about, np.full(x.shape, signs.POSITIVE))
 
 
-def _log2(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+def _log2(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
     two = domain.lift(Exact(np.asarray(Fraction(2), object)))
     return divide(domain, eqn, logarithm(domain, eqn, x), logarithm(domain, eqn, two))
 
@@ -129,7 +130,7 @@ def _log2(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
 def _odd(name: str) -> Rule:
     """An unknown function with h(−x) = −h(x)."""
 
-    def rule(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+    def rule(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
         x = domain.settled(x)
         low = x.p <= domain.draws.p.like(x.p) // 2
         h = domain.function(name, replace(x, p=np.where(low, x.p, domain.draws.p.like(x.p) - x.p)))
@@ -141,11 +142,12 @@ def _odd(name: str) -> Rule:
 
 
 def _circle(which: str) -> Rule:
-    """Sine and cosine: of an angle where those are carried, and else the rational functions they
-    are of an unknown tan(x/2).
+    """Sine and cosine, of an angle where those are carried.
+
+    Else they are rational functions of an unknown tan(x/2).
     """
 
-    def rule(domain: ResidueDomain, eqn: Any, x: Any) -> Residues:
+    def rule(domain: FieldDomain, eqn: Any, x: Any) -> FieldValues:
         if isinstance(domain.draws, Rotations):
             cosine, sine = _rotation(domain, domain.settled(x))
             above, below = cosine if which == "cos" else sine, cosine
@@ -163,13 +165,13 @@ def _circle(which: str) -> Rule:
     return rule
 
 
-def _rotation(domain: ResidueDomain, x: Residues) -> list[Residues]:
+def _rotation(domain: FieldDomain, x: FieldValues) -> list[FieldValues]:
     """Return cosine and sine of an angle."""
     bad, _, taint = domain.about([x], x.shape, _imitated(x))
     assert isinstance(domain.draws, Rotations)
     assert x.q is not None  # an angle
     return [
-        Residues(p, domain.hashed("circle", p)[1], bad, None, taint)
+        FieldValues(p, domain.hashed("circle", p)[1], bad, None, taint)
         for p in domain.draws.rotation(x.q)
     ]
 
@@ -181,7 +183,7 @@ def _uninterpreted(name: str) -> Rule:
 def _partial(rule: Rule) -> Rule:
     """A function that is undefined on a region, as arcsine is beyond 1."""
 
-    def wrapped(domain: ResidueDomain, eqn: Any, *operands: Any) -> Residues:
+    def wrapped(domain: FieldDomain, eqn: Any, *operands: Any) -> FieldValues:
         result = rule(domain, eqn, *operands)
         return replace(result, taint=either(np.full(result.shape, PARTIAL), result.taint))
 

@@ -1,4 +1,10 @@
-"""Comparing two arrays of residues: where they agree, and what that is worth."""
+"""Comparing two arrays in a finite field: where they agree, and how surely they are equal.
+
+By Schwartz and Zippel a difference of degree d vanishes at a random point with probability at most
+d/q. Coins, branches that a draw decides, weaken that: each halves the draws that test a branch.
+`common_ratio` finds the one rational factor between two arrays, from its remainders modulo several
+primes.
+"""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
+from jaxgrad.evidence.certificates.fields.domain import FieldDomain
 from jaxgrad.evidence.certificates.fields.values import (
     COINS,
     CONSTANT,
@@ -16,7 +22,7 @@ from jaxgrad.evidence.certificates.fields.values import (
     PIVOT,
     STEP,
     Coin,
-    Residues,
+    FieldValues,
 )
 
 _RESOLVED = 64.0
@@ -32,7 +38,7 @@ class Comparison:
     """f and g entry by entry.
 
     Attributes:
-        f, g: their residues.
+        f, g: their values.
         defined: where both are defined in at least one draw.
         hope: where what made draws bad is a root or logarithm, of which other draws may be good.
         agree: where they agree in every draw in which both are defined.
@@ -47,8 +53,8 @@ class Comparison:
         partial: whether either may be undefined on a region of real numbers.
     """
 
-    f: Residues
-    g: Residues
+    f: FieldValues
+    g: FieldValues
     defined: np.ndarray
     hope: np.ndarray
     agree: np.ndarray
@@ -63,22 +69,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run of f and g on residues."""
+    """One run of f and g in finite fields."""
 
-    domain: ResidueDomain
+    domain: FieldDomain
     comparisons: list[Comparison]
 
 
 def compare(
-    domain: ResidueDomain,
+    domain: FieldDomain,
     degree: int,
     inner: int,
-    f: Residues,
-    g: Residues,
+    f: FieldValues,
+    g: FieldValues,
     *,
     pivots: bool = False,
 ) -> Comparison:
-    """Compare two arrays of residues of one domain.
+    """Compare two arrays of one domain.
 
     Args:
         domain: where they come from.
@@ -104,7 +110,7 @@ def compare(
             taint = taint | x.taint
     bound, coins, needed, resolution = np.zeros(f.shape), 0, 0.0, 0.0
     for bits in np.unique(taint[agree]):
-        tossed = domain.coins_of(bits)
+        tossed = domain.coins.of(bits)
         if tossed is None or (bits & PIVOT and not pivots):
             continue
         mine = agree & (taint == bits)
@@ -160,8 +166,7 @@ def _coins(tossed: list[Coin], count: int) -> tuple[float, int]:
 
 
 def common_ratio(outcome: Outcome) -> Fraction | None:
-    """Return g/f where it is one and the same rational number for all entries and not 1, and None
-    otherwise.
+    """Return g/f where it is the same rational number for all entries and not 1, else None.
 
     With constants that are no simple rational numbers, such as e, it must be simple: else it is
     made of their approximations.
@@ -203,9 +208,7 @@ def common_ratio(outcome: Outcome) -> Fraction | None:
 
 
 def _reconstructed(value: int, modulus: int) -> Fraction | None:
-    """Return the fraction a/b ≡ value with a² · b² far below the modulus, by the extended Euclidean
-    algorithm.
-    """
+    """Return the fraction a/b ≡ value with a²·b² far below the modulus, by extended Euclid."""
     limit = math.isqrt(math.isqrt(modulus) * 2**8)
     r, s, t, u = modulus, value, 0, 1
     while s > limit:

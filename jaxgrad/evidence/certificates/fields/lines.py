@@ -1,12 +1,13 @@
 """Numbers that differ by constants, in their order on the real line.
 
-The field knows signs, but no order: there x − 1 may be positive where x is not. So that clip(x, −1, 1) is what it is where
-|x| < 1, comparisons have a third reading. In each draw a number d that is compared with 0 lies on a *line* with those that differ
-from it by a constant of the program: d = a + c or d = c − a, where a is the first of them. Such constants cut the line; in
-each draw one of the intervals is chosen at random, whatever the residues are, and every comparison on the line follows from it.
+A finite field knows signs, but no order: there x − 1 may be positive where x is not. So that
+clip(x, −1, 1) is what it is where |x| < 1, comparisons have a third reading. In each draw a number
+d that is compared with 0 lies on a *line* with those that differ from it by a constant of the
+program: d = a + c or d = c − a, where a is the first of them. Such constants cut the line. In each
+draw one of the intervals is chosen at random, and every comparison on the line follows from it.
 
-Where a line is cut is learned in a run of its own, in which intervals are halved by coins as they
-are asked for. After it, each of the m + 1 intervals that m cuts leave is met by one in m + 1 draws,
+Where a line is cut is learned in a run of its own, in which coins halve the intervals as they are
+asked for. After it, each of the m + 1 intervals that m cuts leave is met by one in m + 1 draws,
 where m coins would meet it in 2⁻ᵐ of them.
 """
 
@@ -17,7 +18,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxgrad.evidence.certificates.fields.fields import Draws
+from jaxgrad.evidence.certificates.fields.modular import Draws
 
 LINES, CONSTANTS = 48, 16
 """So many lines are kept apart, and so many constants of a program cut them, with their sums and
@@ -30,8 +31,9 @@ Name = tuple[int, int]
 
 @dataclass
 class _Line:
-    """A line: residues of its first number, −1 in draws in which this lies on another one, and the
-    interval that it is in.
+    """A line: its first number in each draw, and the interval this lies in.
+
+    The number is −1 in draws in which it lies on another line.
     """
 
     name: Name
@@ -42,8 +44,9 @@ class _Line:
 
 
 def differences(constants: Sequence[Fraction]) -> list[Fraction] | None:
-    """Return, in their order, how far apart numbers may lie of which constants were taken; None
-    where that is too much to tell.
+    """Return, in order, how far apart numbers may lie of which constants were taken.
+
+    None where there are too many constants.
 
     >>> [str(x) for x in differences([Fraction(1, 2)])]
     ['-1', '-1/2', '0', '1/2', '1']
@@ -77,8 +80,8 @@ class Lines:
         self.draws, self.steps, self.learned = draws, steps, cuts
         self.comparisons = self.pairs = 0
         self.random = np.random.default_rng([draws.seed, 3])
-        residues = np.stack([draws.p.fraction(x.numerator, x.denominator) for x in steps], 1)
-        keys = (draws.which[:, None].astype(np.int64) << 32 | residues).ravel()
+        remainders = np.stack([draws.p.fraction(x.numerator, x.denominator) for x in steps], 1)
+        keys = (draws.which[:, None].astype(np.int64) << 32 | remainders).ravel()
         self._keys, first = np.unique(keys, return_index=True)
         self._ranks = first % len(steps)
         self.zero = list(steps).index(Fraction(0))
@@ -95,9 +98,7 @@ class Lines:
         return math.log2(len((self.learned or {}).get(name, ())) + 1)
 
     def positive(self, name: Name, d: np.ndarray) -> tuple[np.ndarray, set[Name], bool]:
-        """Say in which draws a number is positive, on which lines it lies, and whether all of their
-        cuts were known.
-        """
+        """Say where a number is positive, on which lines it lies, and if all cuts are known."""
         truth, open_, names, known = np.zeros(len(d), bool), np.ones(len(d), bool), set(), True
         firsts = np.stack([line.first for line in self.lines])
         self.pairs += 2 * len(firsts)
@@ -142,9 +143,7 @@ class Lines:
         return self.lines[-1]
 
     def _above(self, line: _Line, here: np.ndarray, cut: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Say in which of some draws a line's first number lies above a cut, and whether that was
-        known.
-        """
+        """Say where a line's first number lies above a cut, and whether that was known."""
         low, high = line.low[here], line.high[here]
         asked = (cut > low) & (cut < high)
         above = cut <= low

@@ -5,9 +5,9 @@ L(−x) = L(x); of a square x it is twice the logarithm to base 4. Every x is a/
 |b| < √p < 2¹⁶ (Thue's lemma; Euclid's algorithm on p and x finds them), so a table of L below 2¹⁶
 is all that is needed, and L(x) = L(a) − L(b).
 
-The table: L of the primes below 2⁶ by baby and giant steps (Shanks 1971). Of larger primes r, block
-after block, by writing 4ᵏ·t·r ≡ a/b, for some k and t, until a and b have no prime factors but
-known ones: then L(r) = L(a) − L(b) − L(t) − 2k. Of composite numbers by addition.
+The table holds L of the primes below 2⁶ by baby and giant steps (Shanks 1971). Larger primes r
+follow block after block: 4ᵏ·t·r ≡ a/b is written, for some k and t, until a and b have no prime
+factors but known ones; then L(r) = L(a) − L(b) − L(t) − 2k. Composite numbers follow by addition.
 """
 
 from functools import cache, lru_cache
@@ -57,9 +57,7 @@ def small_fraction(p: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _factors() -> tuple[np.ndarray, np.ndarray]:
-    """Return the smallest and the largest prime factor of every number below 2¹⁶; of 0 and 1 they
-    are 1.
-    """
+    """Return the smallest and the largest prime factor of every number below 2¹⁶; 1 of 0 and 1."""
     smallest, largest = np.ones(_SIZE, np.int64), np.ones(_SIZE, np.int64)
     for n in range(2, _SIZE):
         if n * n >= _SIZE:

@@ -4,7 +4,7 @@ For a prime p ≡ 3 modulo 4 the numbers a + bi modulo p with a² + b² = 1 are 
 the rotations. Where a prime r divides p + 1, some rotation z has order r, and z^a = cos a + i·sin a
 makes of the numbers modulo r what rotation by an angle makes of the reals: cos² + sin² = 1, both
 sums of angles, cos even and sin odd. Angles are carried modulo r, as exponents are modulo q in
-`jaxgrad.evidence.certificates.fields.fields`; one field does not have both. Signs and roots modulo
+`jaxgrad.evidence.certificates.fields.modular`; one field does not have both. Signs and roots modulo
 p are as they are there.
 """
 
@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxgrad.evidence.certificates.fields.fields import Draws, Modulus
+from jaxgrad.evidence.certificates.fields.modular import Draws, Modulus
 
 PRIMES = (
     3032086151,
@@ -40,7 +40,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Rotations(Draws):
-    """Draws whose second residues are angles: modulo r = (p + 1)/24 instead of q.
+    """Draws whose second numbers are angles: modulo r = (p + 1)/24 instead of q.
 
     Args:
         count: number of draws.
@@ -90,7 +90,7 @@ class Rotations(Draws):
         return np.stack([w[0] for w in windows], 1), np.stack([w[1] for w in windows], 1)
 
     def rotation(self, angle: np.ndarray) -> Pair:
-        """Return the cosine and the sine, residues modulo p, of angles modulo r."""
+        """Return the cosine and the sine, numbers modulo p, of angles modulo r."""
         rows = self.which.reshape(-1, *(1,) * (angle.ndim - 1))
         cosines, sines = self._turns
         parts = [

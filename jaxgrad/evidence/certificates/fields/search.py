@@ -1,5 +1,8 @@
-"""The search for a proof: runs of f and g on residues, of growing cost, until every entry is
-proved.
+"""The search for a proof: runs of f and g in finite fields until every entry is proved.
+
+Each run reads the program in another way and costs more than the one before: comparisons relaxed or
+decided by draws, logarithms exact, angles, numbers in their order. Draws are added where too few
+left a doubt.
 """
 
 import math
@@ -15,22 +18,22 @@ from jaxgrad.evidence.certificates.fields.algebra import ALGEBRA
 from jaxgrad.evidence.certificates.fields.arithmetic import ARITHMETIC
 from jaxgrad.evidence.certificates.fields.arrays import STRUCTURAL
 from jaxgrad.evidence.certificates.fields.choices import CHOICES
-from jaxgrad.evidence.certificates.fields.domain import ResidueDomain
-from jaxgrad.evidence.certificates.fields.fields import PRIMES, Draws
+from jaxgrad.evidence.certificates.fields.domain import FieldDomain
 from jaxgrad.evidence.certificates.fields.functions import FUNCTIONS
 from jaxgrad.evidence.certificates.fields.identity import Outcome, compare
 from jaxgrad.evidence.certificates.fields.lines import CONSTANTS, Lines, Name, differences
+from jaxgrad.evidence.certificates.fields.modular import PRIMES, Draws
 from jaxgrad.evidence.certificates.fields.rotations import Rotations
 from jaxgrad.evidence.certificates.fields.values import BRANCH, COINS, MANY, PIVOT
 from jaxgrad.jaxprs.cost import Meter, estimate, most_draws
 from jaxgrad.jaxprs.degrees import bounds
 from jaxgrad.jaxprs.joint import Traced
+from jaxgrad.jaxprs.programs import constants
 from jaxgrad.jaxprs.rationals import rational
-from jaxgrad.jaxprs.traced import constants
 from jaxgrad.jaxprs.walker import walk
 
 RULES = ARITHMETIC | FUNCTIONS | CHOICES | STRUCTURAL | ALGEBRA
-"""What each primitive does to residues."""
+"""What each primitive does in a finite field."""
 
 FEW, MOST, WITH_LOGS = 8, 4096, 2048
 """Draws: of the first run, and at most; those with logarithms modulo q have but two primes."""
@@ -116,8 +119,10 @@ class Search:
         return all(p.all() for p in self.proved)
 
     def steps(self) -> Iterator[Outcome]:
-        """Try one reading after the other: relaxed, with exact logarithms, sampled, both; with
-        angles; with numbers in their order.
+        """Try one reading after the other.
+
+        They are: relaxed; with exact logarithms; sampled; both; with angles; with numbers
+        in order.
         """
         self.first = self._attempt(_Reading(True), FEW)
         yield self.first
@@ -144,9 +149,7 @@ class Search:
 
     @cached_property
     def steps_apart(self) -> list[Fraction] | None:
-        """How far apart numbers are that differ by constants of the program; None where there are
-        too many of these.
-        """
+        """How far apart numbers are that differ by constants; None where there are too many."""
         small = [
             np.asarray(c, float).ravel()
             for c in constants(self.traced.program)
@@ -207,9 +210,7 @@ class Search:
         self.coins = max(self.coins, *(c.coins for c in outcome.comparisons), 0)
 
     def _all_pivots(self, way: _Reading, outcome: Outcome) -> None:
-        """Prove what depends on pivots, where it holds for every order in which rows can be
-        eliminated.
-        """
+        """Prove what depends on pivots, where it holds for every order of elimination."""
         waiting = [
             (c.agree & ((c.taint & PIVOT) != 0) & ~p)
             for c, p in zip(outcome.comparisons, self.proved, strict=True)
@@ -248,7 +249,7 @@ class Search:
         lines = (
             Lines(draws, self.steps_apart, way.cuts) if way.ordered and self.steps_apart else None
         )
-        domain = ResidueDomain(
+        domain = FieldDomain(
             draws,
             RULES,
             relaxed=way.relaxed,

@@ -1,5 +1,4 @@
-"""What is known of the signs of unknown numbers: an exponential is positive, a sum of squares is
-not negative.
+"""The signs of unknown real numbers: an exponential is positive, a sum of squares is ≥ 0.
 
 The field knows whether a number is a square, but not that a sum of exponentials is positive. Here
 each entry has three bits, in an array of its shape (None: nothing is known), and a fourth for what

@@ -1,7 +1,7 @@
-"""Values of a program as residues, and what is known of them besides.
+"""Values in a finite field, and what is known of them besides.
 
-A number is carried as its residues modulo p and modulo q in every draw (see
-`jaxgrad.evidence.certificates.fields.fields`), with what the residues alone do not tell:
+A number is carried modulo p and modulo q in every draw (see
+`jaxgrad.evidence.certificates.fields.modular`), with what these alone do not tell:
 
     bad     draws in which it is undefined: a division by zero, the root of a negative number
     inf     entries that are known to be +∞ or −∞, as in a mask of attention scores
@@ -44,9 +44,10 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Residues:
-    """An unknown array: residues (draw, *shape) and what the module's docstring tells; None where
-    there is nothing.
+class FieldValues:
+    """An unknown array: numbers modulo p and q, (draw, *shape), and what else is known.
+
+    The module's docstring tells of the channels; None where there is nothing.
     """
 
     p: np.ndarray
@@ -61,20 +62,19 @@ class Residues:
         """Shape of the array, without the draws."""
         return self.p.shape[1:]
 
-    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> "Residues":
+    def map(self, move: Callable[[np.ndarray], np.ndarray]) -> "FieldValues":
         """Apply a rearrangement of entries, a function of arrays (lead, *shape), to everything."""
 
         def over(x: np.ndarray | None) -> np.ndarray | None:
             return None if x is None else move(x[None])[0]
 
         q, bad = (None if x is None else move(x) for x in (self.q, self.bad))
-        return Residues(move(self.p), q, bad, *map(over, (self.inf, self.taint, self.sign)))
+        return FieldValues(move(self.p), q, bad, *map(over, (self.inf, self.taint, self.sign)))
 
 
 @dataclass
 class Coin:
-    """A branch that draws decide: `defined` and `heads` say in which draws it could be and was
-    taken.
+    """A branch that draws decide: in which draws it could be, and was, taken.
 
     A choice among more than two counts as `weight` coins.
     """
@@ -90,10 +90,8 @@ def either(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
     return b if a is None else a if b is None else a | b
 
 
-def aligned(values: Sequence[Residues]) -> list[Residues]:
-    """Give scalars as many axes as the largest value has, so that they broadcast behind the
-    draws.
-    """
+def aligned(values: Sequence[FieldValues]) -> list[FieldValues]:
+    """Give scalars as many axes as the largest value has, so that they broadcast."""
     rank = max(len(v.shape) for v in values)
     return [
         v if len(v.shape) == rank else v.map(lambda x: x.reshape(-1, *(1,) * rank)) for v in values

@@ -28,8 +28,8 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.jaxprs.primitives import dtype_of
+from jaxgrad.jaxprs.programs import equations
 from jaxgrad.jaxprs.rewrite import apply, evaluate
-from jaxgrad.jaxprs.traced import equations
 
 SAMPLES = 16
 """So many samples are taken to share one product; a constant, so that the program does not depend

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxgrad.jaxprs.primitives import dtype_of, shape_of
+from jaxgrad.jaxprs.programs import equations
 from jaxgrad.jaxprs.rewrite import apply, evaluate
-from jaxgrad.jaxprs.traced import equations
 
 PLACES = 128
 """The most places of a result that are written as a product each."""

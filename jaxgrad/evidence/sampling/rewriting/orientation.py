@@ -27,8 +27,8 @@ from jax.extend import core
 from jaxgrad.evidence.sampling.rewriting.association import is_spread
 from jaxgrad.evidence.sampling.rewriting.orders import Held, Lying, Made, Order, Tally, reshaped
 from jaxgrad.jaxprs.primitives import shape_of
+from jaxgrad.jaxprs.programs import CALLS
 from jaxgrad.jaxprs.rewrite import apply
-from jaxgrad.jaxprs.traced import CALLS
 
 ENTRYWISE = frozenset(
     "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp "

@@ -26,8 +26,9 @@ from jaxgrad.evidence.sampling.rewriting.convolutions import SHORT, are_long, as
 from jaxgrad.evidence.sampling.rewriting.orders import Tally
 from jaxgrad.evidence.sampling.rewriting.orientation import Orienting
 from jaxgrad.jaxprs.primitives import dtype_of, shape_of
+from jaxgrad.jaxprs.programs import equations
 from jaxgrad.jaxprs.rewrite import apply, evaluate
-from jaxgrad.jaxprs.traced import Traceable, TracedOnce, equations
+from jaxgrad.jaxprs.traced import Traceable, TracedOnce
 
 ALONE = 2**18 * 0.95
 """Multiplications up to which Eigen gives a product to one thread."""

@@ -1,8 +1,7 @@
-"""Masks of independent coins: coin by coin, an entry or a group of entries is kept or dropped.
+"""Masks of independent coins: an entry, or a group of entries, is kept with a probability.
 
-Let entry j hang on coin c(j), which is 1 with probability p_c. Then
-
-    μ_j = p_c(j),    S_jk = p_c(j) where c(j) = c(k), since a coin is its own square, and p_c(j) p_c(k) otherwise.
+Let entry j depend on coin c(j), which is 1 with probability p_c. Then μ_j = p_c(j). Since a coin is
+its own square, S_jk = p_c(j) where c(j) = c(k), and p_c(j) p_c(k) otherwise.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgrad.masks.rows import (
+from jaxgrad.masks.distribution import (
     Factors,
     check_integer,
     check_pair,
@@ -29,9 +28,7 @@ from jaxgrad.masks.rows import (
 
 
 class _Coins:
-    """What follows from `_coin_of`, the coin c(j) of each column, and `_chances`, the probability
-    of each coin.
-    """
+    """What follows from `_coin_of`, the coin of each column, and `_chances`, of each coin."""
 
     def _coin_of(self, n: int) -> np.ndarray:
         return np.arange(n)
@@ -52,9 +49,7 @@ class _Coins:
         return chances if len(chances) == n else chances[self._coin_of(n)]
 
     def second_moment(self, n: int) -> Float[Array, "n n"]:
-        """Return E[m mᵀ]: p where two entries share a coin, the product of their probabilities
-        elsewhere.
-        """
+        """Return E[m mᵀ]: p where two entries share a coin, p_j p_k elsewhere."""
         p, coin_of = self.mean(n), self._coin_of(n)
         return jnp.where(coin_of[:, None] == coin_of, p, p[:, None] * p)
 
@@ -183,8 +178,7 @@ class Patches(_Coins):
 @registered
 @dataclass(frozen=True)
 class GridPatches(_Coins):
-    """Rectangles of an image are kept or dropped together, each by its own coin; a row is an image,
-    scanned line by line.
+    """Rectangles of an image are kept or dropped together; a row is an image, line by line.
 
     μ_j = p;  S_jk = p when pixels j and k lie in the same patch, and p² otherwise.
 

@@ -17,10 +17,8 @@ def spread(runs: list[np.ndarray]) -> np.ndarray:
         return np.max([np.abs(r - runs[0]) for r in runs[1:]], axis=0)
 
 
-class Whole(NamedTuple):
-    """Torch's cotangent of a tap, parameter or input: in float64, how far it moves, and in
-    float32.
-    """
+class TorchCotangent(NamedTuple):
+    """Torch's cotangent of a tap, parameter or input, in float64 and float32, and its move."""
 
     double: np.ndarray
     move: np.ndarray
@@ -31,13 +29,13 @@ class Whole(NamedTuple):
         return Pair(np.asarray(total), self.double, move, self.move, None, self.single)
 
 
-def wholes(golden: Golden) -> dict[Key, Whole]:
+def torch_cotangents(golden: Golden) -> dict[Key, TorchCotangent]:
     """Return torch's cotangent of every tap, parameter and input."""
     found = {}
     for kind, place in (("tap", "cotangent"), ("parameter", "parameter"), ("input", "input")):
         moves, singles = golden.group(f"move/{place}"), golden.group(f"single/{place}")
         for name, double in golden.group(f"double/{place}").items():
-            found[Key(kind, name)] = Whole(
+            found[Key(kind, name)] = TorchCotangent(
                 double,
                 moves.get(name, np.zeros(double.shape)).astype(np.float64),
                 singles.get(name),

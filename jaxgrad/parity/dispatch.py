@@ -1,5 +1,4 @@
-"""What is changed in torch's dispatcher: random draws are recorded or handed out again, and casts
-to float32 are widened.
+"""What is changed in torch's dispatcher: draws are recorded or replayed, float32 casts widened.
 
 Operations are seen there whichever function of torch they hide in.
 """
@@ -10,17 +9,17 @@ if TYPE_CHECKING:
     from jaxgrad.parity.torch_side import Run, TorchSide
 
 UNSTEADY = (
-    "`torch_module_or_function` does not do the same twice at the same numbers and draws; its "
-    "randomness must come from torch "
-    "(not from `random` or numpy), and it may keep no state but parameters and buffers"
+    "`torch_module_or_function` gives different results for the same numbers and draws; its "
+    "randomness must come from torch (not from `random` or numpy), and it may keep no state but "
+    "parameters and buffers"
 )
 
 
-def tape_mode(torch: Any) -> Any:
+def replaying_mode(torch: Any) -> Any:
     """Return the dispatch mode that records random draws, or hands out those recorded before."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Tape(TorchDispatchMode):
+    class Replaying(TorchDispatchMode):
         def __init__(self, side: "TorchSide", run: "Run") -> None:
             super().__init__()
             self.side, self.run, self.next = side, run, 0
@@ -38,9 +37,8 @@ def tape_mode(torch: Any) -> Any:
                 return output  # such as attention whose dropout is 0
             if isinstance(output, tuple) or name == "rrelu_with_noise":
                 raise ValueError(
-                    f"torch's {name} draws and uses its draw in one step, so that it cannot be "
-                    f"replayed; write it "
-                    "with torch.nn.Dropout, or with torch.rand and arithmetic"
+                    f"torch's {name} draws and uses its draw in one step, so it cannot be "
+                    f"replayed; write it with torch.nn.Dropout, or with torch.rand and arithmetic"
                 )
             if output.numel() == 0:
                 return output
@@ -57,13 +55,11 @@ def tape_mode(torch: Any) -> Any:
             )
             return output
 
-    return Tape
+    return Replaying
 
 
 def widening_mode(torch: Any) -> Any:
-    """Return the dispatch mode of a run in float64 in which ``x.float()``, which changes nothing in
-    float32, changes nothing either.
-    """
+    """Return the dispatch mode of a run in float64 in which ``x.float()`` keeps float64."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Widening(TorchDispatchMode):

@@ -1,18 +1,17 @@
-"""Arithmetic modulo many primes at once, where numbers have signs, roots, exponentials and
-logarithms.
+"""Arithmetic modulo many primes at once, with signs, roots, exponentials and logarithms.
 
-For a prime q with p = 2q + 1 prime too, the nonzero numbers modulo p are ±1 times the squares, and
-the squares are a group of order q: what the exponential makes of the numbers modulo q. So the field
-has what the real line has:
+For a prime q with p = 2q + 1 prime too, the nonzero numbers modulo p are ±1 times the squares. The
+squares are a group of order q: what the exponential makes of the numbers modulo q. So the field has
+what the real line has:
 
-    positive    x is positive when it is a square; products and signs behave (−1 is no square, since p ≡ 3 mod 4)
-    exp, log    exp(a) = ω^(a mod q) is a bijection from the numbers modulo q to the positive ones; log is its inverse
-    roots       √x = x^((p+1)/4) is the positive root of a positive x, and uʳ = exp(r·log u) for every rational r
+    positive  x is positive when it is a square; products and signs behave, since −1 is no square
+    exp, log  exp(a) = ω^(a mod q) maps the numbers modulo q one to one onto the positive ones
+    roots     √x = x^((p+1)/4) is the positive root of a positive x, and uʳ = exp(r·log u)
 
-A number is therefore carried as two residues, modulo p and modulo q. (Wu et al., Mirage, OSDI 2025,
-arXiv 2405.05751, use such pairs for the exponential; here the index of the squares is 2, so that
-signs and logarithms fit in as well.) Order is not what the reals have: positive numbers can sum to
-a negative one.
+A number is therefore carried modulo p and modulo q. (Wu et al., Mirage, OSDI 2025, arXiv
+2405.05751, use such pairs for the exponential; here the index of the squares is 2, so that signs
+and logarithms fit in as well.) Order is not what the reals have: positive numbers can sum to a
+negative one.
 
 Every draw has its own prime out of `PRIMES`, so that no constant is zero or of the wrong sign in
 all of them. The primes are those between 2³¹ and 2^31.5 with p ≡ 7 (mod 8) and with 2, 3, 5, … 47
@@ -92,7 +91,7 @@ _LARGE = 2**16
 
 
 class Modulus:
-    """Arithmetic of arrays (draw, …) of residues, the k-th draw modulo ``of[k]``."""
+    """Arithmetic of arrays (draw, …) of numbers, the k-th draw modulo ``of[k]``."""
 
     def __init__(self, of: np.ndarray) -> None:
         """Take one modulus per draw."""
@@ -111,8 +110,9 @@ class Modulus:
         return self.reduce(a * b)
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Return the product of matrices (draw, …, m, c) and (draw, …, c, n), in halves so that
-        sums fit in 64 bits.
+        """Return the product of matrices (draw, …, m, c) and (draw, …, c, n).
+
+        It is computed in halves, so that sums fit in 64 bits.
         """
         multiply = self._in_floats if a.size * b.shape[-1] > _LARGE else self._in_integers
         total = np.zeros((), np.int64)
@@ -126,8 +126,9 @@ class Modulus:
         return self.reduce(high + (a & 0xFFFF) @ b)
 
     def _in_floats(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Multiply halves of 16 bits in float64, which BLAS is fast at; sums of 2·2¹⁴ products stay
-        below 2⁵³ and exact.
+        """Multiply halves of 16 bits in float64, which BLAS is fast at.
+
+        Sums of 2·2¹⁴ products stay below 2⁵³ and exact.
         """
         above, below = (a >> 16).astype(float), (a & 0xFFFF).astype(float)
         over, under = (b >> 16).astype(float), (b & 0xFFFF).astype(float)
@@ -150,14 +151,12 @@ class Modulus:
         return self.power(x, self.like(x) - 2)
 
     def root(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return √x, itself a square, and whether x is a square; where it is not, the root of
-        −x.
-        """
+        """Return √x, itself a square, and whether x is a square; else the root of −x."""
         result = self.power(x, (self.like(x) + 1) // 4)
         return result, self.multiply(result, result) == x
 
     def fraction(self, numerator: int, denominator: int) -> np.ndarray:
-        """Return one residue per draw of a fraction."""
+        """Return a fraction modulo the prime of each draw."""
         if denominator == 1 and abs(numerator) < 2**62:
             return numerator % self.of
         if len(self.of) > len(self._different[0]):
@@ -173,7 +172,7 @@ class Modulus:
 
 
 class Draws:
-    """The fields of `count` draws: residues modulo p and modulo q, and what only p knows.
+    """The fields of `count` draws: numbers modulo p and modulo q, and what only p knows.
 
     Args:
         count: number of draws.
@@ -195,7 +194,7 @@ class Draws:
 
     @property
     def smallest(self) -> int:
-        """The smallest modulus a residue is taken by."""
+        """The smallest modulus."""
         return int(min(self.p.of.min(), self.q.of.min()))
 
     @cached_property
@@ -212,15 +211,13 @@ class Draws:
         return steps
 
     def uniform(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Draw residues modulo p and modulo q."""
+        """Draw numbers modulo p and modulo q."""
         shape = (self.count, *shape)
         words = self.random.integers(0, 2**62, (2, *shape))
         return self.p.reduce(words[0]), self.q.reduce(words[1])
 
     def hashed(self, name: str, *keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return residues modulo p and q that are a random but fixed function of the keys, residues
-        modulo p.
-        """
+        """Return numbers modulo p and q that are a random but fixed function of the keys."""
         words = scramble(
             self.salt ^ np.uint64(int.from_bytes(name.encode()[:32], "little") % (2**64 - 59))
         )

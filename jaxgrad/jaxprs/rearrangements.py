@@ -1,6 +1,6 @@
-"""Primitives that only move elements, and those that do nothing to a real number.
+"""Primitives that only rearrange elements, and those that do nothing to a real number.
 
-`MOVES` lists them and says which operands are moved; the others say whereto.
+`REARRANGEMENTS` lists them and says which operands hold the elements; the others say where they go.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def _sorted_data(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[int]:
     return range(eqn.params["num_keys"], len(operands))
 
 
-MOVES: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Sequence[int]]] = {
+REARRANGEMENTS: dict[str, Callable[[core.JaxprEqn, Sequence[Any]], Sequence[int]]] = {
     "transpose": _first,
     "reshape": _first,
     "broadcast_in_dim": _first,

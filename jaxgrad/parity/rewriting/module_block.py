@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend import core
 
-from jaxgrad.jaxprs.capture import bind
+from jaxgrad.jaxprs.domain import location
 from jaxgrad.jaxprs.primitives import dtype_of, shape_of
-from jaxgrad.jaxprs.walker import location
+from jaxgrad.jaxprs.taps import bind
 from jaxgrad.parity.blocks import Block, Substitutes
 
 
@@ -23,7 +23,7 @@ class Attempt(NamedTuple):
     words: str
 
 
-class Scene(NamedTuple):
+class ModuleBlock(NamedTuple):
     """A block, and what torch's module has that it stands for.
 
     Attributes:
@@ -79,8 +79,6 @@ def short(value: float) -> str:
 
 
 def at(eqn: core.JaxprEqn) -> str:
-    """Say in which line an equation stands, with a word before it; nothing where that is
-    unknown.
-    """
+    """Say in which line an equation stands, after a word; "" where that is unknown."""
     place = location(eqn)
     return "" if place == "an unknown line" else f" at {place.rpartition('/')[2]}"

@@ -1,7 +1,11 @@
-"""Closed form and autodiff side by side: compiled as one program, evaluated at draws, and with what
-rounding does to both.
+"""Closed form and autodiff at one choice of sizes, compiled as one program and run at many draws.
+
+Besides their values, `BothSides` measures what rounding does to either: in float32, under random
+rounding of every intermediate value, and where low-precision constants change by one unit in the
+last place. A `Look` is one array of them at one draw.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,17 +21,14 @@ from jaxgrad.runtime.compiled import Program
 from jaxgrad.runtime.options import check_options
 
 
-class Pair:
-    """Closed form and autodiff at one choice of sizes, compiled for one draw and run over a stack
-    of them.
-    """
+class BothSides:
+    """Closed form and autodiff at one choice of sizes, run over a stack of draws."""
 
     def __init__(self, problem: Problem, sizes: dict[str, int], loss: Traceable) -> None:
         """Set up; nothing is compiled yet."""
         self.problem, self.sizes, self.loss, self.wrt = problem, sizes, loss, problem.wrt
-        self.discrete = (
-            problem.discrete(sizes) | problem.likely_labels
-        )  # which rounding leaves as they are
+        # which rounding leaves as they are
+        self.discrete = problem.discrete(sizes) | problem.likely_labels
         self._sides = problem.closed_form(sizes), problem.differentiated(loss)
         self.both = Together(self._sides)
         self._both = Program(self.both, check_options())
@@ -42,9 +43,7 @@ class Pair:
     def __call__(
         self, stacked: dict[str, Tree]
     ) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
-        """Return closed form and autodiff at each of some draws, and the loss's largest magnitude
-        there.
-        """
+        """Return closed form, autodiff and the loss's largest magnitude, at each of some draws."""
         claimed, (value, gradient) = self._both.over(stacked)
         return (
             labelled(claimed),
@@ -53,9 +52,7 @@ class Pair:
         )
 
     def explained_by_constants(self, draw: dict[str, Tree]) -> dict[str, np.ndarray]:
-        """Return what difference of both sides at a draw the rounding of narrow constants
-        explains.
-        """
+        """Return how far low-precision constants may set both sides apart at a draw."""
         if self._constants[0] is not draw:
             self._constants = (
                 draw,
@@ -64,30 +61,62 @@ class Pair:
         return self._constants[1]
 
     def rounded(self, stacked: dict[str, Tree], number: int, unit: float) -> Any:
-        """Evaluate draw `number` in float32, in float64 at the same inputs, and measure its move
-        under random rounding.
-        """
+        """Return both sides of draw `number` in float32, in float64, and under random rounding."""
         if number not in self._rounded:
-            low = jax.tree.map(
-                lambda x: x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x,
-                stacked,
-            )
-            high = jax.tree.map(
-                lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x, low
-            )
+            low = _as_type(stacked, np.float32)
             with in_precision(False):
                 single = self(low)[:2]
             base = jax.tree.map(lambda x: x[0], stacked)
-            self._rounded[number] = single, self(high)[:2], self._moves(base, unit)
+            double = self(_as_type(low, np.float64))[:2]
+            self._rounded[number] = single, double, self._movement(base, unit)
         return self._rounded[number]
 
     def moved(self, draw: dict[str, Tree], unit: float) -> dict[str, np.ndarray]:
         """Measure how far random rounding moves either side at a draw."""
-        claimed, reference = self._moves(draw, unit)
+        claimed, reference = self._movement(draw, unit)
         return {label: np.maximum(claimed[label], reference[label]) for label in claimed}
 
-    def _moves(
+    def _movement(
         self, draw: dict[str, Tree], unit: float
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         moves = movement(self.both, unit, draw, options=check_options())
         return labelled(moves[0]), labelled(moves[1][1])
+
+
+@dataclass(frozen=True)
+class Look:
+    """One array of both sides at one draw.
+
+    Attributes:
+        sides: closed form and autodiff at these sizes.
+        draw: the inputs.
+        label: the array's name.
+        claimed: its values by the closed form.
+        reference: its values by autodiff.
+        unit: the unit roundoff of the programs.
+    """
+
+    sides: BothSides
+    draw: Any
+    label: str
+    claimed: np.ndarray
+    reference: np.ndarray
+    unit: float
+
+    @property
+    def error(self) -> np.ndarray:
+        """How far apart both sides are."""
+        return np.abs(self.claimed - self.reference)
+
+    @property
+    def scale(self) -> float:
+        """The largest entry of either side."""
+        sides = np.abs(self.claimed), np.abs(self.reference)
+        return max(float(side.max(initial=0.0)) for side in sides)
+
+
+def _as_type(tree: Any, dtype: Any) -> Any:
+    """Return a tree of arrays with those of floating-point numbers in another type."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x, tree
+    )

@@ -1,5 +1,6 @@
-"""What a mask distribution must offer, and what all of them need: checks, coin tosses, and lists of
-rows.
+"""What a mask distribution must offer, and what all of them share.
+
+`Mask` is the protocol. The rest checks arguments, tosses coins and lists rows.
 """
 
 import math
@@ -25,8 +26,9 @@ SUPPORT_LIMIT = 2**24
 
 @runtime_checkable
 class Mask(Protocol):
-    """What a mask distribution must offer. Its rows, along all axes but the last, are independent
-    and alike.
+    """What a mask distribution must offer; its rows are independent and alike.
+
+    Rows run along all axes but the last.
 
     Three further methods are optional, and make more expectations exact: ``support_size(n)``, the
     number of different rows; ``factors(n, degree)``, the `Factors` of a row; ``mixture(n,
@@ -98,9 +100,7 @@ def registered(cls: type[M]) -> type[M]:
 
 
 def check_probabilities(name: str, value: Any, ndim: int) -> None:
-    """Refuse what is known, and is no probability (`ndim` 0) or vector of probabilities (1), or
-    several in an array.
-    """
+    """Refuse known numbers that are no probability (`ndim` 0) or vector of them (1)."""
     array = _known(
         name, value, ndim, "a vector with one probability per feature" if ndim else "a number"
     )
@@ -119,9 +119,7 @@ def check_variance(name: str, value: Any) -> None:
 
 
 def _known(name: str, value: Any, ndim: int, what: str) -> np.ndarray | None:
-    """Return real numbers as an array, of so many axes at least; None for those that are not known
-    yet; refuse all else.
-    """
+    """Return real numbers as an array of at least so many axes; None where not known yet."""
     if isinstance(value, (Tracer, jax.ShapeDtypeStruct)):
         return None
     try:
@@ -141,18 +139,14 @@ def _known(name: str, value: Any, ndim: int, what: str) -> np.ndarray | None:
 
 
 def is_known(value: Any) -> bool:
-    """Say whether a leaf is a number or numbers: not traced, and no placeholder of a tree
-    transformation.
-    """
+    """Say whether a leaf is a number or numbers: neither traced nor a placeholder."""
     return isinstance(value, (int, float, np.generic, np.ndarray, jax.Array)) and not isinstance(
         value, Tracer
     )
 
 
 def number(name: str, value: Any) -> Array:
-    """Return one number, known or traced, in the default precision; refuse several of them in an
-    array.
-    """
+    """Return one number, known or traced, in the default precision; refuse an array of several."""
     if np.shape(value):
         several = f"an array of shape {np.shape(value)}, of several masks"
         raise ValueError(
@@ -209,9 +203,7 @@ def check_key(key: Any) -> None:
 
 
 def toss(key: Array, prob: Any, shape: tuple[int, ...]) -> Array:
-    """Toss coins that are 1 with probability ⌊2³² p⌋/2³²: a random word is compared, so that rare
-    events keep their odds.
-    """
+    """Toss coins that are 1 with probability ⌊2³² p⌋/2³², so that rare events keep their odds."""
     check_key(key)
     threshold = jnp.asarray(prob, float) * 2.0**32
     certain = threshold >= 2.0**32

@@ -1,0 +1,122 @@
+"""Runs of the JAX function beside torch's: in float64, in lower precisions, at noisy copies.
+
+How far an entry moves under noise of one unit in the last place, on inputs and state, is what
+rounding explains of it.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from jaxgrad.evidence.noise.rounding import COPIES, noisy_copies
+from jaxgrad.jaxprs.precision import in_precision
+from jaxgrad.parity.golden import Golden
+from jaxgrad.parity.jax_side import JaxSide
+from jaxgrad.parity.judging import Pair, unit_of
+
+KINDS = {
+    "value": "{}", "loss": "{}", "outlet": "d loss / d {}",
+    "activation": "{}", "buffer": "{} updated", "cotangent": "d {}", "parameter": "d {}",
+    "input": "d {}", "curvature_parameter": "dd {}", "curvature_input": "dd {}",
+}  # fmt: skip
+"""How the arrays of each kind are called in a report: d for a gradient, dd for a Hessian-vector
+product.
+"""
+
+
+Results = dict[str, dict[str, np.ndarray]]
+
+
+def noisy_runs(
+    golden: Golden, unit: float
+) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Return state and inputs as recorded, and copies with noise of one unit in the last place."""
+    aliases = golden.manifest["aliases"]
+
+    def widen(group: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in group.items()}
+
+    state = {k: v for k, v in widen(golden.state).items() if k not in aliases}
+    stacked = noisy_copies(
+        {"state": state, "inputs": widen(golden.inputs)}, unit, golden.manifest["seed"]
+    )
+    return [
+        (
+            {k: v[i] for k, v in stacked["state"].items()},
+            {k: v[i] for k, v in stacked["inputs"].items()},
+        )
+        for i in range(COPIES + 1)
+    ]
+
+
+def in_double(
+    side: JaxSide, golden: Golden, unit: float = unit_of("float64")
+) -> tuple[Results, Results]:
+    """Run in float64 at the recorded numbers; return results and how far noise moves them."""
+    with in_precision(True), jax.default_matmul_precision("highest"):
+        runs = [side("float64", *copy) for copy in noisy_runs(golden, unit)]
+    base = runs[0]
+    with np.errstate(invalid="ignore"):
+        moves = {
+            kind: {
+                k: functools.reduce(np.maximum, [np.abs(run[kind][k] - v) for run in runs[1:]])
+                for k, v in group.items()
+                if v.dtype.kind == "f"
+            }
+            for kind, group in base.items()
+        }
+    return base, moves
+
+
+def in_single(side: JaxSide, golden: Golden, precision: str) -> tuple[list[Results], list[Results]]:
+    """Run in a low precision at noisy copies, and in float64 at the same numbers."""
+    copies = [
+        tuple(
+            {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in part.items()}
+            for part in copy
+        )
+        for copy in noisy_runs(golden, unit_of(precision))
+    ]
+    with in_precision(False), jax.default_matmul_precision("highest"):
+        singles = [side(precision, *copy) for copy in copies]
+    with in_precision(True), jax.default_matmul_precision("highest"):
+        doubles = [side("float64", *copy) for copy in copies]
+    return singles, doubles
+
+
+def compared(
+    golden: Golden, base: Results, moves: Results, singles: Sequence[Results]
+) -> Iterator[tuple[str, str, str, Pair]]:
+    """Yield kind, label, name in the report, and both sides, of everything that both sides have."""
+    names: set[str] = set()
+    for kind, words in KINDS.items():
+        theirs, their_moves, theirs_single = (
+            golden.group(f"{part}/{kind}") for part in ("double", "move", "single")
+        )
+        if kind == "buffer":  # what torch leaves as it is was not recorded
+            theirs = {k: golden.state[k] for k in base[kind]} | theirs
+        labels = [
+            k
+            for k in (golden.manifest["order"] if kind in ("activation", "cotangent") else theirs)
+            if k in theirs
+        ]
+        for label in labels:
+            if label not in base.get(kind, {}):
+                continue
+            ours = base[kind][label]
+            none = np.zeros(ours.shape)
+            single = singles[0][kind][label] if singles else None
+            pair = Pair(
+                ours,
+                theirs[label],
+                moves[kind].get(label, none),
+                their_moves.get(label, none).astype(np.float64),
+                single,
+                theirs_single.get(label),
+            )
+            wrt = words.format(label)
+            wrt = f"{wrt} ({kind})" if wrt in names else wrt
+            names.add(wrt)
+            yield kind, label, wrt, pair
