@@ -336,3 +336,13 @@ def agree(message: bytes) -> bytes:
             if length
             else b""
         )
+
+
+def unanimous(yes: bool) -> bool:
+    """Say whether all processes say yes."""
+    if jax.process_count() == 1:
+        return yes
+    from jax.experimental import multihost_utils
+
+    with together():
+        return bool(np.all(multihost_utils.process_allgather(np.uint8(yes))))
