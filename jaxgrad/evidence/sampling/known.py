@@ -60,9 +60,7 @@ class Known(NamedTuple):
 
     @property
     def rounding(self) -> np.ndarray:
-        """How far rounding may move the mean over a chunk, of each entry in units of that mean: two
-        units in its last place.
-        """
+        """How far rounding may move a chunk's mean, relative to it: two units in its last place."""
         leaves = jax.tree.leaves(self.out)
         units = [
             float(jnp.finfo(leaf.dtype).eps) if jnp.issubdtype(leaf.dtype, jnp.floating) else 0.0
@@ -89,9 +87,7 @@ NO_PYTREE = (
 def refuse(
     f: Callable[..., Any], args: tuple[Any, ...], shape: tuple[int, ...], argnums: Argnums
 ) -> None:
-    """Refuse side effects, and random draws whose keys are no arguments and so the same in
-    every sample.
-    """
+    """Refuse side effects, and random draws whose keys are the same in every sample."""
     draw = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
     if argnums is not None:
         _refuse_arguments(args, argnums)
@@ -129,14 +125,34 @@ def _refuse_arguments(args: tuple[Any, ...], argnums: Argnums) -> None:
             )
 
 
-def calls_lapack(program: core.ClosedJaxpr) -> bool:
-    """Say whether a program has operations that LAPACK does on the CPU."""
-    return any(eqn.primitive.name in _LAPACK for eqn in equations(program.jaxpr))
+def known_of(
+    signature: Any, drawing: core.ClosedJaxpr, averaging: core.ClosedJaxpr, out: Any, many: int
+) -> Known:
+    """Return what is known of a loop, from the programs of one chunk of `many` samples.
+
+    Raises:
+        TypeError: when the result is complex.
+    """
+    leaves = jax.tree.leaves(out)
+    if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in leaves):
+        raise TypeError(
+            "`f` returns complex numbers; return their real and imaginary parts as arrays of "
+            "their own"
+        )
+    return Known(
+        signature,
+        one=max(1, _bytes_of_one(drawing, many) + _bytes_of_one(averaging, many)),
+        out=out,
+        size=sum(math.prod(leaf.shape) for leaf in leaves),
+        row=sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves),
+        waits=any(eqn.primitive.name in _LAPACK for eqn in equations(averaging.jaxpr)),
+    )
 
 
-def bytes_of_one(program: core.ClosedJaxpr, many: int) -> int:
-    """Add up the sizes, for one sample of so many, of all intermediate values: an upper bound on
-    what is alive at once.
+def _bytes_of_one(program: core.ClosedJaxpr, many: int) -> int:
+    """Add up the sizes of all intermediate values for one sample of so many.
+
+    That is an upper bound on what is alive at once.
     """
     sizes = [
         math.prod(v.aval.shape)

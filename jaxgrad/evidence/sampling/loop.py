@@ -22,14 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxgrad.evidence.sampling.association import associated
 from jaxgrad.evidence.sampling.checkpoints import fingerprint, program
+from jaxgrad.evidence.sampling.chunk import ChunkMeans
 from jaxgrad.evidence.sampling.devices import devices, gathered, shares
-from jaxgrad.evidence.sampling.known import Known, bytes_of_one, calls_lapack, refuse
-from jaxgrad.evidence.sampling.rewriting import can_be_rewritten, chosen, is_same, rewritten
-from jaxgrad.jaxprs.traced import TracedOnce
+from jaxgrad.evidence.sampling.known import Known, known_of, refuse
 from jaxgrad.masks import Mask
-from jaxgrad.runtime.compiled import at_once, executable, placed
+from jaxgrad.runtime.compiled import executable, placed
 from jaxgrad.runtime.options import loop_options
 from jaxgrad.runtime.threads import for_each, workers
 
@@ -71,15 +69,6 @@ _turn = threading.Lock()
 """Held by the one program with such operations that runs."""
 
 
-def _wide(dtype: Any) -> Any:
-    """Return the type in which a mean of such numbers is taken: None for the usual one, float32 for
-    narrower ones.
-    """
-    return (
-        jnp.float32 if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32 else None
-    )
-
-
 class Sampler:
     """The compiled sampling loop of one function, mask and shape.
 
@@ -109,67 +98,30 @@ class Sampler:
         self.f, self.mask, self.shape, self.brief = f, mask, tuple(shape), brief
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
         self.rewrite = rewrite
-        self.of_draw = TracedOnce(lambda args, draw: self.f(*args, mask=draw))
-        quick = TracedOnce(lambda args, draw: associated(self.f, args, draw))
-        self._plain = TracedOnce(functools.partial(self._mean, self.of_draw))
-        self._associated = TracedOnce(functools.partial(self._mean, quick))
+        self.means = ChunkMeans(f, mask, self.shape, self.argnums)
+        self.of_draw = self.means.of_draw
         self._loops: dict[Any, tuple[int, Sequence[Callable[..., Any]]]] = {}
         self._known: dict[Any, Known] = {}
         self._masks: dict[Any, Mask] = {}
         self._same: dict[Any, bool] = {}
 
-    def chunk_mean(
-        self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, *, quick: bool = False
-    ) -> Any:
-        """Return the mean over one chunk of samples, of f or of its gradient; `quick` by the
-        rewritten program.
-        """
-        draws = mask.sample(key, (chunk, *self.shape))
-        if not quick:
-            return self._plain(args, draws)
-        closed, out = self._associated.program(args, draws)
-        leaves = rewritten(closed, chosen(closed), jax.tree.leaves((args, draws)))
-        return jax.tree.unflatten(jax.tree.structure(out), leaves)
-
     def may_rewrite(self, key: Array, args: tuple[Any, ...], chunk: int) -> bool:
-        """Say whether the rewritten program does what the plain one does, on two samples of the
-        first chunk; they are compared once for arguments of these shapes.
+        """Say whether the rewritten program gives what the plain one gives.
+
+        They are compared once for arguments of these shapes, on two samples of the first chunk.
         """
         name = self.known(args).signature, chunk
         if name not in self._same:
-            self._same[name] = self.rewrite and self._is_same(key, args, chunk)
+            self._same[name] = self.rewrite and self.means.is_same(key, args, chunk)
         return self._same[name]
 
-    def _is_same(self, key: Array, args: tuple[Any, ...], chunk: int) -> bool:
-        def draw() -> Array:
-            return self.mask.sample(jax.random.fold_in(key, 0), (chunk, *self.shape))
-
-        whole = self._associated.program(args, jax.eval_shape(draw))[0]
-        if not can_be_rewritten(whole):
-            return False
-        two = at_once(lambda: draw()[:2])
-        choices, leaves = chosen(whole), jax.tree.leaves((args, two))
-        closed = self._associated.program(args, two)[0]
-        quick = jax.make_jaxpr(lambda *leaves: rewritten(closed, choices, leaves))(*leaves)
-        return is_same(self._plain.program(args, two)[0], quick, leaves[:-1], leaves[-1])
-
-    def _mean(self, of_draw: Callable[..., Any], args: tuple[Any, ...], draws: Array) -> Any:
-        def of_args(*args: Any) -> Any:
-            values = jax.vmap(lambda draw: of_draw(args, draw))(draws)
-            return jax.tree.map(lambda v: jnp.mean(v, axis=0, dtype=_wide(v.dtype)), values)
-
-        return (
-            of_args(*args)
-            if self.argnums is None
-            else jax.grad(of_args, argnums=self.argnums)(*args)
-        )
-
     def known(self, args: tuple[Any, ...], *, check: bool = False) -> Known:
-        """Return what is known of the program at arguments of these shapes; it is traced, and may
-        be checked, for the first of them.
+        """Return what is known of the program at arguments of these shapes.
+
+        It is traced, and may be checked, for the first of them.
         """
         leaves, treedef = jax.tree.flatten(args)
-        signature = treedef, jnp.result_type(float), *map(_kind, leaves)
+        signature = treedef, jnp.result_type(float), *map(jax.typeof, leaves)
         if signature not in self._known:
             if check:
                 refuse(self.f, args, self.shape, self.argnums)
@@ -185,29 +137,13 @@ class Sampler:
                     f"`mask` draws an array of shape {draws.shape} where `sample` is asked for "
                     f"{(many, *self.shape)}"
                 )
-            averaging, out = (self._associated if self.rewrite else self._plain).program(
-                args, draws
-            )
-            if any(
-                jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in jax.tree.leaves(out)
-            ):
-                raise TypeError(
-                    "`f` returns complex numbers; return their real and imaginary parts as arrays "
-                    "of their own"
-                )
-            shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
-            row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
-            one = bytes_of_one(drawing, many) + bytes_of_one(averaging, many)
-            self._known[signature] = Known(
-                signature, max(1, one), out, sum(map(math.prod, shapes)), row,
-                waits=calls_lapack(averaging),
-            )  # fmt: skip
+            traced = self.means.associated if self.rewrite else self.means.plain
+            averaging, out = traced.program(args, draws)
+            self._known[signature] = known_of(signature, drawing, averaging, out, many)
         return self._known[signature]
 
     def plan(self, known: Known, samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
-        """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk
-        within the cache.
-        """
+        """Choose (samples a chunk, chunks a round) by what memory, and the cache, can hold."""
         one, row = known.one, known.row
         # what a gradient costs once a chunk, however large, is of the size of the result
         best = max(8, (cache + FIXED_SHARE * row) // one)
@@ -270,15 +206,8 @@ class Sampler:
                 self._settled_mask(),
                 jax.tree.map(_settled, (key, args)),
             )
-            self._compiled(
-                known,
-                key,
-                mask,
-                args,
-                chunk,
-                shares(chunks, self._threads(known, chunks))[0][1],
-                wait=False,
-            )
+            length = shares(chunks, self._threads(known, chunks))[0][1]
+            self._compiled(known, key, mask, args, chunk, length, wait=False)
 
     @staticmethod
     def _threads(known: Known, chunks: int) -> int:
@@ -295,9 +224,7 @@ class Sampler:
         self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, length: int,
         here: Sequence[Any] | None = None, *, wait: bool = True, quick: bool = False,
     ) -> Sequence[Callable[..., Any]]:  # fmt: skip
-        """Return the compiled loop over as many chunks as it is told, up to `length`, for each of
-        some devices or for the usual one.
-        """
+        """Return the compiled loop over up to `length` chunks, for each device or the usual one."""
         signature = known.signature, jax.typeof(key), chunk, here and tuple(here), quick
         most, programs = self._loops.get(signature, (0, ()))
         if most < length:
@@ -308,7 +235,7 @@ class Sampler:
                 def step(i: Array, rows: Array) -> Array:
                     number = first + jax.lax.convert_element_type(i, jnp.uint32)
                     own = jax.random.fold_in(key, number)
-                    leaves = jax.tree.leaves(self.chunk_mean(own, mask, args, chunk, quick=quick))
+                    leaves = jax.tree.leaves(self.means.mean(own, mask, args, chunk, quick=quick))
                     row = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
                     return jax.lax.dynamic_update_index_in_dim(rows, row, i, 0)
 
@@ -328,7 +255,7 @@ class Sampler:
 
     def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
         """Return a hash of all that the chunk means depend on."""
-        text = program(functools.partial(self.chunk_mean, chunk=2), key, self.mask, args)
+        text = program(functools.partial(self.means.mean, chunk=2), key, self.mask, args)
         return fingerprint(
             text,
             jax.random.key_data(key),
@@ -352,13 +279,10 @@ class Sampler:
         ]
 
 
-def _kind(leaf: Any) -> Any:
-    return jax.typeof(leaf)
-
-
 def _settled(leaf: Any) -> Any:
-    """Return an array of the caller's default precision, which a thread may not share; a Python
-    number stays of weak type.
+    """Return an array of the caller's default precision, which a thread may not share.
+
+    A Python number stays of weak type.
     """
     if isinstance(leaf, jax.Array):
         return leaf

@@ -61,17 +61,21 @@ def can_be_rewritten(program: core.ClosedJaxpr) -> bool:
     )
 
 
+def names_of(program: core.ClosedJaxpr) -> list[str]:
+    """Return the names of all operations, in the order of `chosen`."""
+    return [eqn.primitive.name for eqn in evaluated_equations(program.jaxpr)]
+
+
 def chosen(program: core.ClosedJaxpr) -> list[Rewriting | None]:
     """Return for each equation, in the order of `evaluate`, how it is computed in another way.
 
-    >>> program = jax.make_jaxpr(lambda a: a.T @ a)(jnp.ones((4096, 64)))
+    >>> program = jax.make_jaxpr(lambda a: jnp.tensordot(a, a, (0, 0)))(jnp.ones((4096, 64)))
     >>> [choice and choice.__name__ for choice in chosen(program)]
-    [None, 'turned']
+    ['turned']
     """
-    rules = (RULES.get(eqn.primitive.name) for eqn in evaluated_equations(program.jaxpr))
     return [
-        None if rule is None else rule(eqn)
-        for rule, eqn in zip(rules, evaluated_equations(program.jaxpr), strict=True)
+        rule(eqn) if (rule := RULES.get(eqn.primitive.name)) else None
+        for eqn in evaluated_equations(program.jaxpr)
     ]
 
 
@@ -106,10 +110,10 @@ def is_same(
         args: all arguments but the last.
         draws: the last argument, to which no noise is added.
     """
-    inputs = [*args, draws]
-    if any(jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key) for x in inputs):
-        return False
-    inputs = [np.asarray(x, aval.dtype) for x, aval in zip(inputs, plain.in_avals, strict=True)]
+    types = [aval.dtype for aval in plain.in_avals]
+    if any(jnp.issubdtype(dtype, jax.dtypes.prng_key) for dtype in types):
+        return False  # keys are no numbers, and cannot be given to numpy
+    inputs = [np.asarray(x, dtype) for x, dtype in zip((*args, draws), types, strict=True)]
     unit = working_unit(plain)
     noisy = noisy_copies(inputs[:-1], unit, seed=0)
     copies = [x[: NOISY + 1] for x in (*noisy, repeated(inputs[-1]))]

@@ -21,8 +21,8 @@ from click.testing import CliRunner
 from jaxgrad.command.cli import main
 from jaxgrad.evidence.sampling import processes as machines
 from jaxgrad.evidence.sampling import rendezvous
-from jaxgrad.evidence.sampling.processes import LOST, Membership, Place, place
-from jaxgrad.evidence.sampling.rendezvous import Line
+from jaxgrad.evidence.sampling.processes import LOST, Membership
+from jaxgrad.evidence.sampling.rendezvous import Line, Place, place
 
 
 def free_port():
@@ -449,6 +449,7 @@ ESTIMATE = textwrap.dedent(
     import jaxgrad as jg
     from jaxgrad.evidence.sampling import processes, rewriting
     from jaxgrad.evidence.sampling.loop import Sampler
+    from jaxgrad.evidence.sampling.rendezvous import Place
 
     coordinator, index, wrong = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     if index == wrong:
@@ -477,7 +478,7 @@ ESTIMATE = textwrap.dedent(
 
     rng = np.random.default_rng(0)
     w, x = (rng.standard_normal(s).astype(np.float32) for s in ((10, 10), (80, 10)))
-    with processes.part(processes.Place(coordinator, 2, index)):
+    with processes.part(Place(coordinator, 2, index)):
         f = jg.estimate(loss, jg.masks.Bernoulli(0.6), (80, 10), argnums=0)
         mean = f(jax.random.key(0), w, x, samples=640).mean
     print(says, uses, np.asarray(mean, np.float64).tobytes().hex())

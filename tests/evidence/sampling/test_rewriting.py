@@ -13,6 +13,7 @@ import jaxgrad as jg
 from jaxgrad.evidence.sampling import association, rewriting
 from jaxgrad.evidence.sampling.loop import Sampler
 from jaxgrad.evidence.sampling.rewriting import chosen, is_same, rewritten
+from jaxgrad.jaxprs.versions import enable_x64
 
 C, M, N, H = 3, 4, 5, 2
 
@@ -150,7 +151,7 @@ def test_each_rule_is_taken_where_it_is_quicker():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32])
 def test_products_of_other_types_than_float32_are_left_alone(dtype):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         program = jax.make_jaxpr(lambda a: a.T @ a)(np.ones((4096, 64), dtype))
         assert not any(chosen(program))
 
