@@ -89,7 +89,7 @@ def stretches(sampler, args, chunk, chunks):
 
     def one(key, first):
         def step(_, i):
-            leaves = sampler.chunk_mean(jax.random.fold_in(key, i), sampler.mask, args, chunk)
+            leaves = sampler.means.mean(jax.random.fold_in(key, i), sampler.mask, args, chunk)
             return None, jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
 
         return jax.lax.scan(step, None, first + jnp.arange(chunks, dtype=jnp.uint32))[1]

@@ -113,6 +113,30 @@ def make_jaxgrad(m, n, h, samples, chunk):
     return lambda: estimate(key, w1, w2, x, samples=samples).mean
 
 
+def make_convolution(m, n, c, samples, chunk):
+    """Two convolutions of masked images, n × n pixels with c channels between."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    import jaxgrad as jg
+
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.random((m, 1, n, n)), jnp.float32)
+    k1, k2 = (
+        jnp.asarray(rng.standard_normal(shape) / 5, jnp.float32)
+        for shape in ((c, 1, 5, 5), (1, c, 5, 5))
+    )
+
+    def loss(k1, k2, x, mask):
+        z = jax.nn.relu(jax.lax.conv_general_dilated(mask * x, k1, (1, 1), "SAME"))
+        return jnp.mean((jax.lax.conv_general_dilated(z, k2, (1, 1), "SAME") - x) ** 2)
+
+    estimate = jg.estimate(loss, jg.masks.Bernoulli(PROB), x.shape, argnums=(0, 1))
+    key = jax.random.key(0)
+    return lambda: estimate(key, k1, k2, x, samples=samples).mean
+
+
 MAKE = {
     "loop": make_loop,
     "func": make_func,

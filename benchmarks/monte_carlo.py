@@ -23,6 +23,7 @@ for the linear model (W2 W1 is known before), five of m n h for the nonlinear on
 matrix products measured here, and the mask's entries at the rate of the generator measured here.
 
     python benchmarks/monte_carlo.py --json results.json
+    python benchmarks/monte_carlo.py --against ../older   jaxgrad of two checkouts, in turn
 """
 
 import argparse
@@ -35,6 +36,7 @@ import sys
 import time
 from pathlib import Path
 
+from checkouts import CONVOLUTION, awake, compare, problem_text, seconds_text
 from contenders import MAKE, PROB, expected
 
 PROBLEMS = [
@@ -104,8 +106,6 @@ PAUSE = 0.5
 """Seconds between two calls: a thread pool spins for a while after its work, and would take a core
 from the next contender.
 """
-AWAKE = 0.05
-"""Seconds for which a contender runs before the call that is timed."""
 
 
 def serve(pipe, name, m, n, h, samples, chunks):
@@ -145,9 +145,8 @@ def serve(pipe, name, m, n, h, samples, chunks):
     )
     pipe.send({"import": imported, "cold": cold, "chunk": best, "threads": threads, "error": error})
     while pipe.recv() == "go":
-        begin = time.perf_counter()
-        while name != "loop" and time.perf_counter() - begin < AWAKE:
-            run()
+        if name != "loop":
+            awake(run)
         pipe.send(timed(run)[0])
 
 
@@ -227,16 +226,6 @@ def measure_memory(problem):
     return result
 
 
-def seconds_text(seconds):
-    return (
-        f"{seconds:.2f} s"
-        if seconds >= 1
-        else f"{1000 * seconds:.1f} ms"
-        if seconds < 0.1
-        else f"{1000 * seconds:.0f} ms"
-    )
-
-
 def table(results):
     """Return the ratios as a Markdown table."""
     lines = [
@@ -249,10 +238,10 @@ def table(results):
         warm = {name: row["warm"] for name, row in c.items()}
         loop = ("~" if c["loop"]["scaled_from"] else "") + seconds_text(warm["loop"])
         torch = [warm[name] for name in ("func", "folded", "compiled")]
-        model = "" if r["h"] == r["n"] else f", h={r['h']}, ReLU"
-        least = floor((r["m"], r["n"], r["h"], r["samples"]), results["rates"])
+        problem = r["m"], r["n"], r["h"], r["samples"]
+        least = floor(problem, results["rates"])
         lines.append(
-            f"| m={r['m']}, n={r['n']}{model}, N={r['samples']} | {loop} | "
+            f"| {problem_text(problem)} | {loop} | "
             f"{' | '.join(map(seconds_text, torch))} "
             f"| {seconds_text(c['jaxgrad']['cold'])} | {seconds_text(warm['jaxgrad'])} "
             f"| {warm['loop'] / warm['jaxgrad']:.0f}× | {min(torch) / warm['jaxgrad']:.2f}× | "
@@ -314,12 +303,26 @@ def main():
         "--only",
         type=int,
         nargs="+",
-        help=f"numbers of the problems to run, of {dict(enumerate(PROBLEMS))}",
+        help=f"numbers of the problems to run, of {dict(enumerate([*PROBLEMS, CONVOLUTION]))}",
     )
     parser.add_argument(
         "--no-memory", action="store_true", help="leave out the memory at 10⁶ samples"
     )
+    parser.add_argument(
+        "--against", metavar="CHECKOUT", type=Path, help="compare jaxgrad with that of a checkout"
+    )
     options = parser.parse_args()
+    if options.against:
+        problems = [
+            problem
+            for number, problem in enumerate([*PROBLEMS, CONVOLUTION])
+            if options.only is None or number in options.only
+        ]
+        rows = compare(problems, options.against, 7)
+        if options.json:
+            figures = {"machine": machine(), "problems": rows}
+            options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        return
     results = {"machine": machine(), "rates": alone(rates), "problems": [], "memory": []}
     for number, problem in enumerate(PROBLEMS):
         if options.only is None or number in options.only:

@@ -112,13 +112,13 @@ def verify(
 
     alone = checkpoint is None and not debug()
     started = workers.start(serve, ()) if alone and not targets else []  # they import JAX meanwhile
-    from jaxgrad.evidence.sampling import checkpoints, processes
+    from jaxgrad.evidence.sampling import checkpoints, processes, rendezvous
 
     imported()
     if checkpoint is not None:
         options["checkpoint"] = checkpoint
     with usage():
-        place = processes.place(coordinator, num_processes, process_id)
+        place = rendezvous.place(coordinator, num_processes, process_id)
         if place is not None:
             while started:
                 started.pop().stop()

@@ -1,8 +1,6 @@
-"""A program evaluated equation by equation, some of which are computed in another way: how programs
-are rewritten here.
-"""
+"""Rewriting of programs: evaluated equation by equation, some are computed in another way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jax.extend import core
@@ -11,6 +9,17 @@ from jaxgrad.jaxprs.versions import replaced
 
 Step = Callable[[core.Jaxpr, core.JaxprEqn, Sequence[Any]], Sequence[Any]]
 """Computes one equation of a program from its operands, such as `apply`."""
+
+_INLINED = ("jit", "pjit")
+
+
+def evaluated_equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """Walk over the equations for which `evaluate` calls its step, in that order."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in _INLINED:
+            yield from evaluated_equations(eqn.params["jaxpr"].jaxpr)
+        else:
+            yield eqn
 
 
 def evaluate(
@@ -30,7 +39,7 @@ def evaluate(
 
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
-        if eqn.primitive.name in ("jit", "pjit"):
+        if eqn.primitive.name in _INLINED:
             inner = eqn.params["jaxpr"]
             outputs = evaluate(inner.jaxpr, inner.consts, operands, step)
         else:

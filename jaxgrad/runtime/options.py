@@ -19,7 +19,6 @@ _CHECK: dict[str, Any] = {
 }
 _LOOP: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 1}
 _BRIEF: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
-_NARROW: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 @functools.cache
@@ -68,7 +67,7 @@ def lowered(
     return with_options_or_without
 
 
-def loop_options(*, narrow: bool = False, brief: bool = False) -> dict[str, Any] | None:
+def loop_options(*, brief: bool = False) -> dict[str, Any] | None:
     """Options for a sampling loop; None away from the CPU.
 
     None of them changes how XLA computes anything but for choosing among its established ways.
@@ -77,14 +76,12 @@ def loop_options(*, narrow: bool = False, brief: bool = False) -> dict[str, Any]
     simplification bfloat16 (``benchmarks/NOTES.md``).
 
     Args:
-        narrow: whether all matrices are so narrow that their products are quicker without YNNPACK;
-            see `jaxgrad.evidence.sampling.rewriting.products`.
         brief: whether the loop runs so briefly that it should rather compile quickly, in little
             more than half of the time.
     """
     if jax.default_backend() != "cpu":
         return None
-    options = _LOOP | (_NARROW if narrow else {}) | (_BRIEF if brief else {})
+    options = _LOOP | (_BRIEF if brief else {})
     if _accepted(tuple(options.items())):
         return options
     return {name: value for name, value in options.items() if _accepted(((name, value),))} or None

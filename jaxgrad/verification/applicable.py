@@ -17,7 +17,7 @@ from jaxgrad.evidence.numerical.autodiff import autodiff
 from jaxgrad.evidence.numerical.differences import differences
 from jaxgrad.evidence.problem import Problem
 from jaxgrad.evidence.sampling.evidence import monte_carlo
-from jaxgrad.evidence.sampling.loop import NO_PYTREE, is_numbers
+from jaxgrad.evidence.sampling.known import NO_PYTREE, is_numbers
 from jaxgrad.jaxprs.programs import has_own_rules
 from jaxgrad.jaxprs.traced import Traceable, TracedOnce
 from jaxgrad.masks import Mask

@@ -1,6 +1,9 @@
-"""Sampling that can be stopped at any moment and taken up again, to the same last bit.
+"""Sampling that can be stopped at any moment and taken up again.
 
-A checkpoint is a plain .npz, without pickle, of key, next chunk, counts and moments. It carries the
+On the same machine with as many devices and cores the numbers are then the same to the last bit.
+
+A checkpoint is a plain .npz, without pickle, of key, next chunk, counts, moments, and whether the
+loop's program was rewritten. It carries the
 versions that wrote it, a hash of the problem and one of its own content, and is replaced as a
 whole: written beside, flushed to the disk, renamed. What is no checkpoint of this problem and
 version is refused, and left as it is. Of several processes, the first alone reads and writes.
@@ -24,7 +27,7 @@ from jaxgrad.evidence.sampling import processes
 from jaxgrad.runtime import files
 
 FORMAT = "jaxgrad checkpoint"
-VERSION = 4
+VERSION = 5
 """Version of the format."""
 
 State = dict[str, np.ndarray]

@@ -22,9 +22,7 @@ AXIS = "samples"
 
 
 def devices() -> list[Any]:
-    """Return the devices that samples are spread over: all, or the one that `jax.default_device`
-    names.
-    """
+    """Return the devices that share the work: all, or the one `jax.default_device` names."""
     return (
         jax.devices()
         if getattr(jax.config, "jax_default_device", None) is None
@@ -33,8 +31,9 @@ def devices() -> list[Any]:
 
 
 def shares(chunks: int, several: int) -> list[tuple[int, int]]:
-    """Divide chunks as evenly as contiguous parts of one length, but the last ones, can be; returns
-    beginning and length of each.
+    """Divide chunks into contiguous parts; return beginning and length of each.
+
+    All but the last ones have the same length.
 
     >>> shares(10, 4)
     [(0, 3), (3, 3), (6, 3), (9, 1)]

@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad.evidence.sampling.checkpoints import Checkpoint
-from jaxgrad.evidence.sampling.loop import NO_PYTREE, Known, Sampler, is_numbers
+from jaxgrad.evidence.sampling.known import NO_PYTREE, Known, is_numbers
+from jaxgrad.evidence.sampling.loop import Sampler
 from jaxgrad.evidence.sampling.moments import Moments
-from jaxgrad.evidence.sampling.processes import agree
+from jaxgrad.evidence.sampling.processes import agree, unanimous
 from jaxgrad.evidence.sampling.progress import Pace, shown
 from jaxgrad.jaxprs.user_calls import check_arguments, named, refuse_traced, returning
 from jaxgrad.masks import Mask
@@ -68,7 +69,8 @@ def estimate(
         A function ``(key, *args, samples=…, checkpoint=None, progress=None) -> Estimate``; compiled
         once, quick when called again. The number of samples is rounded up to whole chunks. All
         devices share the work. A `checkpoint` is the name of a file that is written after every
-        round, and from which the same call goes on, to the same last bit, when it was interrupted.
+        round, and from which the same call goes on when it was interrupted: to the same last bit
+        on the same machine with as many devices and cores, else to rounding.
         With ``progress=True`` a line on the terminal, if there is one, tells samples, samples per
         second, the largest standard error relative to the largest entry of its array, and the time
         left; a function is called after every round with the fraction done and that line.
@@ -100,7 +102,7 @@ def estimate(
         raise TypeError(f"`mask`: {NO_PYTREE}")
     argnums = _argument_numbers(argnums)
     checked = returning("f", named("f", f), real=argnums is not None)
-    sampler = Sampler(checked, mask, check_shape(shape), argnums)
+    sampler = Sampler(checked, mask, check_shape(shape), argnums, rewrite=True)
 
     def run(
         key: Array,
@@ -185,10 +187,13 @@ def _compiled_estimate(
             int(state["next_chunk"]),
             *(np.array(state[name]) for name in ("mean", "squares", "unit")),
         )
+        quick = bool(state["rewritten"])
+    else:
+        quick = unanimous(sampler.may_rewrite(key, args, chunk))
     pace = Pace(moments.count * chunk)
     while moments.count < total:
         first = moments.count
-        means = sampler.round(key, args, first, chunk, min(chunks, total - first))
+        means = sampler.round(key, args, first, chunk, min(chunks, total - first), quick=quick)
         with np.errstate(over="ignore", invalid="ignore"):
             total_means = np.ones(len(means), means.dtype) @ means
         if not np.all(np.isfinite(total_means)) and not np.all(
@@ -208,6 +213,7 @@ def _compiled_estimate(
                     "mean": moments.mean,
                     "squares": moments.squares,
                     "unit": moments.unit,
+                    "rewritten": quick,
                 }
             )
         if tell is not None:

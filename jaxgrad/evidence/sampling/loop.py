@@ -2,8 +2,11 @@
 
 Samples are drawn in chunks of c. Inside a chunk they are folded into one batch by vmap, so that a
 gradient costs one pass over the chunk; a loop runs over chunks under one jit. Chunk i draws from
-``fold_in(key, i)``, so that the chunk means depend neither on how many devices or threads share the
-chunks, nor on where a run was interrupted.
+``fold_in(key, i)``, whoever computes it. So a chunk's mean is the same to the last bit on the same
+machine with as many devices and cores, and the same to rounding elsewhere.
+
+A long loop may run a program that was rewritten for speed
+(`jaxgrad.evidence.sampling.rewriting`), if that gives what the plain one gives on two samples.
 """
 
 import contextlib
@@ -12,7 +15,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +23,9 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxgrad.evidence.sampling.checkpoints import fingerprint, program
+from jaxgrad.evidence.sampling.chunk import ChunkMeans
 from jaxgrad.evidence.sampling.devices import devices, gathered, shares
-from jaxgrad.evidence.sampling.rewriting.association import associated
-from jaxgrad.evidence.sampling.rewriting.products import are_narrow, steady
-from jaxgrad.jaxprs.programs import equations
-from jaxgrad.jaxprs.traced import TracedOnce
-from jaxgrad.jaxprs.user_calls import holds_keys, refuse
+from jaxgrad.evidence.sampling.known import Known, known_of, refuse
 from jaxgrad.masks import Mask
 from jaxgrad.runtime.compiled import executable, placed
 from jaxgrad.runtime.options import loop_options
@@ -65,89 +65,8 @@ BRIEF_CHUNK = 31
 is the one that was counted.
 """
 
-_LAPACK = frozenset(
-    (
-        "cholesky",
-        "cholesky_update",
-        "eig",
-        "eigh",
-        "geqp3",
-        "geqrf",
-        "hessenberg",
-        "householder_product",
-        "lu",
-        "ormqr",
-        "qr",
-        "schur",
-        "svd",
-        "triangular_solve",
-        "tridiagonal",
-        "tridiagonal_solve",
-    )
-)
-"""Operations that LAPACK does on the CPU."""
-
 _turn = threading.Lock()
 """Held by the one program with such operations that runs."""
-
-
-class Known(NamedTuple):
-    """What one trace tells of a sampling loop.
-
-    Attributes:
-        signature: structure, shapes and types of the arguments.
-        one: bytes of intermediate values of one sample.
-        out: shapes of the result, in its structure.
-        size: entries of the result.
-        row: bytes of the result.
-        narrow: whether all matrices are narrow; see `jaxgrad.evidence.sampling.rewriting.products`.
-        waits: whether it calls LAPACK, which waits for XLA's threads from within them, so that two
-            such programs may wait forever.
-    """
-
-    signature: Any
-    one: int
-    out: Any
-    size: int
-    row: int
-    narrow: bool
-    waits: bool
-
-    @property
-    def rounding(self) -> np.ndarray:
-        """How far rounding may move the mean over a chunk, of each entry in units of that mean: two
-        units in its last place.
-        """
-        leaves = jax.tree.leaves(self.out)
-        units = [
-            float(jnp.finfo(leaf.dtype).eps) if jnp.issubdtype(leaf.dtype, jnp.floating) else 0.0
-            for leaf in leaves
-        ]
-        return np.repeat(2 * np.array(units), [math.prod(leaf.shape) for leaf in leaves])
-
-
-def _wide(dtype: Any) -> Any:
-    """Return the type in which a mean of such numbers is taken: None for the usual one, float32 for
-    narrower ones.
-    """
-    return (
-        jnp.float32 if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32 else None
-    )
-
-
-def is_numbers(mask: Any) -> bool:
-    """Say whether a mask's distribution is a pytree of numbers, as compiled programs take."""
-    return all(
-        isinstance(leaf, (int, float, np.ndarray, np.generic, jax.Array))
-        for leaf in jax.tree.leaves(mask)
-    )
-
-
-NO_PYTREE = (
-    "the mask's distribution is no pytree of numbers, as compiled programs and proofs take; "
-    "register its class with "
-    "jax.tree_util.register_dataclass"
-)
 
 
 class Sampler:
@@ -162,6 +81,7 @@ class Sampler:
             these arguments.
         brief: whether it will run for no longer than about a second, in chunks of no more than
             about BRIEF_CHUNK samples.
+        rewrite: whether its program may be rewritten; see `may_rewrite`.
     """
 
     def __init__(
@@ -172,41 +92,39 @@ class Sampler:
         argnums: int | Sequence[int] | None = None,
         *,
         brief: bool = False,
+        rewrite: bool = False,
     ) -> None:
         """Set up; nothing is traced yet."""
         self.f, self.mask, self.shape, self.brief = f, mask, tuple(shape), brief
         self.argnums = argnums if argnums is None or isinstance(argnums, int) else tuple(argnums)
-        self.of_draw = TracedOnce(lambda args, draw: associated(self.f, args, draw))
-        self._of_draws = TracedOnce(self._mean)
+        self.rewrite = rewrite
+        self.means = ChunkMeans(f, mask, self.shape, self.argnums)
+        self.of_draw = self.means.of_draw
         self._loops: dict[Any, tuple[int, Sequence[Callable[..., Any]]]] = {}
         self._known: dict[Any, Known] = {}
         self._masks: dict[Any, Mask] = {}
+        self._same: dict[Any, bool] = {}
 
-    def chunk_mean(self, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int) -> Any:
-        """Return the mean over one chunk of samples, of f or of its gradient."""
-        draws = mask.sample(key, (chunk, *self.shape))
-        return steady(self._of_draws, args, draws, narrow=self.known(args).narrow)
+    def may_rewrite(self, key: Array, args: tuple[Any, ...], chunk: int) -> bool:
+        """Say whether the rewritten program gives what the plain one gives.
 
-    def _mean(self, args: tuple[Any, ...], draws: Array) -> Any:
-        def of_args(*args: Any) -> Any:
-            values = jax.vmap(lambda draw: self.of_draw(args, draw))(draws)
-            return jax.tree.map(lambda v: jnp.mean(v, axis=0, dtype=_wide(v.dtype)), values)
-
-        return (
-            of_args(*args)
-            if self.argnums is None
-            else jax.grad(of_args, argnums=self.argnums)(*args)
-        )
+        They are compared once for arguments of these shapes, on two samples of the first chunk.
+        """
+        name = self.known(args).signature, chunk
+        if name not in self._same:
+            self._same[name] = self.rewrite and self.means.is_same(key, args, chunk)
+        return self._same[name]
 
     def known(self, args: tuple[Any, ...], *, check: bool = False) -> Known:
-        """Return what is known of the program at arguments of these shapes; it is traced, and may
-        be checked, for the first of them.
+        """Return what is known of the program at arguments of these shapes.
+
+        It is traced, and may be checked, for the first of them.
         """
         leaves, treedef = jax.tree.flatten(args)
-        signature = treedef, jnp.result_type(float), *map(_kind, leaves)
+        signature = treedef, jnp.result_type(float), *map(jax.typeof, leaves)
         if signature not in self._known:
             if check:
-                self.refuse(args)
+                refuse(self.f, args, self.shape, self.argnums)
             key, many = (
                 jax.eval_shape(lambda: jax.random.key(0)),
                 BRIEF_CHUNK if self.brief else _COUNTED,
@@ -219,67 +137,13 @@ class Sampler:
                     f"`mask` draws an array of shape {draws.shape} where `sample` is asked for "
                     f"{(many, *self.shape)}"
                 )
-            averaging, out = self._of_draws.program(args, draws)
-            if any(
-                jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in jax.tree.leaves(out)
-            ):
-                raise TypeError(
-                    "`f` returns complex numbers; return their real and imaginary parts as arrays "
-                    "of their own"
-                )
-            shapes = [leaf.shape for leaf in jax.tree.leaves(out)]
-            row = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(out))
-            one = _bytes(drawing, many) + _bytes(averaging, many)
-            self._known[signature] = Known(
-                signature, max(1, one), out, sum(map(math.prod, shapes)), row,
-                narrow=are_narrow(averaging.jaxpr),
-                waits=any(eqn.primitive.name in _LAPACK for eqn in equations(averaging.jaxpr)),
-            )  # fmt: skip
+            traced = self.means.associated if self.rewrite else self.means.plain
+            averaging, out = traced.program(args, draws)
+            self._known[signature] = known_of(signature, drawing, averaging, out, many)
         return self._known[signature]
 
-    def refuse(self, args: tuple[Any, ...]) -> None:
-        """Refuse side effects, and random draws whose keys are no arguments and so the same in
-        every sample.
-        """
-        draw = jax.ShapeDtypeStruct(self.shape, jnp.result_type(float))
-        if self.argnums is not None:
-            self._refuse_arguments(args)
-        program, out = jax.make_jaxpr(
-            lambda args, draw: self.f(*args, mask=draw), return_shape=True
-        )(args, draw)
-        if not holds_keys(args):
-            refuse(program, "f")
-        leaves = jax.tree.leaves(out)
-        if self.argnums is not None and [leaf.shape for leaf in leaves] != [()]:
-            shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "nothing"
-            raise TypeError(
-                f"`f` must return one number where `argnums` is given, but returns {shapes}; "
-                f"reduce it with .sum() or .mean()"
-            )
-
-    def _refuse_arguments(self, args: tuple[Any, ...]) -> None:
-        """Refuse to differentiate in what is not there, or is no real number."""
-        for number in (self.argnums,) if isinstance(self.argnums, int) else self.argnums or ():
-            if not -len(args) <= number < len(args):
-                raise ValueError(
-                    f"`argnums` holds {number}, but `f` is called with {len(args)} arguments "
-                    f"beside the mask, from 0 on"
-                )
-            whole = [
-                x
-                for x in map(jnp.result_type, jax.tree.leaves(args[number]))
-                if not jnp.issubdtype(x, jnp.floating)
-            ]
-            if whole:
-                raise TypeError(
-                    f"`argnums` holds {number}, but that argument holds {whole[0]}; give it as "
-                    f"floating-point numbers"
-                )
-
     def plan(self, known: Known, samples: int, *, cache: int = CACHE_BUDGET) -> tuple[int, int]:
-        """Choose (samples a chunk, chunks a round) so that memory stays within budget and a chunk
-        within the cache.
-        """
+        """Choose (samples a chunk, chunks a round) by what memory, and the cache, can hold."""
         one, row = known.one, known.row
         # what a gradient costs once a chunk, however large, is of the size of the result
         best = max(8, (cache + FIXED_SHARE * row) // one)
@@ -290,10 +154,16 @@ class Sampler:
         return chunk, max(1, chunks)
 
     def round(
-        self, key: Array, args: tuple[Any, ...], first: int, chunk: int, chunks: int
+        self,
+        key: Array,
+        args: tuple[Any, ...],
+        first: int,
+        chunk: int,
+        chunks: int,
+        *,
+        quick: bool = False,
     ) -> np.ndarray:
-        """Run chunks first … first + chunks − 1 and return their means, flattened to (chunks,
-        size).
+        """Return the means of chunks first … first + chunks − 1, flattened to (chunks, size).
 
         The chunks are dealt out to the devices. Those of one device are dealt out to as many
         threads as there are cores, which small chunks by themselves would leave idle.
@@ -307,7 +177,7 @@ class Sampler:
             if len(every) > 1
             else None
         )
-        loops = self._compiled(known, key, mask, args, chunk, length, here)
+        loops = self._compiled(known, key, mask, args, chunk, length, here, quick=quick)
 
         def start(loop: Callable[..., Any], part: tuple[int, int]) -> Array:
             begin, count = part
@@ -336,15 +206,8 @@ class Sampler:
                 self._settled_mask(),
                 jax.tree.map(_settled, (key, args)),
             )
-            self._compiled(
-                known,
-                key,
-                mask,
-                args,
-                chunk,
-                shares(chunks, self._threads(known, chunks))[0][1],
-                wait=False,
-            )
+            length = shares(chunks, self._threads(known, chunks))[0][1]
+            self._compiled(known, key, mask, args, chunk, length, wait=False)
 
     @staticmethod
     def _threads(known: Known, chunks: int) -> int:
@@ -359,12 +222,10 @@ class Sampler:
 
     def _compiled(
         self, known: Known, key: Array, mask: Mask, args: tuple[Any, ...], chunk: int, length: int,
-        here: Sequence[Any] | None = None, *, wait: bool = True,
+        here: Sequence[Any] | None = None, *, wait: bool = True, quick: bool = False,
     ) -> Sequence[Callable[..., Any]]:  # fmt: skip
-        """Return the compiled loop over as many chunks as it is told, up to `length`, for each of
-        some devices or for the usual one.
-        """
-        signature = known.signature, jax.typeof(key), chunk, here and tuple(here)
+        """Return the compiled loop over up to `length` chunks, for each device or the usual one."""
+        signature = known.signature, jax.typeof(key), chunk, here and tuple(here), quick
         most, programs = self._loops.get(signature, (0, ()))
         if most < length:
 
@@ -373,9 +234,8 @@ class Sampler:
             ) -> Array:
                 def step(i: Array, rows: Array) -> Array:
                     number = first + jax.lax.convert_element_type(i, jnp.uint32)
-                    leaves = jax.tree.leaves(
-                        self.chunk_mean(jax.random.fold_in(key, number), mask, args, chunk)
-                    )
+                    own = jax.random.fold_in(key, number)
+                    leaves = jax.tree.leaves(self.means.mean(own, mask, args, chunk, quick=quick))
                     row = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
                     return jax.lax.dynamic_update_index_in_dim(rows, row, i, 0)
 
@@ -384,7 +244,7 @@ class Sampler:
 
             like = key, np.uint32(0), np.int32(0), mask, args
             closed, leaves = jax.make_jaxpr(run)(*like), jax.tree.leaves(like)
-            options = loop_options(narrow=known.narrow, brief=self.brief)
+            options = loop_options(brief=self.brief)
             programs = (
                 placed(closed, leaves, options, here)
                 if here
@@ -395,7 +255,7 @@ class Sampler:
 
     def fingerprint(self, key: Array, args: tuple[Any, ...], *plan: int) -> str:
         """Return a hash of all that the chunk means depend on."""
-        text = program(functools.partial(self.chunk_mean, chunk=2), key, self.mask, args)
+        text = program(functools.partial(self.means.mean, chunk=2), key, self.mask, args)
         return fingerprint(
             text,
             jax.random.key_data(key),
@@ -419,13 +279,10 @@ class Sampler:
         ]
 
 
-def _kind(leaf: Any) -> Any:
-    return jax.typeof(leaf)
-
-
 def _settled(leaf: Any) -> Any:
-    """Return an array of the caller's default precision, which a thread may not share; a Python
-    number stays of weak type.
+    """Return an array of the caller's default precision, which a thread may not share.
+
+    A Python number stays of weak type.
     """
     if isinstance(leaf, jax.Array):
         return leaf
@@ -437,17 +294,3 @@ def _settled(leaf: Any) -> Any:
         return np.asarray(leaf, dtype)
     with jax.ensure_compile_time_eval():
         return jnp.asarray(leaf) if weak else jnp.asarray(leaf, dtype)
-
-
-def _bytes(jaxpr: Any, many: int) -> int:
-    """Add up the sizes, for one sample of so many, of all intermediate values: an upper bound on
-    what is alive at once.
-    """
-    sizes = [
-        math.prod(v.aval.shape)
-        * (v.aval.dtype.itemsize if hasattr(v.aval.dtype, "itemsize") else 8)
-        for eqn in jaxpr.jaxpr.eqns
-        for v in eqn.outvars
-        if hasattr(v.aval, "shape") and math.prod(v.aval.shape) % many == 0
-    ]
-    return sum(sizes) // many

@@ -21,8 +21,7 @@ HELD = 1e-250, 1e250
 
 
 def unit_of(largest: np.ndarray) -> np.ndarray:
-    """Return powers of two in which such magnitudes are of the order of 1, so that their powers are
-    held.
+    """Return powers of two in which such magnitudes are of the order of 1.
 
     >>> unit_of(np.array([3.0, 0.5])).tolist()
     [4.0, 1.0]
@@ -92,9 +91,7 @@ class Moments:
     def _in_units(
         self, entries: np.ndarray, block: np.ndarray, delta: np.ndarray, weight: float
     ) -> np.ndarray:
-        """Give entries a unit in which their squares can be held, and return what a block adds to
-        these.
-        """
+        """Give entries a unit that holds their squares; return what a block adds to these."""
         largest = np.maximum(np.abs(block).max(axis=0), np.abs(delta) if weight else 0.0)
         old, fresh = self.unit[entries], self.squares[entries] == 0
         fitting = unit_of(largest)

@@ -30,73 +30,6 @@ SILENCE = 40
 """Signs of life that may fail to come before a process counts as lost."""
 
 
-def place(
-    coordinator: str | None,
-    count: int | None,
-    index: int | None,
-    environment: Mapping[str, str] = os.environ,
-) -> Place | None:
-    """Return the place that the options, or SLURM, give this process; None for a run of one
-    process.
-
-    Raises:
-        ValueError: when only some of the options are given, or one is out of range.
-
-    >>> place("node1:4000", 2, 1, {})
-    Place(coordinator='node1:4000', count=2, index=1)
-    """
-    given = {"--coordinator": coordinator, "--num-processes": count, "--process-id": index}
-    missing = [name for name, value in given.items() if value is None]
-    if len(missing) == 3:
-        return _slurm(environment)
-    if missing:
-        there = " and ".join(name for name in given if name not in missing)
-        raise ValueError(
-            f"`{there}` asks for a run of several processes, but {' and '.join(missing)} is "
-            f"missing; give all three"
-        )
-    assert coordinator is not None and count is not None and index is not None
-    host, colon, port = coordinator.rpartition(":")
-    if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
-        raise ValueError(
-            f"`--coordinator` must be HOST:PORT, such as node1:4000, but is {coordinator!r}"
-        )
-    if not 0 <= index < count:
-        raise ValueError(
-            f"`--process-id` must be at least 0 and less than `--num-processes` {count}, but is "
-            f"{index}"
-        )
-    return Place(coordinator, count, index) if count > 1 else None
-
-
-def _slurm(environment: Mapping[str, str]) -> Place | None:
-    """Read the step's variables as `jax.distributed` does: the first node, and a port that follows
-    from the job's number.
-    """
-    names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
-    if any(name not in environment for name in names):
-        return None
-    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"):
-        if not environment[name].isdecimal():
-            raise ValueError(
-                f"{name} is {environment[name]!r} in the environment, but must be a whole number; "
-                f"start with srun, or unset it"
-            )
-    if int(environment["SLURM_NTASKS"]) < 2:
-        return None
-    nodes = environment["SLURM_STEP_NODELIST"]
-    prefix, bracket, numbers = nodes.partition("[")
-    first = (
-        nodes.split(",")[0]
-        if not bracket or "," in prefix
-        else prefix + numbers.replace("]", ",").replace("-", ",").split(",")[0]
-    )
-    port = int(environment["SLURM_JOB_ID"]) % 2**12 + 2**16 - 2**12
-    return Place(
-        f"{first}:{port}", int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"])
-    )
-
-
 class Membership:
     """This process's part in a run of several; joins, and watches over the others until it leaves.
 
@@ -229,8 +162,7 @@ _current: Membership | None = None
 
 @contextlib.contextmanager
 def part(where: Place) -> Iterator[bool]:
-    """Take part in a run for as long as the context lasts; yields whether this is the first
-    process.
+    """Take part in a run while the context lasts; yield whether this is the first process.
 
     Where the context ends by an exception the others are not told that all is well, so they end
     too.
@@ -248,17 +180,16 @@ def part(where: Place) -> Iterator[bool]:
 
 
 def deserted() -> bool:
-    """Say whether this process left a run by an exception, so that it has to end without JAX's
-    clean-up, which waits for the others.
+    """Say whether this process left a run by an exception.
+
+    Then it has to end without JAX's clean-up, which waits for the others.
     """
     return _current is not None and _current.leaving
 
 
 @contextlib.contextmanager
 def _no_output() -> Iterator[None]:
-    """Keep what gloo writes of its connections out of the standard output, where the report
-    goes.
-    """
+    """Keep what gloo writes out of the standard output, where the report goes."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -284,8 +215,9 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Around what all processes do together: where it fails since one was lost, the watch has time
-    to say so.
+    """Surround what all processes do together.
+
+    Where it fails since one was lost, the watch has time to say so.
     """
     try:
         yield
@@ -336,3 +268,13 @@ def agree(message: bytes) -> bytes:
             if length
             else b""
         )
+
+
+def unanimous(yes: bool) -> bool:
+    """Say whether all processes say yes."""
+    if jax.process_count() == 1:
+        return yes
+    from jax.experimental import multihost_utils
+
+    with together():
+        return bool(np.all(multihost_utils.process_allgather(np.uint8(yes))))

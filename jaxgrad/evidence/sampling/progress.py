@@ -24,8 +24,7 @@ class Pace:
         self.samples, self.clock, self.start = samples, clock, clock()
 
     def line(self, samples: int, widest: float, needed: float) -> str:
-        """Return the line: samples, their rate, the widest interval against the resolution, and the
-        time left.
+        """Return the line: samples, rate, widest interval against the resolution, time left.
 
         Args:
             samples: drawn so far.
@@ -63,8 +62,9 @@ class Pace:
 
 @contextlib.contextmanager
 def shown(stream: TextIO | None = None) -> Iterator[Callable[[float, str], None] | None]:
-    """Show a line that is written over while the context lasts; None where the stream, by default
-    stderr, is no terminal.
+    """Show a line that is written over while the context lasts.
+
+    Yields None where the stream, by default stderr, is no terminal.
     """
     out: TextIO = sys.stderr if stream is None else stream
     if not out.isatty():

@@ -5,8 +5,8 @@ together as they seldom do, and the gradient is evaluated there. Let event e hav
 π_e, and let it shift entry j of the gradient by d_ej. Among N samples it is missing altogether with
 the probability (1 − π_e)^N ≤ e^(−π_e N). So with L as in `jaxgrad.evidence.sampling.tails`
 
-    π_e ≥ L/N    it happened but with a probability of e^(−L), and the sample's own spread tells of it
-    π_e < L/N    it may have been missed, and then the sampled mean is off by up to π_e d_ej: this is allowed for
+    π_e ≥ L/N    it happened, but with probability e^(−L), and is in the sample's own spread
+    π_e < L/N    it may have been missed, and up to π_e d_ej is allowed for it
 
 Tried are, for masks of independent coins, all coins of one row, of two, of all, or one coin in all
 rows at their rarer side, or all at one side, and random sets of two to eight coins of a row; where
@@ -53,9 +53,7 @@ class Rarities:
     shift: np.ndarray
 
     def allowance(self, samples: float, odds: float) -> np.ndarray | float:
-        """Return what the mean of `samples` samples may be off by since an event did not happen in
-        them.
-        """
+        """Return what the mean of samples may be off by since an event did not happen in them."""
         missed = self.probability < odds / samples
         return (self.probability[missed, None] * self.shift[missed]).max(axis=0, initial=0.0)
 
@@ -244,9 +242,7 @@ def _least(
 
 
 def _rows(mask: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """List the rows of a mask and their probabilities, or nothing where there are too many or they
-    cannot be listed.
-    """
+    """List the rows of a mask and their probabilities, or nothing where that cannot be done."""
     if hasattr(mask, "support_size") and mask.support_size(n) * n <= LISTED:
         rows, probabilities = at_once(lambda: mask.support((n,)))
         return np.asarray(rows, np.float64), np.asarray(probabilities, np.float64)

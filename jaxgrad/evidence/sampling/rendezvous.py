@@ -1,9 +1,11 @@
-"""How the processes of a run find each other: the first listens at HOST:PORT, and the others report
-there.
+"""How the processes of a run find each other.
+
+The first listens at HOST:PORT, and the others report there.
 """
 
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -31,6 +33,70 @@ class Place:
     count: int
     index: int
     task: str = field(default="", repr=False)
+
+
+def place(
+    coordinator: str | None,
+    count: int | None,
+    index: int | None,
+    environment: Mapping[str, str] = os.environ,
+) -> Place | None:
+    """Return the place that the options, or SLURM, give this process; None if it runs alone.
+
+    Raises:
+        ValueError: when only some of the options are given, or one is out of range.
+
+    >>> place("node1:4000", 2, 1, {})
+    Place(coordinator='node1:4000', count=2, index=1)
+    """
+    given = {"--coordinator": coordinator, "--num-processes": count, "--process-id": index}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == 3:
+        return _slurm(environment)
+    if missing:
+        there = " and ".join(name for name in given if name not in missing)
+        raise ValueError(
+            f"`{there}` asks for a run of several processes, but {' and '.join(missing)} is "
+            f"missing; give all three"
+        )
+    assert coordinator is not None and count is not None and index is not None
+    host, colon, port = coordinator.rpartition(":")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(
+            f"`--coordinator` must be HOST:PORT, such as node1:4000, but is {coordinator!r}"
+        )
+    if not 0 <= index < count:
+        raise ValueError(
+            f"`--process-id` must be at least 0 and less than `--num-processes` {count}, but is "
+            f"{index}"
+        )
+    return Place(coordinator, count, index) if count > 1 else None
+
+
+def _slurm(environment: Mapping[str, str]) -> Place | None:
+    """Read SLURM's variables: the first node, and a port that follows from the job's number."""
+    names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+    if any(name not in environment for name in names):
+        return None
+    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"):
+        if not environment[name].isdecimal():
+            raise ValueError(
+                f"{name} is {environment[name]!r} in the environment, but must be a whole number; "
+                f"start with srun, or unset it"
+            )
+    if int(environment["SLURM_NTASKS"]) < 2:
+        return None
+    nodes = environment["SLURM_STEP_NODELIST"]
+    prefix, bracket, numbers = nodes.partition("[")
+    first = (
+        nodes.split(",")[0]
+        if not bracket or "," in prefix
+        else prefix + numbers.replace("]", ",").replace("-", ",").split(",")[0]
+    )
+    port = int(environment["SLURM_JOB_ID"]) % 2**12 + 2**16 - 2**12
+    return Place(
+        f"{first}:{port}", int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"])
+    )
 
 
 class Line:
@@ -65,9 +131,7 @@ class Line:
 
 
 def gather(where: Place, host: str, port: int, deadline: float) -> dict[int, Any]:
-    """Wait for the others; tell each where JAX's coordinator is going to be, and its rank on its
-    machine.
-    """
+    """Wait for the others; tell each where JAX's coordinator will be, and its rank there."""
     streams: dict[int, Line] = {}
     machines: dict[int, Any] = {0: socket.gethostname()}
     refused = ""

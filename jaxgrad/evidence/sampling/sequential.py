@@ -224,15 +224,11 @@ class Sequence:
         ) + self.rounding + allowed
 
     def _untold(self) -> np.ndarray:
-        """Return which entries hang on the mask and were the same in all samples, but for
-        rounding.
-        """
+        """Return which entries depend on the mask and were the same in all samples."""
         return self.hanging & (self.tails.unit * np.sqrt(self.tails.variance) <= self.rounding)
 
     def _ahead(self) -> tuple[float, float]:
-        """Return the widest interval in units of the resolution, and samples at which it may be
-        narrow enough, for progress.
-        """
+        """Return the widest interval in units of the resolution, and the samples it may need."""
         widest = self._widest(slice(None))
         needed = self.samples * max(widest, 1.0) * max(widest, 1.0)  # infinite where it overflows
         return widest, min(needed, self.limits.looks[-1] * self.limits.chunk)
@@ -250,9 +246,7 @@ class Sequence:
             )
 
     def needed(self, part: slice) -> float:
-        """Return the samples at which the part would be decided if what is to come is like what was
-        seen; infinite if never.
-        """
+        """Return the samples at which a part may be decided, by those seen; infinite if never."""
         low, high = 1.0, 2.0
         while not self._decided(part, high):
             low, high = high, 2 * high
@@ -264,8 +258,9 @@ class Sequence:
         return self.samples * high
 
     def _decided(self, part: slice, times: float) -> bool:
-        """Say whether this many times as many samples would decide, of whose distance two standard
-        errors may be chance.
+        """Say whether so many times as many samples would decide.
+
+        Two standard errors of the distance may be chance.
         """
         off, reach = (a[part] for a in self._off_and_reach(times))
         chance = np.minimum(off, 2 * self.tails.standard_error()[part])
@@ -278,8 +273,9 @@ class Sequence:
     def finding(
         self, label: str, seconds: float, shown: str, shape: tuple[int, ...] = ()
     ) -> Finding:
-        """Put into words and pictures what was found on one array, of this shape; without one there
-        are no pictures.
+        """Put into words and pictures what was found on one array.
+
+        Without its shape there are no pictures.
         """
         part, verdict, scale = self.parts[label], self.verdicts[label], self.scale[label]
         shown = f"{self.samples} samples{shown}"

@@ -4,8 +4,8 @@ Let Y_1 … Y_C be independent chunk means with expectation μ, variance v and f
 most K v². With A = 1/C Σ (Y_i − μ)², and each of two inequalities failing with a probability of at
 most e^(−L),
 
-    v ≤ A / (1 − √(2LK/C))                                                                       (1)
-    |Ȳ − μ| ≤ L/(λC) + λ (A/6 + v/3)    for a λ > 0, twice e^(−L) for both signs                  (2)
+    v ≤ A / (1 − √(2LK/C))                                                                      (1)
+    |Ȳ − μ| ≤ L/(λC) + λ (A/6 + v/3)    for a λ > 0, twice e^(−L) for both signs                 (2)
 
 (1) is Markov's inequality for exp(−λ(Y − μ)²), since e^(−z) ≤ 1 − z + z²/2 for z ≥ 0. (2) is
 Markov's for exp(λ Σ(Y_i − μ) − λ² Σ(Y_i − μ)²/6), whose expectation is at most exp(C λ² v/3), since
@@ -41,8 +41,7 @@ NORMAL = 3.0
 
 
 def log_odds(false_alarm: float, looks: int, entries: int) -> float:
-    """Return L such that all events at all looks and entries together have at most the probability
-    `false_alarm`.
+    """Return L for which all events together have at most the probability `false_alarm`.
 
     There are four at each: (1), (2) with either sign, and a rare event that was not seen.
 
@@ -116,9 +115,7 @@ class Tails:
         )
 
     def kurtosis(self) -> np.ndarray:
-        """Return E(Y − μ)⁴/v² as sampled, the excess over the normal 3 doubled; 3 where nothing
-        varies.
-        """
+        """Return the sampled E(Y − μ)⁴/v², its excess over 3 doubled; 3 where nothing varies."""
         s1, s2, s3, s4 = self.sums / max(self.count, 1)
         with np.errstate(all="ignore"):
             fourth = s4 - 4 * s1 * s3 + 6 * s1**2 * s2 - 3 * s1**4
@@ -127,8 +124,7 @@ class Tails:
         return NORMAL + 2 * np.nan_to_num(excess, nan=np.inf)
 
     def half_width(self, odds: float, *, times: float = 1.0) -> np.ndarray:
-        """Return what |mean − expectation| exceeds with a probability of at most 3e^(−odds), for
-        each entry.
+        """Return what |mean − expectation| exceeds with probability 3e^(−odds) at most.
 
         Args:
             odds: L.

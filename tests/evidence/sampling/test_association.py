@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgrad.evidence.sampling.rewriting.association import associated
+from jaxgrad.evidence.sampling.association import associated
 from jaxgrad.jaxprs.programs import equations
 from jaxgrad.jaxprs.versions import enable_x64
 

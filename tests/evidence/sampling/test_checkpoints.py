@@ -95,11 +95,11 @@ def rounds(monkeypatch):
 def interrupted(monkeypatch, call, after):
     whole, left = Sampler.round, [after]
 
-    def few(self, *args):
+    def few(self, *args, **options):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return whole(self, *args)
+        return whole(self, *args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Sampler, "round", few)

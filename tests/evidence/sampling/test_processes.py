@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -20,8 +21,8 @@ from click.testing import CliRunner
 from jaxgrad.command.cli import main
 from jaxgrad.evidence.sampling import processes as machines
 from jaxgrad.evidence.sampling import rendezvous
-from jaxgrad.evidence.sampling.processes import LOST, Membership, Place, place
-from jaxgrad.evidence.sampling.rendezvous import Line
+from jaxgrad.evidence.sampling.processes import LOST, Membership
+from jaxgrad.evidence.sampling.rendezvous import Line, Place, place
 
 
 def free_port():
@@ -439,3 +440,78 @@ def test_the_checkpoint_of_several_derivations_is_refused(tmp_path):
         main, ["verify", "mse", "matvec", "--checkpoint", str(tmp_path / "a.npz")]
     )
     assert done.exit_code == 2 and "keeps the state of one derivation" in done.output
+
+
+ESTIMATE = textwrap.dedent(
+    """
+    import sys
+    import jax, jax.numpy as jnp, numpy as np
+    import jaxgrad as jg
+    from jaxgrad.evidence.sampling import processes, rewriting
+    from jaxgrad.evidence.sampling.loop import Sampler
+    from jaxgrad.evidence.sampling.rendezvous import Place
+
+    coordinator, index, wrong = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    if index == wrong:
+        rule = rewriting.RULES["dot_general"]
+
+        def off(eqn):
+            choice = rule(eqn)
+            return choice and (lambda eqn, *operands: 1.001 * choice(eqn, *operands))
+
+        rewriting.RULES["dot_general"] = off
+    decided, taken = Sampler.may_rewrite, Sampler.round
+    says, uses = [], set()
+
+    def may_rewrite(self, *args):
+        says.append(decided(self, *args))
+        return says[-1]
+
+    def round(self, *args, quick):
+        uses.add(quick)
+        return taken(self, *args, quick=quick)
+
+    Sampler.may_rewrite, Sampler.round = may_rewrite, round
+
+    def loss(w, x, mask):
+        return jnp.mean(((mask * x) @ w - x) ** 2)
+
+    rng = np.random.default_rng(0)
+    w, x = (rng.standard_normal(s).astype(np.float32) for s in ((10, 10), (80, 10)))
+    with processes.part(Place(coordinator, 2, index)):
+        f = jg.estimate(loss, jg.masks.Bernoulli(0.6), (80, 10), argnums=0)
+        mean = f(jax.random.key(0), w, x, samples=640).mean
+    print(says, uses, np.asarray(mean, np.float64).tobytes().hex())
+    """
+)
+
+
+@pytest.mark.parametrize("wrong", [None, 0, 1])
+def test_processes_agree_on_whether_the_program_is_rewritten(wrong):
+    """Where one finds a difference, here since a rule is wrong there, none uses what it made."""
+    coordinator = f"127.0.0.1:{free_port()}"
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"}
+    running = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                ESTIMATE,
+                coordinator,
+                str(index),
+                str(-1 if wrong is None else wrong),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for index in range(2)
+    ]
+    ends = [process.communicate(timeout=200) for process in running]
+    assert [process.returncode for process in running] == [0, 0], ends
+    lines = [out for out, _ in ends]
+    for index, line in enumerate(lines):
+        assert line.startswith(f"[{index != wrong}]")
+        assert f"{{{wrong is None}}}" in line
+    assert lines[0].split()[-1] == lines[1].split()[-1]

@@ -81,9 +81,7 @@ class _Product:
         first: bool,
         params: dict[str, Any],
     ) -> "_Product | None":
-        """Multiply with another fixed array; None unless that is cheaper done on the fixed side,
-        and possible there.
-        """
+        """Multiply with another fixed array; None unless the fixed side can, and at less cost."""
         if other.dtype != self.fixed.dtype or any(
             params[k] != self.params[k] for k in ("precision", "preferred_element_type")
         ):
@@ -177,8 +175,9 @@ def _step(jaxpr: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Seq
 
 
 def _powers_of_two(a: Any, axes: Sequence[int]) -> Any:
-    """Return the powers of two below the largest entries along some axes, or 1 where these are 0,
-    subnormal or not finite.
+    """Return the powers of two below the largest entries along some axes.
+
+    They are 1 where these are 0, subnormal or not finite.
     """
     largest = jnp.max(
         jnp.abs(jax.lax.stop_gradient(a)), axis=tuple(axes), keepdims=True, initial=0.0

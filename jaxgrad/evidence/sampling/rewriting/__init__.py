@@ -1,1 +1,0 @@
-"""Rewriting of the program of a sampling loop."""
