@@ -43,12 +43,25 @@ def linear(p, x):
         (3, {"x": X}, "is a int; give a torch.nn.Module"),
         (lambda x: str(x), {"x": X}, "output is a str; a parity check compares arrays"),
         (Model(lambda fc, x: fc(x) * random.random()), {"x": X}, "does not do the same twice"),
-        (Model(lambda fc, x: nn.functional.rrelu(fc(x), training=True)), {"x": X}, "draws and uses its draw in one step"),
+        (
+            Model(lambda fc, x: nn.functional.rrelu(fc(x), training=True)),
+            {"x": X},
+            "draws and uses its draw in one step",
+        ),
         (lambda x: x.mul_(2), {"x": X}, "changes an input in place"),
-        (nn.Linear(5, 3), {"x": X}, "`torch_module_or_function` " "raised " "RuntimeError: " "mat1 and " "mat2 shapes cannot be multiplied"),
-        (Model(lambda fc, x: fc(x).exp().add_(1).exp_() * fc(x).sigmoid_().mul_(2)), {"x": X}, "changes in place what the backward"),
+        (
+            nn.Linear(5, 3),
+            {"x": X},
+            "`torch_module_or_function` raised RuntimeError: "
+            "mat1 and mat2 shapes cannot be multiplied",
+        ),
+        (
+            Model(lambda fc, x: fc(x).exp().add_(1).exp_() * fc(x).sigmoid_().mul_(2)),
+            {"x": X},
+            "changes in place what the backward",
+        ),
     ],
-)  # fmt: skip
+)
 def test_record_refuses(target, inputs, message):
     with pytest.raises(ValueError, match=message):
         parity.record(target, inputs)
@@ -126,19 +139,40 @@ def test_a_golden_file_that_is_none_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        (lambda p, x: x @ p["wieght"].T, {}, r"takes the parameter 'wieght', " r"which " r"torch's " r"state_dict has not; did you mean 'weight'"),
-        (lambda p, x: (x @ p["weight"].T, 1.0), {}, r"returns output\[0\], output\[1\], and " r"torch " r"output"),
+        (
+            lambda p, x: x @ p["wieght"].T,
+            {},
+            r"takes the parameter 'wieght', which torch's state_dict has not; "
+            r"did you mean 'weight'",
+        ),
+        (
+            lambda p, x: (x @ p["weight"].T, 1.0),
+            {},
+            r"returns output\[0\], output\[1\], and torch output",
+        ),
         (lambda p, x: linear(p, x[:3]), {}, r"output has shape \[3, 3\], and torch's \[7, 3\]"),
-        (lambda p, x: tag(linear(p, x), "fc"), {}, r"torch has no module output " r"'fc'; " r".*`ignore=\['fc'\]`"),
+        (
+            lambda p, x: tag(linear(p, x), "fc"),
+            {},
+            r"torch has no module output 'fc'; .*`ignore=\['fc'\]`",
+        ),
         (linear, {"taps": {"a": "b"}}, "`taps`: the JAX function has no tap 'a'"),
         (linear, {"buffers": True}, r"must return \(output, \{torch's buffer name"),
         (linear, {"loss": jnp.mean}, "`loss`: none was recorded"),
-        (lambda p, x: linear(p, x) * parity.noise("drop", (7, 3)), {}, "torch drew no noise 'drop'"),
+        (
+            lambda p, x: linear(p, x) * parity.noise("drop", (7, 3)),
+            {},
+            "torch drew no noise 'drop'",
+        ),
         (3, {}, "`jax_function` is a int"),
-        (lambda p, x: x @ p["weight"], {}, r"`jax_function` raised " r"TypeError: " r"dot_general " r".*test_bad_input.py:\d+"),
+        (
+            lambda p, x: x @ p["weight"],
+            {},
+            r"`jax_function` raised TypeError: dot_general .*test_bad_input.py:\d+",
+        ),
         (lambda p, x: linear(p, x).total(), {}, "`jax_function` raised AttributeError"),
     ],
-)  # fmt: skip
+)
 def test_check_refuses(function, options, message):
     with pytest.raises(ValueError, match=message):
         parity.check(function, LINEAR, **options)

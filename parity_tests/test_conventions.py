@@ -381,7 +381,8 @@ def test_a_check_finds_the_difference_and_tells_what_restores_parity(
 
 @pytest.mark.parametrize(("torchs", "written"), [
     (nn.SmoothL1Loss(), lambda _, input, target: 0.5 * optax.huber_loss(input, target).mean()),
-    (lambda input, target: (input * target).sum(), lambda _, input, target: (0.5 * input * target).sum()),
+    (lambda input, target: (input * target).sum(),
+     lambda _, input, target: (0.5 * input * target).sum()),
 ])  # fmt: skip
 def test_half_of_what_is_no_square_is_not_taken_for_half_of_a_mean_squared_error(torchs, written):
     report = parity.check(
