@@ -1,5 +1,4 @@
-"""How often the sequential verdict is wrong, and how many samples it takes, over thousands of
-independent runs.
+"""How often the sequential verdict is wrong and how many samples it takes, over thousands of runs.
 
 Each run judges claims about the masked autoencoder's expected gradient, at a stated probability of
 a false verdict of 1e-2. Right claims must be refuted in at most that share of runs; wrong ones must
@@ -83,9 +82,7 @@ def sampled(sampler, args, runs, chunk, chunks, batch):
 
 
 def stretches(sampler, args, chunk, chunks):
-    """Compile a function of several runs' keys, and of the first chunk, to the means of so many
-    chunks of each.
-    """
+    """Compile a function of several runs' keys and the first chunk to the means of their chunks."""
 
     def one(key, first):
         def step(_, i):
@@ -98,9 +95,7 @@ def stretches(sampler, args, chunk, chunks):
 
 
 def refutations(sampler, args, wrong):
-    """Return the outcomes of the wrong claims in MANY runs, {name: (verdict, samples)} each, with
-    as many samples as they take.
-    """
+    """Return {name: (verdict, samples)} of the wrong claims in MANY runs, as long as they take."""
     batch, step = 20, STAGES[0]
     several = stretches(sampler, args, LONG_CHUNK, step)
     keys = jax.random.split(jax.random.key(7), MANY)
@@ -130,9 +125,7 @@ def refutations(sampler, args, wrong):
 
 
 def judge(rows, claims, chunk, resolution, planned=None):
-    """Judge claims on one run, of which so many chunks were planned; return {name: (verdict,
-    samples at which it fell)}.
-    """
+    """Judge claims on one run of so many planned chunks; return {name: (verdict, samples)}."""
     size, last = rows.shape[1], len(rows)
     limits = Limits(FALSE_ALARM, resolution, (planned or last) * chunk, chunk, 256)
     parts = {"w1": slice(0, size // 2), "w2": slice(size // 2, size)}
@@ -160,9 +153,7 @@ def share(outcomes, name, verdict):
 
 
 def power_curve(rows_of_runs, right, effects):
-    """Return the samples to a refutation of claims that are off by a factor, (effects, runs); nan
-    where there is none.
-    """
+    """Return samples to a refutation of claims off by a factor, (effects, runs); nan for none."""
     claims = {f"{e:.4g}": (1 + e) * right for e in effects}
     outcomes = [judge(rows, claims, LONG_CHUNK, FINE) for rows in rows_of_runs]
     return np.array(
@@ -174,9 +165,7 @@ def power_curve(rows_of_runs, right, effects):
 
 
 def cases():
-    """Yield each family and size with its problem: sampler, arguments, the right claim and the
-    wrong ones.
-    """
+    """Yield each family and size with its problem: sampler, arguments, right and wrong claims."""
     for family, given in FAMILIES.items():
         for size, (m, n, p) in SIZES.items():
             mask = given or masks.FixedCount(n // 2)

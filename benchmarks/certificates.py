@@ -1,5 +1,4 @@
-"""Time of a certificate, cold (the first time, tracing included) and warm, for losses of several
-kinds.
+"""Time of a certificate, cold (tracing included) and warm, for losses of several kinds.
 
 Run `python -m benchmarks.certificates`. Every row is one gradient against its closed form, at the
 sizes stated. Warm is the median of five runs with five seeds; the time that tracing takes of it

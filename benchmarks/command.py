@@ -1,6 +1,6 @@
-"""Wall and processor time of the command in fresh processes: `import jax`, `import jaxgrad`, and
-`jaxgrad verify` cold and warm.
+"""Wall and processor time of the command in fresh processes, cold and warm.
 
+Measured are `import jax`, `import jaxgrad`, and `jaxgrad verify`.
 "Cold" starts with an empty cache of compiled programs, "warm" with the one that the cold run left.
 Runs of all kinds alternate, since machines drift; medians are printed. Run with
 

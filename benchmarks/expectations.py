@@ -1,5 +1,4 @@
-"""Time and memory of exact expectations: value and gradient of the masked autoencoder, compile time
-included.
+"""Time and memory of exact expectations of the masked autoencoder, compile time included.
 
 Each line runs in a process of its own, so that its memory is its own peak. Beside it stands the
 closed form's relative distance, and what Monte Carlo reaches in the time that the exact expectation

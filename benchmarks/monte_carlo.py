@@ -4,7 +4,7 @@ The problem is that of the original notebook: X (m, n), weights W1 (h, n) and W2
 Bernoulli(0.6) mask, float32, and the mean over N masks of the gradient of mean (φ((M∘X)W1ᵀ)W2ᵀ −
 X)² in W1 and in W2, with φ the identity and h = n, or φ = relu. Contenders:
 
-    loop      N calls of torch.autograd.functional.jacobian for W1 and N for W2, each with a mask of its own
+    loop      N calls of torch.autograd.functional.jacobian for W1 and N for W2, a mask for each
     func      torch.func.vmap of torch.func.grad over masks drawn at once
     folded    torch autograd of the mean loss with the masks folded into the batch
     compiled  the same, loss and gradient by torch.compile
@@ -53,9 +53,7 @@ MEMORY_PROBLEMS = [(50, 10, 10, 10**6), (64, 64, 64, 10**6)]
 
 
 def rates(repeats=15):
-    """Return how many operations of a large matrix product, and entries of masks drawn by all cores
-    in a loop, take a second.
-    """
+    """Return operations of a large product, and entries of masks drawn by all cores, a second."""
     import jax
     import jax.numpy as jnp
 
@@ -193,9 +191,7 @@ def measure(problem, repeats, seconds):
 
 
 def peak_memory(pipe, m, n, h, samples):
-    """Send the peak resident size of a process that takes many samples, in MiB, and its size after
-    importing.
-    """
+    """Send the peak resident size of a process that samples, in MiB, and that after importing."""
 
     def peak():
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -1,5 +1,4 @@
-"""Mutants of a closed form: the same claim with one step of its traced program, or its result,
-changed.
+"""Mutants of a closed form: the claim with one step of its traced program, or its result, changed.
 
 The closed form is traced, and the trace is run with one step replaced (`OPERATORS`): a constant
 changed, a factor dropped or doubled, operands swapped, a transpose dropped or added, + for −, an

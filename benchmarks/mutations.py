@@ -1,5 +1,4 @@
-"""Mutation score: every closed form of the catalogue with one step of its program changed, verified
-and diagnosed.
+"""Mutation score: every closed form of the catalogue, one step changed, verified and diagnosed.
 
     python -m benchmarks.mutations [--seconds S] [--claims NAME …] [--write]
 
@@ -32,12 +31,15 @@ from jaxgrad.verification.applicable import EVIDENCE, loss_of_mask
 
 HERE = pathlib.Path(__file__).parent
 PREFACE = """\
-What `python -m benchmarks.mutations` finds: the closed forms of the catalogue, changed at one step of their traced programs or in
-their results. Every mutant is verified by the certificate, and where that does not refute it by autodiff (or the exact expectation) and
-by differences. *Equivalent* are those that the certificate proves right, or, where that would take too long at the usual sizes, proves
-right at sizes of one and two while all other evidence confirms them at the usual ones; *undecided* those that no evidence refutes and
-that the certificate does not prove. *Named* are the refuted ones of which every wrong array gets a diagnosis, and a name is *wrong* if
-what it predicts fails at a seed and draws that no search has seen. Every refuted mutant counts as one that has a name.
+What `python -m benchmarks.mutations` finds: the closed forms of the catalogue, changed at one
+step of their traced programs or in their results. Every mutant is verified by the certificate,
+and where that does not refute it by autodiff (or the exact expectation) and by differences.
+*Equivalent* are those that the certificate proves right, or, where that would take too long at
+the usual sizes, proves right at sizes of one and two while all other evidence confirms them at
+the usual ones; *undecided* those that no evidence refutes and that the certificate does not
+prove. *Named* are the refuted ones of which every wrong array gets a diagnosis, and a name is
+*wrong* if what it predicts fails at a seed and draws that no search has seen. Every refuted
+mutant counts as one that has a name.
 """
 
 UNSEEN = 1e-5
@@ -45,8 +47,7 @@ UNSEEN = 1e-5
 
 
 def verdict_on(problem):
-    """What verify would say, by the certificate, and where that does not refute by what sees kinks
-    and rounding.
+    """What verify would say, by the certificate, then by what sees kinks and rounding.
 
     What all evidence confirms but the certificate, because a proof would be too long, is proved at
     sizes of one and two.
@@ -113,9 +114,7 @@ def judge(claim, seed=0):
 
 
 def holds(diagnosis, label, unseen):
-    """Whether what a diagnosis predicts is so where nobody has looked; programs that differ in
-    their steps are left out.
-    """
+    """Whether a diagnosis predicts right at unseen draws; other programs are left out."""
     seen = [c for c in unseen if c.usable() and differs(c, label)]
     predicted = [c for c in seen if diagnosis.hypothesis.predict(c) is not None]
     return residual(diagnosis.hypothesis, label, predicted) <= UNSEEN

@@ -153,9 +153,7 @@ GOLDENS: dict = {}
 
 
 def effects(model, bug, inputs, seed):
-    """Say whether a mistake changes anything in float64, more than rounding does, compiled and
-    operation by operation.
-    """
+    """Say whether a mistake moves float64 more than rounding, compiled and step by step."""
     golden = GOLDENS[model, inputs, seed]
     sides = [CHECKERS[model, b].side for b in (bug, "")]
     for side in sides:

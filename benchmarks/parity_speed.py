@@ -1,5 +1,4 @@
-"""How long do record and check take for a transformer of 4 layers, cold and warm, and what does
-isolation hold in memory?
+"""How long do record and check take for a transformer, and what does isolation hold in memory?
 
 `nn.TransformerEncoder` of 4 layers, width 64, batch 4 × 16, in training with dropout replayed. Cold
 is a process with an empty cache of compiled programs; warm is the next one. "Again" is the same

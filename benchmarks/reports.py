@@ -1,5 +1,6 @@
-"""What a diagnosis and a page cost: every wrong variant of the catalogue is diagnosed, and the
-catalogue's page is written.
+"""What a diagnosis and a page cost.
+
+Every wrong variant of the catalogue is diagnosed, and the catalogue's page is written.
 
 python -m benchmarks.reports
 """
@@ -19,9 +20,7 @@ from tests.wrong_variants import CASES
 
 
 def diagnosed(claim):
-    """Seconds that a diagnosis takes, as it follows the certificate, and how many arrays it
-    names.
-    """
+    """Seconds of a diagnosis, as it follows the certificate, and how many arrays it names."""
     with jax.enable_x64(True):
         problem = Problem(claim, 0)
         EVIDENCE["certificate"](problem)

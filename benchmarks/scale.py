@@ -1,5 +1,4 @@
-"""Time and memory of an estimate from a thousand to ten million samples, each in a process of its
-own.
+"""Time and memory of an estimate of a thousand to ten million samples, a process for each.
 
 The gradient of the masked autoencoder's loss, m=50, n=10. Compilation is left out: each process
 first runs the same call on the same chunks. Run with

@@ -1,5 +1,4 @@
-"""Time to a verdict on the expected gradient of the linear masked autoencoder, by each kind of
-evidence, in one run.
+"""Time to a verdict on the linear masked autoencoder's expected gradient, by each evidence.
 
 The original: 1000 calls of torch.autograd.functional.jacobian for each weight, which end in an
 estimate and not yet in a verdict. Ours: Monte Carlo at a resolution of 1e-2, the exact expectation,

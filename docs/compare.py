@@ -1,11 +1,10 @@
-"""Say whether docs/catalogue.html is what the present code writes, up to what changes from run to
-run and machine to machine.
+"""Say whether docs/catalogue.html is what the present code writes.
 
     jaxgrad verify --html fresh.html; python docs/compare.py fresh.html
 
 Compared are the words of the page in their order: names, claims, formulas, evidence, verdicts,
-code. Left out are numbers, figures, the date, versions and the command. The exit status is 1 where
-the pages differ; the first difference is told.
+code. Left out is what changes from run to run and machine to machine: numbers, figures, the date,
+versions and the command. The exit status is 1 where the pages differ; the first difference is told.
 """
 
 import re

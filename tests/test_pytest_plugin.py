@@ -29,7 +29,10 @@ import jaxgrad as jg
 
 def claim(name, factor):
     return jg.Derivation(
-        name=name, loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": factor * x}, shapes={"x": "n"},
+        name=name,
+        loss=lambda x: (x**2).sum(),
+        gradient=lambda x: {"x": factor * x},
+        shapes={"x": "n"},
     )
 
 right = claim("right", 2)
