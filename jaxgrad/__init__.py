@@ -63,9 +63,7 @@ _MODULES = frozenset({"catalog", "masks", "parity"})
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is first asked for, so that neither pytest nor ``jaxgrad
-    --help`` waits for JAX.
-    """
+    """Import a name at its first use, so that pytest and ``jaxgrad --help`` wait for no JAX."""
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("jaxgrad")
     if name in _MODULES:

@@ -1,7 +1,6 @@
 """Numpy's and scipy's functions for JAX's primitives that work entry by entry, or along axes."""
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,13 @@ import numpy as np
 
 def _special(name: str) -> Any:
     """Return a function of scipy.special, imported at its first call: that takes ¼ second."""
-    return lambda *xs: getattr(importlib.import_module("scipy.special"), name)(*xs)
+
+    def function(*xs: Any) -> Any:
+        import scipy.special
+
+        return getattr(scipy.special, name)(*xs)
+
+    return function
 
 
 ELEMENTWISE: dict[str, Callable[..., Any]] = {

@@ -33,8 +33,9 @@ def enable_x64(double: bool = True) -> AbstractContextManager[None]:
 
 
 def numpy_intake() -> tuple[Callable[[Any], Any], Callable[..., None], Callable[[Any], Any]] | None:
-    """Return how JAX takes in what a function closes over, what changes that for a type, and what
-    it makes of numpy arrays; None where there is nothing of the kind.
+    """Return JAX's ways with numpy arrays that a function closes over; None where it has none.
+
+    These are how it takes in a constant, what changes that for a type, and what it makes of arrays.
 
     No public name reaches this. With a JAX that has other private ones, all is left as it is.
     """
@@ -85,7 +86,7 @@ def bound(eqn: Any, operands: Sequence[Any]) -> Any:
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
-    """Return how many operands of a ``scan`` are constants of its body, and how many are carried."""
+    """Return how many operands of a ``scan`` are constants of its body, and how many carried."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()  # from JAX 0.11 on

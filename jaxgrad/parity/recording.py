@@ -1,6 +1,5 @@
 """`record`: run torch in float64 and float32, at noisy copies too, and keep it in a golden."""
 
-import importlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -192,13 +191,14 @@ def _canary(side: TorchSide) -> Canary:
 
 def _torch() -> Any:
     try:
-        return importlib.import_module("torch")
+        import torch
     except ImportError as error:
         raise ImportError(
             f"recording needs torch, which cannot be imported here ({error}); install it, or "
             f"record where it is and load the golden "
             "with jaxgrad.parity.Golden.load: checking needs no torch"
         ) from None
+    return torch
 
 
 def _named(draws: list[dict[str, Any]]) -> dict[str, np.ndarray]:

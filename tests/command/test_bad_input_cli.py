@@ -19,7 +19,8 @@ CLAIM = """
 import jax.numpy as jnp
 import jaxgrad as jg
 
-mine = jg.Derivation(name="mine", loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": 2 * x}, shapes={"x": "m n"})
+loss, gradient = lambda x: (x**2).sum(), lambda x: {"x": 2 * x}
+mine = jg.Derivation(name="mine", loss=loss, gradient=gradient, shapes={"x": "m n"})
 """
 
 

@@ -23,7 +23,8 @@ import jaxgrad as jg
 
 def claim(name, factor):
     return jg.Derivation(
-        name=name, loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": factor * x}, shapes={"x": "n"},
+        name=name, loss=lambda x: (x**2).sum(), gradient=lambda x: {"x": factor * x},
+        shapes={"x": "n"},
         formula="2x", reference="any textbook",
     )
 """
@@ -419,7 +420,8 @@ def test_an_interrupt_ends_the_run_with_130_and_no_traceback(environment, tmp_pa
                 print("started", flush=True)
                 time.sleep(60)
 
-            claim = jg.Derivation(name="slow", loss=slow, gradient=lambda x: {"x": x}, shapes={"x": "n"})
+            gradient = lambda x: {"x": x}
+            claim = jg.Derivation(name="slow", loss=slow, gradient=gradient, shapes={"x": "n"})
         """)
     )
     command = [sys.executable, "-m", "jaxgrad", "verify", str(tmp_path / "slow.py")]

@@ -1,6 +1,4 @@
-"""What differs between JAX's releases: each claim here meets an operation that some of them have and
-others do not.
-"""
+"""What differs between JAX's releases: claims that meet operations that only some of them have."""
 
 import tomllib
 from pathlib import Path

@@ -35,7 +35,8 @@ RUNS = textwrap.dedent(
         f = estimate(lambda x, mask: (mask @ x) ** 2, masks.Bernoulli(0.3), (3, 4))
         f(jax.random.key(5), jnp.arange(4.0), samples=256)  # compiled
         os.write(ready, b"!")
-        mean, error, samples, chunks = f(jax.random.key(5), jnp.arange(4.0), samples={ROUNDS} * 256, checkpoint=checkpoint)
+        options = dict(samples={ROUNDS} * 256, checkpoint=checkpoint)
+        mean, error, samples, chunks = f(jax.random.key(5), jnp.arange(4.0), **options)
         np.savez(numbers, mean=mean, error=error, samples=samples, chunks=chunks)
 
     def start(checkpoint, numbers):
