@@ -87,6 +87,7 @@ def test_two_options_that_name_one_file_are_refused_before_one_overwrites_the_ot
 
 @pytest.mark.parametrize("json_path", ["a.json", "-"])
 def test_a_name_that_is_no_text_reaches_the_reports(tmp_path, monkeypatch, json_path):
+    monkeypatch.setenv("JAXGRAD_CACHE", "off")
     monkeypatch.chdir(tmp_path)
     name, pages = os.fsdecode(b"a\xff.npz"), ["--json", json_path, "--html", "a.html"]
     done = CliRunner().invoke(

@@ -1,6 +1,5 @@
 """Compiled programs are kept only where nobody but their owner can put any, and few of them."""
 
-import contextlib
 import os
 
 import jax
@@ -47,12 +46,15 @@ def test_a_cache_that_is_gone_is_no_error(tmp_path):
 
 @pytest.fixture
 def settings(monkeypatch):
-    """What `turn_on` sets of JAX, instead of being set."""
+    """What `turn_on` sets of JAX, instead of being set; no cache is set up yet."""
     found = {}
+    before, set_it = jax.config.values["jax_compilation_cache_dir"], jax.config.update
+    set_it("jax_compilation_cache_dir", None)
     monkeypatch.setattr(jax.config, "update", found.__setitem__)
     monkeypatch.setattr(cache.atexit, "register", lambda *_, **__: None)
     monkeypatch.setattr(cache, "_empty_if_damaged", lambda _: None)
-    return found
+    yield found
+    set_it("jax_compilation_cache_dir", before)
 
 
 def test_a_folder_is_made_for_its_owner_alone_with_the_folders_above_it(
@@ -135,18 +137,8 @@ def test_a_relative_cache_home_is_ignored(tmp_path, monkeypatch):
     assert "relative" not in str(cache.folder())
 
 
-@contextlib.contextmanager
-def compilation_cache_dir(path):
-    update = type(jax.config).update.__get__(jax.config)
-    update("jax_compilation_cache_dir", path)
-    try:
-        yield
-    finally:
-        update("jax_compilation_cache_dir", None)
-
-
 def test_a_cache_that_the_user_has_set_up_is_left_alone(tmp_path, monkeypatch, settings):
     monkeypatch.setenv("JAXGRAD_CACHE", str(tmp_path / "kept"))
-    with compilation_cache_dir("/theirs"):
-        assert cache.turn_on() is None
+    type(jax.config).update(jax.config, "jax_compilation_cache_dir", "/theirs")
+    assert cache.turn_on() is None
     assert settings == {} and not (tmp_path / "kept").exists()
