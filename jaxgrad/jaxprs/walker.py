@@ -98,7 +98,7 @@ class Domain:
         """
         if isinstance(array, np.ndarray):
             return array
-        concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
+        concrete = hasattr(array, "__array__") and not isinstance(array, Tracer)
         return (
             np.asarray(array)
             if concrete and not jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)
