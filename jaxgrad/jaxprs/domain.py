@@ -64,7 +64,7 @@ class Domain:
         """Return the value of a literal, constant or known result; an ndarray stays known."""
         if isinstance(array, np.ndarray):
             return array
-        concrete = isinstance(array, jax.Array) and not isinstance(array, Tracer)
+        concrete = hasattr(array, "__array__") and not isinstance(array, Tracer)
         return (
             np.asarray(array)
             if concrete and not jax.numpy.issubdtype(array.dtype, jax.dtypes.extended)
