@@ -91,8 +91,8 @@ plt.show()
 #
 # The expected gradient of the masked linear autoencoder. On the left, JAX differentiates the *exact
 # expectation* of the loss, a sum over all masks; on the right stands the closed form. Both are
-# traced once, and the traces are run on residues instead of numbers. The probability $p$ that an
-# entry is kept is an argument like any other, so the proof holds for every $p$.
+# traced once, and the traces are run in finite fields instead of on floats. The probability $p$ that
+# an entry is kept is an argument like any other, so the proof holds for every $p$.
 
 # %%
 m, n, k = 2, 3, 2

@@ -490,7 +490,7 @@ ELSEWHERE = {
     "BatchNorm momentum": "test_check.py",
     "BatchNorm running variance": "test_flax.py and test_equinox.py",
     "variance in float32": "test_check.py",
-    "matrix products on a GPU": "tests/test_parity_devices.py",
+    "matrix products on a GPU": "tests/parity/test_devices.py",
     "attention dropout": "above",
     "index out of range": "above",
     "attention biases": "above",

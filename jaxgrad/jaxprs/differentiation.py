@@ -7,21 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxgrad.jaxprs.programs import has_own_rules, is_own_rule
-from jaxgrad.jaxprs.versions import bound
-
-_BODY = {
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-}
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-}
+from jaxgrad.jaxprs.programs import CALLS, equations, has_rule, is_own_rule
+from jaxgrad.jaxprs.rewrite import evaluate
+from jaxgrad.jaxprs.taps import bind
+from jaxgrad.jaxprs.versions import opened
 
 
 def value_and_gradient(
@@ -53,40 +42,17 @@ def without_rules(function: Callable[..., Any]) -> Callable[..., Any]:
     (1.0, 0.0)
     """
 
+    def step(_: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+        inner, consts = opened(eqn.params.get(CALLS.get(eqn.primitive.name, "")))
+        if inner is not None and (
+            is_own_rule(eqn) if has_rule(eqn) else any(map(is_own_rule, equations(inner)))
+        ):
+            return evaluate(inner, consts, operands, step)
+        return bind(eqn, operands)
+
     def stripped(*args: Any) -> Any:
         program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        outputs = _run(program.jaxpr, program.consts, jax.tree.leaves(args))
+        outputs = evaluate(program.jaxpr, program.consts, jax.tree.leaves(args), step)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return stripped
-
-
-def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    env: dict[Any, Any] = dict(
-        zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True)
-    )
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, core.Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        operands = [read(atom) for atom in eqn.invars]
-        name = eqn.primitive.name
-        if is_own_rule(eqn):
-            outputs = _inside(eqn.params[_BODY[name]], operands)
-        elif name in _CALLS and has_own_rules(inner := _closed(eqn.params[_CALLS[name]])):
-            outputs = _inside(inner, operands)
-        else:
-            outputs = bound(eqn, operands)
-            outputs = outputs if eqn.primitive.multiple_results else [outputs]
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _inside(program: Any, operands: Sequence[Any]) -> list[Any]:
-    closed = _closed(program)
-    return _run(closed.jaxpr, closed.consts, operands)
-
-
-def _closed(program: Any) -> core.ClosedJaxpr:
-    return program if isinstance(program, core.ClosedJaxpr) else core.ClosedJaxpr(program, ())

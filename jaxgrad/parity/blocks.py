@@ -153,41 +153,31 @@ class Blocks:
             value, pull = jax.vjp(forward, x)
             return value, pull(c.astype(value.dtype))[0]
 
+        arguments = list(block.constants.values()), [given[k] for k in moving]
+        arguments = *arguments, [given[k] for k in fixed], c
         if substitutes:
-            value, parts = run(
-                list(block.constants.values()),
-                [jnp.asarray(given[k]) for k in moving],
-                [given[k] for k in fixed],
-                c,
-            )
-            value = np.asarray(value)
-            value = (
-                np.transpose(value, self.side.permutations[self.names[block.name]])
-                if tapped
-                else value
-            )
-            return value, {
-                k: self.ordered(k, np.asarray(p)) for k, p in zip(moving, parts, strict=False)
-            }
-        arguments = (
-            list(block.constants.values()),
-            [given[k] for k in moving],
-            [given[k] for k in fixed],
-            c,
-        )
-        ready = self._ready.get((block.name, c is None))
-        if ready is None:
+            value, parts = run(arguments[0], [jnp.asarray(x) for x in arguments[1]], *arguments[2:])
+        else:
+            value, *parts = self._program(block, run, arguments)
+        value = np.asarray(value)
+        if tapped:
+            value = np.transpose(value, self.side.permutations[self.names[block.name]])
+        return value, {
+            k: self.ordered(k, np.asarray(p)) for k, p in zip(moving, parts, strict=False)
+        }
+
+    def _program(self, block: Block, run: Callable[..., Any], arguments: Any) -> list[Any]:
+        """Run a block's compiled program, which blocks of equal equations share."""
+        key = block.name, arguments[-1] is None
+        if key not in self._ready:
             program = jax.make_jaxpr(run)(*arguments)
             compiled = self._compiled.setdefault(
                 str(program.jaxpr),
                 jax.jit(_runner(program.jaxpr), compiler_options=check_options()),
             )
-            ready = self._ready[block.name, c is None] = compiled, program.consts
-        value, *parts = [np.asarray(o) for o in ready[0](ready[1], jax.tree.leaves(arguments))]
-        value = (
-            np.transpose(value, self.side.permutations[self.names[block.name]]) if tapped else value
-        )
-        return value, {k: self.ordered(k, p) for k, p in zip(moving, parts, strict=False)}
+            self._ready[key] = compiled, program.consts
+        compiled, consts = self._ready[key]
+        return compiled(consts, jax.tree.leaves(arguments))
 
     def ordered(self, key: Key, array: np.ndarray) -> np.ndarray:
         """Bring an array like that of a key into torch's order of axes."""

@@ -13,7 +13,6 @@ from typing import Any, TypedDict, Unpack
 import jax
 
 from jaxgrad.jaxprs.precision import in_precision
-from jaxgrad.parity.absorbed import Absorbed
 from jaxgrad.parity.devices import canary
 from jaxgrad.parity.golden import HALVES, Golden
 from jaxgrad.parity.jax_side import JaxSide
@@ -21,7 +20,7 @@ from jaxgrad.parity.judging import numerical, semantic, unsettled
 from jaxgrad.parity.left_out import GRADIENTS, left_out, unseen
 from jaxgrad.parity.mapping import map_weights
 from jaxgrad.parity.probing import probed
-from jaxgrad.parity.runs import compared, in_double, in_single
+from jaxgrad.parity.runs import Absorbed, compared, in_double, in_single
 from jaxgrad.parity.weight_map import WeightMap
 from jaxgrad.reports.finding import Finding, Verdict
 from jaxgrad.reports.report import Report

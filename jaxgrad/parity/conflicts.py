@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgrad.parity.blocks import Blocks, Key
-from jaxgrad.parity.cotangents import TorchCotangent, torch_cotangents
-from jaxgrad.parity.examined import ExaminedBlock, SummedParts
+from jaxgrad.parity.examined import ExaminedBlock, SummedParts, TorchCotangent, torch_cotangents
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled
 from jaxgrad.reports.finding import Finding, Verdict

@@ -1,16 +1,54 @@
-"""Every block run alone, on torch's activations and cotangents, at noisy copies of them too."""
+"""Every block run alone, on torch's activations and cotangents, at noisy copies of them too.
+
+The parts of the cotangents that all blocks give must add up to torch's whole cotangents.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgrad.evidence.noise.rounding import COPIES, noisy_copies
 from jaxgrad.parity.blocks import Block, Blocks, Key
-from jaxgrad.parity.cotangents import spread
+from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic
 from jaxgrad.reports.finding import Finding
+
+
+def spread(runs: list[np.ndarray]) -> np.ndarray:
+    """Return how far each entry moves from the first run; NaN where that is not finite."""
+    if runs[0].dtype.kind != "f" or len(runs) < 2:
+        return np.zeros(runs[0].shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.max([np.abs(r - runs[0]) for r in runs[1:]], axis=0)
+
+
+class TorchCotangent(NamedTuple):
+    """Torch's cotangent of a tap, parameter or input, in float64 and float32, and its move."""
+
+    double: np.ndarray
+    move: np.ndarray
+    single: np.ndarray | None
+
+    def beside(self, total: Any, move: np.ndarray) -> Pair:
+        """Return it beside our sum of parts."""
+        return Pair(np.asarray(total), self.double, move, self.move, None, self.single)
+
+
+def torch_cotangents(golden: Golden) -> dict[Key, TorchCotangent]:
+    """Return torch's cotangent of every tap, parameter and input."""
+    found = {}
+    for kind, place in (("tap", "cotangent"), ("parameter", "parameter"), ("input", "input")):
+        moves, singles = golden.group(f"move/{place}"), golden.group(f"single/{place}")
+        for name, double in golden.group(f"double/{place}").items():
+            found[Key(kind, name)] = TorchCotangent(
+                double,
+                moves.get(name, np.zeros(double.shape)).astype(np.float64),
+                singles.get(name),
+            )
+    return found
 
 
 class ExaminedBlock:

@@ -128,36 +128,31 @@ def semantic(pair: Pair, wrt: str, *, evidence: str = "semantic", seconds: float
         told = f"entry {_index(at)}: ours {ours[at]:.8g}, torch {theirs[at]:.8g}"
         measured |= {"error": float(error[at]) / scale, "bound": float(bound[at]) / scale}
         return Finding(**measured, verdict=Verdict.REFUTED, detail=told)
+    verdict, detail, warning = Verdict.UNDECIDED, "", ""
     if np.any(beyond):
         detail = (
             f"{where}; float32 holds no numbers so small, so their rounding was not measured; "
             f"check at other inputs or with another loss"
         )
-        return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
-    if np.any((error > bound) & ~at_kink):
+    elif np.any((error > bound) & ~at_kink):
         detail = (
             f"{where}; that is more than the measured rounding, but less than {GAP:g} times as much"
         )
-        return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
-    if vacuous and np.any(error > noise_bound):
+    elif vacuous and np.any(error > noise_bound):
         detail = f"{where}; that is more than noise changes it, but less than float32 rounding"
-        return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
-    if vacuous:
-        warning = "vacuous: it is zero up to rounding on both sides"
-        return Finding(**measured, verdict=Verdict.CONFIRMED, warning=warning)
-    if not settled:
+    elif vacuous:
+        verdict, warning = Verdict.CONFIRMED, "vacuous: it is zero up to rounding on both sides"
+    elif not settled:
         detail = (
             f"{where}; rounding alone changes it by up to {float(bound[worst]) / scale:.1g} of "
             f"the largest entry: it is at a kink or tie, or badly conditioned; check at other "
             f"inputs too"
         )
-        return Finding(**measured, verdict=Verdict.UNDECIDED, detail=detail)
-    told = (
-        f"; {int(at_kink.sum())} at a kink or tie, or badly conditioned, agree to the last digits"
-        if at_kink.any()
-        else ""
-    )
-    return Finding(**measured, verdict=Verdict.CONFIRMED, detail=f"{ours.size} entries{told}")
+    else:
+        count = int(at_kink.sum())
+        told = f"; {count} at a kink or tie, or badly conditioned, agree to the last digits"
+        verdict, detail = Verdict.CONFIRMED, f"{ours.size} entries{told if count else ''}"
+    return Finding(**measured, verdict=verdict, detail=detail, warning=warning)
 
 
 def unsettled(finding: Finding) -> bool:

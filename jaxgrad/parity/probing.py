@@ -21,7 +21,7 @@ from jaxgrad.evidence.noise.rounding import COPIES, GAP, SAFETY, noisy_copies
 from jaxgrad.jaxprs.precision import in_precision
 from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
-from jaxgrad.parity.cotangents import spread
+from jaxgrad.parity.examined import spread
 from jaxgrad.parity.golden import Golden
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import Pair, semantic, unsettled

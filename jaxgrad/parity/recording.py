@@ -10,12 +10,15 @@ import numpy as np
 from jaxgrad.jaxprs.user_calls import RefusedError, check_seed
 from jaxgrad.parity.devices import Canary, canary
 from jaxgrad.parity.golden import HALVES, Golden
-from jaxgrad.parity.noisy_recording import COMPARED, as_single, moves_of, probes_of
-from jaxgrad.parity.recorded_inputs import (
+from jaxgrad.parity.recorded import (
+    COMPARED,
+    as_single,
     checked_inputs,
     demand_steady,
     drawn_cotangents,
     drawn_directions,
+    moves_of,
+    probes_of,
     recorded_state,
 )
 from jaxgrad.parity.torch_side import Run, TorchSide

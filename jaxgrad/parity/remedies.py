@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgrad.parity.blocks import Blocks, Key
 from jaxgrad.parity.conventions import attempts
-from jaxgrad.parity.cotangents import torch_cotangents
+from jaxgrad.parity.examined import torch_cotangents
 from jaxgrad.parity.jax_side import JaxSide
 from jaxgrad.parity.judging import semantic
 from jaxgrad.parity.rewriting.module_block import Attempt, ModuleBlock

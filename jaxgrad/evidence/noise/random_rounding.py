@@ -11,7 +11,7 @@ for, or that has operations which are only JAX's, is compiled; there a loop is o
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -22,8 +22,10 @@ from jax.extend import core
 from jaxgrad.jaxprs.cost import estimate
 from jaxgrad.jaxprs.numpy_run import EXACT, floating
 from jaxgrad.jaxprs.programs import CALLS
+from jaxgrad.jaxprs.rewrite import evaluate
+from jaxgrad.jaxprs.taps import bind
 from jaxgrad.jaxprs.traced import Traceable, TracedOnce
-from jaxgrad.jaxprs.versions import bound
+from jaxgrad.jaxprs.versions import opened
 from jaxgrad.runtime.compiled import Program
 
 RUNS, FEW_RUNS = 24, 4
@@ -51,10 +53,19 @@ def randomly_rounded(function: Callable[..., Any], unit: float) -> Callable[...,
 
     def run(number: Any, *args: Any) -> Any:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        number, count = jnp.asarray(number, jnp.int32), itertools.count(1)
+
+        def step(_: core.Jaxpr, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+            inner, consts = opened(eqn.params.get(CALLS.get(eqn.primitive.name, "")))
+            if inner is not None:
+                return evaluate(inner, consts, operands, step)
+            outputs = bind(eqn, operands)
+            if eqn.primitive.name in EXACT:
+                return outputs
+            return [_rounded(out, number, unit, count) for out in outputs]
+
         flat = [jnp.asarray(x) for x in jax.tree.leaves(args)]
-        outputs = _evaluate(
-            closed.jaxpr, closed.consts, flat, jnp.asarray(number, jnp.int32), unit, [0]
-        )
+        outputs = evaluate(closed.jaxpr, closed.consts, flat, step)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return run
@@ -130,37 +141,14 @@ def _move(plain: np.ndarray, run: np.ndarray) -> np.ndarray:
         return np.abs(run - plain)
 
 
-def _evaluate(
-    jaxpr: Any, consts: Any, args: Any, number: Any, unit: float, count: list[int]
-) -> list[Any]:
-    env: dict[Any, Any] = dict(
-        zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True)
-    )
-    for eqn in jaxpr.eqns:
-        values = [v.val if isinstance(v, core.Literal) else env[v] for v in eqn.invars]
-        name = eqn.primitive.name
-        if name in CALLS and CALLS[name] in eqn.params:
-            inner = eqn.params[CALLS[name]]
-            consts = inner.consts if hasattr(inner, "consts") else ()
-            outputs = _evaluate(getattr(inner, "jaxpr", inner), consts, values, number, unit, count)
-        else:
-            outputs = bound(eqn, values)
-            outputs = list(outputs) if eqn.primitive.multiple_results else [outputs]
-            if name not in EXACT:
-                outputs = [_rounded(out, number, unit, count) for out in outputs]
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [v.val if isinstance(v, core.Literal) else env[v] for v in jaxpr.outvars]
-
-
-def _rounded(value: Any, number: Any, unit: float, count: list[int]) -> Any:
+def _rounded(value: Any, number: Any, unit: float, count: Iterator[int]) -> Any:
     """Multiply by 1 ± unit; the signs are a hash of run, operation and position."""
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         return value
-    count[0] += 1
     position = jax.lax.iota(jnp.uint32, int(np.prod(jnp.shape(value), dtype=int))).reshape(
         jnp.shape(value)
     )
-    word = (position + jnp.uint32(count[0]) * jnp.uint32(0x9E3779B9)) ^ (
+    word = (position + jnp.uint32(next(count)) * jnp.uint32(0x9E3779B9)) ^ (
         number.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B)
     )
     word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)

@@ -211,7 +211,7 @@ def test_what_is_no_function_is_refused():
 
 
 def test_random_draws_are_refused_with_their_line():
-    with pytest.raises(ValueError, match=r"draws random numbers .*test_certificates\.py:\d+"):
+    with pytest.raises(ValueError, match=r"draws random numbers .*test_certify\.py:\d+"):
         certify(lambda x: x + jax.random.normal(jax.random.key(0), (3,)), lambda x: x, v)
 
 
@@ -238,7 +238,7 @@ def test_loops_that_depend_on_the_data_are_refused_with_their_line():
         return jax.lax.while_loop(lambda x: jnp.sum(x) < 9, lambda x: 2 * x, x)
 
     with pytest.raises(
-        ValueError, match=r"loops for a time that depends on the data.*test_certificates\.py:\d+"
+        ValueError, match=r"loops for a time that depends on the data.*test_certify\.py:\d+"
     ):
         certify(f, lambda x: x, v)
 
@@ -268,7 +268,7 @@ def test_an_operation_without_rule_is_named_with_its_line(name):
     }[name]
     certificate = certify(f, f, x)
     assert certificate.verdict == Verdict.UNDECIDED
-    assert re.search(rf"`{name}.*` at .*test_certificates\.py:\d+", certificate.reason)
+    assert re.search(rf"`{name}.*` at .*test_certify\.py:\d+", certificate.reason)
 
 
 def test_an_operation_without_rule_does_not_hide_a_difference():

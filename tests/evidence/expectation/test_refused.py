@@ -96,7 +96,7 @@ def test_what_is_no_polynomial_is_refused_with_the_operation_and_its_line(f, ope
     with pytest.raises(ValueError, match=operation) as refused:
         expected(normal(*BIG))
     first = f.__code__.co_firstlineno
-    assert f"test_expectations_refused.py:{first + 1}" in str(refused.value)
+    assert f"test_refused.py:{first + 1}" in str(refused.value)
     assert "2^1200 masks" in str(refused.value)
     assert "jaxgrad.estimate" in str(refused.value)
 
