@@ -4,7 +4,20 @@ import importlib
 
 from benchmarks.corpus.statement import CLAIMS, Claim
 
-FAMILIES = ("sizes", "branches", "rules", "points", "numbers", "loops", "expectations")
+FAMILIES = (
+    "sizes",
+    "branches",
+    "rules",
+    "points",
+    "numbers",
+    "loops",
+    "expectations",
+    "matrices",
+    "likelihoods",
+    "layers",
+    "geometry",
+    "heavy",
+)
 
 for family in FAMILIES:
     importlib.import_module(f"benchmarks.corpus.{family}")

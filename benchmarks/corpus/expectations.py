@@ -39,7 +39,7 @@ def full(mask, n):
 RIGHT = by_moments(mean, second)
 DISTRIBUTIONS = {
     "Bernoulli": masks.Bernoulli(0.8),
-    "patches": masks.Patches(2, 0.7),
+    "patches": masks.Patches(0.7, 2),
     "fixed count": masks.FixedCount(2),
     "gaussian": masks.MultiplicativeGaussian(0.5),
     "random ratio": masks.RandomRatio(0.2, 0.9),
