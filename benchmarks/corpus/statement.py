@@ -77,9 +77,7 @@ class Kind:
         """Take the kind's name."""
         self.name = name
 
-    def claim(
-        self, name: str, right: bool, make: Callable[[], jg.Derivation], **more: Any
-    ) -> None:
+    def claim(self, name: str, right: bool, make: Callable[[], jg.Derivation], **more: Any) -> None:
         """State one claim, made by `make`."""
         whole = f"{self.name}: {name}"
         if whole in CLAIMS:
