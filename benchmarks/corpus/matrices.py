@@ -136,7 +136,7 @@ pair(
     {"a": "n n", "x": "n"},
     lambda a, x: x @ a @ x,
     lambda a, x: jnp.outer(x, x),
-    "off the diagonal twice",
+    "off the diagonal twice, as of a structured matrix",
     lambda a, x: 2 * jnp.outer(x, x) - jnp.diag(x * x),
     domains={"a": symmetric},
     eq="138",
