@@ -330,7 +330,7 @@ kind.pair(
     "log of a clipped probability",
     "n",
     lambda x: -jnp.sum(jnp.log(jnp.clip(x, 1e-12, 1.0))),
-    lambda x: -(x >= 1e-12) / x,
+    lambda x: -1.0 * (x >= 1e-12) / x,
     domains="probability",
 )
 kind.pair(
