@@ -24,6 +24,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 WANTED = {True: "confirmed", False: "refuted"}
+SECONDS = {"verdict": "seconds", "check_grads": "check_grads_seconds"}
 OPPOSITE = {True: "refuted", False: "confirmed"}
 
 
@@ -73,8 +74,8 @@ def check_grads(claim):
     return "confirmed"
 
 
-def work(pipe, beside):
-    """Answer for the claims whose names come through a pipe."""
+def work(pipe):
+    """Answer what comes through a pipe: the name of a claim, and who is asked."""
     warnings.simplefilter("ignore")
     import jaxgrad
     from benchmarks.corpus import CLAIMS
@@ -88,17 +89,16 @@ def work(pipe, beside):
         )
     )
     pipe.send("ready")
-    while (name := pipe.recv()) is not None:
+    while (asked := pipe.recv()) is not None:
+        name, who = asked
         claim = CLAIMS[name]
-
-        def verdict(claim=claim):
-            return str(jaxgrad.verify(claim.make(), **claim.options).verdict)
-
-        said, seconds = timed(verdict)
-        pipe.send({"verdict": said, "seconds": seconds})
-        if beside:
-            said, seconds = timed(lambda claim=claim: check_grads(claim))
-            pipe.send({"check_grads": said, "check_grads_seconds": seconds})
+        if who == "verdict":
+            said, seconds = timed(
+                lambda: str(jaxgrad.verify(claim.make(), **claim.options).verdict)
+            )
+        else:
+            said, seconds = timed(lambda: check_grads(claim))
+        pipe.send((said, seconds))
 
 
 class Worker:
@@ -112,7 +112,7 @@ class Worker:
         """Start the process, and wait until it is ready."""
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, self.beside), daemon=True)
+        self.process = context.Process(target=work, args=(theirs,), daemon=True)
         self.process.start()
         theirs.close()
         self.pipe.recv()
@@ -125,24 +125,21 @@ class Worker:
             self.process = None
 
     def answer(self, name):
-        """Return what a worker found of a claim."""
-        if self.process is None:
-            self.start()
+        """Return what a worker found of a claim; who is late does not cost the other its turn."""
         found = {}
-        self.pipe.send(name)
-        for field in ("verdict", "check_grads")[: 1 + self.beside]:
-            late = {
-                field: "no answer",
-                "seconds" if field == "verdict" else "check_grads_seconds": self.limit,
-            }
+        for who, spent in SECONDS.items() if self.beside else [("verdict", "seconds")]:
+            if self.process is None:
+                self.start()
+            self.pipe.send((name, who))
+            found |= {who: "no answer", spent: self.limit}
             try:
-                if not self.pipe.poll(self.limit):
+                if self.pipe.poll(self.limit):
+                    found[who], found[spent] = self.pipe.recv()
+                else:
                     self.stop()
-                    return found | late
-                found |= self.pipe.recv()
             except (EOFError, ConnectionError):
                 self.stop()
-                return found | late | {field: "error: the process ended"}
+                found[who] = "error: the process ended"
         return found
 
 
@@ -234,10 +231,11 @@ def report(rows, beside):
             "",
             HEAD.format("who"),
         ]
-        for who in ("verify", "check_grads"):
-            name, field = ("verdict", "seconds") if who == "verify" else (who, who + "_seconds")
-            spent = [row[field] for row in asked]
-            lines.append(f"| {who} | {counted(asked, name)} | {times(spent)} |")
+        for who, spent in SECONDS.items():
+            label = "verify" if who == "verdict" else who
+            lines.append(
+                f"| {label} | {counted(asked, who)} | {times([r[spent] for r in asked])} |"
+            )
         ratio = sum(r["seconds"] for r in asked) / sum(r["check_grads_seconds"] for r in asked)
         lines += ["", f"In sum, verify takes {ratio:.1f} times what check_grads takes."]
     lines += ["", "What falls short:", ""]
