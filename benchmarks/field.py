@@ -48,7 +48,7 @@ def check_grads(claim):
     if derivation.mask is not None:
         return ""
     sizes = derivation.choose_sizes(0, dict(claim.options.get("sizes", {})))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         inputs = dict(derivation.drawn((0, 1), sizes)) | dict(claim.options.get("inputs", {}))
         inputs = jax.tree.map(jax.numpy.asarray, inputs)
         wrt = tuple(jax.eval_shape(lambda i: derivation.gradient(**i), inputs))
@@ -94,10 +94,10 @@ def work(pipe):
         claim = CLAIMS[name]
         if who == "verdict":
             said, seconds = timed(
-                lambda: str(jaxgrad.verify(claim.make(), **claim.options).verdict)
+                lambda claim=claim: str(jaxgrad.verify(claim.make(), **claim.options).verdict)
             )
         else:
-            said, seconds = timed(lambda: check_grads(claim))
+            said, seconds = timed(lambda claim=claim: check_grads(claim))
         pipe.send((said, seconds))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.corpus.statement import Claim
 from jaxgrad import masks
+from jaxgrad.jaxprs.versions import enable_x64
 
 STEPS = 9
 """Steps of a difference, each a third of the one before."""
@@ -27,7 +28,7 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 def problems(claim: Claim, seeds: int = 2, *, whole: bool = False) -> list[str]:
     """Return what contradicts the corpus about a claim; empty where nothing does."""
     derivation = claim.make()
-    with jax.enable_x64(True):
+    with enable_x64(True):
         if claim.right:
             found = []
             for sizes, inputs in ordinary(claim, derivation, seeds, whole):
