@@ -46,6 +46,11 @@ def location(eqn: core.JaxprEqn) -> str:
     return "an unknown line"
 
 
+def call_path() -> tuple[int, ...]:
+    """Return the identities of the calls that the equation being walked stands in."""
+    return tuple(map(id, INSIDE.get()))
+
+
 def describe(eqn: core.JaxprEqn) -> str:
     """Return "`primitive` at file:line"."""
     return f"`{eqn.primitive.name}` at {location(eqn)}"

@@ -82,7 +82,7 @@ def _run(
             return domain.constant(np.asarray(atom.val, dtype_of(atom)))
         return env[atom]
 
-    for eqn in _live(jaxpr):
+    for eqn in live(jaxpr):
         operands = [read(atom) for atom in eqn.invars]
         outputs = _apply(eqn, operands, domain)
         env.update(
@@ -91,7 +91,7 @@ def _run(
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _live(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
+def live(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
     """Return the equations that outputs depend on or that have effects, in order."""
     if jaxpr in _LIVE:
         return _LIVE[jaxpr]
