@@ -128,7 +128,7 @@ def test_what_rounding_absorbs_in_one_of_the_frameworks_is_no_fault_of_a_port(na
     softmax's gradient.
     """
     report = verdict(name, 1e30, RIGHT, 103)
-    told = [f.detail for f in report.findings if "rounding inside of the JAX function" in f.detail]
+    told = [f.detail for f in report.findings if "rounding inside the JAX function" in f.detail]
     assert report.verdict == "undecided" and told
     assert not any(f.verdict == "refuted" for f in report.findings), "and no block is blamed for it"
 

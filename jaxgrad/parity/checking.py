@@ -85,7 +85,7 @@ def check(
         ValueError: for a golden that cannot be read, a tap or parameter without a partner, noise
             that is missing or not used, and shapes that differ.
 
-    >>> import torch
+    >>> import numpy as np, torch
     >>> from jaxgrad import parity
     >>> golden = parity.record(torch.nn.Linear(3, 2), {"x": np.linspace(0, 1, 12).reshape(4, 3)})
     >>> parity.check(lambda params, x: x @ params["weight"].T + params["bias"], golden).verdict
@@ -107,6 +107,7 @@ class Checker:
 
     >>> checker = Checker(lambda params, x: 2 * x)
     >>> from jaxgrad.parity import record
+    >>> import numpy as np
     >>> golden = record(lambda x: x + x, {"x": np.ones(3)})
     >>> checker(golden).verdict
     <Verdict.CONFIRMED: 'confirmed'>
