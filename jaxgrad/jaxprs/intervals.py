@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxgrad.jaxprs.domain import Domain
+from jaxgrad.jaxprs.primitives import dtype_of, shape_of
 from jaxgrad.jaxprs.walker import walk
 
 
@@ -75,13 +76,13 @@ class Intervals(Domain):
         self.see(eqn, values)
         rule = FUNCTIONS.get(eqn.params.get("name")) or RULES[eqn.primitive.name]
         low, high = rule(eqn, *values)
-        shape = eqn.outvars[0].aval.shape
+        shape = shape_of(eqn.outvars[0])
         found = Interval(low, high, shape) if low <= high else anything(shape)
         return [found] if eqn.primitive.multiple_results else found
 
     @staticmethod
     def _unknown(eqn: core.JaxprEqn, *operands: Any) -> Any:
-        every = [anything(var.aval.shape) for var in eqn.outvars]
+        every = [anything(shape_of(var)) for var in eqn.outvars]
         return every if eqn.primitive.multiple_results else every[0]
 
     def otherwise(self, eqn: core.JaxprEqn, operands: Sequence[Any]) -> Any:
@@ -251,14 +252,17 @@ RULES: dict[str, Callable[..., Ends]] = {
 """The least and the largest result of an operation, of those of its operands."""
 
 
-FUNCTIONS: dict[Any, Callable[..., Ends]] = {
-    "floor_divide": lambda eqn, a, b: tuple(_value(np.floor, x) for x in _quotient(eqn, a, b)),
-}
+def _floor_divide(eqn: core.JaxprEqn, a: Interval, b: Interval) -> Ends:
+    low, high = _quotient(eqn, a, b)
+    return _value(np.floor, low), _value(np.floor, high)
+
+
+FUNCTIONS: dict[Any, Callable[..., Ends]] = {"floor_divide": _floor_divide}
 """The same of functions of JAX's arithmetic, whose own steps would give wider intervals."""
 
 
 def _is_bool(eqn: core.JaxprEqn) -> bool:
-    return eqn.outvars[0].aval.dtype == bool
+    return dtype_of(eqn.outvars[0]) == bool
 
 
 def _any() -> Ends:

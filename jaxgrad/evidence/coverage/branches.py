@@ -20,6 +20,7 @@ from jax.extend import core
 from jaxgrad.jaxprs.domain import call_path, location
 from jaxgrad.jaxprs.intervals import Interval, possible, run
 from jaxgrad.jaxprs.numpy_run import FAILURES, Floats
+from jaxgrad.jaxprs.primitives import shape_of
 from jaxgrad.jaxprs.walker import NESTED, live
 
 Key = tuple[int, ...]
@@ -159,7 +160,7 @@ def _outcomes(eqn: core.JaxprEqn, marked: Sequence[bool]) -> tuple[str, ...]:
 
 def _places(eqn: core.JaxprEqn) -> int:
     """Return how many places along its first indexed axis an indexing operation chooses among."""
-    shape, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
+    shape, sizes = shape_of(eqn.invars[0]), eqn.params["slice_sizes"]
     axis = 0
     if eqn.primitive.name == "gather":
         axes = eqn.params["dimension_numbers"].start_index_map
