@@ -262,7 +262,7 @@ FUNCTIONS: dict[Any, Callable[..., Ends]] = {"floor_divide": _floor_divide}
 
 
 def _is_bool(eqn: core.JaxprEqn) -> bool:
-    return dtype_of(eqn.outvars[0]) == bool
+    return dtype_of(eqn.outvars[0]).kind == "b"
 
 
 def _any() -> Ends:
