@@ -74,7 +74,6 @@ def test_a_wrong_variant_is_refuted(name, label, claim):
     assert refuting(report) == {evidence}
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize(("name", "label", "claim"), labelled(ORIGINALS))
 def test_a_mistake_of_the_originals_is_refuted_and_what_it_should_have_been_confirmed(
     name, label, claim
