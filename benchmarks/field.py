@@ -10,6 +10,7 @@ differences in float64, at one draw of the usual sizes. It has no say on expecta
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import pathlib
@@ -43,6 +44,8 @@ def check_grads(claim):
     import jax
     import numpy as np
     from jax.test_util import check_grads as check
+
+    from jaxgrad.jaxprs.versions import enable_x64
 
     derivation = claim.make()
     if derivation.mask is not None:
@@ -88,16 +91,16 @@ def work(pipe):
             shapes={"x": "n"},
         )
     )
+
+    def verdict(claim):
+        return str(jaxgrad.verify(claim.make(), **claim.options).verdict)
+
     pipe.send("ready")
     while (asked := pipe.recv()) is not None:
         name, who = asked
         claim = CLAIMS[name]
-        if who == "verdict":
-            said, seconds = timed(
-                lambda claim=claim: str(jaxgrad.verify(claim.make(), **claim.options).verdict)
-            )
-        else:
-            said, seconds = timed(lambda claim=claim: check_grads(claim))
+        ask = check_grads if who == "check_grads" else verdict
+        said, seconds = timed(functools.partial(ask, claim))
         pipe.send((said, seconds))
 
 
