@@ -1,7 +1,7 @@
 """The contenders of `benchmarks/monte_carlo.py`.
 
-Each makes a function that takes N samples and returns the two mean gradients.
-What a contender needs it imports itself, since each runs in a process of its own.
+Each makes a function that takes N samples and returns the two mean gradients. What a contender
+needs it imports itself, since each runs in a process of its own.
 """
 
 PROB = 0.6

@@ -1,11 +1,9 @@
 """Chunks of samples dealt out to devices, and to the devices of other processes.
 
-Every device runs chunks of its own, one after another, by a program that is compiled for it alone
-and from the same text: what XLA makes of it depends neither on how many devices there are nor on
-how many chunks each of them gets, which is an argument. (One program for all devices, as
-`jax.shard_map` makes of it, is simplified in another order, and its last bits differ.) So a chunk's
-mean is the same, to the last bit, wherever it is computed. Under `jax.distributed` every process
-then receives all means, by a program that gathers them along a mesh of one axis, and goes on alike.
+Every device runs chunks of its own, one after another, by a program that is compiled for it alone;
+how many chunks it runs is an argument. So nothing has to be compiled anew for the last, shorter
+round, and operations that LAPACK does never run on two devices at once. Under `jax.distributed`
+every process then receives all means, by a program that gathers them along a mesh of one axis.
 """
 
 import functools

@@ -12,16 +12,8 @@ of a chunk, so its left factor lies column by column. It is turned over first: o
 which are each other's transpose, the one with the narrower left factor is taken. Where a long array
 meets a narrow matrix, the matrix becomes the left factor instead, so that YNNPACK has long rows.
 Without a barrier behind what was turned over, XLA would turn it back.
-
-**Convolutions.** The gradient in a kernel is a convolution of the input with a cotangent as large
-as the image. At each of the few places p that the kernel has,
-
-    out[n, o, p] = Σ_{c, k} x[n, c, s p + d k] w[o, c, k]      (strides s, dilation d, x padded)
-
-is a sum over all samples and pixels, and quicker as a product.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,10 +38,6 @@ LARGE = 2**18
 """Multiplications from which a product is rewritten."""
 NARROW = 32
 """Rows and columns of a matrix up to which it is narrow."""
-PLACES = 128
-"""The most places of a result that are written as a product each."""
-LONG = 128
-"""Terms of a sum beyond which it is long."""
 NOISY = 2
 """Noisy copies of the arguments at which programs are compared."""
 
@@ -100,9 +88,9 @@ def is_same(
 ) -> bool:
     """Say whether two programs of the same arguments differ by no more than rounding.
 
-    Both are run in numpy, or compiled where numpy cannot or would be slow, at the arguments and at
-    copies of these with noise of one unit in the last place. The bound is that of
-    `jaxgrad.evidence.noise.rounding`.
+    Both are run in numpy, or compiled where numpy cannot run them or would be slow, as it is at
+    convolutions. They are run at the arguments and at copies of these with noise of one unit in the
+    last place; the bound is that of `jaxgrad.evidence.noise.rounding`.
 
     Args:
         plain: a program.
@@ -186,7 +174,8 @@ def turned_right(eqn: core.JaxprEqn, left: Any, right: Any) -> Any:
     (axes, others), _ = eqn.params["dimension_numbers"]
     rows = jax.lax.optimization_barrier(_matrix(right, others, terms_last=True))
     product = _dot(eqn, rows, _matrix(left, axes, terms_last=False), 0)
-    return product.T.reshape(shape_of(eqn.outvars[0]))
+    # without a barrier XLA would take the transpose of a product as the product of transposes
+    return jax.lax.optimization_barrier(product).T.reshape(shape_of(eqn.outvars[0]))
 
 
 def narrow_left(eqn: core.JaxprEqn, left: Any, right: Any) -> Any:
@@ -218,42 +207,7 @@ def both_by_rows(eqn: core.JaxprEqn, left: Any, right: Any) -> Any:
     return _dot(eqn, rows, columns, 1).reshape(shape_of(eqn.outvars[0]))
 
 
-def _convolution(eqn: core.JaxprEqn) -> Rewriting | None:
-    params, numbers = eqn.params, eqn.params["dimension_numbers"]
-    kernel, out = shape_of(eqn.invars[1]), shape_of(eqn.outvars[0])
-    terms = math.prod(kernel) // max(1, kernel[numbers.rhs_spec[0]])
-    places = math.prod(out[i] for i in numbers.out_spec[2:])
-    alone = params["feature_group_count"] == params["batch_group_count"] == 1
-    inexact = jnp.issubdtype(dtype_of(eqn.outvars[0]), jnp.inexact)
-    return place_by_place if alone and inexact and terms > LONG and 0 < places <= PLACES else None
-
-
-def place_by_place(eqn: core.JaxprEqn, x: Any, w: Any) -> Any:
-    """Take a convolution as a product at each place of its result."""
-    params, numbers = eqn.params, eqn.params["dimension_numbers"]
-    x, w = x.transpose(numbers.lhs_spec), w.transpose(numbers.rhs_spec)
-    holes = [dilation - 1 for dilation in params["lhs_dilation"]]
-    padding = [
-        (low, high, hole) for (low, high), hole in zip(params["padding"], holes, strict=True)
-    ]
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), *padding])
-    size, dilation, strides = w.shape[2:], params["rhs_dilation"], params["window_strides"]
-    shape = [shape_of(eqn.outvars[0])[i] for i in numbers.out_spec]
-    w = w.reshape(w.shape[0], -1)
-
-    def at(place: Sequence[int]) -> Any:
-        begin = [p * stride for p, stride in zip(place, strides, strict=True)]
-        end = [b + (k - 1) * d + 1 for b, k, d in zip(begin, size, dilation, strict=True)]
-        window = jax.lax.slice(x, [0, 0, *begin], [*x.shape[:2], *end], [1, 1, *dilation])
-        return _dot(eqn, window.reshape(x.shape[0], -1), w, 1)
-
-    rows = jnp.stack([at(place) for place in itertools.product(*map(range, shape[2:]))], axis=2)
-    back = sorted(range(len(shape)), key=lambda i: numbers.out_spec[i])
-    return rows.reshape(shape).transpose(back)
-
-
 RULES: dict[str, Callable[[core.JaxprEqn], Rewriting | None]] = {
     "dot_general": _product,
-    "conv_general_dilated": _convolution,
 }
 """For each primitive, what says in which other way an equation is to be computed, if at all."""
