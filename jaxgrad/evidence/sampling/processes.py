@@ -28,6 +28,8 @@ BEAT = 1.0
 """Seconds between two signs of life."""
 SILENCE = 40
 """Signs of life that may fail to come before a process counts as lost."""
+GRACE = 3.0
+"""Seconds for which process 0, with which JAX's service ends, waits for the others to end first."""
 
 
 class Membership:
@@ -62,10 +64,9 @@ class Membership:
         """Watch over the others, and let them know that this process lives."""
         global _current
         _current = self
-        self.silent, self.gone = (
-            dict.fromkeys(self.peers, 0),
-            {peer: threading.Event() for peer in self.peers},
-        )
+        self.silent = dict.fromkeys(self.peers, 0)
+        self.gone = {peer: threading.Event() for peer in self.peers}
+        self.closed = {peer: threading.Event() for peer in self.peers}
         for peer, stream in self.peers.items():
             threading.Thread(target=self._watch, args=(peer, stream), daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -97,6 +98,7 @@ class Membership:
                     self.gone[peer].set()
                 elif "lost" in message:
                     self._end(message["lost"])
+        self.closed[peer].set()
         if not self.gone[peer].is_set():
             self._end(peer)
 
@@ -140,8 +142,21 @@ class Membership:
             file=sys.stderr,
             flush=True,
         )
-        self._send({"lost": peer}, but=peer)
+        self.tell_lost(peer)
         os._exit(LOST)
+
+    def tell_lost(self, lost: int) -> None:
+        """Tell the others that a process is lost, which may be this one.
+
+        JAX aborts what outlives its service, in many lines that name no reason. The service ends
+        with process 0, so that waits a little for the others to say the reason and end.
+        """
+        self._send({"lost": lost}, but=lost)
+        if self.where.index == 0:
+            deadline = time.monotonic() + GRACE
+            for peer, closed in self.closed.items():
+                if peer != lost:
+                    closed.wait(max(0.0, deadline - time.monotonic()))
 
     def leave(self) -> None:
         """Part from the others as soon as they are done too."""
@@ -172,19 +187,20 @@ def part(where: Place) -> Iterator[bool]:
         yield where.index == 0
     except BaseException:
         if _current is not None:
-            _current.leaving = (
-                True  # the others see the connection close, when what went wrong has been said
-            )
+            _current.leaving = True  # the others are told when what went wrong has been said
         raise
     member.leave()
 
 
 def deserted() -> bool:
-    """Say whether this process left a run by an exception.
+    """Say whether this process left a run by an exception, and tell the others if so.
 
     Then it has to end without JAX's clean-up, which waits for the others.
     """
-    return _current is not None and _current.leaving
+    if _current is None or not _current.leaving:
+        return False
+    _current.tell_lost(_current.where.index)
+    return True
 
 
 @contextlib.contextmanager
